@@ -1,0 +1,46 @@
+"""Gatewise: recurrent sequence models, to understand, to train, to ship.
+
+The public names are imported when first used: importing the package loads neither torch nor plots.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, TrainingStopped, UsageError
+
+if TYPE_CHECKING:
+    from gatewise.models.language_model import LanguageModel
+    from gatewise.models.loading import load
+    from gatewise.tasks.train import Run, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LanguageModel": "gatewise.models.language_model",
+    "Run": "gatewise.tasks.train",
+    "load": "gatewise.models.loading",
+    "train": "gatewise.tasks.train",
+}
+
+__all__ = [
+    "DataError",
+    "GatewiseError",
+    "Interrupted",
+    "LanguageModel",
+    "Run",
+    "RunError",
+    "TrainingStopped",
+    "UsageError",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gatewise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

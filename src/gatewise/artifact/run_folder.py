@@ -1,0 +1,137 @@
+"""A run folder: the names of its files, and reading them with one clear line for whatever is wrong."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.config import Config, load_config, to_toml
+from gatewise.errors import RunError, UsageError
+
+Metrics = dict[str, Any]
+
+
+class RunFolder:
+    """The paths inside one run, and how they are read and written.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.config_file = self.path / "config.toml"
+        self.weights_file = self.path / "model.safetensors"
+        self.tokenizer_file = self.path / "tokenizer.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.card_file = self.path / "README.md"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+
+    @classmethod
+    def existing(cls, path: str | Path) -> "RunFolder":
+        """Return the folder of a run that is there.
+
+        Raises:
+            RunError: there is no such folder, or it holds no run.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            what = "a file" if run.path.exists() else "no such folder"
+            raise RunError(f"{run.path}: {what}; expected a run folder, as gatewise train writes it")
+        if not run.config_file.is_file():
+            raise RunError(f"{run.path}: no config.toml inside; expected a run folder, as gatewise train writes it")
+        return run
+
+    def claim(self, *, resume: bool) -> None:
+        """Make the folder for a new run, or accept the run that is there to be resumed.
+
+        Raises:
+            UsageError: it holds another run or other files, or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            inside = {entry.name for entry in self.path.iterdir()}
+            if inside and not (resume and (self.config_file.name in inside or inside == {"checkpoints"})):
+                if self.config_file.name in inside:
+                    raise UsageError(
+                        f"{self.path} holds another run; add --resume to go on with it, or choose another --out"
+                    )
+                raise UsageError(f"{self.path} is not empty and holds no run; choose an empty folder for --out")
+            probe = self.path / ".gatewise-probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as problem:
+            raise UsageError(f"{self.path}: cannot write there ({problem.strerror}); choose another --out") from None
+
+    def read_config(self) -> Config:
+        """Read ``config.toml``.
+
+        Raises:
+            RunError: with file and line.
+        """
+        return load_config(self.config_file, error=RunError)
+
+    def write_config(self, config: Config) -> None:
+        """Write ``config.toml``, every key stated."""
+        write_atomically(self.config_file, to_toml(config))
+
+    def read_weights(
+        self, expected: Mapping[str, Sequence[int]]
+    ) -> tuple[dict[str, npt.NDArray[np.generic]], dict[str, str]]:
+        """Read ``model.safetensors`` and check every name and shape.
+
+        Returns:
+            The arrays by name, and the file's metadata.
+
+        Raises:
+            RunError: the file is missing, cut short, or holds other names or shapes.
+        """
+        path = self.weights_file
+        if not path.is_file():
+            raise RunError(f"{path}: no such file; the run has no trained weights yet, train it (further) first")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+                for name, shape in expected.items():
+                    if name not in found:
+                        raise RunError(f"{path}: no {name} inside; expected shape {_shape(shape)}; train again")
+                    if found[name] != tuple(shape):
+                        raise RunError(
+                            f"{path}: {name} has shape {_shape(found[name])}; expected {_shape(shape)} by config.toml "
+                            "and tokenizer.json; the files are of different runs"
+                        )
+                if extra := sorted(set(found) - set(expected)):
+                    raise RunError(f"{path}: unexpected {extra[0]} inside; config.toml describes no such weight")
+                return {name: file.get_tensor(name) for name in expected}, file.metadata() or {}
+        except (SafetensorError, OSError) as problem:
+            raise RunError(f"{path}: damaged or cut short ({problem}); train again or --resume the run") from None
+
+    def write_metrics(self, lines: Sequence[Metrics]) -> None:
+        """Write ``metrics.jsonl``, one JSON object a line."""
+        write_atomically(self.metrics_file, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def read_metrics(self) -> list[Metrics]:
+        """Read ``metrics.jsonl``; a run that has not finished an epoch has none.
+
+        Raises:
+            RunError: a line is no JSON object.
+        """
+        if not self.metrics_file.is_file():
+            return []
+        lines = []
+        for number, line in enumerate(self.metrics_file.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                lines.append(dict(json.loads(line)))
+            except (ValueError, TypeError):
+                raise RunError(f"{self.metrics_file}:{number}: expected a JSON object") from None
+        return lines
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"

@@ -1,0 +1,35 @@
+"""``gatewise evaluate``."""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Split(str, Enum):
+    """A part of the corpus."""
+
+    valid = "valid"
+    test = "test"
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpus, or one text file.  [the run's own]")] = None,
+    split: Annotated[Split, typer.Option(help="Which part.")] = Split.test,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Score every token of a split but the first, in one row with carried state, in fp32."""
+    from gatewise.tasks.evaluate import evaluate
+
+    figures = evaluate(run, data=data, split=split.value)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        typer.echo(
+            f"{figures['split']} perplexity {figures['perplexity']:.2f} (nll {figures['nll']:.4f} nats a token) over "
+            f"{figures['tokens']:,} tokens; out of vocabulary {100 * figures['oov_rate']:.2f}%; "
+            f"data {figures['data_hash'][:12]}"
+        )

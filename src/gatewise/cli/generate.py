@@ -1,0 +1,31 @@
+"""``gatewise generate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of a language model.")],
+    prompt: Annotated[str | None, typer.Option(help="Text to continue.  [a fresh start]")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens to draw.")] = 50,
+    temperature: Annotated[float, typer.Option(help="Below 1 is safer, above 1 bolder; 0 is greedy.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the K most probable tokens only.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that make up probability P only.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal text.  [a new one]")] = None,
+) -> None:
+    """Continue a text, token by token."""
+    from gatewise.models.loading import load
+    from gatewise.models.sampling import check_sampling
+
+    check_sampling(max_tokens, temperature, top_k, top_p)
+    model = load(run)
+    if prompt and (unknown := model.vocabulary.unknown_tokens(prompt)):
+        listed = ", ".join(repr(token) for token in dict.fromkeys(unknown))
+        typer.echo(f"not in the vocabulary, read as <unk>: {listed}", err=True)
+    typer.echo(
+        model.generate(
+            prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+        )
+    )

@@ -1,0 +1,79 @@
+"""The command ``gatewise``: its commands, and one line and an exit status for every error."""
+
+import errno
+import os
+import sys
+
+import click
+import typer
+
+from gatewise.cli import bench, data, doctor, evaluate, generate, recipes, train
+from gatewise.errors import GatewiseError
+
+app = typer.Typer(
+    help="Recurrent sequence models: train them, look inside them, ship them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.command)
+app.command("evaluate")(evaluate.command)
+app.command("generate")(generate.command)
+app.command("recipes")(recipes.command)
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.command)
+app.add_typer(bench.app, name="bench")
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if version:
+        from gatewise import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with the status that ARCHITECTURE.md lists."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    # --debug may stand anywhere on the line.
+    arguments = [*(["--debug"] if debug else []), *(word for word in arguments if word != "--debug")]
+    try:
+        status = app(arguments, standalone_mode=False)
+    except GatewiseError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gatewise"
+        _fail(f"{error.format_message()} (see {where} --help)", 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, has enough
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        full = " (the disk is full)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        _fail(f"{error.filename or 'a file'}: {error.strerror}{full}; nothing that was saved before is lost", 1)
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split()) or "no message"
+        _fail(f"unforeseen: {type(error).__name__}: {text[:300]}; run again with --debug for the traceback", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(line: str, status: int) -> None:
+    print(f"gatewise: {line}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,19 @@
+"""``gatewise recipes``."""
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe's TOML.")] = None,
+) -> None:
+    """List the built-in recipes; with a name, print its TOML."""
+    from gatewise.config import recipe_names, recipe_text
+
+    if name is not None:
+        typer.echo(recipe_text(name), nl=False)
+        return
+    for recipe in recipe_names():
+        first = recipe_text(recipe).splitlines()[0].removeprefix("# ")
+        typer.echo(f"{recipe:<12}  {first}")

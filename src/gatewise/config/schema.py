@@ -1,0 +1,131 @@
+"""The configuration of a run, section by section; each key is documented beside its field."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TaskConfig(_Section):
+    """``[task]``: what is trained."""
+
+    name: Literal["language-model"] = "language-model"
+    """The kind of model."""
+
+
+class DataConfig(_Section):
+    """``[data]``: where the text lies and how it is cut."""
+
+    path: str = ""
+    """A folder with one ``*.train.txt``, one ``*.valid.txt`` and one ``*.test.txt``."""
+    train_file: str = ""
+    """Instead of ``path``: the training text. ``valid_file`` and ``test_file`` go with it."""
+    valid_file: str = ""
+    """The text that chooses the best epoch."""
+    test_file: str = ""
+    """The text that is scored once, at the end."""
+    builtin: Literal["", "python-docs"] = ""
+    """A corpus that needs no download: ``python-docs`` is the language reference that every CPython carries."""
+    level: Literal["word", "character"] = "word"
+    """What a token is: a word between white space, or a character."""
+    vocabulary_size: Annotated[int, Field(ge=0)] = 0
+    """The most frequent tokens to keep, ``<unk>`` counted among them; 0 keeps all."""
+    batch_size: Positive = 20
+    """B: the contiguous rows that the text is cut into and read side by side (over all processes together)."""
+    tbptt_length: Positive = 35
+    """T: the steps of one window, and so how far the gradient flows back (truncated backpropagation through time)."""
+
+
+class ModelConfig(_Section):
+    """``[model]``: embedding, recurrent stack and decoder."""
+
+    cell: Literal["lstm", "gru", "rnn_tanh", "rnn_relu"] = "lstm"
+    """The recurrent cell."""
+    hidden_size: Positive = 200
+    """H: units in each layer."""
+    embedding_size: Annotated[int, Field(ge=0)] = 0
+    """E: numbers in a word's embedding; 0 means ``hidden_size``."""
+    num_layers: Positive = 2
+    """L: recurrent layers, one above the other."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of dropping a unit of the embedding, between layers and of the last output; never along time."""
+    forget_bias: float = 0.0
+    """Added to the forget gate's bias when the weights are made (LSTM only)."""
+    init_scale: Annotated[float, Field(gt=0)] = 0.1
+    """Weights start uniform in ±init_scale."""
+    tie_weights: bool = False
+    """The decoder shares the embedding's matrix (needs ``embedding_size`` = ``hidden_size``)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.forget_bias != 0 and self.cell != "lstm":
+            raise ValueError(f"forget_bias is {self.forget_bias} but a {self.cell} cell has no forget gate; set it to 0")
+        if self.tie_weights and self.embedding_size not in (0, self.hidden_size):
+            raise ValueError(
+                f"tie_weights needs embedding_size = hidden_size, found {self.embedding_size} and {self.hidden_size}"
+            )
+        return self
+
+
+class TrainingConfig(_Section):
+    """``[training]``: the optimisation."""
+
+    epochs: Positive = 13
+    """Passes over the training text."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Plain SGD, Adam, or AdamW (decoupled weight decay)."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    """The rate of the first epochs. The cost is the sum over a window's steps of the mean over its rows."""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each epoch after ``lr_decay_after_epoch`` multiplies the learning rate by this."""
+    lr_decay_after_epoch: Annotated[int, Field(ge=0)] = 0
+    """The learning rate is constant up to and with this epoch (epochs count from 1)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty (SGD, Adam) or decoupled decay (AdamW)."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 5.0
+    """Gradients are scaled down to this global L2 norm; 0 does not clip."""
+    precision: Literal["fp32", "bf16", "fp16", "high"] = "fp32"
+    """Of the matrix products; weights, gradients, optimizer and cell state are fp32 in each."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Of initial weights, dropout and sampling."""
+    checkpoint_every: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds between checkpoints within an epoch (one also follows each epoch)."""
+    max_bad_steps: Positive = 10
+    """Steps in a row with a loss or gradient that is not finite (each is skipped) before training stops."""
+
+
+class RuntimeConfig(_Section):
+    """``[runtime]``: what computes."""
+
+    engine: Literal["auto", "torch"] = "auto"
+    """The engine of the recurrent layers."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a GPU where there is one."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Processor threads; 0 leaves the choice to PyTorch."""
+
+
+class LoggingConfig(_Section):
+    """``[logging]``: what is written besides results; changes no result."""
+
+    tensorboard: bool = True
+    """Write scalars under ``tensorboard/`` in the run folder."""
+    tensorboard_every: Positive = 10
+    """Steps between two points of the training loss in TensorBoard."""
+
+
+class Config(_Section):
+    """A whole run."""
+
+    task: TaskConfig = TaskConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    logging: LoggingConfig = LoggingConfig()

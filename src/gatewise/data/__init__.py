@@ -1,0 +1,1 @@
+"""From files to integer batches: readers, vocabulary, cached token ids, contiguous streams, downloads."""

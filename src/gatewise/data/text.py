@@ -1,0 +1,75 @@
+"""Text corpora of three files, read line by line."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewise.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class TextCorpus:
+    """Where the three parts of a corpus lie."""
+
+    train: Path
+    valid: Path
+    test: Path
+
+    def split(self, name: str) -> Path:
+        """Return the file of ``train``, ``valid`` or ``test``."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "TextCorpus":
+        """Find ``*.train.txt``, ``*.valid.txt`` and ``*.test.txt`` in a folder.
+
+        Raises:
+            DataError: the folder or a split is missing, or a split is there twice.
+        """
+        folder = Path(folder).expanduser()
+        return cls(*(find_split(folder, name) for name in SPLITS))
+
+
+def find_split(folder: Path, name: str) -> Path:
+    """Find the one ``*.NAME.txt`` of a folder (or ``NAME.txt``).
+
+    Raises:
+        DataError: the folder or the file is missing, or there are several.
+    """
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: a file, where a folder with *.train.txt, *.valid.txt and *.test.txt was expected")
+    found = sorted({*folder.glob(f"*.{name}.txt"), *folder.glob(f"{name}.txt")})
+    if not found:
+        raise DataError(f"{folder}: no *.{name}.txt in this folder; expected the three splits train, valid and test")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others away")
+    return found[0]
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield a UTF-8 file's lines without their ends; a byte order mark and CRLF are endured.
+
+    Raises:
+        DataError: the file cannot be read, or holds bytes that are no UTF-8 (with file and line).
+    """
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if number == 1:
+                    raw = raw.removeprefix(_BOM)
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as problem:
+                    byte = raw[problem.start]
+                    raise DataError(
+                        f"{path}:{number}: byte 0x{byte:02x} is no UTF-8; expected UTF-8 text, convert the file"
+                    ) from None
+                yield line.removesuffix("\n").removesuffix("\r")
+    except OSError as problem:
+        raise DataError(f"{path}: cannot read it ({problem.strerror}); expected a text file") from None

@@ -1,0 +1,121 @@
+"""The tokens a model knows and their ids, kept as ``tokenizer.json``."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+
+from gatewise.errors import RunError
+
+EOS = "<eos>"
+UNK = "<unk>"
+
+# What separates words: exactly the characters that Python's str.split() takes for white space.
+_WHITE_SPACE = r"[\s\x1c-\x1f]+"
+
+
+class Vocabulary:
+    """Tokens in the order of their ids.
+
+    ``<eos>`` closes each line and, like ``<unk>``, is counted and ordered as any token: ids by falling count in the
+    training text, ties in alphabetical order. A token outside the vocabulary reads as ``<unk>``.
+
+    Args:
+        tokens: the tokens; a token's id is its place.
+        level: ``word`` (white space separates) or ``character``.
+    """
+
+    def __init__(self, tokens: Sequence[str], level: str = "word") -> None:
+        self.tokens = list(tokens)
+        self.level = level
+        self.ids = {token: index for index, token in enumerate(self.tokens)}
+        self.eos_id = self.ids[EOS]
+        self.unk_id = self.ids[UNK]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def from_lines(cls, lines: Iterable[str], level: str = "word", max_size: int = 0) -> "Vocabulary":
+        """Count the tokens of a training text and keep the ``max_size`` most frequent (0 keeps all).
+
+        ``<unk>`` counts towards ``max_size``; where it does not stand in the text it comes last.
+        """
+        counts: Counter[str] = Counter()
+        number = 0
+        for line in lines:
+            counts.update(split_tokens(line, level))
+            number += 1
+        counts[EOS] += number
+        tokens = sorted(counts, key=lambda token: (-counts[token], token))
+        if max_size:
+            tokens = tokens[:max_size]
+        missing = [special for special in (EOS, UNK) if special not in tokens]
+        while max_size and len(tokens) + len(missing) > max(max_size, 2):
+            tokens.remove(next(token for token in reversed(tokens) if token not in (EOS, UNK)))
+        return cls([*tokens, *missing], level)
+
+    def encode_line(self, line: str) -> list[int]:
+        """Return the ids of one line's tokens and of the ``<eos>`` that closes it."""
+        get, unk = self.ids.get, self.unk_id
+        return [*(get(token, unk) for token in split_tokens(line, self.level)), self.eos_id]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids of a text of one or more lines, each closed by ``<eos>``."""
+        return [index for line in text.split("\n") for index in self.encode_line(line.removesuffix("\r"))]
+
+    def unknown_tokens(self, text: str) -> list[str]:
+        """List the tokens of a text that will read as ``<unk>``."""
+        return [token for line in text.split("\n") for token in split_tokens(line, self.level) if token not in self.ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Join tokens into text; ``<eos>`` becomes a line break."""
+        separator = " " if self.level == "word" else ""
+        lines: list[list[str]] = [[]]
+        for index in ids:
+            if index == self.eos_id:
+                lines.append([])
+            else:
+                lines[-1].append(self.tokens[index])
+        return "\n".join(separator.join(line) for line in lines)
+
+    @cached_property
+    def json(self) -> str:
+        """The vocabulary as a ``tokenizers`` file: ids, splitting and the closing ``<eos>``."""
+        tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
+        tokenizer.pre_tokenizer = (
+            Split(Regex(_WHITE_SPACE), behavior="removed")
+            if self.level == "word"
+            else Split(Regex(r"(?s:.)"), behavior="isolated")
+        )
+        tokenizer.post_processor = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, self.eos_id)])
+        return tokenizer.to_str(pretty=True)
+
+    @classmethod
+    def load(cls, path: Path, level: str) -> "Vocabulary":
+        """Read a ``tokenizer.json``.
+
+        Raises:
+            RunError: the file is missing, no tokenizer file, or its ids have gaps.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path}: no such file; expected the run's vocabulary, train again") from None
+        except Exception as problem:  # the library raises bare Exception for a file that it cannot parse
+            raise RunError(f"{path}: no vocabulary can be read from it ({problem}); train again") from None
+        ids = tokenizer.get_vocab()
+        tokens = sorted(ids, key=lambda token: ids[token])
+        if [ids[token] for token in tokens] != list(range(len(tokens))) or EOS not in ids or UNK not in ids:
+            raise RunError(f"{path}: expected ids 0 to {len(tokens) - 1} with {EOS} and {UNK} among them; train again")
+        return cls(tokens, level)
+
+
+def split_tokens(line: str, level: str) -> Sequence[str]:
+    """Split a line into words at white space, or into its characters."""
+    return line.split() if level == "word" else line

@@ -1,0 +1,41 @@
+"""The closed set of errors a user can meet, each with the exit status of its kind.
+
+Every message is one line: what was found, what was expected, what to do. The command line prints it and exits with
+``exit_status``; from Python the exception carries the same text.
+"""
+
+
+class GatewiseError(Exception):
+    """The base of every error that Gatewise raises on purpose."""
+
+    exit_status = 1
+
+
+class UsageError(GatewiseError):
+    """A wrong command line, recipe, ``--set``, engine or precision, or an output folder that is taken."""
+
+    exit_status = 2
+
+
+class DataError(GatewiseError):
+    """Data that is missing, empty, unreadable or too short."""
+
+    exit_status = 3
+
+
+class RunError(GatewiseError):
+    """Anything missing or wrong inside a run folder."""
+
+    exit_status = 4
+
+
+class TrainingStopped(GatewiseError):
+    """Training cannot go on (NaN, a full disk); the last good checkpoint is kept."""
+
+    exit_status = 1
+
+
+class Interrupted(GatewiseError):
+    """The user asked to stop; the step was finished and saved."""
+
+    exit_status = 130

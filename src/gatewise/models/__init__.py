@@ -1,0 +1,1 @@
+"""Task models, assembled from nn, and how to load them from a run folder."""

@@ -1,0 +1,196 @@
+"""The recurrent language model: embedding, a stack of recurrent layers, a linear decoder."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatewise.config import ModelConfig
+from gatewise.data.vocabulary import Vocabulary
+from gatewise.errors import UsageError
+from gatewise.models.sampling import check_sampling, sample
+from gatewise.nn import STACKS, State, linear_cross_entropy
+
+SCORE_WINDOW = 1024
+"""Steps read at a time when a text is scored; the state is carried, so the figure does not depend on it."""
+
+
+class LanguageModel(nn.Module):
+    """Predict each token from those before it (Zaremba, Sutskever and Vinyals 2014, arXiv 1409.2329).
+
+    ``x = dropout(embedding[id])``; ``h, state = rnn(x, state)`` with dropout between layers;
+    ``logits = decoder(dropout(h))``. Dropout never acts along time.
+
+    Args:
+        config: sizes and options, the ``[model]`` section of a recipe.
+        vocabulary: the tokens, in the order of their ids.
+        generator: draws the initial weights; torch's own where not given.
+    """
+
+    def __init__(
+        self, config: ModelConfig, vocabulary: Vocabulary, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = vocabulary
+        embedding_size = config.embedding_size or config.hidden_size
+        self.embedding = nn.Embedding(len(vocabulary), embedding_size)
+        self.rnn = STACKS[config.cell](
+            embedding_size,
+            config.hidden_size,
+            config.num_layers,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+        )
+        self.decoder = nn.Linear(config.hidden_size, len(vocabulary))
+        if config.tie_weights:
+            self.decoder.weight = self.embedding.weight
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw weights and the decoder's bias uniform in ±init_scale; recurrent biases are 0, the forget gate's
+        ``forget_bias``."""
+        scale = self.config.init_scale
+        for name, parameter in self.named_parameters():
+            if name.startswith("rnn.bias"):
+                parameter.zero_()
+            else:
+                parameter.uniform_(-scale, scale, generator=generator)
+        for layer in range(self.config.num_layers):
+            if self.config.forget_bias:
+                _, forget, _, _ = getattr(self.rnn, f"bias_ih_l{layer}").chunk(4)
+                forget.fill_(self.config.forget_bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.embedding.weight.device
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """Return the state before the first token: zeros, each tensor (L, B, H) in fp32."""
+        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
+        parts = 2 if self.config.cell == "lstm" else 1
+        return tuple(torch.zeros(shape, device=self.device) for _ in range(parts))
+
+    def features(self, ids: Int[Tensor, "T B"], state: State) -> tuple[Float[Tensor, "T B H"], State]:
+        """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""
+        x = F.dropout(self.embedding(ids), self.config.dropout, self.training)
+        y, state = self.rnn(x, state)
+        return F.dropout(y, self.config.dropout, self.training), state
+
+    def forward(
+        self, ids: Int[Tensor, "T B"], state: State, targets: Int[Tensor, "T B"] | None = None
+    ) -> tuple[Tensor, State]:
+        """Read T tokens of each row.
+
+        Args:
+            ids: int64 token ids, time first.
+            state: the state before them; carried, never changed in place.
+            targets: the tokens to predict.
+
+        Returns:
+            Without targets the logits (T, B, V); with targets the sum over all T·B tokens of their negative
+            log-likelihood in nats, a scalar. And the state after the last token.
+        """
+        y, state = self.features(ids, state)
+        if targets is None:
+            return self.decoder(y), state
+        return (
+            linear_cross_entropy(y.flatten(0, 1), self.decoder.weight, self.decoder.bias, targets.flatten()),
+            state,
+        )
+
+    @torch.no_grad()
+    def step(self, token_ids: Int[Tensor, " B"], state: State) -> tuple[Float[Tensor, "B V"], State]:
+        """Read one token of each row; return the logits of the next one and the new state."""
+        logits, state = self(token_ids[None], state)
+        return logits[0], state
+
+    @torch.no_grad()
+    def score(self, ids: Sequence[int] | Int[Tensor, " N"]) -> tuple[float, int]:
+        """Score every token of a stream but the first, in one row with carried state, in eval mode and fp32.
+
+        Returns:
+            The sum of the negative log-likelihoods in nats, and the number of tokens scored.
+        """
+        was_training = self.training
+        self.eval()
+        tokens = torch.as_tensor(ids, dtype=torch.int64)
+        state, nll = self.initial_state(), 0.0
+        for start in range(0, len(tokens) - 1, SCORE_WINDOW):
+            piece = tokens[start : start + SCORE_WINDOW + 1].to(self.device)[:, None]
+            loss, state = self(piece[:-1], state, piece[1:])
+            nll += float(loss)
+        self.train(was_training)
+        return nll, max(len(tokens) - 1, 0)
+
+    def perplexity(self, texts: Sequence[str]) -> float:
+        """Return ``exp(mean nll)`` over all tokens of the texts.
+
+        Each text is read after ``<eos>`` and closed by it; its words and its ``<eos>`` are scored, nothing is
+        carried from one text to the next. Unknown words are scored as ``<unk>``.
+
+        Raises:
+            UsageError: there is no text.
+        """
+        if isinstance(texts, str):
+            raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
+        scores = [self.score([self.vocabulary.eos_id, *self.vocabulary.encode_text(text)]) for text in texts]
+        if not scores:
+            raise UsageError("perplexity() got no texts; expected at least one")
+        return math.exp(sum(nll for nll, _ in scores) / sum(count for _, count in scores))
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: str | None = None,
+        *,
+        max_tokens: int = 50,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """Continue a text, token by token.
+
+        Args:
+            prompt: what the model reads first, after ``<eos>``; unknown words read as ``<unk>``. None starts afresh.
+            max_tokens: tokens to draw; ``<eos>`` counts and becomes a line break.
+            temperature: divides the logits; 0 takes the most probable token each time.
+            top_k: draw among the k most probable tokens only.
+            top_p: draw among the fewest tokens whose probabilities reach p.
+            seed: equal seeds give equal text; None draws a new one.
+
+        Returns:
+            The prompt and its continuation.
+
+        Raises:
+            UsageError: an empty prompt, or an option out of range.
+        """
+        check_sampling(max_tokens, temperature, top_k, top_p)
+        read = [self.vocabulary.eos_id]
+        if prompt is not None:
+            if not prompt.strip():
+                raise UsageError("the prompt is empty; expected text, or no prompt at all to start afresh")
+            read += self.vocabulary.encode_text(prompt)[:-1]
+        generator = torch.Generator(self.device)
+        generator.manual_seed(seed) if seed is not None else generator.seed()
+        was_training = self.training
+        self.eval()
+        state, drawn = self.initial_state(), list[int]()
+        logits, state = self(torch.tensor(read, device=self.device)[:, None], state)
+        row = logits[-1, 0]
+        while len(drawn) < max_tokens:
+            drawn.append(sample(row, temperature, top_k, top_p, generator))
+            if len(drawn) < max_tokens:
+                logits, state = self.step(torch.tensor([drawn[-1]], device=self.device), state)
+                row = logits[0]
+        self.train(was_training)
+        continuation = self.vocabulary.decode(drawn)
+        if prompt is None:
+            return continuation
+        glue = " " if self.vocabulary.level == "word" and drawn and drawn[0] != self.vocabulary.eos_id else ""
+        return prompt.rstrip() + glue + continuation if self.vocabulary.level == "word" else prompt + continuation

@@ -1,0 +1,51 @@
+"""Draw one token from logits: temperature, top-k and top-p (nucleus) sampling."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gatewise.errors import UsageError
+
+
+def check_sampling(max_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Check the options of sampling.
+
+    Raises:
+        UsageError: naming the first that is out of range.
+    """
+    if max_tokens < 1:
+        raise UsageError(f"max_tokens is {max_tokens}; expected 1 or more")
+    if not temperature >= 0 or math.isinf(temperature):
+        raise UsageError(f"temperature is {temperature}; expected 0 (greedy) or more")
+    if top_k is not None and top_k < 1:
+        raise UsageError(f"top_k is {top_k}; expected 1 or more")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UsageError(f"top_p is {top_p}; expected a number above 0 and at most 1")
+
+
+def sample(
+    logits: Float[Tensor, " V"],
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generator: torch.Generator,
+) -> int:
+    """Draw a token id from ``softmax(logits / temperature)``, cut to the top k and then to the nucleus of mass p.
+
+    Temperature 0 is the limit: the most probable token, the lowest id where several are. The nucleus is the
+    smallest set of most probable tokens whose probabilities sum to at least ``top_p`` (Holtzman et al. 2020,
+    arXiv 1904.09751, equation 2).
+    """
+    if temperature == 0:
+        return int(logits.argmax())
+    scaled = (logits.double() - logits.max()) / temperature
+    ordered, ids = scaled.sort(descending=True, stable=True)
+    if top_k is not None:
+        ordered, ids = ordered[:top_k], ids[:top_k]
+    probabilities = ordered.softmax(0)
+    if top_p is not None:
+        before = probabilities.cumsum(0) - probabilities
+        probabilities = probabilities * (before < top_p)
+    return int(ids[torch.multinomial(probabilities, 1, generator=generator)])

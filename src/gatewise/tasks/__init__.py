@@ -1,0 +1,1 @@
+"""What a user asks for, one file per task: data, model and training wired together."""

@@ -1,0 +1,184 @@
+"""Language modelling: the corpus, the workload of the training loop, evaluation, and the unigram model to beat."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config, DataConfig
+from gatewise.data.python_docs import python_docs_corpus
+from gatewise.data.streams import TokenStream
+from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
+from gatewise.data.token_cache import TokenizedText, tokenize_file
+from gatewise.data.vocabulary import Vocabulary
+from gatewise.errors import DataError, UsageError
+from gatewise.models.language_model import LanguageModel
+from gatewise.models.loading import load, save_weights
+from gatewise.training.distributed import Group
+
+PLURAL = {"word": "words", "character": "characters"}
+
+
+def open_corpus(settings: DataConfig) -> TextCorpus:
+    """Find the three texts that a configuration names.
+
+    Raises:
+        UsageError: it names none, or more than one place.
+        DataError: they are not there.
+    """
+    files = (settings.train_file, settings.valid_file, settings.test_file)
+    places = sum((bool(settings.path), any(files), bool(settings.builtin)))
+    if places > 1:
+        raise UsageError("data: path, the three *_file keys and builtin exclude each other; keep one of them")
+    if settings.builtin:
+        return python_docs_corpus()
+    if settings.path:
+        return TextCorpus.from_folder(settings.path)
+    if not all(files):
+        what = "only some of train_file, valid_file and test_file" if any(files) else "no data"
+        raise UsageError(f"data: the recipe names {what}; add --data FOLDER, or name all three files in the recipe")
+    return TextCorpus(*(Path(file).expanduser() for file in files))
+
+
+@dataclass(frozen=True)
+class LanguageModelData:
+    """A corpus as token ids, with the vocabulary of its training text."""
+
+    vocabulary: Vocabulary
+    texts: Mapping[str, TokenizedText]
+    corpus: TextCorpus
+
+    @classmethod
+    def read(cls, settings: DataConfig) -> "LanguageModelData":
+        """Read the three texts; the vocabulary is the training text's."""
+        corpus = open_corpus(settings)
+        vocabulary = Vocabulary.from_lines(read_lines(corpus.train), settings.level, settings.vocabulary_size)
+        return cls(vocabulary, {name: tokenize_file(corpus.split(name), vocabulary) for name in SPLITS}, corpus)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each text."""
+        return {name: text.data_hash for name, text in self.texts.items()}
+
+    def unigram_perplexity(self, split: str) -> float:
+        """Perplexity of the same tokens under word frequencies alone: ``p(v) = (count(v) + 1) / (N + V)``."""
+        size = len(self.vocabulary)
+        counts = np.bincount(self.texts["train"].ids, minlength=size)
+        seen = np.bincount(self.texts[split].ids[1:], minlength=size)
+        nll = -(seen * np.log((counts + 1) / (counts.sum() + size))).sum() / seen.sum()
+        return float(np.exp(nll))
+
+
+class LanguageModelling:
+    """The loop's workload: windows of contiguous rows, the state carried from each to the next."""
+
+    def __init__(self, config: Config, data: LanguageModelData, model: LanguageModel, run: RunFolder, group: Group):
+        self.model, self.run, self.group = model, run, group
+        rows, settings = group.rows(config.data.batch_size), config.data
+        sizes = (settings.batch_size, settings.tbptt_length, rows)
+        self._train = TokenStream(data.texts["train"].ids, *sizes, str(data.corpus.train))
+        self._valid = TokenStream(data.texts["valid"].ids, *sizes, str(data.corpus.valid))
+        self.steps_per_epoch = len(self._train)
+        self.tokens_per_step = settings.batch_size * settings.tbptt_length
+        self.token_name = PLURAL[settings.level]
+        self._forward: torch.nn.Module = model
+        if group.world_size > 1:
+            self._forward = DistributedDataParallel(model)
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Reset the carried state to zeros."""
+        self._state = self._next = self.model.initial_state(self._train.batch_size)
+
+    def cost(self, step: int) -> tuple[Tensor, float]:
+        """The sum over the window's T steps of the mean over the batch, as Zaremba et al. minimise it."""
+        inputs, targets = (torch.from_numpy(a).to(self.group.device) for a in self._train[step])
+        nll, self._next = self._forward(inputs, self._state, targets)
+        return nll / inputs.shape[1], inputs.shape[0]
+
+    def carry_on(self) -> None:
+        """The state after this window is the state before the next, cut from its graph."""
+        self._state = tuple(part.detach().float() for part in self._next)
+
+    def carried(self) -> dict[str, Tensor]:
+        """Gather the state of all rows, (L, B, H) each."""
+        return {str(k): torch.cat(self.group.gather(part), dim=1) for k, part in enumerate(self._state)}
+
+    def restore(self, carried: Mapping[str, Tensor]) -> None:
+        """Take this process's rows of a gathered state."""
+        first = self._train.batch_size * self.group.rank
+        self._state = tuple(
+            carried[str(k)][:, first : first + self._train.batch_size].to(self.group.device)
+            for k in range(len(carried))
+        )
+
+    def describe(self, loss: float) -> tuple[str, float]:
+        """Perplexity: ``exp`` of the mean nll."""
+        return "perplexity", _exp(loss)
+
+    @torch.no_grad()
+    def validate(self) -> tuple[Metrics, float]:
+        """Score the validation text in ``batch_size`` rows with carried state, in fp32."""
+        self.model.eval()
+        state, nll, count = self.model.initial_state(self._valid.batch_size), 0.0, 0
+        for window in range(len(self._valid)):
+            inputs, targets = (torch.from_numpy(a).to(self.group.device) for a in self._valid[window])
+            loss, state = self.model(inputs, state, targets)
+            nll, count = nll + float(loss), count + targets.numel()
+        nll, total = self.group.sum(nll, count)
+        perplexity = _exp(nll / total)
+        return {"valid_perplexity": perplexity}, perplexity
+
+    def save_best(self, epoch: int) -> None:
+        """Write ``model.safetensors``."""
+        save_weights(self.model, self.run, {"format": "pt", "task": "language-model", "epoch": str(epoch)})
+
+
+def evaluate_language_model(run: RunFolder, data: str | Path | None, split: str, device: torch.device) -> dict[str, Any]:
+    """Score every token of a split but the first, in one row with carried state, in fp32.
+
+    Args:
+        run: the run folder.
+        data: a folder with the split, or a text file; the run's own data where not given.
+        split: ``valid`` or ``test`` (or ``train``).
+        device: where to compute.
+
+    Returns:
+        ``task, split, perplexity, nll`` (nats a token), ``tokens`` (scored), ``oov_rate, data_hash``.
+    """
+    config, model = run.read_config(), load(run.path, device=device)
+    if data is None:
+        try:
+            path = open_corpus(config.data).split(split)
+        except DataError as problem:
+            raise DataError(f"{problem} (where this run was trained; name the data's place now with --data)") from None
+    else:
+        path = Path(data).expanduser()
+        path = path if path.is_file() else find_split(path, split)
+    text = tokenize_file(path, model.vocabulary)
+    return {"task": config.task.name, "split": split, **score_text(model, text, path)}
+
+
+def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[str, Any]:
+    """Return perplexity, nll, tokens, oov_rate and data_hash of one text."""
+    if len(text.ids) < 2:
+        raise DataError(f"{path}: {len(text.ids)} token; expected at least 2, as the first is only read")
+    nll, tokens = model.score(torch.from_numpy(text.ids.astype(np.int64)))
+    return {
+        "perplexity": _exp(nll / tokens),
+        "nll": nll / tokens,
+        "tokens": tokens,
+        "oov_rate": text.oov_rate,
+        "data_hash": text.data_hash,
+    }
+
+
+def _exp(nll: float) -> float:
+    return math.exp(nll) if nll < 700 else math.inf

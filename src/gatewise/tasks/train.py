@@ -1,0 +1,226 @@
+"""Training, from a recipe to a finished run folder."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config, load_config, to_toml
+from gatewise.errors import DataError, TrainingStopped, UsageError
+from gatewise.models.language_model import LanguageModel
+from gatewise.models.loading import load, load_weights
+from gatewise.tasks.card import model_card
+from gatewise.tasks.language_modeling import LanguageModelData, LanguageModelling, score_text
+from gatewise.training.checkpoints import load_newest
+from gatewise.training.distributed import Group, process_group
+from gatewise.training.loop import Trainer
+from gatewise.training.precision import check_precision, choose_device, has_fast_bf16
+from gatewise.training.scalars import Scalars
+
+DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
+_MAY_DIFFER = {
+    "training.epochs",
+    "training.checkpoint_every",
+    "runtime.threads",
+    "logging.tensorboard",
+    "logging.tensorboard_every",
+    *(f"data.{key}" for key in DATA_KEYS),  # the texts' hashes are compared instead
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        metrics: the last line of ``metrics.jsonl``: test figures and the best epoch.
+        sample: text drawn from the model with the run's seed.
+        already_finished: nothing was trained now, since the run was at its end.
+    """
+
+    path: Path
+    metrics: Metrics
+    sample: str
+    already_finished: bool = False
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The best model, in eval mode."""
+        return load(self.path)
+
+
+def train(
+    recipe: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    seed: int | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Train a model and leave a run folder.
+
+    Args:
+        recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file; ``demo`` where not given, or,
+            with ``resume``, the configuration of the run in ``out``.
+        data: the folder of the corpus; wins over the recipe's.
+        out: the run folder; ``runs/RECIPE-TIME`` where not given.
+        overrides: dotted keys, such as ``{"training.epochs": 1}``.
+        resume: go on with the run in ``out`` where it stopped, exactly.
+        seed: wins over ``training.seed``.
+        console: where progress goes; silent where not given.
+
+    Raises:
+        GatewiseError: of the kind that says whose fault it is.
+    """
+    if resume and out is None:
+        raise UsageError("--resume needs --out: the folder of the run to go on with")
+    name = "demo" if recipe is None else Path(recipe).stem
+    run = RunFolder(out if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if recipe is None:
+        recipe = run.config_file if resume and run.config_file.is_file() else "demo"
+    config = load_config(recipe, _all_overrides(data, overrides, seed))
+    check_language_model_config(config)
+    device = choose_device(config.runtime.device)
+    check_precision(config.training.precision, device)
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
+    with process_group(device) as group:
+        if not group.is_writer:
+            console = None
+        return _train(config, run, group, resume, console)
+
+
+def check_language_model_config(config: Config) -> None:
+    """Check what can be checked before anything is read or written."""
+    if config.model.cell != "lstm" and config.training.precision != "fp32":
+        raise UsageError(f"precision {config.training.precision!r} is not available for cell {config.model.cell!r}; use fp32")
+
+
+def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
+    say = (lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)) if console else (lambda _: None)
+    group.rows(config.data.batch_size)
+    data = LanguageModelData.read(config.data)
+    torch.manual_seed(config.training.seed)
+    model = LanguageModel(config.model, data.vocabulary).to(group.device)
+    workload = LanguageModelling(config, data, model, run, group)
+    if group.rank:
+        torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
+    if group.is_writer:
+        run.claim(resume=resume)
+    group.wait()
+    checkpoint, notes = load_newest(run.checkpoints) if resume else (None, [])
+    for note in notes:
+        say(note)
+    identity = {"config": config.model_dump(), "data": data.hashes}
+    if checkpoint:
+        _check_same(checkpoint.progress["identity"], identity, run)
+        if checkpoint.progress["epoch"] > config.training.epochs and _is_finished(run):
+            say(f"{run.path}: this run is finished ({checkpoint.progress['epoch'] - 1} epochs); nothing is changed")
+            return Run(run.path, run.read_metrics()[-1], _sample(load(run.path), config), already_finished=True)
+    elif resume:
+        say(f"{run.path}: no checkpoint there yet; starting at the beginning")
+    if group.is_writer:
+        run.write_config(config)
+        write_atomically(run.tokenizer_file, data.vocabulary.json)
+    texts = data.texts
+    say(
+        f"{len(texts['train'].ids):,} {workload.token_name} to train on, vocabulary {len(data.vocabulary):,}, "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, on {group.device}"
+        + (f" in {group.world_size} processes" if group.world_size > 1 else "")
+        + f"; run folder {run.path}"
+    )
+    if config.training.precision == "bf16" and not has_fast_bf16(group.device):
+        say("this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
+    curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
+    scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
+    trainer = Trainer(workload, config.training, run, group, console, identity, scalars)
+    if checkpoint:
+        trainer.resume(checkpoint)
+        say(f"going on in epoch {trainer.at.epoch} after step {trainer.at.step_in_epoch} of {workload.steps_per_epoch}")
+    try:
+        position = trainer.train()
+    finally:
+        scalars.close()
+    if group.is_writer:
+        _finish(config, run, data, model, position.best_epoch, position.history)
+    group.wait()
+    return Run(run.path, run.read_metrics()[-1], _sample(model, config) if group.is_writer else "")
+
+
+def _finish(
+    config: Config, run: RunFolder, data: LanguageModelData, model: LanguageModel, best_epoch: int, history: list[Metrics]
+) -> None:
+    """Score the test set once, with the best weights, and write the last line and the card."""
+    saved = load_weights(model, run)
+    if saved.get("epoch") != str(best_epoch):
+        raise TrainingStopped(
+            f"{run.weights_file}: weights of epoch {saved.get('epoch')}, expected the best, {best_epoch}; "
+            "the file was replaced while training ran; train again"
+        )
+    scores = score_text(model, data.texts["test"], data.corpus.test)
+    final: Metrics = {
+        "test_perplexity": scores["perplexity"],
+        "test_tokens": scores["tokens"],
+        "test_oov_rate": scores["oov_rate"],
+        "test_data_hash": scores["data_hash"],
+        "unigram_test_perplexity": data.unigram_perplexity("test"),
+        "best_epoch": best_epoch,
+    }
+    write_atomically(run.card_file, model_card(run.path, config, [*history, final]))
+    run.write_metrics([*history, final])
+
+
+def _sample(model: LanguageModel, config: Config) -> str:
+    length = 60 if config.data.level == "word" else 300
+    return model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
+
+
+def _is_finished(run: RunFolder) -> bool:
+    lines = run.read_metrics()
+    return bool(lines) and "test_perplexity" in lines[-1]
+
+
+def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
+    """Put ``--data`` and ``--seed`` among the overrides; paths become absolute, so that the run can be repeated."""
+    merged = dict(overrides or {})
+    if data is not None:
+        if not Path(data).expanduser().exists():
+            raise DataError(f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt")
+        merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
+    for key in DATA_KEYS[:4]:
+        if isinstance(merged.get(f"data.{key}"), str) and merged[f"data.{key}"]:
+            merged[f"data.{key}"] = str(Path(merged[f"data.{key}"]).expanduser().resolve())
+    if seed is not None:
+        merged["training.seed"] = seed
+    return merged
+
+
+def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:
+    """Compare the run that is to go on with the one that is asked for."""
+    for section, keys in now["config"].items():
+        for key, value in keys.items():
+            before = saved["config"].get(section, {}).get(key)
+            if before != value and f"{section}.{key}" not in _MAY_DIFFER:
+                raise UsageError(
+                    f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
+                    "resume it with the same configuration, or choose another --out"
+                )
+    for split, data_hash in now["data"].items():
+        if saved["data"][split] != data_hash:
+            raise DataError(
+                f"{run.path}: the {split} text is another than this run was started with (SHA-256 {data_hash[:12]}, "
+                f"expected {saved['data'][split][:12]}); give the same data, or choose another --out"
+            )
+
+
+__all__ = ["Run", "to_toml", "train"]

@@ -1,0 +1,67 @@
+"""Checkpoints: all that exact resume needs, in one safetensors file each, the newest two kept."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from gatewise.artifact.atomic import write_atomically
+
+KEPT = 2
+
+
+@dataclass
+class Checkpoint:
+    """A moment of training.
+
+    Attributes:
+        progress: JSON values: where training stands, what was measured, what it was trained on.
+        tensors: by name: weights (``model.``), optimiser (``optimizer.``), carried state, generators' states.
+    """
+
+    progress: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint in one piece, then drop all but the newest two.
+
+    Raises:
+        OSError: it could not be written; those before it are untouched.
+    """
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step-{checkpoint.progress['step']:010d}.safetensors"
+    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+    write_atomically(path, save(tensors, {"progress": json.dumps(checkpoint.progress)}))
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    for part in folder.glob(".*.part"):  # left by a process that was killed while it wrote
+        part.unlink(missing_ok=True)
+    return path
+
+
+def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Read the newest checkpoint that is whole.
+
+    Returns:
+        The checkpoint, None where there is none; and a line for each damaged one that was passed over.
+    """
+    passed_over = []
+    for path in _newest_first(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+                return Checkpoint(progress, {name: file.get_tensor(name) for name in file.keys()}), passed_over
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
+            passed_over.append(f"{path}: damaged or cut short ({problem}); the checkpoint before it is used")
+    return None, passed_over
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    names = [path for path in folder.glob("step-*.safetensors") if re.fullmatch(r"step-\d{10}", path.stem)]
+    return sorted(names, reverse=True)

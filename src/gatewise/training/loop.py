@@ -1,0 +1,323 @@
+"""The training loop: step, clip, schedule, validate, save; the same for every task, one process or many."""
+
+import errno
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import TrainingConfig
+from gatewise.errors import Interrupted, TrainingStopped
+from gatewise.training.checkpoints import Checkpoint, save_checkpoint
+from gatewise.training.distributed import Group
+from gatewise.training.interrupt import InterruptGuard
+from gatewise.training.precision import products_in
+from gatewise.training.progress import EpochProgress
+from gatewise.training.scalars import Scalars
+
+
+class Workload(Protocol):
+    """What a task gives the loop: its model, and what one step, one epoch and one validation are."""
+
+    model: nn.Module
+    steps_per_epoch: int
+    tokens_per_step: int
+    token_name: str
+
+    def begin_epoch(self) -> None:
+        """Start from the first step: reset what is carried."""
+
+    def cost(self, step: int) -> tuple[Tensor, float]:
+        """Return the scalar to differentiate, this process's share, and the number that makes a mean of it."""
+
+    def carry_on(self) -> None:
+        """Accept the state after the last ``cost``; not called where the step was skipped."""
+
+    def carried(self) -> Mapping[str, Tensor]:
+        """Return the carried state of all processes, to be saved."""
+
+    def restore(self, carried: Mapping[str, Tensor]) -> None:
+        """Take up a saved state."""
+
+    def describe(self, loss: float) -> tuple[str, float]:
+        """Return name and value of what is reported for a mean loss, such as ``perplexity``."""
+
+    def validate(self) -> tuple[Metrics, float]:
+        """Return the validation figures, and the one that must fall."""
+
+    def save_best(self, epoch: int) -> None:
+        """Write the weights as the run's best."""
+
+
+@dataclass
+class Position:
+    """Where training stands; saved in each checkpoint as JSON."""
+
+    epoch: int = 1
+    step_in_epoch: int = 0
+    step: int = 0
+    cost: float = 0.0
+    units: float = 0.0
+    seconds: float = 0.0
+    trained_tokens: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best: float = math.inf
+    best_epoch: int = 0
+    history: list[Metrics] = field(default_factory=list)
+
+
+def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimiser that the configuration names."""
+    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[settings.optimizer](model.parameters(), **options)
+
+
+def learning_rate(settings: TrainingConfig, epoch: int) -> float:
+    """``learning_rate · lr_decay^max(epoch − lr_decay_after_epoch, 0)``, epochs counted from 1."""
+    return settings.learning_rate * settings.lr_decay ** max(epoch - settings.lr_decay_after_epoch, 0)
+
+
+class Trainer:
+    """Trains a workload to its last epoch, and can be stopped and taken up again without a trace in the result.
+
+    Args:
+        workload: the task.
+        settings: the ``[training]`` section.
+        run: where checkpoints and metrics go.
+        group: the processes that train together.
+        console: progress and notes; None is silent.
+        identity: JSON values saved in each checkpoint, by which a resume knows its own run.
+        scalars: TensorBoard's curves.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        settings: TrainingConfig,
+        run: RunFolder,
+        group: Group,
+        console: Console | None,
+        identity: Mapping[str, Any],
+        scalars: Scalars,
+    ) -> None:
+        self.workload, self.settings, self.run, self.group = workload, settings, run, group
+        self.console, self.identity, self.scalars = console, identity, scalars
+        self.parameters = list(workload.model.parameters())
+        self.optimizer = make_optimizer(settings, workload.model)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16")
+        self.at = Position()
+        self._saved_at = time.monotonic()
+
+    def train(self) -> Position:
+        """Train from where we stand to the end of the last epoch.
+
+        Raises:
+            Interrupted: a signal came; the step was finished and saved.
+            TrainingStopped: too many steps in a row were not finite, or the disk is full.
+        """
+        self._saved_at = time.monotonic()
+        try:
+            with InterruptGuard() as guard:
+                while self.at.epoch <= self.settings.epochs:
+                    self._train_epoch(guard)
+                    self._end_epoch()
+        except (OSError, SafetensorError) as problem:
+            if getattr(problem, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise TrainingStopped(
+                f"{self.run.path}: cannot write ({problem}); the last good checkpoint is kept in "
+                f"{self.run.checkpoints}; free space, then go on with: gatewise train --out {self.run.path} --resume"
+            ) from None
+        return self.at
+
+    def _train_epoch(self, guard: InterruptGuard) -> None:
+        work, at = self.workload, self.at
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = learning_rate(self.settings, at.epoch)
+        if at.step_in_epoch == 0:
+            work.begin_epoch()
+        work.model.train()
+        title = f"epoch {at.epoch}/{self.settings.epochs}"
+        progress = EpochProgress(self.console, title, work.steps_per_epoch, at.step_in_epoch)
+        try:
+            while at.step_in_epoch < work.steps_per_epoch:
+                stop, save = self._step(guard)
+                name, value = work.describe(at.cost / at.units if at.units else math.nan)
+                speed = at.trained_tokens / max(at.seconds, 1e-9)
+                progress.update(at.step_in_epoch, f"{name} {value:,.2f}  {speed:,.0f} {work.token_name}/s")
+                if at.skipped_in_a_row >= self.settings.max_bad_steps:
+                    raise TrainingStopped(
+                        f"{at.skipped_in_a_row} steps in a row were not finite (epoch {at.epoch}, step "
+                        f"{at.step_in_epoch} of {work.steps_per_epoch}); the last checkpoint is kept in "
+                        f"{self.run.checkpoints}; lower training.learning_rate or training.max_grad_norm"
+                    )
+                if stop or save:
+                    self.save()
+                if stop:
+                    raise Interrupted(
+                        f"interrupted in epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}; saved; "
+                        f"go on with: gatewise train --out {self.run.path} --resume"
+                    )
+        finally:
+            progress.close()
+
+    def _step(self, guard: InterruptGuard) -> tuple[bool, bool]:
+        """Do one step; return whether to stop and whether to save, the same on every process."""
+        work, at, began = self.workload, self.at, time.perf_counter()
+        self.optimizer.zero_grad()
+        with products_in(self.settings.precision, self.group.device):
+            cost, units = work.cost(at.step_in_epoch)
+        self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm or math.inf)
+        loss = float(cost.detach())
+        bad, stop, save = self.group.first(
+            not (math.isfinite(loss) and math.isfinite(float(norm))),
+            guard.requested,
+            self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every,
+        )
+        if not bad:
+            self.scaler.step(self.optimizer)
+            work.carry_on()
+            at.cost += loss
+            at.units += units
+            at.skipped_in_a_row = 0
+            self.scalars.step(at.step, loss / units)
+        elif not (self.scaler.is_enabled() and math.isfinite(loss)):  # fp16: a scale that is too large corrects itself
+            at.skipped += 1
+            at.skipped_in_a_row += 1
+            self._say(self._what_is_bad(loss))
+        self.scaler.update()
+        at.step += 1
+        at.step_in_epoch += 1
+        at.seconds += time.perf_counter() - began
+        at.trained_tokens += work.tokens_per_step
+        return stop, save and not bad
+
+    def _what_is_bad(self, loss: float) -> str:
+        bad = (
+            name
+            for name, parameter in self.workload.model.named_parameters()
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+        )
+        return (
+            f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}, first gradient that is not finite: "
+            f"{next(bad, 'none')}; the step is skipped ({self.at.skipped_in_a_row} in a row, training stops at "
+            f"{self.settings.max_bad_steps})"
+        )
+
+    def _end_epoch(self) -> None:
+        work, at = self.workload, self.at
+        cost, units = self.group.sum(at.cost, at.units)
+        name, trained = work.describe(cost / units if units else math.nan)
+        figures, to_minimise = work.validate()
+        metrics: Metrics = {
+            "epoch": at.epoch,
+            f"train_{name}": trained,
+            **figures,
+            "learning_rate": learning_rate(self.settings, at.epoch),
+            "tokens_per_second": round(at.trained_tokens / max(at.seconds, 1e-9), 1),
+            "seconds": round(at.seconds, 2),
+        }
+        if at.skipped:
+            metrics["skipped_steps"] = at.skipped
+        at.history.append(metrics)
+        if to_minimise < at.best or not at.best_epoch:
+            at.best, at.best_epoch = to_minimise, at.epoch
+        self.scalars.epoch(at.step, metrics)
+        self._say(
+            f"epoch {at.epoch}/{self.settings.epochs}  "
+            + "  ".join(f"{key} {value:,.2f}" for key, value in metrics.items() if key.endswith(name))
+            + f"  learning rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
+            + f"  {metrics['seconds']:,.0f} s"
+        )
+        ended = at.epoch
+        at.epoch += 1
+        at.step_in_epoch, at.cost, at.units, at.seconds, at.trained_tokens, at.skipped = 0, 0.0, 0.0, 0.0, 0, 0
+        # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
+        self.save()
+        self.write_results(ended)
+
+    def write_results(self, ended: int) -> None:
+        """Write metrics, and the best weights where epoch ``ended`` was the best."""
+        if self.group.is_writer:
+            self.run.write_metrics(self.at.history)
+            if self.at.best_epoch == ended:
+                self.workload.save_best(ended)
+        self.group.wait()
+
+    def save(self) -> None:
+        """Write a checkpoint; every process takes part, the first one writes."""
+        tensors = {f"carried.{name}": tensor for name, tensor in self.workload.carried().items()}
+        generators = [("cpu", torch.get_rng_state())]
+        if self.group.device.type == "cuda":
+            generators.append(("cuda", torch.cuda.get_rng_state(self.group.device)))
+        for kind, state in generators:
+            for rank, tensor in enumerate(self.group.gather(state)):
+                tensors[f"generator.{kind}.{rank}"] = tensor
+        self._saved_at = time.monotonic()
+        if not self.group.is_writer:
+            return
+        for name, parameter in self.workload.model.named_parameters():
+            tensors[f"model.{name}"] = parameter.detach()
+        for index, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = value
+        progress = {
+            **vars(self.at),
+            "best": self.at.best if math.isfinite(self.at.best) else None,
+            "scaler": self.scaler.state_dict(),
+            "world_size": self.group.world_size,
+            "identity": dict(self.identity),
+        }
+        save_checkpoint(self.run.checkpoints, Checkpoint(progress, tensors))
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Stand where the checkpoint stood, exactly; with another number of processes, as near as can be, and say so."""
+        saved = dict(checkpoint.progress)
+        best, scaler, world_size = saved.pop("best"), saved.pop("scaler"), saved.pop("world_size")
+        saved.pop("identity")
+        self.at = Position(**saved, best=math.inf if best is None else best)
+        tensors = checkpoint.tensors
+        with torch.no_grad():
+            for name, parameter in self.workload.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                states.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(scaler)
+        if self.at.step_in_epoch:
+            self.workload.restore(
+                {key.removeprefix("carried."): t for key, t in tensors.items() if key.startswith("carried.")}
+            )
+        if world_size == self.group.world_size:
+            torch.set_rng_state(tensors[f"generator.cpu.{self.group.rank}"])
+            if self.group.device.type == "cuda":
+                torch.cuda.set_rng_state(tensors[f"generator.cuda.{self.group.rank}"], self.group.device)
+        else:
+            torch.manual_seed(self.settings.seed + self.at.step + 1_000_003 * self.group.rank)
+            self._say(
+                f"the checkpoint was taken with {world_size} processes, this run has {self.group.world_size}: the rows "
+                "and their carried state are dealt anew; losses agree to rounding where there is no dropout, dropout "
+                "masks are others"
+            )
+        if not self.at.step_in_epoch:
+            self.write_results(self.at.epoch - 1)  # a kill may have come between the checkpoint and these
+
+    def _say(self, line: str) -> None:
+        if self.console is not None:
+            self.console.print(line, soft_wrap=True, highlight=False, markup=False)

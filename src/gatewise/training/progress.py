@@ -1,0 +1,48 @@
+"""What the user sees while training runs: a bar on a terminal, a plain line every tenth elsewhere; on standard error."""
+
+import time
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class EpochProgress:
+    """Shows one epoch's steps: loss so far, tokens a second, time left.
+
+    Args:
+        console: where to write; None is silent (every process but the first).
+        title: what stands at the front, such as ``epoch 3/13``.
+        total: steps in the epoch.
+        done: steps that were done before this process began.
+    """
+
+    def __init__(self, console: Console | None, title: str, total: int, done: int = 0) -> None:
+        self._console, self._title, self._total = console, title, total
+        self._first, self._began = done, time.monotonic()
+        self._tenth = 10 * done // total
+        self._bar: Progress | None = None
+        if console is not None and console.is_terminal:
+            self._bar = Progress(TextColumn(title), BarColumn(), TextColumn("{task.fields[status]}"), console=console)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total, completed=done, status="")
+
+    def update(self, done: int, status: str) -> None:
+        """Show that ``done`` steps of the epoch are behind us."""
+        if self._console is None:
+            return
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, status=f"{status}  {self._time_left(done)}")
+        elif 10 * done // self._total > self._tenth:
+            self._tenth = 10 * done // self._total
+            self._console.print(f"{self._title}  {10 * self._tenth:3d}%  {status}  {self._time_left(done)}", soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _time_left(self, done: int) -> str:
+        elapsed = time.monotonic() - self._began
+        left = elapsed / max(done - self._first, 1) * (self._total - done)
+        return f"{timedelta(seconds=round(left))} left"
