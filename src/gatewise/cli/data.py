@@ -1,8 +1,44 @@
 """``gatewise data``."""
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
-app = typer.Typer(help="Public corpora.", no_args_is_help=True)
-@app.command("fetch")
-def fetch() -> None:
-    """Fetch."""
+
+app = typer.Typer(help="Public corpora.", rich_markup_mode=None)
+
+
 @app.callback()
-def _group() -> None: ...
+def _group() -> None:
+    """Public corpora."""
+
+
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus: ptb.")],
+    to: Annotated[Path | None, typer.Option(help="The folder to fill.  [data/NAME]")] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(envvar="GATEWISE_MIRROR", help="Another place with the same files: the start of their URLs."),
+    ] = None,
+) -> None:
+    """Download a public corpus, with progress; what was cut off is resumed, and each file's SHA-256 is checked."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+    from gatewise.data.download import CORPORA, RemoteFile, fetch
+
+    folder = to or Path("data") / name
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(file: RemoteFile, here: int) -> None:
+            if file.name not in tasks:
+                tasks[file.name] = progress.add_task(file.name, total=file.size)
+            progress.update(tasks[file.name], completed=here)
+
+        files = fetch(name, folder, mirror=mirror, report=report)
+    typer.echo(
+        f"{name}: {len(files)} files in {folder}, checked by SHA-256; next: {CORPORA[name].next_command} {folder}"
+    )

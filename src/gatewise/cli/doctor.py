@@ -1,4 +1,52 @@
 """``gatewise doctor``."""
+
 import typer
+
+
 def command() -> None:
-    """Show versions, processor features and engines."""
+    """Show versions, processor features, devices, engines, and why one is not available."""
+    import os
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    from gatewise.data.token_cache import cache_folder
+    from gatewise.training.precision import has_fast_bf16, has_fp16
+
+    cpu = torch.device("cpu")
+    lines = {
+        "gatewise": version("gatewise"),
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        **{name: version(name) for name in ("torch", "numpy", "safetensors", "tokenizers")},
+        "processor": f"{processor_name()}, {os.cpu_count()} cores, PyTorch uses {torch.get_num_threads()} threads",
+        "instructions": f"{torch.backends.cpu.get_cpu_capability()}; bf16 arithmetic: {_yes(has_fast_bf16(cpu))}; "
+        f"fp16 arithmetic: {_yes(has_fp16(cpu))}",
+        "GPU": ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())) or "none",
+        "engine torch": "available (auto takes it)",
+        "engine reference": "not available: not part of this version",
+        "engine native": "not available: not part of this version",
+        "precisions": "fp32, bf16"
+        + (", fp16" if has_fp16(cpu) or torch.cuda.is_available() else "")
+        + "; high is not available: it needs the native engine",
+        "cache folder": str(cache_folder()),
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<17} {value}")
+
+
+def processor_name() -> str:
+    """Return the processor's name, as well as the system tells it."""
+    import platform
+    from pathlib import Path
+
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"

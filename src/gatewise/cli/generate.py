@@ -25,7 +25,5 @@ def command(
         listed = ", ".join(repr(token) for token in dict.fromkeys(unknown))
         typer.echo(f"not in the vocabulary, read as <unk>: {listed}", err=True)
     typer.echo(
-        model.generate(
-            prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-        )
+        model.generate(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     )

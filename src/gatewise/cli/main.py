@@ -4,15 +4,16 @@ import errno
 import os
 import sys
 
-import click
 import typer
 
 from gatewise.cli import bench, data, doctor, evaluate, generate, recipes, train
 from gatewise.errors import GatewiseError
 
+# Typer carries Click inside since 0.26 and stood upon it before: its base of usage errors is found from either.
+ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 app = typer.Typer(
     help="Recurrent sequence models: train them, look inside them, ship them.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -40,7 +41,7 @@ def _options(
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with the status that ARCHITECTURE.md lists."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = "--debug" in arguments
     # --debug may stand anywhere on the line.
     arguments = [*(["--debug"] if debug else []), *(word for word in arguments if word != "--debug")]
@@ -50,13 +51,10 @@ def run(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _fail(str(error), error.exit_status)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message(), err=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "gatewise"
-        _fail(f"{error.format_message()} (see {where} --help)", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except ClickException as error:
+        context = getattr(error, "ctx", None)
+        _fail(f"{error} (see {context.command_path if context else 'gatewise'} --help)", 2)
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, has enough

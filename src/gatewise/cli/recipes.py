@@ -6,7 +6,7 @@ import typer
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe's TOML.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this recipe's TOML.")] = None,
 ) -> None:
     """List the built-in recipes; with a name, print its TOML."""
     from gatewise.config import recipe_names, recipe_text

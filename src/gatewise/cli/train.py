@@ -8,7 +8,7 @@ import typer
 
 def command(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A built-in name, or the path of a TOML file.  [demo]")
+        str | None, typer.Argument(metavar="RECIPE", help="A built-in name, or the path of a TOML file.  [demo]")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with *.train.txt, *.valid.txt and *.test.txt; wins over the recipe's.")
@@ -50,4 +50,6 @@ def command(
 def _indent(text: str) -> str:
     import textwrap
 
-    return "\n".join(textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="    ") for line in text.split("\n"))
+    return "\n".join(
+        textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="    ") for line in text.split("\n")
+    )

@@ -17,7 +17,7 @@ from gatewise.errors import GatewiseError, UsageError
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # the same library, before it joined Python
 
 Tables = dict[str, dict[str, Any]]
 
@@ -161,5 +161,3 @@ def _line_of(text: str, key: str) -> int | None:
         elif current == section and name and re.match(rf"\s*{re.escape(name)}\s*=", line):
             return number
     return None
-
-

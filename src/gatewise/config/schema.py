@@ -65,7 +65,9 @@ class ModelConfig(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.forget_bias != 0 and self.cell != "lstm":
-            raise ValueError(f"forget_bias is {self.forget_bias} but a {self.cell} cell has no forget gate; set it to 0")
+            raise ValueError(
+                f"forget_bias is {self.forget_bias} but a {self.cell} cell has no forget gate; set it to 0"
+            )
         if self.tie_weights and self.embedding_size not in (0, self.hidden_size):
             raise ValueError(
                 f"tie_weights needs embedding_size = hidden_size, found {self.embedding_size} and {self.hidden_size}"

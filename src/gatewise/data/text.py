@@ -48,7 +48,9 @@ def find_split(folder: Path, name: str) -> Path:
         raise DataError(f"{folder}: no *.{name}.txt in this folder; expected the three splits train, valid and test")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise DataError(f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others away")
+        raise DataError(
+            f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others away"
+        )
     return found[0]
 
 

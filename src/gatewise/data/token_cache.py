@@ -86,7 +86,7 @@ def _read_record(record: Path) -> dict[str, int] | None:
         return None  # not made yet, or damaged: it is made again
 
 
-def _write(path: Path, vocabulary: Vocabulary, dtype: np.dtype, binary: Path, record: Path) -> dict[str, int]:  # type: ignore[type-arg]
+def _write(path: Path, vocabulary: Vocabulary, dtype: np.dtype, binary: Path, record: Path) -> dict[str, int]:
     """Read the text once, a line at a time; the record is written last, so that a half-made pair is never used."""
     binary.parent.mkdir(parents=True, exist_ok=True)
     code = next(c for c in "HIL" if array(c).itemsize == dtype.itemsize)

@@ -30,9 +30,7 @@ class LanguageModel(nn.Module):
         generator: draws the initial weights; torch's own where not given.
     """
 
-    def __init__(
-        self, config: ModelConfig, vocabulary: Vocabulary, generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
@@ -51,8 +49,7 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw weights and the decoder's bias uniform in ±init_scale; recurrent biases are 0, the forget gate's
-        ``forget_bias``."""
+        """Draw weights and decoder bias in ±init_scale; recurrent biases are 0, the forget gate's forget_bias."""
         scale = self.config.init_scale
         for name, parameter in self.named_parameters():
             if name.startswith("rnn.bias"):

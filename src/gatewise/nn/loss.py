@@ -31,8 +31,8 @@ def linear_cross_entropy(
     """
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
     with torch.autocast(x.device.type, enabled=False):
-        result: Tensor = _LinearCrossEntropy.apply(x, weight, bias, targets, dtype)
-        return result
+        nll: Tensor = _LinearCrossEntropy.apply(x, weight, bias, targets, dtype)  # type: ignore[no-untyped-call]
+        return nll
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

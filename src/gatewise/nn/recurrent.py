@@ -1,5 +1,8 @@
 """The recurrent stacks: PyTorch's modules, and the reduced-precision pass that keeps the cell state in fp32."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,7 +28,9 @@ class LSTM(nn.LSTM):
             return result
         h_n, c_n = [], []
         for layer, (h, c) in enumerate(zip(*hx, strict=True)):
-            w_ih, w_hh, b_ih, b_hh = (getattr(self, f"{n}_l{layer}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            w_ih, w_hh, b_ih, b_hh = (
+                getattr(self, f"{n}_l{layer}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
             from_input = F.linear(x, w_ih) + (b_ih + b_hh)
@@ -41,26 +46,32 @@ class LSTM(nn.LSTM):
         return x, (torch.stack(h_n), torch.stack(c_n))
 
 
-class _OneState:
-    """Mixed into PyTorch's GRU and RNN: the state is a tuple of one tensor, as an LSTM's is of two."""
+class GRU(nn.GRU):
+    """``torch.nn.GRU`` with its state in a tuple, as an LSTM's is."""
 
-    def forward(self, x: Tensor, hx: tuple[Tensor]) -> tuple[Tensor, tuple[Tensor]]:
-        y, h_n = super().forward(x, hx[0].to(x.dtype))  # type: ignore[misc]
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "T B I"], hx: tuple[Tensor]
+    ) -> tuple[Float[Tensor, "T B H"], tuple[Tensor]]:
+        """Read T steps from state ``hx``; return the last layer's outputs and the new state."""
+        y, h_n = super().forward(x, hx[0])
         return y, (h_n,)
 
 
-class GRU(_OneState, nn.GRU):
-    """``torch.nn.GRU`` with its state in a tuple."""
+class RNN(nn.RNN):
+    """``torch.nn.RNN`` with its state in a tuple, as an LSTM's is."""
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "T B I"], hx: tuple[Tensor]
+    ) -> tuple[Float[Tensor, "T B H"], tuple[Tensor]]:
+        """Read T steps from state ``hx``; return the last layer's outputs and the new state."""
+        y, h_n = super().forward(x, hx[0])
+        return y, (h_n,)
 
 
-class RNN(_OneState, nn.RNN):
-    """``torch.nn.RNN`` with its state in a tuple."""
-
-
-STACKS = {
+STACKS: dict[str, Callable[..., nn.RNNBase]] = {
     "lstm": LSTM,
     "gru": GRU,
-    "rnn_tanh": lambda *sizes, **options: RNN(*sizes, nonlinearity="tanh", **options),
-    "rnn_relu": lambda *sizes, **options: RNN(*sizes, nonlinearity="relu", **options),
+    "rnn_tanh": partial(RNN, nonlinearity="tanh"),
+    "rnn_relu": partial(RNN, nonlinearity="relu"),
 }
 """From ``model.cell`` to what makes the stack, called as ``(input_size, hidden_size, num_layers, dropout=…)``."""

@@ -141,7 +141,9 @@ class LanguageModelling:
         save_weights(self.model, self.run, {"format": "pt", "task": "language-model", "epoch": str(epoch)})
 
 
-def evaluate_language_model(run: RunFolder, data: str | Path | None, split: str, device: torch.device) -> dict[str, Any]:
+def evaluate_language_model(
+    run: RunFolder, data: str | Path | None, split: str, device: torch.device
+) -> dict[str, Any]:
     """Score every token of a split but the first, in one row with carried state, in fp32.
 
     Args:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import Config, load_config, to_toml
+from gatewise.config import Config, load_config
 from gatewise.errors import DataError, TrainingStopped, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
@@ -103,11 +103,12 @@ def train(
 def check_language_model_config(config: Config) -> None:
     """Check what can be checked before anything is read or written."""
     if config.model.cell != "lstm" and config.training.precision != "fp32":
-        raise UsageError(f"precision {config.training.precision!r} is not available for cell {config.model.cell!r}; use fp32")
+        raise UsageError(
+            f"precision {config.training.precision!r} is not available for cell {config.model.cell!r}; use fp32"
+        )
 
 
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
-    say = (lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False)) if console else (lambda _: None)
     group.rows(config.data.batch_size)
     data = LanguageModelData.read(config.data)
     torch.manual_seed(config.training.seed)
@@ -119,34 +120,41 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
         run.claim(resume=resume)
     group.wait()
     checkpoint, notes = load_newest(run.checkpoints) if resume else (None, [])
-    for note in notes:
-        say(note)
+    for line in notes:
+        note(console, line)
     identity = {"config": config.model_dump(), "data": data.hashes}
     if checkpoint:
         _check_same(checkpoint.progress["identity"], identity, run)
         if checkpoint.progress["epoch"] > config.training.epochs and _is_finished(run):
-            say(f"{run.path}: this run is finished ({checkpoint.progress['epoch'] - 1} epochs); nothing is changed")
+            note(
+                console,
+                f"{run.path}: this run is finished ({checkpoint.progress['epoch'] - 1} epochs); nothing is changed",
+            )
             return Run(run.path, run.read_metrics()[-1], _sample(load(run.path), config), already_finished=True)
     elif resume:
-        say(f"{run.path}: no checkpoint there yet; starting at the beginning")
+        note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     if group.is_writer:
         run.write_config(config)
         write_atomically(run.tokenizer_file, data.vocabulary.json)
     texts = data.texts
-    say(
+    note(
+        console,
         f"{len(texts['train'].ids):,} {workload.token_name} to train on, vocabulary {len(data.vocabulary):,}, "
         f"{sum(p.numel() for p in model.parameters()):,} parameters, on {group.device}"
         + (f" in {group.world_size} processes" if group.world_size > 1 else "")
-        + f"; run folder {run.path}"
+        + f"; run folder {run.path}",
     )
     if config.training.precision == "bf16" and not has_fast_bf16(group.device):
-        say("this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
+        note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     trainer = Trainer(workload, config.training, run, group, console, identity, scalars)
     if checkpoint:
         trainer.resume(checkpoint)
-        say(f"going on in epoch {trainer.at.epoch} after step {trainer.at.step_in_epoch} of {workload.steps_per_epoch}")
+        note(
+            console,
+            f"going on in epoch {trainer.at.epoch} after step {trainer.at.step_in_epoch} of {workload.steps_per_epoch}",
+        )
     try:
         position = trainer.train()
     finally:
@@ -158,7 +166,12 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
 
 
 def _finish(
-    config: Config, run: RunFolder, data: LanguageModelData, model: LanguageModel, best_epoch: int, history: list[Metrics]
+    config: Config,
+    run: RunFolder,
+    data: LanguageModelData,
+    model: LanguageModel,
+    best_epoch: int,
+    history: list[Metrics],
 ) -> None:
     """Score the test set once, with the best weights, and write the last line and the card."""
     saved = load_weights(model, run)
@@ -221,6 +234,3 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder
                 f"{run.path}: the {split} text is another than this run was started with (SHA-256 {data_hash[:12]}, "
                 f"expected {saved['data'][split][:12]}); give the same data, or choose another --out"
             )
-
-
-__all__ = ["Run", "to_toml", "train"]

@@ -51,7 +51,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     Returns:
         The checkpoint, None where there is none; and a line for each damaged one that was passed over.
     """
-    passed_over = []
+    passed_over: list[str] = []
     for path in _newest_first(folder):
         try:
             with safe_open(path, framework="pt") as file:

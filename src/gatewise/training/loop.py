@@ -19,14 +19,17 @@ from gatewise.training.checkpoints import Checkpoint, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.precision import products_in
-from gatewise.training.progress import EpochProgress
+from gatewise.training.progress import EpochProgress, note
 from gatewise.training.scalars import Scalars
 
 
 class Workload(Protocol):
     """What a task gives the loop: its model, and what one step, one epoch and one validation are."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+
     steps_per_epoch: int
     tokens_per_step: int
     token_name: str
@@ -76,8 +79,12 @@ class Position:
 
 def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
     """Make the optimiser that the configuration names."""
-    options = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kinds: dict[str, type[torch.optim.Optimizer]] = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }
+    options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     return kinds[settings.optimizer](model.parameters(), **options)
 
 
@@ -150,7 +157,7 @@ class Trainer:
         progress = EpochProgress(self.console, title, work.steps_per_epoch, at.step_in_epoch)
         try:
             while at.step_in_epoch < work.steps_per_epoch:
-                stop, save = self._step(guard)
+                stop, save = self.step(guard)
                 name, value = work.describe(at.cost / at.units if at.units else math.nan)
                 speed = at.trained_tokens / max(at.seconds, 1e-9)
                 progress.update(at.step_in_epoch, f"{name} {value:,.2f}  {speed:,.0f} {work.token_name}/s")
@@ -170,7 +177,7 @@ class Trainer:
         finally:
             progress.close()
 
-    def _step(self, guard: InterruptGuard) -> tuple[bool, bool]:
+    def step(self, guard: InterruptGuard) -> tuple[bool, bool]:
         """Do one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
         self.optimizer.zero_grad()
@@ -195,7 +202,7 @@ class Trainer:
         elif not (self.scaler.is_enabled() and math.isfinite(loss)):  # fp16: a scale that is too large corrects itself
             at.skipped += 1
             at.skipped_in_a_row += 1
-            self._say(self._what_is_bad(loss))
+            note(self.console, self._what_is_bad(loss))
         self.scaler.update()
         at.step += 1
         at.step_in_epoch += 1
@@ -234,11 +241,12 @@ class Trainer:
         if to_minimise < at.best or not at.best_epoch:
             at.best, at.best_epoch = to_minimise, at.epoch
         self.scalars.epoch(at.step, metrics)
-        self._say(
+        note(
+            self.console,
             f"epoch {at.epoch}/{self.settings.epochs}  "
             + "  ".join(f"{key} {value:,.2f}" for key, value in metrics.items() if key.endswith(name))
             + f"  learning rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
-            + f"  {metrics['seconds']:,.0f} s"
+            + f"  {metrics['seconds']:,.0f} s",
         )
         ended = at.epoch
         at.epoch += 1
@@ -283,7 +291,7 @@ class Trainer:
         save_checkpoint(self.run.checkpoints, Checkpoint(progress, tensors))
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Stand where the checkpoint stood, exactly; with another number of processes, as near as can be, and say so."""
+        """Stand exactly where the checkpoint stood; with another number of processes as near as can be, and say so."""
         saved = dict(checkpoint.progress)
         best, scaler, world_size = saved.pop("best"), saved.pop("scaler"), saved.pop("world_size")
         saved.pop("identity")
@@ -310,14 +318,11 @@ class Trainer:
                 torch.cuda.set_rng_state(tensors[f"generator.cuda.{self.group.rank}"], self.group.device)
         else:
             torch.manual_seed(self.settings.seed + self.at.step + 1_000_003 * self.group.rank)
-            self._say(
+            note(
+                self.console,
                 f"the checkpoint was taken with {world_size} processes, this run has {self.group.world_size}: the rows "
                 "and their carried state are dealt anew; losses agree to rounding where there is no dropout, dropout "
-                "masks are others"
+                "masks are others",
             )
         if not self.at.step_in_epoch:
             self.write_results(self.at.epoch - 1)  # a kill may have come between the checkpoint and these
-
-    def _say(self, line: str) -> None:
-        if self.console is not None:
-            self.console.print(line, soft_wrap=True, highlight=False, markup=False)

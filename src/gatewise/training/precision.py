@@ -17,15 +17,20 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision == "high":
         raise UsageError("precision 'high' needs the native engine, which this version has not; use fp32 or bf16")
-    if precision == "fp16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
+    if precision == "fp16" and not has_fp16(device):
         raise UsageError("precision 'fp16' is not available: this processor has no fp16 arithmetic; use fp32 or bf16")
 
 
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether the device computes bf16 products in hardware; elsewhere they are right, but slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def has_fp16(device: torch.device) -> bool:
+    """Whether the device computes fp16 products in hardware."""
+    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
 
 
 def products_in(precision: str, device: torch.device) -> AbstractContextManager[None]:

@@ -1,10 +1,16 @@
-"""What the user sees while training runs: a bar on a terminal, a plain line every tenth elsewhere; on standard error."""
+"""What the user sees while training runs: a bar on a terminal, elsewhere a plain line every tenth of an epoch."""
 
 import time
 from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+
+def note(console: Console | None, line: str) -> None:
+    """Write one plain line; a console of None is silent."""
+    if console is not None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 class EpochProgress:
@@ -35,7 +41,7 @@ class EpochProgress:
             self._bar.update(self._task, completed=done, status=f"{status}  {self._time_left(done)}")
         elif 10 * done // self._total > self._tenth:
             self._tenth = 10 * done // self._total
-            self._console.print(f"{self._title}  {10 * self._tenth:3d}%  {status}  {self._time_left(done)}", soft_wrap=True)
+            note(self._console, f"{self._title}  {10 * self._tenth:3d}%  {status}  {self._time_left(done)}")
 
     def close(self) -> None:
         """Take the bar away."""

@@ -20,22 +20,22 @@ class Scalars:
         if folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder), purge_step=from_step or None)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder), purge_step=from_step or None)
 
     def step(self, step: int, loss: float) -> None:
         """Add a point of the training loss, in nats a token."""
         if self._writer is not None and step % self._every == 0:
-            self._writer.add_scalar("train/loss", loss, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar("train/loss", loss, step)
 
     def epoch(self, step: int, metrics: Metrics) -> None:
         """Add an epoch's figures."""
         if self._writer is not None:
             for name, value in metrics.items():
                 if name not in ("epoch", "seconds"):
-                    self._writer.add_scalar(f"epoch/{name}", value, step)  # type: ignore[no-untyped-call]
-            self._writer.flush()  # type: ignore[no-untyped-call]
+                    self._writer.add_scalar(f"epoch/{name}", value, step)
+            self._writer.flush()
 
     def close(self) -> None:
         """Flush and close."""
         if self._writer is not None:
-            self._writer.close()  # type: ignore[no-untyped-call]
+            self._writer.close()

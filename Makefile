@@ -1,0 +1,61 @@
+# Two commands: `make demo` trains and shows a small language model, `make test` runs all tests.
+# Both keep their environment in .venv and touch no other. PYTHON=python3.12 chooses the interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+RUN_READY := $(VENV)/.run-ready
+TEST_READY := $(VENV)/.test-ready
+
+.PHONY: help demo test check format clean
+
+help:
+	@echo "make demo    make an environment in .venv, train a small language model, show what it can do"
+	@echo "make test    make the same environment and run all tests (TESTS=... for some)"
+	@echo "make check   style, types and the direction of imports"
+	@echo "make format  put the code into its style"
+	@echo "make clean   remove .venv and runs/demo"
+
+demo: $(RUN_READY)
+	@echo "==> training a word language model on the language reference that Python carries (about a minute)"
+	@$(BIN)/gatewise train demo --out runs/demo --resume
+	@echo "==> its perplexity on the test text, measured again from the run folder"
+	@$(BIN)/gatewise evaluate runs/demo
+	@echo "==> a sample: gatewise generate runs/demo --prompt 'the value of'"
+	@$(BIN)/gatewise generate runs/demo --prompt 'the value of' --max-tokens 40 --temperature 0.7 --seed 1
+	@echo "==> the run folder is runs/demo; its model card is runs/demo/README.md"
+	@echo "==> next: . $(VENV)/bin/activate, then gatewise --help"
+
+TESTS ?= tests
+test: $(TEST_READY)
+	@echo "==> running all tests"
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(TEST_READY)
+	@echo "==> style, types, direction of imports"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: $(TEST_READY)
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) runs/demo
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python $$($(PYTHON) -V 2>&1) is too old; expected 3.10 or newer: make PYTHON=python3.12"; exit 2; }
+	@echo "==> making an environment in $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt
+	@echo "==> installing Gatewise and what it needs into $(VENV) (PyTorch is large; once only)"
+	@$(PIP) install -c constraints.txt -e '.[all]'
+	@touch $@
+
+$(TEST_READY): $(RUN_READY)
+	@echo "==> installing the test tools into $(VENV) (once only)"
+	@$(PIP) install -c constraints.txt --group dev
+	@touch $@

@@ -1,0 +1,137 @@
+"""Two programs at the same work in turns: each in a process of its own, so that each has its own peak of memory.
+
+A contestant is a module that calls ``serve(make)``. It reads one JSON object a line on standard input and answers
+with one on standard output: ``{"do": "check", "to": FILE}`` writes the tensors that must agree, ``{"do": "run",
+"steps": N}`` answers the seconds that N steps took, ``{"do": "peak"}`` the peak of resident memory in bytes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any, Protocol
+
+TURNS = 5
+SECONDS_A_TURN = 4.0
+
+
+class Work(Protocol):
+    """What a contestant does."""
+
+    def check(self, to: Path) -> None:
+        """Do one step on fixed data and write every output that must agree."""
+
+    def run(self, steps: int) -> float:
+        """Do steps; return the seconds they took."""
+
+
+@dataclass
+class Duel:
+    """The result: seconds a step in each turn, and the peaks of memory in MiB."""
+
+    ours_seconds: list[float] = field(default_factory=list)
+    peer_seconds: list[float] = field(default_factory=list)
+    ours_peak_mib: float = 0.0
+    peer_peak_mib: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster we are: the median over the turns of peer / ours."""
+        return median(p / o for o, p in zip(self.ours_seconds, self.peer_seconds, strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
+class Contestant:
+    """A contestant's process, spoken to over its pipes."""
+
+    def __init__(self, module: str, arguments: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """Send one question and wait for its answer."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a contestant of the benchmark ended with status {self._process.wait()}")
+        return dict(json.loads(line))
+
+    def __enter__(self) -> "Contestant":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def fight(
+    ours: str, peer: str, arguments: dict[str, Any], agree: Callable[[Path, Path], None], turns: int = TURNS
+) -> Duel:
+    """Check that two contestants agree, then time them in turns.
+
+    Args:
+        ours: our module.
+        peer: the peer's.
+        arguments: given to both.
+        agree: compares what the two wrote, and raises where they differ.
+        turns: how often each is timed; who begins alternates.
+    """
+    duel = Duel()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Contestant(ours, arguments) as us,
+        Contestant(peer, arguments) as them,
+    ):
+        files = Path(folder, "ours.safetensors"), Path(folder, "peer.safetensors")
+        for contestant, file in zip((us, them), files, strict=True):
+            contestant.ask(do="check", to=str(file))
+        agree(*files)
+        one = max(contestant.ask(do="run", steps=2)["seconds"] / 2 for contestant in (us, them))
+        steps = max(2, round(SECONDS_A_TURN / one))
+        for turn in range(turns):
+            sides = [(us, duel.ours_seconds), (them, duel.peer_seconds)]
+            for contestant, seconds in sides if turn % 2 == 0 else reversed(sides):
+                seconds.append(contestant.ask(do="run", steps=steps)["seconds"] / steps)
+        duel.ours_peak_mib, duel.peer_peak_mib = (c.ask(do="peak")["bytes"] / 2**20 for c in (us, them))
+    return duel
+
+
+def serve(make: Callable[[dict[str, Any]], Work]) -> None:
+    """Be a contestant: answer questions until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # nothing that a library prints may stand among the answers
+    work = make(json.loads(sys.argv[1]))
+    for line in sys.stdin:
+        question = json.loads(line)
+        if question["do"] == "check":
+            work.check(Path(question["to"]))
+            answer: dict[str, Any] = {}
+        elif question["do"] == "run":
+            answer = {"seconds": work.run(question["steps"])}
+        else:
+            answer = {"bytes": peak_memory()}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def peak_memory() -> int:
+    """Return this process's ``ru_maxrss`` in bytes."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

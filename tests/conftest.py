@@ -1,0 +1,69 @@
+"""Shared by all tests: shapes checked at run time, a cache of its own, a small corpus, and the real data's place."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Every function with jaxtyping's shapes checks them in the tests.
+install_import_hook(["gatewise.nn", "gatewise.models"], "beartype.beartype")
+
+os.environ["GATEWISE_CACHE"] = tempfile.mkdtemp(prefix="gatewise-test-cache-")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+SENTENCES = [
+    "the dog ate the apple",
+    "everybody read that book",
+    "the company said it will read the book",
+    "it ate that apple",
+    "",
+]
+
+
+def write_corpus(folder: Path, repeats: int = 40) -> Path:
+    """Write a corpus of three small texts with words that repeat."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [SENTENCES[(7 * k + k // 3) % len(SENTENCES)] for k in range(5 * repeats)]
+    for name, part in (("train", lines), ("valid", lines[: repeats * 2]), ("test", lines[repeats : repeats * 3])):
+        (folder / f"toy.{name}.txt").write_text("".join(line + "\n" for line in part), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the small corpus."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+TINY = {
+    "data.batch_size": 4,
+    "data.tbptt_length": 5,
+    "model.hidden_size": 8,
+    "model.num_layers": 1,
+    "training.epochs": 2,
+    "training.optimizer": "sgd",
+    "training.learning_rate": 1.0,
+    "logging.tensorboard": False,
+}
+"""Overrides that make any recipe a matter of a second."""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on the small corpus; tests that change a run copy it first."""
+    import gatewise as gw
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    return gw.train("demo", data=corpus, out=out, overrides=TINY).path
+
+
+def real_data(name: str) -> Path:
+    """Return the folder of a real corpus, or skip the test, saying so."""
+    root = Path(os.environ.get("GATEWISE_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (root / name).is_dir():
+        pytest.skip(f"the real corpus {name} is not at {root} (set GATEWISE_DATA)")
+    return root / name
