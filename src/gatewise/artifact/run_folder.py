@@ -48,21 +48,32 @@ class RunFolder:
             raise RunError(f"{run.path}: no config.toml inside; expected a run folder, as gatewise train writes it")
         return run
 
-    def claim(self, *, resume: bool) -> None:
-        """Make the folder for a new run, or accept the run that is there to be resumed.
+    def check_free(self, *, resume: bool) -> None:
+        """Check, writing nothing, that a new run may go here, or that a run is here to be resumed.
 
         Raises:
-            UsageError: it holds another run or other files, or cannot be written.
+            UsageError: the folder holds another run or other files, or is no folder.
+        """
+        try:
+            inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
+        except OSError as problem:
+            raise UsageError(
+                f"{self.path}: cannot be a run folder ({problem.strerror}); choose another --out"
+            ) from None
+        if not inside or (resume and self.config_file.name in inside):
+            return
+        if self.config_file.name in inside:
+            raise UsageError(f"{self.path} holds another run; add --resume to go on with it, or choose another --out")
+        raise UsageError(f"{self.path} is not empty and holds no run; choose a new or empty folder for --out")
+
+    def claim(self) -> None:
+        """Make the folder, and see that it can be written.
+
+        Raises:
+            UsageError: it cannot.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            inside = {entry.name for entry in self.path.iterdir()}
-            if inside and not (resume and (self.config_file.name in inside or inside == {"checkpoints"})):
-                if self.config_file.name in inside:
-                    raise UsageError(
-                        f"{self.path} holds another run; add --resume to go on with it, or choose another --out"
-                    )
-                raise UsageError(f"{self.path} is not empty and holds no run; choose an empty folder for --out")
             probe = self.path / ".gatewise-probe"
             probe.touch()
             probe.unlink()

@@ -34,7 +34,7 @@ def command(
     overrides = dict(parse_override(assignment) for assignment in set_ or [])
     console = Console(stderr=True)
     run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
-    if not run.sample:
+    if not run.metrics:
         return  # one of several processes; the first one reports
     figures = run.metrics
     typer.echo(

@@ -1,6 +1,9 @@
 """From a run folder to a model."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -28,8 +31,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> LanguageMod
     return model.to(device).eval()
 
 
-def load_weights(model: LanguageModel, run: RunFolder) -> dict[str, str]:
-    """Fill a model from ``model.safetensors``; return the file's metadata.
+def load_weights(model: LanguageModel, run: RunFolder) -> dict[str, Any]:
+    """Fill a model from ``model.safetensors``; return the facts that were saved with it.
 
     Raises:
         RunError: the file does not fit the model.
@@ -39,12 +42,14 @@ def load_weights(model: LanguageModel, run: RunFolder) -> dict[str, str]:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(torch.from_numpy(arrays[name]))
-    return metadata
+    facts: dict[str, Any] = json.loads(metadata.get("gatewise", "{}"))
+    return facts
 
 
-def save_weights(model: LanguageModel, run: RunFolder, metadata: dict[str, str]) -> None:
-    """Write ``model.safetensors`` in one piece."""
-    write_atomically(run.weights_file, save(weights_to_save(model), metadata))
+def save_weights(model: LanguageModel, run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` in one piece, the facts as one JSON string in its metadata."""
+    # One string, as the library writes several in an order that changes: equal runs shall give equal files.
+    write_atomically(run.weights_file, save(weights_to_save(model), {"gatewise": json.dumps(dict(facts))}))
 
 
 def weights_to_save(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -138,7 +138,7 @@ class LanguageModelling:
 
     def save_best(self, epoch: int) -> None:
         """Write ``model.safetensors``."""
-        save_weights(self.model, self.run, {"format": "pt", "task": "language-model", "epoch": str(epoch)})
+        save_weights(self.model, self.run, {"task": "language-model", "epoch": epoch})
 
 
 def evaluate_language_model(

@@ -22,6 +22,7 @@ from gatewise.training.checkpoints import load_newest
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Trainer
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16
+from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 
 DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
@@ -41,7 +42,8 @@ class Run:
 
     Attributes:
         path: its folder.
-        metrics: the last line of ``metrics.jsonl``: test figures and the best epoch.
+        metrics: the last line of ``metrics.jsonl``: test figures and the best epoch (empty in a process that did not
+            write it).
         sample: text drawn from the model with the run's seed.
         already_finished: nothing was trained now, since the run was at its end.
     """
@@ -88,7 +90,7 @@ def train(
     run = RunFolder(out if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if recipe is None:
         recipe = run.config_file if resume and run.config_file.is_file() else "demo"
-    config = load_config(recipe, _all_overrides(data, overrides, seed))
+    config = _with_absolute_paths(load_config(recipe, _all_overrides(data, overrides, seed)))
     check_language_model_config(config)
     device = choose_device(config.runtime.device)
     check_precision(config.training.precision, device)
@@ -110,15 +112,14 @@ def check_language_model_config(config: Config) -> None:
 
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
     group.rows(config.data.batch_size)
+    if group.is_writer:
+        run.check_free(resume=resume)
     data = LanguageModelData.read(config.data)
     torch.manual_seed(config.training.seed)
     model = LanguageModel(config.model, data.vocabulary).to(group.device)
     workload = LanguageModelling(config, data, model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
-    if group.is_writer:
-        run.claim(resume=resume)
-    group.wait()
     checkpoint, notes = load_newest(run.checkpoints) if resume else (None, [])
     for line in notes:
         note(console, line)
@@ -134,6 +135,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     elif resume:
         note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     if group.is_writer:
+        run.claim()
         run.write_config(config)
         write_atomically(run.tokenizer_file, data.vocabulary.json)
     texts = data.texts
@@ -162,7 +164,9 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     if group.is_writer:
         _finish(config, run, data, model, position.best_epoch, position.history)
     group.wait()
-    return Run(run.path, run.read_metrics()[-1], _sample(model, config) if group.is_writer else "")
+    if not group.is_writer:
+        return Run(run.path, {}, "")
+    return Run(run.path, run.read_metrics()[-1], _sample(model, config))
 
 
 def _finish(
@@ -175,7 +179,7 @@ def _finish(
 ) -> None:
     """Score the test set once, with the best weights, and write the last line and the card."""
     saved = load_weights(model, run)
-    if saved.get("epoch") != str(best_epoch):
+    if saved.get("epoch") != best_epoch:
         raise TrainingStopped(
             f"{run.weights_file}: weights of epoch {saved.get('epoch')}, expected the best, {best_epoch}; "
             "the file was replaced while training ran; train again"
@@ -204,18 +208,22 @@ def _is_finished(run: RunFolder) -> bool:
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
-    """Put ``--data`` and ``--seed`` among the overrides; paths become absolute, so that the run can be repeated."""
+    """Put ``--data`` and ``--seed`` among the overrides."""
     merged = dict(overrides or {})
     if data is not None:
         if not Path(data).expanduser().exists():
             raise DataError(f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt")
         merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
-    for key in DATA_KEYS[:4]:
-        if isinstance(merged.get(f"data.{key}"), str) and merged[f"data.{key}"]:
-            merged[f"data.{key}"] = str(Path(merged[f"data.{key}"]).expanduser().resolve())
     if seed is not None:
         merged["training.seed"] = seed
     return merged
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Let the run folder say where the data lay, wherever the run is repeated from."""
+    paths = {key: getattr(config.data, key) for key in DATA_KEYS if key != "builtin"}
+    absolute = {key: str(Path(path).expanduser().resolve()) for key, path in paths.items() if path}
+    return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
 
 
 def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:

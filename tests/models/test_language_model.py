@@ -1,0 +1,186 @@
+"""The language model: what it computes, how it starts, and what state means."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gatewise.config import ModelConfig
+from gatewise.data.vocabulary import EOS, UNK, Vocabulary
+from gatewise.errors import UsageError
+from gatewise.models import language_model
+from gatewise.models.language_model import LanguageModel
+from tests.tolerances import RELATIVE, differ
+
+WORDS = Vocabulary(["the", EOS, "dog", "ate", "apple", UNK, "a"])
+
+
+def make(seed: int = 1, **options: object) -> LanguageModel:
+    config = ModelConfig(**{"hidden_size": 6, "num_layers": 2, "init_scale": 0.5, **options})
+    return LanguageModel(config, WORDS, torch.Generator().manual_seed(seed))
+
+
+def ids(T: int, B: int, seed: int = 3) -> torch.Tensor:
+    return torch.randint(len(WORDS), (T, B), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+@pytest.mark.parametrize("cut", [1, 4, 8])
+def test_windows_with_carried_state_equal_the_whole(cell: str, cut: int) -> None:
+    model, x = make(cell=cell), ids(9, 3)
+    whole, last = model(x, model.initial_state(3))
+    first, state = model(x[:cut], model.initial_state(3))
+    second, state = model(x[cut:], state)
+    assert differ(torch.cat([first, second]), whole) < RELATIVE[torch.float32]
+    for a, b in zip(state, last, strict=True):
+        assert differ(a, b) < RELATIVE[torch.float32]
+
+
+def test_step_by_step_equals_the_whole_and_changes_no_state_in_place() -> None:
+    model, x = make(), ids(5, 2)
+    whole, _ = model(x, model.initial_state(2))
+    start = state = model.initial_state(2)
+    for t in range(5):
+        logits, state = model.step(x[t], state)
+        assert logits.shape == (2, len(WORDS))
+        assert differ(logits, whole[t]) < RELATIVE[torch.float32]
+    assert all(not part.any() for part in start)
+
+
+def test_the_loss_is_the_sum_of_the_nll_of_the_targets() -> None:
+    model, x, y = make(), ids(4, 3), ids(4, 3, seed=8)
+    logits, _ = model(x, model.initial_state(3))
+    nll, _ = model(x, model.initial_state(3), y)
+    expected = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum")
+    assert differ(nll.detach(), expected.detach()) < RELATIVE[torch.float32]
+
+
+def test_initial_weights_are_uniform_and_recurrent_biases_zero() -> None:
+    model = LanguageModel(ModelConfig(hidden_size=64, init_scale=0.05), WORDS, torch.Generator().manual_seed(0))
+    for name, parameter in model.named_parameters():
+        if name.startswith("rnn.bias"):
+            assert not parameter.any(), name
+            continue
+        assert parameter.abs().max() <= 0.05, name
+        if parameter.numel() > 400:  # a uniform variable has the deviation scale / sqrt 3
+            assert float(parameter.detach().std()) == pytest.approx(0.05 / math.sqrt(3), rel=0.1), name
+            assert abs(float(parameter.detach().mean())) < 0.005, name
+    assert model.decoder.bias.any()
+
+
+def test_forget_bias_is_in_the_forget_gate_alone() -> None:
+    model = make(forget_bias=1.5)
+    for layer in range(2):
+        i, f, g, o = getattr(model.rnn, f"bias_ih_l{layer}").detach().chunk(4)
+        assert torch.equal(f, torch.full((6,), 1.5))
+        assert not torch.cat([i, g, o]).any()
+        assert not getattr(model.rnn, f"bias_hh_l{layer}").any()
+
+
+def test_names_and_shapes_are_the_contracts() -> None:
+    shapes = {name: tuple(t.shape) for name, t in make(embedding_size=5, num_layers=1).state_dict().items()}
+    V, E, H = len(WORDS), 5, 6
+    assert shapes == {
+        "embedding.weight": (V, E),
+        "rnn.weight_ih_l0": (4 * H, E),
+        "rnn.weight_hh_l0": (4 * H, H),
+        "rnn.bias_ih_l0": (4 * H,),
+        "rnn.bias_hh_l0": (4 * H,),
+        "decoder.weight": (V, H),
+        "decoder.bias": (V,),
+    }
+
+
+def test_tied_weights_are_one_matrix_that_gets_both_gradients() -> None:
+    tied, loose, x, y = make(tie_weights=True), make(), ids(4, 2), ids(4, 2, seed=5)
+    assert tied.decoder.weight is tied.embedding.weight
+    loose.load_state_dict(tied.state_dict())
+    for model in (tied, loose):
+        model(x, model.initial_state(2), y)[0].backward()
+    both = loose.embedding.weight.grad + loose.decoder.weight.grad  # type: ignore[operator]
+    assert differ(tied.embedding.weight.grad, both) < RELATIVE[torch.float32]
+
+
+def test_dropout_acts_on_embedding_between_layers_and_output_but_never_along_time() -> None:
+    """The same masks, drawn by hand in the same order, around two single layers that have no dropout."""
+    model, x = make(dropout=0.5, hidden_size=6).train(), ids(7, 2)
+    torch.manual_seed(7)
+    found, (h_n, _) = model.features(x, model.initial_state(2))
+    layers = []
+    for k in range(2):
+        layer = torch.nn.LSTM(6, 6)
+        layer.load_state_dict(
+            {name: getattr(model.rnn, name.replace("l0", f"l{k}")).detach() for name in layer.state_dict()}
+        )
+        layers.append(layer)
+    torch.manual_seed(7)
+    y = F.dropout(model.embedding(x), 0.5)
+    y, _ = layers[0](y)
+    y, (last, _) = layers[1](F.dropout(y, 0.5))
+    assert differ(F.dropout(y, 0.5), found) < RELATIVE[torch.float32]
+    assert differ(h_n[1], last[0]) < RELATIVE[torch.float32]  # the state that goes on is whole
+    assert (found == 0).any()
+    assert not (model.eval().features(x, model.initial_state(2))[0] == 0).any()
+
+
+def test_scoring_does_not_depend_on_the_window_and_skips_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = make(dropout=0.5), ids(23, 1)[:, 0]
+    model.train()
+    whole = model.score(tokens)
+    assert model.training  # as it was
+    monkeypatch.setattr(language_model, "SCORE_WINDOW", 4)
+    pieces = model.score(tokens)
+    assert whole[1] == pieces[1] == 22
+    assert pieces[0] == pytest.approx(whole[0], rel=1e-6)
+    model.eval()
+    logits, _ = model(tokens[:-1, None], model.initial_state())
+    assert whole[0] == pytest.approx(
+        float(F.cross_entropy(logits[:, 0], tokens[1:], reduction="sum").detach()), rel=1e-5
+    )
+
+
+def test_perplexity_reads_each_text_after_eos_and_closes_it() -> None:
+    model = make()
+    one = model.score([1, 0, 2, 3, 1])
+    two = model.score([1, 6, 5, 1])  # zebra reads as <unk>
+    expected = math.exp((one[0] + two[0]) / (4 + 3))
+    assert model.perplexity(["the dog ate", "a zebra"]) == pytest.approx(expected, rel=1e-6)
+    assert one[1] == 4
+    with pytest.raises(UsageError, match="list of texts"):
+        model.perplexity("the dog")
+    with pytest.raises(UsageError, match="no texts"):
+        model.perplexity([])
+
+
+def test_generation_is_seeded_greedy_at_zero_and_keeps_the_prompt() -> None:
+    model = make()
+    assert model.generate("the dog", seed=4) == model.generate("the dog", seed=4)
+    assert len({model.generate(seed=s, max_tokens=20) for s in range(5)}) > 1
+    greedy = model.generate("the dog", temperature=0, max_tokens=6, seed=1)
+    assert greedy == model.generate("the dog", temperature=0, max_tokens=6, seed=2)
+    assert greedy.startswith("the dog")
+    state, tokens, drawn = model.initial_state(), [1, 0, 2], []
+    for _ in range(6):  # the same by hand: the whole text read anew for each word
+        logits, _ = model(torch.tensor([*tokens, *drawn])[:, None], state)
+        drawn.append(int(logits[-1, 0].argmax()))
+    assert greedy.split() == ["the", "dog", *WORDS.decode(drawn).split()]
+
+
+def test_top_k_of_one_is_greedy_and_an_empty_prompt_is_an_error() -> None:
+    model = make()
+    assert model.generate("a", top_k=1, seed=1, max_tokens=9) == model.generate("a", temperature=0, max_tokens=9)
+    with pytest.raises(UsageError, match="prompt is empty"):
+        model.generate("  ")
+
+
+def test_one_batch_can_be_overfitted() -> None:
+    torch.manual_seed(0)
+    model, x, y = make(hidden_size=32), ids(6, 4), ids(6, 4, seed=9)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(80):
+        optimizer.zero_grad()
+        nll, _ = model(x, model.initial_state(4), y)
+        nll.backward()
+        optimizer.step()
+    assert float(nll.detach()) / y.numel() < 0.05

@@ -1,0 +1,20 @@
+"""How far two ways of computing the same may differ, by dtype; loosening one needs its reason in writing here."""
+
+import torch
+
+RELATIVE = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-5,
+    # 8 bits of mantissa, one rounding a product; a window's worth of them.
+    torch.bfloat16: 3e-2,
+}
+"""Of the largest entry."""
+
+FINITE_DIFFERENCES = 1e-6
+"""Central differences in float64 with a step of 1e-6: truncation and cancellation are each below 1e-8 here."""
+
+
+def differ(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the largest difference, relative to the largest entry of ``b``; NaN counts as infinite."""
+    gap = (a.detach().double() - b.detach().double()).abs().max() / b.detach().double().abs().max().clamp(min=1e-30)
+    return float(gap) if torch.isfinite(gap) else float("inf")

@@ -1,0 +1,160 @@
+"""The loop's arithmetic: cost, clipping, schedule, and what becomes of a step that is not finite."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gatewise as gw
+from gatewise.artifact.run_folder import RunFolder
+from gatewise.config import TrainingConfig
+from gatewise.errors import TrainingStopped
+from gatewise.tasks.language_modeling import LanguageModelling
+from gatewise.training.checkpoints import load_newest
+from gatewise.training.loop import learning_rate, make_optimizer
+from tests.conftest import TINY
+
+
+def train(corpus: Path, out: Path, **overrides: Any) -> list[dict[str, Any]]:
+    keys = {key.replace("__", "."): value for key, value in overrides.items()}
+    gw.train("demo", data=corpus, out=out, overrides={**TINY, **keys})
+    return RunFolder(out).read_metrics()
+
+
+def test_the_schedule_is_zarembas() -> None:
+    small = TrainingConfig(learning_rate=1.0, lr_decay=0.5, lr_decay_after_epoch=4)
+    assert [learning_rate(small, epoch) for epoch in range(1, 8)] == [1, 1, 1, 1, 0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_each_optimiser_steps_as_pytorchs(kind: str) -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = make_optimizer(TrainingConfig(optimizer=kind, learning_rate=0.1, weight_decay=0.01), model)  # type: ignore[arg-type]
+    assert type(optimizer).__name__.lower() == kind
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert optimizer.param_groups[0]["weight_decay"] == 0.01
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.05])
+def test_three_steps_equal_the_same_steps_by_hand(corpus: Path, tmp_path: Path, max_grad_norm: float) -> None:
+    """The cost is the sum over the window of the mean over the batch, clipped by the global norm, then plain SGD."""
+    overrides = {
+        **TINY,
+        "training.epochs": 1,
+        "training.max_grad_norm": max_grad_norm,
+        "model.dropout": 0.0,
+        "data.batch_size": 8,
+        "data.tbptt_length": 40,
+    }
+    run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=overrides)
+    words = [w for line in (corpus / "toy.train.txt").read_text().split("\n")[:-1] for w in [*line.split(), "<eos>"]]
+    vocabulary = run.model.vocabulary
+    tokens = torch.tensor([vocabulary.ids[word] for word in words])
+    length = len(tokens) // 8
+    rows = tokens[: 8 * length].view(8, length).t()
+    windows = (length - 1) // 40
+    assert windows == 3
+
+    torch.manual_seed(1)
+    model = gw.LanguageModel(run.model.config, vocabulary)
+    state = tuple(torch.zeros(1, 8, 8) for _ in range(2))
+    nll = 0.0
+    for k in range(windows):
+        x, y = rows[40 * k : 40 * k + 40], rows[40 * k + 1 : 40 * k + 41]
+        logits, state = model(x, state)
+        state = tuple(part.detach() for part in state)
+        cost = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()) * 40
+        model.zero_grad()
+        cost.backward()
+        norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
+        factor = min(1.0, max_grad_norm / norm) if max_grad_norm else 1.0
+        assert not max_grad_norm or factor < 1  # else the test would show nothing
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 1.0 * factor * parameter.grad
+        nll += float(cost)
+    for (name, a), b in zip(run.model.named_parameters(), model.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-6), name
+    trained = RunFolder(run.path).read_metrics()[0]["train_perplexity"]
+    assert trained == pytest.approx(math.exp(nll / (windows * 40)), rel=1e-5)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]) -> None:
+    """Make the cost of some calls NaN."""
+    honest, calls = LanguageModelling.cost, iter(range(10**6))
+
+    def cost(self: LanguageModelling, step: int) -> tuple[torch.Tensor, float]:
+        value, units = honest(self, step)
+        return (value * float("nan") if next(calls) in bad_steps else value), units
+
+    monkeypatch.setattr(LanguageModelling, "cost", cost)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {3, 4, 20})
+    metrics = train(corpus, tmp_path / "run", training__epochs=1)
+    assert metrics[0]["skipped_steps"] == 3
+    assert math.isfinite(metrics[0]["train_perplexity"])
+    assert all(bool(p.isfinite().all()) for p in gw.load(tmp_path / "run").parameters())
+
+
+def test_several_in_a_row_stop_training_and_keep_the_checkpoint(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, set(range(60, 10**6)))
+    with pytest.raises(TrainingStopped, match="5 steps in a row were not finite"):
+        train(corpus, tmp_path / "run", training__epochs=3, training__max_bad_steps=5)
+    checkpoint, damaged = load_newest(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    assert not damaged
+    assert checkpoint.progress["step"] == 51  # the end of the first epoch
+    assert all(bool(t.isfinite().all()) for name, t in checkpoint.tensors.items() if name.startswith("model."))
+
+
+def test_the_carried_state_is_not_taken_from_a_skipped_step(corpus: Path, tmp_path: Path) -> None:
+    from tests.training.rig import make_trainer
+
+    trainer = make_trainer(corpus, tmp_path)
+    trainer.workload.begin_epoch()
+    before = trainer.workload.carried()
+    honest = trainer.workload.cost
+    trainer.workload.cost = lambda step: (honest(step)[0] * float("inf"), 1.0)  # type: ignore[method-assign]
+    from gatewise.training.interrupt import InterruptGuard
+
+    weights = [p.detach().clone() for p in trainer.parameters]
+    trainer.step(InterruptGuard())
+    assert all(torch.equal(before[k], t) for k, t in trainer.workload.carried().items())
+    assert all(torch.equal(a, b) for a, b in zip(weights, trainer.parameters, strict=True))
+
+
+def test_bf16_trains_to_nearly_the_same_figure(corpus: Path, tmp_path: Path) -> None:
+    full = train(corpus, tmp_path / "fp32", training__epochs=1)[0]["valid_perplexity"]
+    reduced = train(corpus, tmp_path / "bf16", training__epochs=1, training__precision="bf16")[0]["valid_perplexity"]
+    assert reduced != full
+    assert reduced == pytest.approx(full, rel=0.02)
+    assert all(p.dtype == torch.float32 for p in gw.load(tmp_path / "bf16").parameters())
+
+
+def test_seeds_decide_the_result(corpus: Path, tmp_path: Path) -> None:
+    a, b, c = (
+        train(corpus, tmp_path / name, training__epochs=1, training__seed=seed)[0]["valid_perplexity"]
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert a == b
+    assert a != c
+
+
+def test_tensorboard_gets_the_curves(corpus: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(corpus, tmp_path / "run", logging__tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "epoch/valid_perplexity", "epoch/train_perplexity", "epoch/learning_rate"} <= set(
+        events.Tags()["scalars"]
+    )
+    assert len(events.Scalars("epoch/valid_perplexity")) == 2
