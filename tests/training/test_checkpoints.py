@@ -43,7 +43,7 @@ def test_a_truncated_one_is_passed_over_and_said(tmp_path: Path, keep: int) -> N
     assert found.progress["step"] == 1
     assert len(passed_over) == 1
     assert str(newest) in passed_over[0]
-    assert "the checkpoint before it is used" in passed_over[0]
+    assert "passed over for the one before it" in passed_over[0]
 
 
 def test_what_a_killed_writer_left_is_ignored_and_swept(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A run folder: the names of its files, and reading them with one clear line for whatever is wrong."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class RunFolder:
             The arrays by name, and the file's metadata.
 
         Raises:
-            RunError: the file is missing, cut short, or holds other names or shapes.
+            RunError: the file is missing, cut short, or holds other names, shapes or types, or no finite numbers.
         """
         path = self.weights_file
         if not path.is_file():
@@ -117,15 +118,21 @@ class RunFolder:
                             f"{path}: {name} has shape {_shape(found[name])}; expected {_shape(shape)} by config.toml "
                             "and tokenizer.json; the files are of different runs"
                         )
+                    if (kind := file.get_slice(name).get_dtype()) != "F32":
+                        raise RunError(f"{path}: {name} is of type {kind}; expected F32; convert it or train again")
                 if extra := sorted(set(found) - set(expected)):
                     raise RunError(f"{path}: unexpected {extra[0]} inside; config.toml describes no such weight")
-                return {name: file.get_tensor(name) for name in expected}, file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in expected}
+                for name, array in arrays.items():
+                    if not np.isfinite(array).all():
+                        raise RunError(f"{path}: {name} holds numbers that are not finite; train again")
+                return arrays, file.metadata() or {}
         except (SafetensorError, OSError) as problem:
             raise RunError(f"{path}: damaged or cut short ({problem}); train again or --resume the run") from None
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
         """Write ``metrics.jsonl``, one JSON object a line."""
-        write_atomically(self.metrics_file, "".join(json.dumps(line) + "\n" for line in lines))
+        write_atomically(self.metrics_file, "".join(to_json(line) + "\n" for line in lines))
 
     def read_metrics(self) -> list[Metrics]:
         """Read ``metrics.jsonl``; a run that has not finished an epoch has none.
@@ -136,12 +143,21 @@ class RunFolder:
         if not self.metrics_file.is_file():
             return []
         lines = []
-        for number, line in enumerate(self.metrics_file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, raw in enumerate(self.metrics_file.read_bytes().splitlines(), 1):
             try:
-                lines.append(dict(json.loads(line)))
-            except (ValueError, TypeError):
-                raise RunError(f"{self.metrics_file}:{number}: expected a JSON object") from None
+                line = json.loads(raw)
+            except ValueError:
+                line = None
+            if not isinstance(line, dict):
+                raise RunError(f"{self.metrics_file}:{number}: expected a JSON object; restore the file")
+            lines.append(line)
         return lines
+
+
+def to_json(figures: Mapping[str, Any]) -> str:
+    """Write one flat JSON object; a figure that is not finite is null, since JSON has no such number."""
+    known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
+    return json.dumps(known, allow_nan=False)
 
 
 def _shape(shape: Sequence[int]) -> str:

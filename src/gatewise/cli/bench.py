@@ -17,7 +17,7 @@ def _group() -> None:
 @app.command("language-model")
 def language_model_command(
     recipe: Annotated[str, typer.Option(help="A language model's recipe.")] = "ptb-small",
-    threads: Annotated[int, typer.Option(help="Of each program.  [PyTorch's own choice]")] = 0,
+    threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
     turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,

@@ -26,8 +26,9 @@ def fetch_command(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-    from gatewise.data.download import CORPORA, RemoteFile, fetch
+    from gatewise.data.download import RemoteFile, corpus_named, fetch
 
+    corpus = corpus_named(name)
     folder = to or Path("data") / name
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -39,6 +40,4 @@ def fetch_command(
             progress.update(tasks[file.name], completed=here)
 
         files = fetch(name, folder, mirror=mirror, report=report)
-    typer.echo(
-        f"{name}: {len(files)} files in {folder}, checked by SHA-256; next: {CORPORA[name].next_command} {folder}"
-    )
+    typer.echo(f"{name}: {len(files)} files in {folder}, checked by SHA-256; next: {corpus.next_command} {folder}")

@@ -1,6 +1,5 @@
 """``gatewise evaluate``."""
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +21,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Score every token of a split but the first, in one row with carried state, in fp32."""
+    from gatewise.artifact.run_folder import to_json
     from gatewise.tasks.evaluate import evaluate
 
     figures = evaluate(run, data=data, split=split.value)
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(to_json(figures))
     else:
         typer.echo(
             f"{figures['split']} perplexity {figures['perplexity']:.2f} (nll {figures['nll']:.4f} nats a token) over "

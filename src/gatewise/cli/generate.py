@@ -19,7 +19,7 @@ def command(
     from gatewise.models.loading import load
     from gatewise.models.sampling import check_sampling
 
-    check_sampling(max_tokens, temperature, top_k, top_p)
+    check_sampling(max_tokens, temperature, top_k, top_p, seed)
     model = load(run)
     if prompt and (unknown := model.vocabulary.unknown_tokens(prompt)):
         listed = ", ".join(repr(token) for token in dict.fromkeys(unknown))

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -10,7 +11,7 @@ from gatewise.cli import bench, data, doctor, evaluate, generate, recipes, train
 from gatewise.errors import GatewiseError
 
 # Typer carries Click inside since 0.26 and stood upon it before: its base of usage errors is found from either.
-ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     help="Recurrent sequence models: train them, look inside them, ship them.",
@@ -27,16 +28,22 @@ app.command("doctor")(doctor.command)
 app.add_typer(bench.app, name="bench")
 
 
-@app.callback()
-def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from gatewise import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Stand before every command; --debug is looked for in run()."""
 
 
 def run(arguments: list[str] | None = None) -> None:
@@ -53,7 +60,8 @@ def run(arguments: list[str] | None = None) -> None:
         _fail(str(error), error.exit_status)
     except ClickException as error:
         context = getattr(error, "ctx", None)
-        _fail(f"{error} (see {context.command_path if context else 'gatewise'} --help)", 2)
+        command = context.command_path if context else "gatewise"
+        _fail(f"{' '.join(error.format_message().split())} (see {command} --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:

@@ -66,19 +66,27 @@ def load_config(
         where = f"{source}:{line[1]}" if line else source
         reason = re.sub(r"\s*\(at .*\)", "", str(problem))
         raise error(f"{where}: this is no valid TOML ({reason}); mend the line") from None
-    loose = [key for key, value in tables.items() if not isinstance(value, dict)]
-    if loose:
-        raise error(f"{source}: {loose[0]} stands outside a section; expected [data], [model], [training], …")
-    overrides = overrides or {}
-    for key, value in overrides.items():
+    for name, value in tables.items():
+        if not isinstance(value, dict):
+            where = _place(text, source, name)
+            raise error(f"{where}: {name} stands outside a section; expected [data], [model], [training], …")
+    merged = {section: dict(keys) for section, keys in tables.items()}
+    for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
         if not section or not name:
             raise UsageError(f"{key!r} is no dotted key; expected SECTION.KEY=VALUE, such as training.epochs=1")
-        tables.setdefault(section, {})[name] = value
+        merged.setdefault(section, {})[name] = value
     try:
-        return Config.model_validate(tables)
+        return Config.model_validate(merged)
     except ValidationError as problem:
-        raise _explain(problem, text, source, set(overrides), error) from None
+        key, reason = _explain(problem)
+    # The fault is the file's where the file has it without the overrides.
+    try:
+        Config.model_validate(tables)
+    except ValidationError as problem:
+        if key not in (overrides or {}) and _explain(problem)[0] == key:
+            raise error(f"{_place(text, source, key)}: {reason}") from None
+    raise UsageError(f"--set: {reason}")
 
 
 def parse_override(assignment: str) -> tuple[str, Any]:
@@ -87,8 +95,8 @@ def parse_override(assignment: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, such as --set training.epochs=1")
     try:
-        value = tomllib.loads(f"v = {raw.strip()}")["v"]
-    except tomllib.TOMLDecodeError:
+        (value,) = tomllib.loads(f"v = {raw.strip()}").values()
+    except ValueError:  # no TOML, or more than one value
         value = raw.strip()
     return key.strip(), value
 
@@ -104,31 +112,27 @@ def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
     if isinstance(recipe, str) and path.suffix != ".toml" and not path.is_file():
         return recipe_text(recipe), f"recipe {recipe}"
     try:
-        return path.read_text(encoding="utf-8-sig"), str(path)
-    except UnicodeDecodeError:
-        raise error(f"{path}: bytes that are no UTF-8; expected a TOML file") from None
+        raw = path.read_bytes()
     except OSError as problem:
         raise error(f"{path}: cannot read it ({problem.strerror}); expected a TOML file") from None
+    try:
+        return raw.decode("utf-8-sig"), str(path)
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        raise error(f"{path}:{line}: bytes that are no UTF-8; expected a TOML file") from None
 
 
-def _explain(
-    problem: ValidationError, text: str, source: str, overridden: set[str], error: type[GatewiseError]
-) -> GatewiseError:
-    """Turn pydantic's first finding into one line with its place."""
+def _explain(problem: ValidationError) -> tuple[str, str]:
+    """Return the dotted key of pydantic's first finding, and what is wrong with it in one line."""
     first = problem.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    if key in overridden or (key not in overridden and any(o.startswith(key + ".") for o in overridden)):
-        where, error = "--set", UsageError
-    else:
-        line = _line_of(text, key)
-        where = f"{source}:{line}" if line and source.endswith(".toml") else source
-    if first["type"] == "extra_forbidden":
-        known = _known_keys()
-        return error(f"{where}: unknown key {key}{_nearest(key, known)}")
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        advice = _nearest(key, _known_keys()) or f"; expected one of the sections {', '.join(Config.model_fields)}"
+        return key, f"unknown key {key}{advice}"
     if first["type"] == "value_error":
-        return error(f"{where}: [{key}] {message}")
-    return error(f"{where}: {key} is {first['input']!r}; {message[0].lower()}{message[1:]}")
+        return key, f"[{key}] {message}"
+    return key, f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"
 
 
 def _known_keys() -> list[str]:
@@ -142,22 +146,24 @@ def _known_keys() -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not match:
-        ending = name.rpartition(".")[2]
-        match = [key for key in known if key.rpartition(".")[2] == ending][:1]
+    """Name the known key that was probably meant: the same word in another section, else the most alike."""
+    ending = name.rpartition(".")[2]
+    match = [key for key in known if "." in name and key.rpartition(".")[2] == ending]
+    match = match or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {match[0]}?" if match else ""
 
 
-def _line_of(text: str, key: str) -> int | None:
-    """Find the line that sets a dotted key (or opens its section) in TOML text."""
+def _place(text: str, source: str, key: str) -> str:
+    """Return ``FILE:LINE`` of the line that sets a dotted key (or opens its section); without a line, the file."""
+    if not source.endswith(".toml"):
+        return source
     section, _, name = key.partition(".")
     current = ""
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[([^\]]+)\]", line):
             current = header[1].strip()
             if not name and current == section:
-                return number
-        elif current == section and name and re.match(rf"\s*{re.escape(name)}\s*=", line):
-            return number
-    return None
+                return f"{source}:{number}"
+        elif (a := re.match(r"\s*([\w.-]+)\s*=", line)) and key == (f"{current}.{a[1]}" if current else a[1]):
+            return f"{source}:{number}"
+    return source

@@ -1,6 +1,8 @@
 """Public corpora: downloaded with progress, resumed where it was cut off, checked by SHA-256."""
 
+import http.client
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -48,6 +50,17 @@ Report = Callable[[RemoteFile, int], None]
 """Called with a file and how many of its bytes are here."""
 
 
+def corpus_named(name: str) -> RemoteCorpus:
+    """Return a corpus of the catalogue.
+
+    Raises:
+        UsageError: no corpus has this name.
+    """
+    if name not in CORPORA:
+        raise UsageError(f"no corpus {name!r}; expected one of {', '.join(CORPORA)}")
+    return CORPORA[name]
+
+
 def fetch(name: str, to: str | Path, *, mirror: str | None = None, report: Report | None = None) -> list[Path]:
     """Download a public corpus; files that are there and right are left as they are.
 
@@ -64,10 +77,10 @@ def fetch(name: str, to: str | Path, *, mirror: str | None = None, report: Repor
         UsageError: no corpus has this name.
         DataError: the network or the content is not as it should be; what came is kept, and resumed the next time.
     """
-    if name not in CORPORA:
-        raise UsageError(f"no corpus {name!r}; expected one of {', '.join(CORPORA)}")
-    corpus, folder = CORPORA[name], Path(to).expanduser()
+    corpus, folder = corpus_named(name), Path(to).expanduser()
     base = (mirror or os.environ.get("GATEWISE_MIRROR") or corpus.url).rstrip("/")
+    if not base.startswith(("http://", "https://")) or any(letter.isspace() for letter in base):
+        raise UsageError(f"mirror {base!r} is no address; expected the start of one, such as https://example.org/ptb")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -87,8 +100,15 @@ def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None)
         raise DataError(
             f"{url}: the server answers {problem.code} {problem.reason}; try later, or another --mirror"
         ) from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError, EOFError) as problem:
-        reason = getattr(problem, "reason", None) or str(problem) or type(problem).__name__
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+        EOFError,
+        ssl.SSLError,
+    ) as problem:
+        reason = " ".join(str(getattr(problem, "reason", None) or problem).split()) or type(problem).__name__
         raise DataError(
             f"{url}: the download broke off ({reason}); run the same command again, it is resumed"
         ) from None

@@ -65,6 +65,8 @@ def read_lines(path: Path) -> Iterator[str]:
             for number, raw in enumerate(file, 1):
                 if number == 1:
                     raw = raw.removeprefix(_BOM)
+                    if not raw:
+                        continue  # nothing but a byte order mark
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError as problem:

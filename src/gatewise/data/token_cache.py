@@ -82,7 +82,7 @@ def _read_record(record: Path) -> dict[str, int] | None:
     try:
         facts = json.loads(record.read_text())
         return {"tokens": int(facts["tokens"]), "unknown": int(facts["unknown"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None  # not made yet, or damaged: it is made again
 
 

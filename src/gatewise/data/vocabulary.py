@@ -56,6 +56,7 @@ class Vocabulary:
         if max_size:
             tokens = tokens[:max_size]
         missing = [special for special in (EOS, UNK) if special not in tokens]
+        missing.sort(key=lambda token: (-counts[token], token))
         while max_size and len(tokens) + len(missing) > max(max_size, 2):
             tokens.remove(next(token for token in reversed(tokens) if token not in (EOS, UNK)))
         return cls([*tokens, *missing], level)
@@ -91,7 +92,7 @@ class Vocabulary:
         tokenizer.pre_tokenizer = (
             Split(Regex(_WHITE_SPACE), behavior="removed")
             if self.level == "word"
-            else Split(Regex(r"(?s:.)"), behavior="isolated")
+            else Split(Regex(r"(?m:.)"), behavior="isolated")
         )
         tokenizer.post_processor = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, self.eos_id)])
         return tokenizer.to_str(pretty=True)

@@ -167,7 +167,7 @@ class LanguageModel(nn.Module):
         Raises:
             UsageError: an empty prompt, or an option out of range.
         """
-        check_sampling(max_tokens, temperature, top_k, top_p)
+        check_sampling(max_tokens, temperature, top_k, top_p, seed)
         read = [self.vocabulary.eos_id]
         if prompt is not None:
             if not prompt.strip():

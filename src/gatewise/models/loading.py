@@ -11,6 +11,7 @@ from safetensors.torch import save
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.data.vocabulary import Vocabulary
+from gatewise.errors import RunError
 from gatewise.models.language_model import LanguageModel
 
 
@@ -42,8 +43,10 @@ def load_weights(model: LanguageModel, run: RunFolder) -> dict[str, Any]:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(torch.from_numpy(arrays[name]))
-    facts: dict[str, Any] = json.loads(metadata.get("gatewise", "{}"))
-    return facts
+    try:
+        return dict(json.loads(metadata.get("gatewise", "{}")))
+    except (ValueError, TypeError):
+        raise RunError(f"{run.weights_file}: its metadata is no JSON object; train again") from None
 
 
 def save_weights(model: LanguageModel, run: RunFolder, facts: Mapping[str, Any]) -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 from gatewise.errors import UsageError
 
 
-def check_sampling(max_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+def check_sampling(
+    max_tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int | None = None
+) -> None:
     """Check the options of sampling.
 
     Raises:
@@ -23,6 +25,8 @@ def check_sampling(max_tokens: int, temperature: float, top_k: int | None, top_p
         raise UsageError(f"top_k is {top_k}; expected 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p is {top_p}; expected a number above 0 and at most 1")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise UsageError(f"seed is {seed}; expected 0 to 2^63 - 1")
 
 
 def sample(

@@ -18,7 +18,7 @@ from gatewise.data.streams import TokenStream
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.data.token_cache import TokenizedText, tokenize_file
 from gatewise.data.vocabulary import Vocabulary
-from gatewise.errors import DataError, UsageError
+from gatewise.errors import DataError, RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, save_weights
 from gatewise.training.distributed import Group
@@ -60,7 +60,9 @@ class LanguageModelData:
         """Read the three texts; the vocabulary is the training text's."""
         corpus = open_corpus(settings)
         vocabulary = Vocabulary.from_lines(read_lines(corpus.train), settings.level, settings.vocabulary_size)
-        return cls(vocabulary, {name: tokenize_file(corpus.split(name), vocabulary) for name in SPLITS}, corpus)
+        texts = {name: tokenize_file(corpus.split(name), vocabulary) for name in SPLITS}
+        check_scorable(texts["test"], corpus.test)
+        return cls(vocabulary, texts, corpus)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -159,6 +161,8 @@ def evaluate_language_model(
     if data is None:
         try:
             path = open_corpus(config.data).split(split)
+        except UsageError as problem:
+            raise RunError(f"{run.config_file}: {problem}") from None
         except DataError as problem:
             raise DataError(f"{problem} (where this run was trained; name the data's place now with --data)") from None
     else:
@@ -168,10 +172,19 @@ def evaluate_language_model(
     return {"task": config.task.name, "split": split, **score_text(model, text, path)}
 
 
-def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[str, Any]:
-    """Return perplexity, nll, tokens, oov_rate and data_hash of one text."""
+def check_scorable(text: TokenizedText, path: Path) -> None:
+    """Check that there is a token after the first one.
+
+    Raises:
+        DataError: there is none.
+    """
     if len(text.ids) < 2:
         raise DataError(f"{path}: {len(text.ids)} token; expected at least 2, as the first is only read")
+
+
+def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[str, Any]:
+    """Return perplexity, nll, tokens, oov_rate and data_hash of one text."""
+    check_scorable(text, path)
     nll, tokens = model.score(torch.from_numpy(text.ids.astype(np.int64)))
     return {
         "perplexity": _exp(nll / tokens),

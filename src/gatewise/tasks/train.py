@@ -13,7 +13,7 @@ from rich.console import Console
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
-from gatewise.errors import DataError, TrainingStopped, UsageError
+from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.card import model_card
@@ -88,9 +88,11 @@ def train(
         raise UsageError("--resume needs --out: the folder of the run to go on with")
     name = "demo" if recipe is None else Path(recipe).stem
     run = RunFolder(out if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if recipe is None:
-        recipe = run.config_file if resume and run.config_file.is_file() else "demo"
-    config = _with_absolute_paths(load_config(recipe, _all_overrides(data, overrides, seed)))
+    fault: type[GatewiseError] = UsageError
+    if recipe is None and resume and run.config_file.is_file():
+        recipe, fault = run.config_file, RunError
+    chosen = _all_overrides(data, overrides, seed)
+    config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
     check_language_model_config(config)
     device = choose_device(config.runtime.device)
     check_precision(config.training.precision, device)
@@ -126,13 +128,11 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     identity = {"config": config.model_dump(), "data": data.hashes}
     if checkpoint:
         _check_same(checkpoint.progress["identity"], identity, run)
-        if checkpoint.progress["epoch"] > config.training.epochs and _is_finished(run):
-            note(
-                console,
-                f"{run.path}: this run is finished ({checkpoint.progress['epoch'] - 1} epochs); nothing is changed",
-            )
-            return Run(run.path, run.read_metrics()[-1], _sample(load(run.path), config), already_finished=True)
-    elif resume:
+    if resume and (finished := _finished_run(run, config, identity, has_checkpoint=checkpoint is not None)):
+        epochs = len(run.read_metrics()) - 1
+        note(console, f"{run.path}: this run is finished ({epochs} epochs); nothing is changed")
+        return finished
+    if resume and not checkpoint:
         note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     if group.is_writer:
         run.claim()
@@ -202,9 +202,22 @@ def _sample(model: LanguageModel, config: Config) -> str:
     return model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
 
 
-def _is_finished(run: RunFolder) -> bool:
-    lines = run.read_metrics()
-    return bool(lines) and "test_perplexity" in lines[-1]
+def _finished_run(run: RunFolder, config: Config, identity: Mapping[str, Any], *, has_checkpoint: bool) -> Run | None:
+    """Return the run if it is at its end; its checkpoints may have been removed to save space."""
+    *epochs, final = run.read_metrics() or [{}]
+    if "test_perplexity" not in final:
+        return None
+    if not has_checkpoint:
+        saved = {"config": run.read_config().model_dump(), "data": {"test": final.get("test_data_hash")}}
+        _check_same(saved, identity, run)
+    if config.training.epochs <= len(epochs):
+        return Run(run.path, final, _sample(load(run.path), config), already_finished=True)
+    if not has_checkpoint:
+        raise RunError(
+            f"{run.checkpoints}: no checkpoint left of this finished run, so its {len(epochs)} epochs cannot become "
+            f"{config.training.epochs}; train anew in another --out"
+        )
+    return None
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
@@ -236,9 +249,9 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder
                     f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
                     "resume it with the same configuration, or choose another --out"
                 )
-    for split, data_hash in now["data"].items():
-        if saved["data"][split] != data_hash:
+    for split, data_hash in saved["data"].items():
+        if now["data"][split] != data_hash:
             raise DataError(
-                f"{run.path}: the {split} text is another than this run was started with (SHA-256 {data_hash[:12]}, "
-                f"expected {saved['data'][split][:12]}); give the same data, or choose another --out"
+                f"{run.path}: the {split} text is another than this run was started with (SHA-256 "
+                f"{now['data'][split][:12]}, expected {str(data_hash)[:12]}); give the same data, or another --out"
             )

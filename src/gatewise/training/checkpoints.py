@@ -58,7 +58,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
                 progress = json.loads(file.metadata()["progress"])
                 return Checkpoint(progress, {name: file.get_tensor(name) for name in file.keys()}), passed_over
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
-            passed_over.append(f"{path}: damaged or cut short ({problem}); the checkpoint before it is used")
+            passed_over.append(f"{path}: damaged or cut short ({problem}); passed over for the one before it")
     return None, passed_over
 
 

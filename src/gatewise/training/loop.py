@@ -2,6 +2,7 @@
 
 import errno
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -122,6 +123,7 @@ class Trainer:
         self.optimizer = make_optimizer(settings, workload.model)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16")
         self.at = Position()
+        self.resume_command = f"gatewise train --out {shlex.quote(str(run.path))} --resume"
         self._saved_at = time.monotonic()
 
     def train(self) -> Position:
@@ -142,7 +144,7 @@ class Trainer:
                 raise
             raise TrainingStopped(
                 f"{self.run.path}: cannot write ({problem}); the last good checkpoint is kept in "
-                f"{self.run.checkpoints}; free space, then go on with: gatewise train --out {self.run.path} --resume"
+                f"{self.run.checkpoints}; free space, then go on with: {self.resume_command}"
             ) from None
         return self.at
 
@@ -172,7 +174,7 @@ class Trainer:
                 if stop:
                     raise Interrupted(
                         f"interrupted in epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}; saved; "
-                        f"go on with: gatewise train --out {self.run.path} --resume"
+                        f"go on with: {self.resume_command}"
                     )
         finally:
             progress.close()

@@ -1,0 +1,68 @@
+"""The command line run inside the test's own process, since a process of its own costs seconds to import torch."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gatewise.cli.main import run
+from tests.conftest import TINY
+
+TINY_OPTIONS = [word for key, value in TINY.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+"""``TINY`` as command line options."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind: its exit status and the text of both streams."""
+
+    status: int
+    out: str
+    err: str
+
+    def check_refused(self, status: int, *fragments: str, progress: bool = False) -> None:
+        """Check status, silence on stdout, and one clear line on stderr (after progress, where work had begun)."""
+        assert self.status == status, self.err
+        assert self.out == ""
+        lines = self.err.splitlines()
+        if not progress:
+            assert len(lines) == 1, self.err
+        assert [line.startswith("gatewise: ") for line in lines] == [False] * (len(lines) - 1) + [True], self.err
+        assert "Traceback" not in self.err
+        for fragment in fragments:
+            assert fragment in lines[-1]
+
+
+class Gatewise:
+    """Calls the command line and catches what it prints."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *arguments: str | Path) -> Result:
+        """Run ``gatewise ARGUMENTS``."""
+        self._capture.readouterr()
+        with pytest.raises(SystemExit) as left:
+            run([str(argument) for argument in arguments])
+        captured = self._capture.readouterr()
+        assert isinstance(left.value.code, int)
+        return Result(left.value.code, captured.out, captured.err)
+
+
+@pytest.fixture
+def gatewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Gatewise:
+    """The command ``gatewise``, called in the empty folder ``tmp_path`` on a terminal of 100 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gatewise"])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # Typer would name us after python -m pytest
+    monkeypatch.setenv("COLUMNS", "100")
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "GATEWISE_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    return Gatewise(capfd)
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Return everything below a folder: each file's bytes by its path, None for a folder."""
+    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}

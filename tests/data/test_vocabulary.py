@@ -1,0 +1,152 @@
+"""Vocabulary: the order of its ids, what is unknown, and a file that the tokenizers library reads to the same ids."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from gatewise.data.text import SPLITS, TextCorpus, read_lines
+from gatewise.data.token_cache import tokenize_file
+from gatewise.data.vocabulary import EOS, UNK, Vocabulary
+from gatewise.errors import RunError
+from tests.conftest import real_data
+
+LEVELS = ["word", "character"]
+LINES = st.lists(
+    st.text(st.sampled_from("ab<>eosunk \t\r\x1c\x1f\x85\xa0\u2028\u200b\u3000"))
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))
+    | st.lists(st.sampled_from(["a", "b", "ab", EOS, UNK])).map(" ".join),
+    min_size=1,
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens"),
+    [
+        (["b b b", "a a c c"], ["b", EOS, "a", "c", UNK]),  # <eos> stands twice and sorts before a
+        (["z", "y", "x"], [EOS, "x", "y", "z", UNK]),
+        (["<unk> a <unk>", "<unk> b b"], [UNK, EOS, "b", "a"]),
+        (["<unk> a", "b b <eos>"], [EOS, "b", UNK, "a"]),  # a written <eos> counts as one
+        (["", "", "a"], [EOS, "a", UNK]),
+        (["a  b\ta\u2028b\x1ca"], ["a", "b", EOS, UNK]),
+        (["Z a é"], [EOS, "Z", "a", "é", UNK]),
+    ],
+)
+def test_order_of_words(lines: list[str], tokens: list[str]) -> None:
+    vocabulary = Vocabulary.from_lines(lines)
+    assert vocabulary.tokens == tokens
+    assert (tokens[vocabulary.eos_id], tokens[vocabulary.unk_id], len(vocabulary)) == (EOS, UNK, len(tokens))
+
+
+def test_order_of_characters() -> None:
+    assert Vocabulary.from_lines(["ab b", "b"], "character").tokens == ["b", EOS, " ", "a", UNK]
+
+
+@pytest.mark.parametrize(
+    ("lines", "size", "tokens"),
+    [
+        (["a a a a b b b c"] * 2, 4, ["a", "b", EOS, UNK]),  # <unk> is counted though it does not stand there
+        (["a a a a b b b c"] * 2, 5, ["a", "b", EOS, "c", UNK]),
+        (["a a a a b b b c"] * 2, 50, ["a", "b", EOS, "c", UNK]),
+        (["a a a <unk> <unk> b"], 3, ["a", UNK, EOS]),
+        (["a a a b b c c <unk>"], 3, ["a", EOS, UNK]),  # rare, but kept
+        (["a a a b b b c c c <unk> <unk>"], 3, ["a", UNK, EOS]),  # both rare: still by falling count
+        (["a a b b"], 2, [EOS, UNK]),
+        (["a a b b"], 1, [EOS, UNK]),
+    ],
+)
+def test_largest_size(lines: list[str], size: int, tokens: list[str]) -> None:
+    assert Vocabulary.from_lines(lines, max_size=size).tokens == tokens
+
+
+def test_encode_and_decode_words() -> None:
+    vocabulary = Vocabulary(["b", EOS, "a", UNK])
+    assert vocabulary.encode_line(" a  b\tnew a ") == [2, 0, 3, 2, 1]
+    assert vocabulary.encode_line("") == [1]
+    assert vocabulary.encode_text("a b\r\n\nnew") == [2, 0, 1, 1, 3, 1]
+    assert vocabulary.decode([2, 0, 1, 1, 3, 1]) == "a b\n\n<unk>\n"
+    assert vocabulary.unknown_tokens("a new <unk>\nold b") == ["new", "old"]
+
+
+def test_encode_and_decode_characters() -> None:
+    vocabulary = Vocabulary(["b", EOS, "a", " ", UNK], "character")
+    assert vocabulary.encode_line("a b?") == [2, 3, 0, 4, 1]
+    assert vocabulary.decode([2, 3, 0, 1, 2]) == "a b\na"
+    assert vocabulary.unknown_tokens("a?\nb!") == ["?", "!"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@settings(deadline=None)
+@given(lines=LINES)
+def test_decode_undoes_encode(level: str, lines: list[str]) -> None:
+    vocabulary = Vocabulary.from_lines(lines, level)
+    separated = [line if level == "character" else " ".join(line.split()) for line in lines]
+    if not any(EOS in line.split() for line in lines) or level == "character":
+        ids = [index for line in lines for index in vocabulary.encode_line(line)]
+        assert vocabulary.decode(ids) == "".join(line + "\n" for line in separated)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@settings(deadline=None)
+@given(known=LINES, lines=LINES)
+def test_the_tokenizers_library_gives_the_same_ids(level: str, known: list[str], lines: list[str]) -> None:
+    vocabulary = Vocabulary.from_lines(known, level)
+    tokenizer = Tokenizer.from_str(vocabulary.json)
+    for line in known + lines:
+        assert tokenizer.encode(line).ids == vocabulary.encode_line(line), repr(line)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_save_and_load(tmp_path: Path, level: str) -> None:
+    vocabulary = Vocabulary.from_lines(["b b b 中文 é", "a \x00 <unk> \U0001f600"], level)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(vocabulary.json, encoding="utf-8")
+    again = Vocabulary.load(path, level)
+    assert (again.tokens, again.level, again.json) == (vocabulary.tokens, level, vocabulary.json)
+
+
+def damaged_files() -> dict[str, bytes]:
+    whole = Vocabulary(["a", EOS, UNK]).json
+    gap = json.loads(whole)
+    gap["model"]["vocab"]["a"] = 7
+    unknown = json.loads(whole)
+    unknown["model"]["vocab"] = {"a": 0, EOS: 1}
+    return {
+        "empty": b"",
+        "cut short": whole[: len(whole) // 2].encode(),
+        "no object": b"[1, 2]",
+        "another object": b'{"tokens": 3}',
+        "no UTF-8": b"\xff\xfe",
+        "a gap": json.dumps(gap).encode(),
+        "no <unk>": json.dumps(unknown).encode(),
+    }
+
+
+@pytest.mark.parametrize("content", damaged_files().values(), ids=damaged_files().keys())
+def test_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        Vocabulary.load(path, "word")
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such file"):
+        Vocabulary.load(tmp_path / "tokenizer.json", "word")
+
+
+def test_penn_treebank() -> None:
+    corpus = TextCorpus.from_folder(real_data("ptb"))
+    vocabulary = Vocabulary.from_lines(read_lines(corpus.train))
+    assert len(vocabulary) == 10_000
+    assert vocabulary.tokens[:6] == ["the", UNK, EOS, "N", "of", "to"]
+    assert Vocabulary.from_lines(read_lines(corpus.train), max_size=10_000).tokens == vocabulary.tokens
+    texts = {name: tokenize_file(corpus.split(name), vocabulary) for name in SPLITS}
+    assert {name: len(text.ids) for name, text in texts.items()} == {"train": 929_589, "valid": 73_760, "test": 82_430}
+    assert all(text.unknown == 0 for text in texts.values())
+    assert (texts["train"].ids.min(), texts["train"].ids.max()) == (0, 9_999)
