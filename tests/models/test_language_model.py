@@ -127,10 +127,10 @@ def test_dropout_acts_on_embedding_between_layers_and_output_but_never_along_tim
 def test_scoring_does_not_depend_on_the_window_and_skips_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokens = make(dropout=0.5), ids(23, 1)[:, 0]
     model.train()
-    whole = model.score(tokens)
+    whole = model.score(tokens.numpy())
     assert model.training  # as it was
     monkeypatch.setattr(language_model, "SCORE_WINDOW", 4)
-    pieces = model.score(tokens)
+    pieces = model.score(tokens.numpy())
     assert whole[1] == pieces[1] == 22
     assert pieces[0] == pytest.approx(whole[0], rel=1e-6)
     model.eval()

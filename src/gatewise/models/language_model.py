@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -107,22 +109,25 @@ class LanguageModel(nn.Module):
         return logits[0], state
 
     @torch.no_grad()
-    def score(self, ids: Sequence[int] | Int[Tensor, " N"]) -> tuple[float, int]:
+    def score(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> tuple[float, int]:
         """Score every token of a stream but the first, in one row with carried state, in eval mode and fp32.
+
+        Args:
+            ids: token ids; a memory map is read piece by piece.
 
         Returns:
             The sum of the negative log-likelihoods in nats, and the number of tokens scored.
         """
         was_training = self.training
         self.eval()
-        tokens = torch.as_tensor(ids, dtype=torch.int64)
         state, nll = self.initial_state(), 0.0
-        for start in range(0, len(tokens) - 1, SCORE_WINDOW):
-            piece = tokens[start : start + SCORE_WINDOW + 1].to(self.device)[:, None]
+        for start in range(0, len(ids) - 1, SCORE_WINDOW):
+            window = np.asarray(ids[start : start + SCORE_WINDOW + 1], dtype=np.int64)
+            piece = torch.from_numpy(window).to(self.device)[:, None]
             loss, state = self(piece[:-1], state, piece[1:])
             nll += float(loss)
         self.train(was_training)
-        return nll, max(len(tokens) - 1, 0)
+        return nll, max(len(ids) - 1, 0)
 
     def perplexity(self, texts: Sequence[str]) -> float:
         """Return ``exp(mean nll)`` over all tokens of the texts.

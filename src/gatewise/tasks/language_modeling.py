@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -72,8 +73,8 @@ class LanguageModelData:
     def unigram_perplexity(self, split: str) -> float:
         """Perplexity of the same tokens under word frequencies alone: ``p(v) = (count(v) + 1) / (N + V)``."""
         size = len(self.vocabulary)
-        counts = np.bincount(self.texts["train"].ids, minlength=size)
-        seen = np.bincount(self.texts[split].ids[1:], minlength=size)
+        counts = _count(self.texts["train"].ids, size)
+        seen = _count(self.texts[split].ids[1:], size)
         nll = -(seen * np.log((counts + 1) / (counts.sum() + size))).sum() / seen.sum()
         return float(np.exp(nll))
 
@@ -185,7 +186,7 @@ def check_scorable(text: TokenizedText, path: Path) -> None:
 def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[str, Any]:
     """Return perplexity, nll, tokens, oov_rate and data_hash of one text."""
     check_scorable(text, path)
-    nll, tokens = model.score(torch.from_numpy(text.ids.astype(np.int64)))
+    nll, tokens = model.score(text.ids)
     return {
         "perplexity": _exp(nll / tokens),
         "nll": nll / tokens,
@@ -193,6 +194,14 @@ def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[st
         "oov_rate": text.oov_rate,
         "data_hash": text.data_hash,
     }
+
+
+def _count(ids: npt.NDArray[np.unsignedinteger], size: int) -> npt.NDArray[np.int64]:
+    """Count each id, a piece of the memory map at a time."""
+    total = np.zeros(size, dtype=np.int64)
+    for start in range(0, len(ids), 1 << 20):
+        total += np.bincount(ids[start : start + (1 << 20)], minlength=size)
+    return total
 
 
 def _exp(nll: float) -> float:

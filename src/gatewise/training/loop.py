@@ -187,10 +187,12 @@ class Trainer:
             cost, units = work.cost(at.step_in_epoch)
         self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm or math.inf)
+        norm = float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        if 0 < self.settings.max_grad_norm < norm:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.settings.max_grad_norm, torch.tensor(norm))
         loss = float(cost.detach())
         bad, stop, save = self.group.first(
-            not (math.isfinite(loss) and math.isfinite(float(norm))),
+            not (math.isfinite(loss) and math.isfinite(norm)),
             guard.requested,
             self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every,
         )
@@ -215,11 +217,12 @@ class Trainer:
     def _what_is_bad(self, loss: float) -> str:
         bad = (
             name
-            for name, parameter in self.workload.model.named_parameters()
+            for name, parameter in reversed(list(self.workload.model.named_parameters()))
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
         )
         return (
-            f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}, first gradient that is not finite: "
+            f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}; nearest to the loss, not finite "
+            "is the gradient of "
             f"{next(bad, 'none')}; the step is skipped ({self.at.skipped_in_a_row} in a row, training stops at "
             f"{self.settings.max_bad_steps})"
         )

@@ -1,0 +1,51 @@
+"""What the README shows is run: its marked commands and its Python, in order, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, write_corpus
+
+MARKED = re.compile(r"<!-- tested -->\n```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
+    return MARKED.findall((REPOSITORY / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_the_readme_does_what_it_says(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "mytext", repeats=80)
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    printed = []
+    for language, text in blocks("README.md"):
+        command = ["bash", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+        printed.append(done.stdout + done.stderr)
+    assert len(printed) == 3
+    ours, unigram = (
+        float(re.search(pattern, printed[0])[1]) for pattern in (r"test perplexity ([\d.]+)", r"alone: ([\d.]+)")
+    )  # type: ignore[index]
+    assert ours < unigram / 2
+    assert "the value of" in printed[0]
+    assert "this run is finished" in printed[0]
+    assert "characters/s" in printed[1]
+
+
+def test_both_readmes_run_the_same_commands() -> None:
+    english, chinese = blocks("README.md"), blocks("README.zh.md")
+    without_comments = [[re.sub(r" +#.*", "", code) for _, code in part] for part in (english, chinese)]
+    assert without_comments[0] == without_comments[1]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_links_into_the_repository_lead_somewhere(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):
+        assert (REPOSITORY / target).exists(), target
