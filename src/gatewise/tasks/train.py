@@ -18,22 +18,13 @@ from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.card import model_card
 from gatewise.tasks.language_modeling import LanguageModelData, LanguageModelling, score_text
+from gatewise.tasks.resume import DATA_KEYS, final_metrics, run_identity
 from gatewise.training.checkpoints import load_newest
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Trainer
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
-
-DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
-_MAY_DIFFER = {
-    "training.epochs",
-    "training.checkpoint_every",
-    "runtime.threads",
-    "logging.tensorboard",
-    "logging.tensorboard_every",
-    *(f"data.{key}" for key in DATA_KEYS),  # the texts' hashes are compared instead
-}
 
 
 @dataclass(frozen=True)
@@ -44,19 +35,22 @@ class Run:
         path: its folder.
         metrics: the last line of ``metrics.jsonl``: test figures and the best epoch (empty in a process that did not
             write it).
-        sample: text drawn from the model with the run's seed.
-        already_finished: nothing was trained now, since the run was at its end.
     """
 
     path: Path
     metrics: Metrics
-    sample: str
-    already_finished: bool = False
 
     @cached_property
     def model(self) -> LanguageModel:
         """The best model, in eval mode."""
         return load(self.path)
+
+    @property
+    def sample(self) -> str:
+        """Text drawn from the model with the run's seed."""
+        config = RunFolder(self.path).read_config()
+        length = 60 if config.data.level == "word" else 300
+        return self.model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
 
 
 def train(
@@ -125,13 +119,9 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     checkpoint, notes = load_newest(run.checkpoints) if resume else (None, [])
     for line in notes:
         note(console, line)
-    identity = {"config": config.model_dump(), "data": data.hashes}
-    if checkpoint:
-        _check_same(checkpoint.progress["identity"], identity, run)
-    if resume and (finished := _finished_run(run, config, identity, has_checkpoint=checkpoint is not None)):
-        epochs = len(run.read_metrics()) - 1
-        note(console, f"{run.path}: this run is finished ({epochs} epochs); nothing is changed")
-        return finished
+    if resume and (final := final_metrics(run, config, data.hashes, checkpoint)):
+        note(console, f"{run.path}: this run is finished ({len(run.read_metrics()) - 1} epochs); nothing is changed")
+        return Run(run.path, final)
     if resume and not checkpoint:
         note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     if group.is_writer:
@@ -150,7 +140,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
         note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
-    trainer = Trainer(workload, config.training, run, group, console, identity, scalars)
+    trainer = Trainer(workload, config.training, run, group, console, run_identity(config, data.hashes), scalars)
     if checkpoint:
         trainer.resume(checkpoint)
         note(
@@ -164,9 +154,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     if group.is_writer:
         _finish(config, run, data, model, position.best_epoch, position.history)
     group.wait()
-    if not group.is_writer:
-        return Run(run.path, {}, "")
-    return Run(run.path, run.read_metrics()[-1], _sample(model, config))
+    return Run(run.path, run.read_metrics()[-1] if group.is_writer else {})
 
 
 def _finish(
@@ -197,29 +185,6 @@ def _finish(
     run.write_metrics([*history, final])
 
 
-def _sample(model: LanguageModel, config: Config) -> str:
-    length = 60 if config.data.level == "word" else 300
-    return model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
-
-
-def _finished_run(run: RunFolder, config: Config, identity: Mapping[str, Any], *, has_checkpoint: bool) -> Run | None:
-    """Return the run if it is at its end; its checkpoints may have been removed to save space."""
-    *epochs, final = run.read_metrics() or [{}]
-    if "test_perplexity" not in final:
-        return None
-    if not has_checkpoint:
-        saved = {"config": run.read_config().model_dump(), "data": {"test": final.get("test_data_hash")}}
-        _check_same(saved, identity, run)
-    if config.training.epochs <= len(epochs):
-        return Run(run.path, final, _sample(load(run.path), config), already_finished=True)
-    if not has_checkpoint:
-        raise RunError(
-            f"{run.checkpoints}: no checkpoint left of this finished run, so its {len(epochs)} epochs cannot become "
-            f"{config.training.epochs}; train anew in another --out"
-        )
-    return None
-
-
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
     """Put ``--data`` and ``--seed`` among the overrides."""
     merged = dict(overrides or {})
@@ -237,21 +202,3 @@ def _with_absolute_paths(config: Config) -> Config:
     paths = {key: getattr(config.data, key) for key in DATA_KEYS if key != "builtin"}
     absolute = {key: str(Path(path).expanduser().resolve()) for key, path in paths.items() if path}
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})
-
-
-def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:
-    """Compare the run that is to go on with the one that is asked for."""
-    for section, keys in now["config"].items():
-        for key, value in keys.items():
-            before = saved["config"].get(section, {}).get(key)
-            if before != value and f"{section}.{key}" not in _MAY_DIFFER:
-                raise UsageError(
-                    f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
-                    "resume it with the same configuration, or choose another --out"
-                )
-    for split, data_hash in saved["data"].items():
-        if now["data"][split] != data_hash:
-            raise DataError(
-                f"{run.path}: the {split} text is another than this run was started with (SHA-256 "
-                f"{now['data'][split][:12]}, expected {str(data_hash)[:12]}); give the same data, or another --out"
-            )

@@ -1,0 +1,81 @@
+"""Which run may be gone on with: the same one, by its configuration and its data; and one that is finished."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config
+from gatewise.errors import DataError, RunError, UsageError
+from gatewise.training.checkpoints import Checkpoint
+
+DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
+"""The keys of ``[data]`` that say where the texts lie."""
+
+_MAY_DIFFER = {
+    "training.epochs",
+    "training.checkpoint_every",
+    "runtime.threads",
+    "logging.tensorboard",
+    "logging.tensorboard_every",
+    *(f"data.{key}" for key in DATA_KEYS),  # the texts' hashes are compared instead
+}
+
+
+def run_identity(config: Config, data_hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a checkpoint keeps to know its own run again."""
+    return {"config": config.model_dump(), "data": dict(data_hashes)}
+
+
+def final_metrics(
+    run: RunFolder, config: Config, data_hashes: Mapping[str, str], checkpoint: Checkpoint | None
+) -> Metrics | None:
+    """Check that the run in a folder is the one asked for; return its last line where it is finished.
+
+    A finished run is known without its checkpoints, which may have been removed to save space.
+
+    Args:
+        run: the folder.
+        config: the run that is asked for.
+        data_hashes: SHA-256 of each of its texts.
+        checkpoint: the newest good one.
+
+    Raises:
+        UsageError: another configuration.
+        DataError: another text.
+        RunError: more epochs are asked of a finished run that has no checkpoint to go on from.
+    """
+    now = run_identity(config, data_hashes)
+    if checkpoint:
+        _check_same(checkpoint.progress["identity"], now, run)
+    *epochs, final = run.read_metrics() or [{}]
+    if "test_perplexity" not in final:
+        return None
+    if not checkpoint:
+        saved = {"config": run.read_config().model_dump(), "data": {"test": final.get("test_data_hash")}}
+        _check_same(saved, now, run)
+    if config.training.epochs <= len(epochs):
+        return final
+    if not checkpoint:
+        raise RunError(
+            f"{run.checkpoints}: no checkpoint left of this finished run, so its {len(epochs)} epochs cannot become "
+            f"{config.training.epochs}; train anew in another --out"
+        )
+    return None
+
+
+def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:
+    """Compare the run that is to go on with the one that is asked for."""
+    for section, keys in now["config"].items():
+        for key, value in keys.items():
+            before = saved["config"].get(section, {}).get(key)
+            if before != value and f"{section}.{key}" not in _MAY_DIFFER:
+                raise UsageError(
+                    f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
+                    "resume it with the same configuration, or choose another --out"
+                )
+    for split, data_hash in saved["data"].items():
+        if now["data"][split] != data_hash:
+            raise DataError(
+                f"{run.path}: the {split} text is another than this run was started with (SHA-256 "
+                f"{now['data'][split][:12]}, expected {str(data_hash)[:12]}); give the same data, or another --out"
+            )
