@@ -249,7 +249,7 @@ class Trainer:
         note(
             self.console,
             f"epoch {at.epoch}/{self.settings.epochs}  "
-            + "  ".join(f"{key} {value:,.2f}" for key, value in metrics.items() if key.endswith(name))
+            + "  ".join(f"{key.replace('_', ' ')} {value:,.2f}" for key, value in metrics.items() if key.endswith(name))
             + f"  learning rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
             + f"  {metrics['seconds']:,.0f} s",
         )

@@ -29,7 +29,9 @@ class EpochProgress:
         self._tenth = 10 * done // total
         self._bar: Progress | None = None
         if console is not None and console.is_terminal:
-            self._bar = Progress(TextColumn(title), BarColumn(), TextColumn("{task.fields[status]}"), console=console)
+            self._bar = Progress(
+                TextColumn(title), BarColumn(), TextColumn("{task.fields[status]}"), console=console, transient=True
+            )
             self._bar.start()
             self._task = self._bar.add_task("", total=total, completed=done, status="")
 
