@@ -22,7 +22,7 @@ from gatewise.tasks.resume import DATA_KEYS, final_metrics, run_identity
 from gatewise.training.checkpoints import load_newest
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Trainer
-from gatewise.training.precision import check_precision, choose_device, has_fast_bf16
+from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 
@@ -90,6 +90,7 @@ def train(
     check_language_model_config(config)
     device = choose_device(config.runtime.device)
     check_precision(config.training.precision, device)
+    keep_fp32_exact()
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     with process_group(device) as group:

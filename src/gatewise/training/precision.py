@@ -57,3 +57,8 @@ def choose_device(name: str) -> torch.device:
         reason = str(problem).splitlines()[0]
         raise UsageError(f"device {name!r} is not available ({reason}); expected auto, cpu or cuda") from None
     return device
+
+
+def keep_fp32_exact() -> None:
+    """Let fp32 mean fp32 on a GPU too: cuDNN's recurrent layers would round products to TF32 by default."""
+    torch.backends.cudnn.allow_tf32 = False
