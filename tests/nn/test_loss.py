@@ -22,7 +22,7 @@ def targets_for(n: int, v: int) -> torch.Tensor:
 def test_each_gradient_against_central_differences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "CHUNK_ROWS", 3)  # 7 rows in three chunks, the last one short
     inputs, targets = make(7, 4, 5, torch.float64), targets_for(7, 5)
-    linear_cross_entropy(**inputs, targets=targets).mul(0.37).backward()
+    linear_cross_entropy(**inputs, targets=targets, scale=0.5).mul(0.37).backward()
     found = inputs[name].grad
     assert found is not None
     expected, step = torch.zeros_like(found), 1e-6
@@ -32,14 +32,17 @@ def test_each_gradient_against_central_differences(name: str, monkeypatch: pytes
             for sign in (1, -1):
                 moved = {k: t.clone() for k, t in inputs.items()}
                 moved[name].view(-1)[index] += sign * step
-                sides.append(float(linear_cross_entropy(**moved, targets=targets)) * 0.37)
+                sides.append(float(linear_cross_entropy(**moved, targets=targets)) * 0.5 * 0.37)
             expected.view(-1)[index] = (sides[0] - sides[1]) / (2 * step)
     assert differ(found, expected) < FINITE_DIFFERENCES
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("n", "h", "v"), [(1, 1, 2), (1, 63, 7), (256, 8, 10), (257, 8, 10), (700, 5, 31)])
-def test_equals_pytorchs_loss_and_gradients(n: int, h: int, v: int, dtype: torch.dtype) -> None:
+def test_equals_pytorchs_loss_and_gradients(
+    n: int, h: int, v: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "CHUNK_ROWS", 256)
     ours, peer, targets = make(n, h, v, dtype), make(n, h, v, dtype), targets_for(n, v)
     a = linear_cross_entropy(**ours, targets=targets)
     b = F.cross_entropy(F.linear(peer["x"], peer["weight"], peer["bias"]), targets, reduction="sum")
@@ -90,7 +93,8 @@ def test_a_second_backward_is_an_error_not_a_wrong_number() -> None:
         nll.backward()
 
 
-def test_under_autocast_the_softmax_stays_in_fp32() -> None:
+def test_under_autocast_the_softmax_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "CHUNK_ROWS", 30)
     inputs, targets = make(64, 16, 50, torch.float32), targets_for(64, 50)
     full = linear_cross_entropy(**inputs, targets=targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):

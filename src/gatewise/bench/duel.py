@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 TURNS = 5
-SECONDS_A_TURN = 4.0
+SECONDS_A_TURN = 10.0
 
 
 class Work(Protocol):

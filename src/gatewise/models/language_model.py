@@ -91,16 +91,15 @@ class LanguageModel(nn.Module):
             targets: the tokens to predict.
 
         Returns:
-            Without targets the logits (T, B, V); with targets the sum over all T·B tokens of their negative
-            log-likelihood in nats, a scalar. And the state after the last token.
+            Without targets the logits (T, B, V); with targets the cost that is minimised, a scalar: the sum over the
+            T steps of the mean over the B rows of the negative log-likelihood in nats. And the state after the last
+            token.
         """
         y, state = self.features(ids, state)
         if targets is None:
             return self.decoder(y), state
-        return (
-            linear_cross_entropy(y.flatten(0, 1), self.decoder.weight, self.decoder.bias, targets.flatten()),
-            state,
-        )
+        weight, bias, rows = self.decoder.weight, self.decoder.bias, ids.shape[1]
+        return linear_cross_entropy(y.flatten(0, 1), weight, bias, targets.flatten(), scale=1 / rows), state
 
     @torch.no_grad()
     def step(self, token_ids: Int[Tensor, " B"], state: State) -> tuple[Float[Tensor, "B V"], State]:
@@ -124,8 +123,8 @@ class LanguageModel(nn.Module):
         for start in range(0, len(ids) - 1, SCORE_WINDOW):
             window = np.asarray(ids[start : start + SCORE_WINDOW + 1], dtype=np.int64)
             piece = torch.from_numpy(window).to(self.device)[:, None]
-            loss, state = self(piece[:-1], state, piece[1:])
-            nll += float(loss)
+            cost, state = self(piece[:-1], state, piece[1:])
+            nll += float(cost)
         self.train(was_training)
         return nll, max(len(ids) - 1, 0)
 

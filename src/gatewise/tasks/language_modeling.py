@@ -103,8 +103,8 @@ class LanguageModelling:
     def cost(self, step: int) -> tuple[Tensor, float]:
         """The sum over the window's T steps of the mean over the batch, as Zaremba et al. minimise it."""
         inputs, targets = (torch.from_numpy(a).to(self.group.device) for a in self._train[step])
-        nll, self._next = self._forward(inputs, self._state, targets)
-        return nll / inputs.shape[1], inputs.shape[0]
+        cost, self._next = self._forward(inputs, self._state, targets)
+        return cost, inputs.shape[0]
 
     def carry_on(self) -> None:
         """The state after this window is the state before the next, cut from its graph."""
@@ -133,8 +133,8 @@ class LanguageModelling:
         state, nll, count = self.model.initial_state(self._valid.batch_size), 0.0, 0
         for window in range(len(self._valid)):
             inputs, targets = (torch.from_numpy(a).to(self.group.device) for a in self._valid[window])
-            loss, state = self.model(inputs, state, targets)
-            nll, count = nll + float(loss), count + targets.numel()
+            cost, state = self.model(inputs, state, targets)
+            nll, count = nll + float(cost) * inputs.shape[1], count + targets.numel()
         nll, total = self.group.sum(nll, count)
         perplexity = _exp(nll / total)
         return {"valid_perplexity": perplexity}, perplexity
