@@ -38,17 +38,21 @@ def test_each_optimiser_steps_as_pytorchs(kind: str) -> None:
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.05])
-def test_three_steps_equal_the_same_steps_by_hand(corpus: Path, tmp_path: Path, max_grad_norm: float) -> None:
-    """The cost is the sum over the window of the mean over the batch, clipped by the global norm, then plain SGD."""
+def test_two_epochs_equal_the_same_steps_by_hand(corpus: Path, tmp_path: Path, max_grad_norm: float) -> None:
+    """The cost is the sum over the window of the mean over the batch, clipped by the global norm, then plain SGD.
+
+    The state is carried from window to window, and reset when the second epoch begins.
+    """
     overrides = {
         **TINY,
-        "training.epochs": 1,
+        "training.learning_rate": 0.05,
         "training.max_grad_norm": max_grad_norm,
         "model.dropout": 0.0,
         "data.batch_size": 8,
         "data.tbptt_length": 40,
     }
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=overrides)
+    assert run.metrics["best_epoch"] == 2
     words = [w for line in (corpus / "toy.train.txt").read_text().split("\n")[:-1] for w in [*line.split(), "<eos>"]]
     vocabulary = run.model.vocabulary
     tokens = torch.tensor([vocabulary.ids[word] for word in words])
@@ -59,26 +63,38 @@ def test_three_steps_equal_the_same_steps_by_hand(corpus: Path, tmp_path: Path, 
 
     torch.manual_seed(1)
     model = gw.LanguageModel(run.model.config, vocabulary)
-    state = tuple(torch.zeros(1, 8, 8) for _ in range(2))
-    nll = 0.0
-    for k in range(windows):
-        x, y = rows[40 * k : 40 * k + 40], rows[40 * k + 1 : 40 * k + 41]
-        logits, state = model(x, state)
-        state = tuple(part.detach() for part in state)
-        cost = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()) * 40
-        model.zero_grad()
-        cost.backward()
-        norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
-        factor = min(1.0, max_grad_norm / norm) if max_grad_norm else 1.0
-        assert not max_grad_norm or factor < 1  # else the test would show nothing
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter -= 1.0 * factor * parameter.grad
-        nll += float(cost)
+    for metrics in RunFolder(run.path).read_metrics()[:2]:
+        state = tuple(torch.zeros(1, 8, 8) for _ in range(2))
+        total = 0.0
+        for k in range(windows):
+            x, y = rows[40 * k : 40 * k + 40], rows[40 * k + 1 : 40 * k + 41]
+            logits, state = model(x, state)
+            state = tuple(part.detach() for part in state)
+            cost = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()) * 40
+            model.zero_grad()
+            cost.backward()
+            norm = math.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters()))
+            factor = min(1.0, max_grad_norm / norm) if max_grad_norm else 1.0
+            assert not max_grad_norm or factor < 1  # else the test would show nothing
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.05 * factor * parameter.grad
+            total += float(cost.detach())
+        assert metrics["train_perplexity"] == pytest.approx(math.exp(total / (windows * 40)), rel=1e-5)
     for (name, a), b in zip(run.model.named_parameters(), model.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-6), name
-    trained = RunFolder(run.path).read_metrics()[0]["train_perplexity"]
-    assert trained == pytest.approx(math.exp(nll / (windows * 40)), rel=1e-5)
+
+
+def test_the_weights_kept_and_tested_are_those_of_the_best_epoch(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = gw.train("demo", data=corpus, out=tmp_path / "two", overrides=TINY)
+    figures = iter([5.0, 3.0, 4.0, 3.0])
+    monkeypatch.setattr(LanguageModelling, "validate", lambda self: ({"valid_perplexity": 0.0}, next(figures)))
+    four = gw.train("demo", data=corpus, out=tmp_path / "four", overrides={**TINY, "training.epochs": 4})
+    assert four.metrics["best_epoch"] == 2
+    assert four.metrics["test_perplexity"] == two.metrics["test_perplexity"]
+    assert (four.path / "model.safetensors").read_bytes() == (two.path / "model.safetensors").read_bytes()
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]) -> None:
