@@ -17,6 +17,10 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Protocol
 
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
 TURNS = 5
 SECONDS_A_TURN = 10.0
 
@@ -127,6 +131,13 @@ def serve(make: Callable[[dict[str, Any]], Work]) -> None:
             answer = {"bytes": peak_memory()}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def write_cost_and_gradients(model: nn.Module, cost: torch.Tensor, to: Path) -> None:
+    """Differentiate a cost and write it with the gradient of each parameter by name."""
+    cost.backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    save_file({"cost": cost.detach(), **gradients}, to)
 
 
 def peak_memory() -> int:

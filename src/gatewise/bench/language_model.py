@@ -1,5 +1,6 @@
 """``gatewise bench language-model``: our training step against a straightforward PyTorch program of the same model."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def bench_language_model(recipe: str, *, threads: int = 0, turns: int = 5) -> di
     Raises:
         OutputsDiffer: the check failed.
     """
+    if os.name == "nt":
+        raise UsageError("benchmarks measure peak memory as Linux and macOS report it; run them there")
     config = load_config(recipe)
     if config.model.cell != "lstm" or config.training.optimizer != "sgd" or config.model.tie_weights:
         raise UsageError(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.bench.duel import serve
+from gatewise.bench.duel import serve, write_cost_and_gradients
 from gatewise.config import Config
 from gatewise.data.text import TextCorpus
 from gatewise.data.token_cache import TokenizedText
@@ -47,9 +47,7 @@ class Ours:
         """Write cost and gradients, before clipping, of the first window."""
         torch.manual_seed(0)
         cost, _ = self.work.cost(0)
-        cost.backward()  # type: ignore[no-untyped-call]
-        tensors = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-        save_file({"cost": cost.detach(), **tensors}, to)
+        write_cost_and_gradients(self.model, cost, to)
 
     def run(self, steps: int) -> float:
         """Do training steps, wrapping around at the end of the text."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from gatewise.bench.duel import serve
+from gatewise.bench.duel import serve, write_cost_and_gradients
 
 
 class Model(nn.Module):
@@ -75,9 +75,7 @@ class Peer:
         torch.manual_seed(0)
         self.reset()
         cost = self.cost()
-        cost.backward()  # type: ignore[no-untyped-call]
-        tensors = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
-        save_file({"cost": cost.detach(), **tensors}, to)
+        write_cost_and_gradients(self.model, cost, to)
 
     def run(self, steps: int) -> float:
         """Do training steps, wrapping around at the end of the text."""

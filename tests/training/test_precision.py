@@ -1,0 +1,37 @@
+"""Precisions and devices: what is there, and one clear line for what is not."""
+
+import pytest
+import torch
+
+from gatewise.errors import UsageError
+from gatewise.training import precision
+from gatewise.training.precision import check_precision, choose_device, products_in
+
+CPU = torch.device("cpu")
+
+
+def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_precision("fp32", CPU)
+    check_precision("bf16", CPU)
+    with pytest.raises(UsageError, match="'high' needs the native engine"):
+        check_precision("high", CPU)
+    monkeypatch.setattr(precision, "has_fp16", lambda device: False)
+    with pytest.raises(UsageError, match="'fp16' is not available: this processor has no fp16"):
+        check_precision("fp16", CPU)
+    monkeypatch.setattr(precision, "has_fp16", lambda device: True)
+    check_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_products_run_in_the_precision_that_was_asked_for(name: str, dtype: torch.dtype) -> None:
+    with products_in(name, CPU):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "meta", "nonsense", ""])
+def test_a_device_that_is_not_there_is_said(name: str) -> None:
+    with pytest.raises(UsageError, match=r"is not available \(.*\); expected auto, cpu or cuda"):
+        choose_device(name)
+    assert choose_device("cpu") == CPU

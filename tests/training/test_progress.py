@@ -1,0 +1,43 @@
+"""What is shown while training runs: a line every tenth where the output is no terminal, a bar where it is."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from gatewise.training.progress import EpochProgress, note
+
+
+def show(total: int, done: int = 0, *, terminal: bool = False) -> str:
+    text = io.StringIO()
+    progress = EpochProgress(Console(file=text, force_terminal=terminal, width=100), "epoch 2/9", total, done)
+    for step in range(done + 1, total + 1):
+        progress.update(step, f"perplexity {step}.00")
+    progress.close()
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("total", [10, 37, 1000])
+def test_a_plain_line_comes_every_tenth(total: int) -> None:
+    lines = show(total).splitlines()
+    assert [int(re.search(r"(\d+)%", line)[1]) for line in lines] == list(range(10, 101, 10))  # type: ignore[index]
+    assert all(re.fullmatch(r"epoch 2/9 +\d+%  perplexity \d+\.00  0:00:0\d left", line) for line in lines)
+
+
+def test_a_resumed_epoch_goes_on_counting_where_it_was() -> None:
+    assert [line.split()[2] for line in show(100, done=70).splitlines()] == ["80%", "90%", "100%"]
+
+
+def test_an_epoch_of_three_steps_has_three_lines() -> None:
+    assert len(show(3).splitlines()) == 3
+
+
+def test_a_terminal_gets_a_bar_with_the_same_figures() -> None:
+    assert "perplexity 50.00" in show(50, terminal=True)
+
+
+def test_no_console_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    EpochProgress(None, "epoch 1/1", 10).update(5, "x")
+    note(None, "x")
+    assert capsys.readouterr() == ("", "")
