@@ -53,6 +53,8 @@ def test_two_processes_resume_exactly_and_one_process_goes_on_and_says_what_diff
     shutil.copytree(cut, tmp_path / "other")
     finish(["--out", str(cut), "--resume"], PAIR)
     assert_same_end(whole, cut)
+    for a, b in zip(epochs(whole), epochs(cut), strict=True):
+        assert a.get("train_perplexity") == b.get("train_perplexity")
 
     _, err = finish(["--out", str(tmp_path / "other"), "--resume"], ALONE)
     assert "the checkpoint was taken with 2 processes, this run has 1" in err

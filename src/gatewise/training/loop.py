@@ -203,7 +203,8 @@ class Trainer:
             at.units += units
             at.skipped_in_a_row = 0
             self.scalars.step(at.step, loss / units)
-        elif not (self.scaler.is_enabled() and math.isfinite(loss)):  # fp16: a scale that is too large corrects itself
+        elif not (self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() > 1):
+            # In fp16 a gradient that overflows only says that the loss was scaled too much, which corrects itself.
             at.skipped += 1
             at.skipped_in_a_row += 1
             note(self.console, self._what_is_bad(loss))
@@ -271,12 +272,13 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
         tensors = {f"carried.{name}": tensor for name, tensor in self.workload.carried().items()}
-        generators = [("cpu", torch.get_rng_state())]
+        own = {"sums": torch.tensor([self.at.cost, self.at.units], dtype=torch.float64)}
+        own["generator.cpu"] = torch.get_rng_state()
         if self.group.device.type == "cuda":
-            generators.append(("cuda", torch.cuda.get_rng_state(self.group.device)))
-        for kind, state in generators:
-            for rank, tensor in enumerate(self.group.gather(state)):
-                tensors[f"generator.{kind}.{rank}"] = tensor
+            own["generator.cuda"] = torch.cuda.get_rng_state(self.group.device)
+        for name, mine in own.items():
+            for rank, tensor in enumerate(self.group.gather(mine)):
+                tensors[f"{name}.{rank}"] = tensor
         self._saved_at = time.monotonic()
         if not self.group.is_writer:
             return
@@ -318,10 +320,13 @@ class Trainer:
                 {key.removeprefix("carried."): t for key, t in tensors.items() if key.startswith("carried.")}
             )
         if world_size == self.group.world_size:
+            self.at.cost, self.at.units = tensors[f"sums.{self.group.rank}"].tolist()
             torch.set_rng_state(tensors[f"generator.cpu.{self.group.rank}"])
             if self.group.device.type == "cuda":
                 torch.cuda.set_rng_state(tensors[f"generator.cuda.{self.group.rank}"], self.group.device)
         else:
+            sums = torch.stack([tensors[f"sums.{rank}"] for rank in range(world_size)]).sum(0)
+            self.at.cost, self.at.units = (sums if self.group.is_writer else 0 * sums).tolist()
             torch.manual_seed(self.settings.seed + self.at.step + 1_000_003 * self.group.rank)
             note(
                 self.console,
