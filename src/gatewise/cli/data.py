@@ -31,7 +31,8 @@ def fetch_command(
     corpus = corpus_named(name)
     folder = to or Path("data") / name
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
 
         def report(file: RemoteFile, here: int) -> None:

@@ -44,7 +44,9 @@ def open_corpus(settings: DataConfig) -> TextCorpus:
         return TextCorpus.from_folder(settings.path)
     if not all(files):
         what = "only some of train_file, valid_file and test_file" if any(files) else "no data"
-        raise UsageError(f"data: the recipe names {what}; add --data FOLDER, or name all three files in the recipe")
+        raise UsageError(
+            f"data: the recipe names {what}; add --data FOLDER (gatewise data fetch ptb makes one), or name three files"
+        )
     return TextCorpus(*(Path(file).expanduser() for file in files))
 
 
