@@ -57,8 +57,7 @@ def bench_language_model(recipe: str, *, threads: int = 0, turns: int = 5) -> di
             VOCABULARY, size=words * _WINDOWS + config.data.batch_size, p=frequency / frequency.sum()
         )
         np.save(ids, drawn.astype(np.uint16))
-        vocabulary = Vocabulary([EOS, UNK, *(f"w{k}" for k in range(VOCABULARY - 2))])
-        model = LanguageModel(config.model, vocabulary, torch.Generator().manual_seed(1))
+        model = LanguageModel(config.model, numbered_words(VOCABULARY), torch.Generator().manual_seed(1))
         save_file(model.state_dict(), weights)
         arguments = {
             "config": config.model_dump(),
@@ -80,6 +79,11 @@ def bench_language_model(recipe: str, *, threads: int = 0, turns: int = 5) -> di
         **duel.as_json(),
         "torch": torch.__version__,
     }
+
+
+def numbered_words(size: int) -> Vocabulary:
+    """Return a vocabulary of a given size, its words told apart by numbers."""
+    return Vocabulary([EOS, UNK, *(f"w{k}" for k in range(size - 2))])
 
 
 def _agree(ours: Path, peer: Path) -> None:

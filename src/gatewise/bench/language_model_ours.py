@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.bench.duel import serve, write_cost_and_gradients
+from gatewise.bench.language_model import numbered_words
 from gatewise.config import Config
 from gatewise.data.text import TextCorpus
 from gatewise.data.token_cache import TokenizedText
-from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.models.language_model import LanguageModel
 from gatewise.tasks.language_modeling import LanguageModelData, LanguageModelling
 from gatewise.training.distributed import Group
@@ -28,7 +28,7 @@ class Ours:
     def __init__(self, arguments: dict[str, Any]) -> None:
         config = Config.model_validate(arguments["config"])
         torch.set_num_threads(arguments["threads"])
-        vocabulary = Vocabulary([EOS, UNK, *(f"w{k}" for k in range(arguments["vocabulary"] - 2))])
+        vocabulary = numbered_words(arguments["vocabulary"])
         text = TokenizedText(np.load(arguments["ids"], mmap_mode="r"), 0, "")
         nowhere = Path(arguments["ids"])
         data = LanguageModelData(

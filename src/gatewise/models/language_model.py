@@ -1,7 +1,8 @@
 """The recurrent language model: embedding, a stack of recurrent layers, a linear decoder."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,16 @@ class LanguageModel(nn.Module):
         logits, state = self(token_ids[None], state)
         return logits[0], state
 
+    @contextmanager
+    def _in_eval_mode(self) -> Iterator[None]:
+        """Switch dropout off within the block."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
+
     @torch.no_grad()
     def score(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> tuple[float, int]:
         """Score every token of a stream but the first, in one row with carried state, in eval mode and fp32.
@@ -117,15 +128,13 @@ class LanguageModel(nn.Module):
         Returns:
             The sum of the negative log-likelihoods in nats, and the number of tokens scored.
         """
-        was_training = self.training
-        self.eval()
         state, nll = self.initial_state(), 0.0
-        for start in range(0, len(ids) - 1, SCORE_WINDOW):
-            window = np.asarray(ids[start : start + SCORE_WINDOW + 1], dtype=np.int64)
-            piece = torch.from_numpy(window).to(self.device)[:, None]
-            cost, state = self(piece[:-1], state, piece[1:])
-            nll += float(cost)
-        self.train(was_training)
+        with self._in_eval_mode():
+            for start in range(0, len(ids) - 1, SCORE_WINDOW):
+                window = np.asarray(ids[start : start + SCORE_WINDOW + 1], dtype=np.int64)
+                piece = torch.from_numpy(window).to(self.device)[:, None]
+                cost, state = self(piece[:-1], state, piece[1:])
+                nll += float(cost)
         return nll, max(len(ids) - 1, 0)
 
     def perplexity(self, texts: Sequence[str]) -> float:
@@ -179,17 +188,15 @@ class LanguageModel(nn.Module):
             read += self.vocabulary.encode_text(prompt)[:-1]
         generator = torch.Generator(self.device)
         generator.manual_seed(seed) if seed is not None else generator.seed()
-        was_training = self.training
-        self.eval()
         state, drawn = self.initial_state(), list[int]()
-        logits, state = self(torch.tensor(read, device=self.device)[:, None], state)
-        row = logits[-1, 0]
-        while len(drawn) < max_tokens:
-            drawn.append(sample(row, temperature, top_k, top_p, generator))
-            if len(drawn) < max_tokens:
-                logits, state = self.step(torch.tensor([drawn[-1]], device=self.device), state)
-                row = logits[0]
-        self.train(was_training)
+        with self._in_eval_mode():
+            logits, state = self(torch.tensor(read, device=self.device)[:, None], state)
+            row = logits[-1, 0]
+            while len(drawn) < max_tokens:
+                drawn.append(sample(row, temperature, top_k, top_p, generator))
+                if len(drawn) < max_tokens:
+                    logits, state = self.step(torch.tensor([drawn[-1]], device=self.device), state)
+                    row = logits[0]
         continuation = self.vocabulary.decode(drawn)
         if prompt is None:
             return continuation

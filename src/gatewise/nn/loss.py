@@ -1,4 +1,4 @@
-"""Softmax cross-entropy fused with the linear layer before it, so that the logits are never all in memory."""
+"""Softmax cross-entropy fused with the linear layer before it: one buffer of logits that becomes their gradient."""
 
 from typing import Any
 

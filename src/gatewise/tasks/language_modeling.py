@@ -104,9 +104,14 @@ class LanguageModelling:
 
     def cost(self, step: int) -> tuple[Tensor, float]:
         """The sum over the window's T steps of the mean over the batch, as Zaremba et al. minimise it."""
-        inputs, targets = (torch.from_numpy(a).to(self.group.device) for a in self._train[step])
+        inputs, targets = self._window(self._train, step)
         cost, self._next = self._forward(inputs, self._state, targets)
         return cost, inputs.shape[0]
+
+    def _window(self, stream: TokenStream, index: int) -> tuple[Tensor, Tensor]:
+        """Return input and target of a window, (T, B) each, where the model computes."""
+        inputs, targets = stream[index]
+        return torch.from_numpy(inputs).to(self.group.device), torch.from_numpy(targets).to(self.group.device)
 
     def carry_on(self) -> None:
         """The state after this window is the state before the next, cut from its graph."""
@@ -134,7 +139,7 @@ class LanguageModelling:
         self.model.eval()
         state, nll, count = self.model.initial_state(self._valid.batch_size), 0.0, 0
         for window in range(len(self._valid)):
-            inputs, targets = (torch.from_numpy(a).to(self.group.device) for a in self._valid[window])
+            inputs, targets = self._window(self._valid, window)
             cost, state = self.model(inputs, state, targets)
             nll, count = nll + float(cost) * inputs.shape[1], count + targets.numel()
         nll, total = self.group.sum(nll, count)

@@ -51,8 +51,8 @@ class Group:
         dist.all_reduce(tensor)
         return [float(value) for value in tensor]
 
-    def first(self, *flags: bool) -> list[bool]:
-        """Return the writer's answer for each flag, or'ed with every other process's."""
+    def any(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether it is raised in any process; the same answer in all of them."""
         return [total > 0 for total in self.sum(*(float(flag) for flag in flags))]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:

@@ -191,7 +191,7 @@ class Trainer:
         if 0 < self.settings.max_grad_norm < norm:
             nn.utils.clip_grads_with_norm_(self.parameters, self.settings.max_grad_norm, torch.tensor(norm))
         loss = float(cost.detach())
-        bad, stop, save = self.group.first(
+        bad, stop, save = self.group.any(
             not (math.isfinite(loss) and math.isfinite(norm)),
             guard.requested,
             self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every,
