@@ -110,3 +110,20 @@ def test_finished_run_without_checkpoints_is_kept(
     assert contents(tmp_path) == before
     assert result.status == 0
     assert "finished" in result.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "said"),
+    [
+        ("training.learning_rate=0.5", 2, "this run was started with training.learning_rate = 1.0, now it is 0.5"),
+        ("training.epochs=3", 4, "no checkpoint left of this finished run, so its 2 epochs cannot become 3"),
+    ],
+)
+def test_finished_run_without_checkpoints_is_still_compared(
+    setting: str, status: int, said: str, gatewise: Gatewise, run: Path, tmp_path: Path
+) -> None:
+    """Without checkpoints the run's own config.toml says what it was; more epochs have nothing to go on from."""
+    shutil.rmtree(run / "checkpoints")
+    before = contents(tmp_path)
+    gatewise("train", "--out", run, "--resume", "--set", setting).check_refused(status, said)
+    assert contents(tmp_path) == before
