@@ -1,0 +1,1 @@
+"""One contract of a layer pass, and the engines behind it."""

@@ -1,0 +1,222 @@
+"""Layers, directions and lengths: what is built out of one cell.
+
+A ragged batch is its rows, each run alone over its own length; the way back reads a row from its own end. A stack
+hands each layer's outputs to the next, the two directions side by side.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gatewise.reference import gru, lstm, rnn
+from gatewise.reference.cell import Array, Weights
+from gatewise.spec import RecurrentSpec
+
+CELLS: dict[str, Any] = {
+    "lstm": lstm,
+    "gru": gru,
+    **{
+        f"rnn_{kind}": SimpleNamespace(
+            forward=partial(rnn.forward, nonlinearity=kind), backward=partial(rnn.backward, nonlinearity=kind)
+        )
+        for kind in ("tanh", "relu")
+    },
+}
+"""From a spec's ``cell`` to its ``forward`` and ``backward``."""
+
+State = tuple[Array, ...]
+"""``(h, c)`` of an LSTM, ``(h,)`` of a GRU or plain RNN."""
+
+
+class Run(NamedTuple):
+    """Rows of a batch that are run together over the same number of steps, and what their cell kept."""
+
+    rows: slice
+    steps: int
+    tape: Any = None
+
+
+def layer_forward(
+    cell: str,
+    x: Array,
+    state: State,
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    lengths: Sequence[int] | None = None,
+    h_mask: Array | float = 1.0,
+) -> tuple[Array, State, list[Run]]:
+    """Run one direction of one layer.
+
+    Args:
+        cell: its name in the spec.
+        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
+        state: before the first step; h (B, H or P), of an LSTM also c (B, H).
+        weights: of this layer and direction.
+        reverse: read each row from its end; outputs stand where their inputs stand.
+        lengths: the steps of each row, 0 to T; all of T where not given.
+        h_mask: the recurrent dropout mask, (B, H or P), or 1.
+
+    Returns:
+        y (T, B, H or P), zero past a row's length; the state after each row's last step; the tapes.
+    """
+    T, B = x.shape[:2]
+    y = np.zeros((T, *state[0].shape), state[0].dtype)
+    state_n, runs = tuple(part.copy() for part in state), []
+    way = slice(None, None, -1 if reverse else 1)
+    todo = [Run(slice(0, B), T)] if lengths is None else [Run(slice(b, b + 1), int(n)) for b, n in enumerate(lengths)]
+    for rows, steps, _ in todo:
+        piece = x[:steps, rows][way]
+        y_run, *after, tape = CELLS[cell].forward(piece, *(s[rows] for s in state), weights, _rows_of(h_mask, rows))
+        y[:steps, rows] = y_run[way]
+        for whole, part in zip(state_n, after, strict=True):
+            whole[rows] = part
+        runs.append(Run(rows, steps, tape))
+    return y, state_n, runs
+
+
+def layer_backward(
+    cell: str,
+    dy: Array,
+    dstate_n: State,
+    runs: Sequence[Run],
+    weights: Weights,
+    *,
+    reverse: bool = False,
+    h_mask: Array | float = 1.0,
+) -> tuple[Array | None, State, Weights]:
+    """Return dx, the gradients of the state before the first step, and the weights' gradients.
+
+    Args:
+        cell: as given to ``layer_forward``.
+        dy: (T, B, H or P); what stands past a row's length is not read.
+        dstate_n: of the state after the last step.
+        runs: what ``layer_forward`` kept.
+        weights: as given to ``layer_forward``.
+        reverse: as given to ``layer_forward``.
+        h_mask: as given to ``layer_forward``.
+    """
+    dx, dstate_0 = None, tuple(np.empty_like(part) for part in dstate_n)
+    dweights = Weights(*(None if w is None else np.zeros_like(w) for w in weights))  # type: ignore[arg-type]
+    way = slice(None, None, -1 if reverse else 1)
+    for rows, steps, tape in runs:
+        dy_run = dy[:steps, rows][way]
+        gradients = CELLS[cell].backward(dy_run, *(d[rows] for d in dstate_n), tape, weights, _rows_of(h_mask, rows))
+        dx_run, *before, dweights_run = gradients
+        if dx_run is not None:
+            dx = np.zeros((*dy.shape[:2], dx_run.shape[-1]), dx_run.dtype) if dx is None else dx
+            dx[:steps, rows] = dx_run[way]
+        for whole, part in zip(dstate_0, before, strict=True):
+            whole[rows] = part
+        for total, part in zip(dweights, dweights_run, strict=True):
+            if total is not None:
+                total += part
+    return dx, dstate_0, dweights
+
+
+class Masks(NamedTuple):
+    """Dropout masks of a stack, already divided by the probability to keep; None where nothing is dropped."""
+
+    inputs: Sequence[Array | None] | None = None
+    """One for each layer, multiplies its input: (T, B, I), or (1, B, I) for one mask over all steps."""
+    hidden: Sequence[Array | None] | None = None
+    """One for each layer and direction, multiplies h' in the recurrent product: (B, H or P)."""
+
+
+NO_MASKS = Masks()
+
+
+def forward(
+    spec: RecurrentSpec,
+    x: Array,
+    state: State,
+    weights: Mapping[str, Array],
+    *,
+    lengths: Sequence[int] | None = None,
+    masks: Masks = NO_MASKS,
+) -> tuple[Array, State, list[Any]]:
+    """Run a whole stack.
+
+    Args:
+        spec: what it is made of.
+        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
+        state: h_0 (L·D, B, H or P), of an LSTM also c_0 (L·D, B, H).
+        weights: by their names in the spec.
+        lengths: the steps of each row; all of T where not given.
+        masks: for dropout.
+
+    Returns:
+        y (T, B, D·H or D·P), the state after the last steps, and the tape for ``backward``.
+    """
+    tape, state_n, outputs = [], tuple(np.empty_like(part) for part in state), [x]
+    for k, (layer, reverse, suffix) in enumerate(spec.passes()):
+        if not reverse:
+            x, outputs = np.concatenate(outputs, -1) if layer else x, []
+            if masks.inputs is not None and masks.inputs[layer] is not None:
+                x = x * masks.inputs[layer]
+        mask = None if masks.hidden is None else masks.hidden[k]
+        h_mask = 1.0 if mask is None else mask
+        own = layer_weights(spec, weights, suffix)
+        y, after, runs = layer_forward(
+            spec.cell, x, tuple(s[k] for s in state), own, reverse=reverse, lengths=lengths, h_mask=h_mask
+        )
+        for whole, part in zip(state_n, after, strict=True):
+            whole[k] = part
+        outputs.append(y)
+        tape.append((own, h_mask, runs))
+    return np.concatenate(outputs, -1), state_n, tape
+
+
+def backward(
+    spec: RecurrentSpec, dy: Array, dstate_n: State, tape: Sequence[Any], *, masks: Masks = NO_MASKS
+) -> tuple[Array | None, State, dict[str, Array]]:
+    """Return dx, the gradients of the state before the first step, and every weight's gradient by its name.
+
+    Args:
+        spec: as given to ``forward``.
+        dy: (T, B, D·H or D·P).
+        dstate_n: of the state after the last step, shaped as the state.
+        tape: what ``forward`` returned.
+        masks: as given to ``forward``.
+    """
+    dweights, dstate_0 = dict[str, Array](), tuple(np.empty_like(part) for part in dstate_n)
+    dx: Array | None = None
+    passes = list(enumerate(spec.passes()))
+    for k, (layer, reverse, suffix) in reversed(passes):
+        own, h_mask, runs = tape[k]
+        mine = dy[..., spec.output_size :] if reverse else dy[..., : spec.output_size]
+        dx_pass, before, gradients = layer_backward(
+            spec.cell, mine, tuple(d[k] for d in dstate_n), runs, own, reverse=reverse, h_mask=h_mask
+        )
+        for whole, part in zip(dstate_0, before, strict=True):
+            whole[k] = part
+        names = zip(_NAMES, gradients, strict=True)
+        dweights |= {f"{name}_{suffix}": d for name, d in names if d is not None}
+        # Both directions read the same input: their gradients add.
+        dx = dx_pass if dx is None or dx_pass is None else dx + dx_pass
+        if not reverse:
+            if dx is not None and masks.inputs is not None and masks.inputs[layer] is not None:
+                dx = dx * masks.inputs[layer]
+            if layer:
+                assert dx is not None
+                dy, dx = dx, None
+    return dx, dstate_0, {name: dweights[name] for name in spec.parameters()}
+
+
+_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+
+
+def layer_weights(spec: RecurrentSpec, weights: Mapping[str, Array], suffix: str) -> Weights:
+    """Pick one layer and direction's weights by name; where the spec has no bias, zeros."""
+    w_ih, w_hh, b_ih, b_hh, w_hr = (weights.get(f"{name}_{suffix}") for name in _NAMES)
+    assert w_ih is not None and w_hh is not None
+    no_bias = np.zeros(len(w_hh), w_hh.dtype)
+    return Weights(w_ih, w_hh, no_bias if b_ih is None else b_ih, no_bias if b_hh is None else b_hh, w_hr)
+
+
+def _rows_of(h_mask: Array | float, rows: slice) -> Array | float:
+    """Cut the rows out of a mask that has them."""
+    return h_mask[rows] if isinstance(h_mask, np.ndarray) else h_mask
