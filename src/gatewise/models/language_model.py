@@ -15,7 +15,8 @@ from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import UsageError
 from gatewise.models.sampling import check_sampling, sample
-from gatewise.nn import STACKS, State, linear_cross_entropy
+from gatewise.nn import linear_cross_entropy, make_stack
+from gatewise.nn.recurrent import State
 
 SCORE_WINDOW = 1024
 """Steps read at a time when a text is scored; the state is carried, so the figure does not depend on it."""
@@ -31,19 +32,28 @@ class LanguageModel(nn.Module):
         config: sizes and options, the ``[model]`` section of a recipe.
         vocabulary: the tokens, in the order of their ids.
         generator: draws the initial weights; torch's own where not given.
+        engine: computes the recurrent layers.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        generator: torch.Generator | None = None,
+        engine: str = "auto",
+    ) -> None:
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
         embedding_size = config.embedding_size or config.hidden_size
         self.embedding = nn.Embedding(len(vocabulary), embedding_size)
-        self.rnn = STACKS[config.cell](
+        self.rnn = make_stack(
+            config.cell,
             embedding_size,
             config.hidden_size,
             config.num_layers,
             dropout=config.dropout if config.num_layers > 1 else 0.0,
+            engine=engine,
         )
         self.decoder = nn.Linear(config.hidden_size, len(vocabulary))
         if config.tie_weights:
@@ -70,10 +80,8 @@ class LanguageModel(nn.Module):
         return self.embedding.weight.device
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """Return the state before the first token: zeros, each tensor (L, B, H) in fp32."""
-        shape = (self.config.num_layers, batch_size, self.config.hidden_size)
-        parts = 2 if self.config.cell == "lstm" else 1
-        return tuple(torch.zeros(shape, device=self.device) for _ in range(parts))
+        """Return the state before the first token: zeros, each part (L, B, H)."""
+        return self.rnn.initial_state(batch_size)
 
     def features(self, ids: Int[Tensor, "T B"], state: State) -> tuple[Float[Tensor, "T B H"], State]:
         """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""

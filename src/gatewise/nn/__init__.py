@@ -1,6 +1,7 @@
 """torch modules and functions that models are assembled from."""
 
 from gatewise.nn.loss import linear_cross_entropy
-from gatewise.nn.recurrent import STACKS, State
+from gatewise.nn.recurrent import GRU, LSTM, RNN, Recurrent, make_stack
+from gatewise.nn.state import LSTMState, RNNState
 
-__all__ = ["STACKS", "State", "linear_cross_entropy"]
+__all__ = ["GRU", "LSTM", "RNN", "LSTMState", "RNNState", "Recurrent", "linear_cross_entropy", "make_stack"]

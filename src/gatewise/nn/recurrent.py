@@ -1,77 +1,404 @@
-"""The recurrent stacks: PyTorch's modules, and the reduced-precision pass that keeps the cell state in fp32."""
+"""LSTM, GRU and RNN: PyTorch's constructors, shapes, parameters and numbers, and what PyTorch's modules lack."""
 
-from collections.abc import Callable
-from functools import partial
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-State = tuple[Tensor, ...]
-"""The carried state: ``(h, c)`` of an LSTM, ``(h,)`` of a GRU or plain RNN; each (L, B, H)."""
+from gatewise.kernels import engine_named, layer
+from gatewise.kernels.contract import LayerInputs, LayerOptions
+from gatewise.nn.state import LSTMState, RNNState
+from gatewise.spec import TRACED, RecurrentSpec
+
+State = LSTMState | RNNState
+Trace = Mapping[str, Tensor]
 
 
-class LSTM(nn.LSTM):
-    """``torch.nn.LSTM``, but under autocast the products take the reduced precision and the cell state stays in fp32.
+class Recurrent(nn.Module):
+    """What the three modules share: L layers, each in one or two directions. Not meant to be made by itself.
 
-    ``i, f, g, o = σ, σ, tanh, σ (W_ih x + b_ih + W_hh h + b_hh)``, ``c = f·c + i·g``, ``h = o·tanh(c)``
-    (Zaremba et al. 2014, arXiv 1409.2329, section 3). PyTorch's own module would round ``c`` to 16 bits each step.
+    The parameters, their names, order and initial draw (uniform in ±1/√H) are PyTorch's, so that either module loads
+    the other's ``state_dict`` and equal seeds give equal weights. ``flatten_parameters`` does nothing here.
+
+    Args:
+        cell: a key of ``gatewise.spec.GATES``.
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: whether there are biases.
+        batch_first: input and output are (B, T, …) instead of (T, B, …); states are not.
+        dropout: probability of dropping a number between layers, drawn anew at each step; in training mode only.
+        bidirectional: a second set of weights reads each row from its end.
+        proj_size: P, of an LSTM with a projected output.
+        forget_bias: added to the forget gate's bias when the weights are made; of an LSTM only.
+        variational_dropout: probability of dropping a unit of each layer's input and of h' in the recurrent product,
+            the same units at every step of a sequence (Gal and Ghahramani 2016, arXiv 1512.05287); a pair gives the
+            two probabilities. In training mode only.
+        engine: ``auto``, ``torch`` or ``reference``: what computes.
+        device: where the parameters lie.
+        dtype: what they are.
+
+    Raises:
+        ValueError: an option is out of its range, in one line.
     """
 
-    def forward(  # type: ignore[override]
-        self, x: Float[Tensor, "T B I"], hx: tuple[Tensor, Tensor]
-    ) -> tuple[Float[Tensor, "T B H"], tuple[Tensor, Tensor]]:
-        """Read T steps from state ``hx``; return the last layer's outputs and the new state."""
-        if not torch.is_autocast_enabled(x.device.type):
-            result: tuple[Tensor, tuple[Tensor, Tensor]] = super().forward(x, hx)
-            return result
-        h_n, c_n = [], []
-        for layer, (h, c) in enumerate(zip(*hx, strict=True)):
-            w_ih, w_hh, b_ih, b_hh = (
-                getattr(self, f"{n}_l{layer}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        forget_bias: float = 0.0,
+        variational_dropout: float | tuple[float, float] = 0.0,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bool(bias), bool(bidirectional), proj_size)
+        pair = variational_dropout if isinstance(variational_dropout, tuple) else (variational_dropout,) * 2
+        for name, p in (("dropout", dropout), ("variational_dropout", pair[0]), ("variational_dropout", pair[1])):
+            if isinstance(p, bool) or not 0 <= p <= 1:
+                raise ValueError(f"{name} is {p}; expected a probability, 0 to 1")
+        if dropout and num_layers == 1:
+            warnings.warn(
+                f"dropout is {dropout} but there is one layer; it acts between layers: give num_layers=2 or more, or "
+                "use variational_dropout",
+                stacklevel=3,
             )
-            if layer:
-                x = F.dropout(x, self.dropout, self.training)
-            from_input = F.linear(x, w_ih) + (b_ih + b_hh)
-            outputs = []
-            for step in from_input:
-                i, f, g, o = (step + F.linear(h, w_hh)).float().chunk(4, dim=-1)
-                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-                h = o.sigmoid() * c.tanh()
-                outputs.append(h)
-            x = torch.stack(outputs)
-            h_n.append(h)
-            c_n.append(c)
-        return x, (torch.stack(h_n), torch.stack(c_n))
+        if forget_bias and (cell != "lstm" or not bias):
+            raise ValueError(
+                f"forget_bias is {forget_bias}; only an lstm with biases has one: found {cell}, bias={bias}"
+            )
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"dtype is {dtype}; expected a floating dtype, such as torch.float32")
+        self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
+        self.batch_first, self.dropout, self.bidirectional = batch_first, float(dropout), bidirectional
+        self.proj_size, self.forget_bias, self.variational_dropout = proj_size, forget_bias, variational_dropout
+        engine_named(engine)
+        self.engine = engine
+        for name, shape in self.spec.parameters().items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        self.reset_parameters()
+
+    @property
+    def mode(self) -> str:
+        """PyTorch's name of the cell."""
+        return self.spec.cell.upper()
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each layer and direction, in PyTorch's order."""
+        return [self._weights(suffix) for _, _, suffix in self.spec.passes()]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: here for programs that call it for cuDNN."""
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, uniform in ±1/√H, and add ``forget_bias``."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            parameter.uniform_(-bound, bound)
+        if self.forget_bias:
+            for _, _, suffix in self.spec.passes():
+                forget = self.get_parameter(f"bias_ih_{suffix}").chunk(4)[self.spec.gates.index("f")]
+                forget.add_(self.forget_bias)
+
+    def initial_state(self, batch_size: int = 1) -> State:
+        """Return the state before the first step: zeros, (L·D, B, …), of the parameters' device and dtype."""
+        like, passes = self.get_parameter("weight_hh_l0"), self.num_layers * self.spec.num_directions
+        h = like.new_zeros(passes, batch_size, self.spec.output_size)
+        if self.spec.cell == "lstm":
+            return LSTMState(h, like.new_zeros(passes, batch_size, self.hidden_size))
+        return RNNState(h)
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        trace: Sequence[str] = (),
+    ) -> Any:
+        """Read T steps of each row.
+
+        Args:
+            input: (T, B, I), (B, T, I) where ``batch_first``, (T, I) without a batch, or a ``PackedSequence``.
+            hx: the state before the first step; zeros where not given. An LSTM takes ``(h_0, c_0)``, the others
+                ``h_0`` or a ``RNNState``; each (L·D, B, …), without a batch (L·D, …).
+            lengths: (B,) whole numbers, 0 to T, in any order: the steps of each row. What the input holds past them
+                is not read.
+            trace: names out of i f g o c h (LSTM), r z n h (GRU), h (RNN), to be returned for every step.
+
+        Returns:
+            The outputs of the last layer, shaped like the input with D·H (or D·P) numbers a step, zero past a row's
+            length; and the state after each row's last step, in the form in which it was given: ``LSTMState``, which
+            unpacks as ``(h_n, c_n)``; a tensor, or a ``RNNState`` where one was given. Where ``trace`` names
+            something, third, a mapping from each name to (L, D, T, B, H), time before batch whatever
+            ``batch_first``, zero past a row's length; it is not differentiated.
+
+        Raises:
+            ValueError: a shape, dtype, device, length or option does not fit; in one line.
+        """
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx, lengths, trace)
+        self._check_input(input)
+        unbatched = input.dim() == 2
+        x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
+        names = self._check_trace(trace)
+        if lengths is not None:
+            lengths = self._check_lengths(lengths, x, unbatched)
+        state = self._check_state(hx, x, unbatched)
+        y, state, traced = self._run(x, state, lengths, names)
+        if unbatched:
+            y, state = y.squeeze(1), type(state)(*(part.squeeze(1) for part in state))
+        elif self.batch_first:
+            y = y.transpose(0, 1)
+        bare = isinstance(state, RNNState) and (hx is None or isinstance(hx, Tensor))
+        result = state.h if bare else state
+        return (y, result, traced) if names else (y, result)
+
+    def _run(
+        self, x: Tensor, state: State, lengths: Tensor | None, names: tuple[str, ...]
+    ) -> tuple[Tensor, State, Trace]:
+        """Run the stack on (T, B, I)."""
+        spec, wants_gates = self.spec, any(name != "h" for name in names)
+        needs_gradient = torch.is_grad_enabled() and (
+            x.requires_grad or any(p.requires_grad for p in (*state, *self.parameters()))
+        )
+        products = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
+        compiling, engine = torch.compiler.is_compiling(), engine_named(self.engine, x.device)
+        options = LayerOptions(spec.cell, False, products, needs_gradient, wants_gates, compiling)
+        traced: dict[str, list[Tensor]] = {name: [] for name in names}
+        after, y = [], [x]
+        for k, (which, reverse, suffix) in enumerate(spec.passes()):
+            if not reverse:
+                x, y = self._with_dropout(torch.cat(y, -1) if len(y) > 1 else y[0], which), []
+            h_mask = self._mask(state.h[k], self._variational[1])
+            w_ih, w_hh, *others = self._weights(suffix)
+            b_ih, b_hh = others[:2] if self.bias else (None, None)
+            w_hr = others[-1] if self.proj_size else None
+            c_0 = state.c[k] if isinstance(state, LSTMState) else None
+            given = LayerInputs(x, state.h[k], c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths)
+            out = layer(given, options._replace(reverse=reverse), engine)
+            y.append(out.y)
+            after.append((out.h_n, out.c_n))
+            for name in names:
+                traced[name].append(self._traced(name, out.y, out.trace))
+        h_n, c_n = (torch.stack(parts) for parts in zip(*after, strict=True))
+        grid = (self.num_layers, spec.num_directions)
+        return (
+            torch.cat(y, -1) if len(y) > 1 else y[0],
+            LSTMState(h_n, c_n) if spec.cell == "lstm" else RNNState(h_n),
+            {name: torch.stack(parts).view(*grid, *y[0].shape[:2], -1) for name, parts in traced.items()},
+        )
+
+    def _traced(self, name: str, y: Tensor, trace: Sequence[Tensor]) -> Tensor:
+        """Pick (T, B, H) of one name out of what an engine returned."""
+        if name == "h":
+            return y.detach()
+        if name == "c":
+            return trace[1].detach()
+        return trace[0].detach().chunk(len(self.spec.gates), -1)[self.spec.gates.index(name)]
+
+    @property
+    def _variational(self) -> tuple[float, float]:
+        p = self.variational_dropout
+        return p if isinstance(p, tuple) else (p, p)
+
+    def _with_dropout(self, x: Tensor, which: int) -> Tensor:
+        """Drop numbers of a layer's input."""
+        if which and self.dropout and self.training:
+            x = x * _dropout_mask(x, self.dropout)
+        mask = self._mask(x[:1], self._variational[0])
+        return x if mask is None else x * mask
+
+    def _mask(self, like: Tensor, p: float) -> Tensor | None:
+        return _dropout_mask(like, p) if p and self.training else None
+
+    def _weights(self, suffix: str) -> list[nn.Parameter]:
+        """One layer and direction's parameters, in their order."""
+        kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias + ["weight_hr"] * bool(self.proj_size)
+        return [getattr(self, f"{kind}_{suffix}") for kind in kinds]
+
+    def _forward_packed(self, packed: PackedSequence, hx: Any, lengths: Any, trace: Sequence[str]) -> Any:
+        """Run a ``PackedSequence``, whose own lengths hold, and pack the outputs as it was packed."""
+        if lengths is not None:
+            raise ValueError("lengths was given beside a PackedSequence, which has its own; leave it out")
+        padded, own = pad_packed_sequence(packed, self.batch_first)
+        y, *others = self.forward(padded, hx, lengths=own, trace=trace)
+        # As PyTorch's: the rows in the order in which they were packed.
+        if packed.sorted_indices is not None:
+            y = y.index_select(0 if self.batch_first else 1, packed.sorted_indices)
+            own = own[packed.sorted_indices.cpu()]
+        data = pack_padded_sequence(y, own, self.batch_first).data
+        return (PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), *others)
+
+    def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise ValueError(f"input is a {type(x).__name__}; expected a tensor or a PackedSequence")
+        order = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        if x.dim() not in (2, 3):
+            raise ValueError(
+                f"input has {x.dim()} dimensions, {tuple(x.shape)}; expected 3, {order}, or 2 without a batch, (T, I)"
+            )
+        if x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"input has {x.shape[-1]} numbers a step, {tuple(x.shape)}; expected input_size = {self.input_size} in "
+                f"the last dimension of {order if x.dim() == 3 else '(T, I)'}"
+            )
+        like = self.get_parameter("weight_hh_l0")
+        if x.device != like.device:
+            raise ValueError(f"input is on {x.device}, the parameters on {like.device}; move one with .to(...)")
+        if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+            raise ValueError(f"input is {x.dtype}, the parameters {like.dtype}; convert one with .to(...)")
+
+    def _check_lengths(self, lengths: Any, x: Tensor, unbatched: bool) -> Tensor:
+        if unbatched:
+            raise ValueError("lengths was given with input without a batch; cut the input instead, x[:length]")
+        if not isinstance(lengths, Tensor):
+            lengths = torch.tensor(lengths)
+        whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
+        if lengths.numel() and not whole:
+            raise ValueError(f"lengths holds {lengths.dtype}; expected whole numbers, one a row")
+        if lengths.shape != x.shape[1:2]:
+            raise ValueError(
+                f"lengths is of shape {tuple(lengths.shape)}; expected ({x.shape[1]},), one for each row of the batch"
+            )
+        checked: Tensor = lengths.long()
+        return checked
+
+    def _check_trace(self, trace: Sequence[str]) -> tuple[str, ...]:
+        names = (trace,) if isinstance(trace, str) else tuple(trace)
+        known = TRACED[self.spec.cell]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"trace names {name!r}; expected names out of {', '.join(known)}")
+        return names
+
+    def _check_state(self, hx: Any, x: Tensor, unbatched: bool) -> State:
+        """Return the given state in (L·D, B, …), or zeros."""
+        rows = x.shape[1]
+        if hx is None:
+            return self.initial_state(rows)
+        names = ("h_0", "c_0") if self.spec.cell == "lstm" else ("h_0",)
+        if self.spec.cell != "lstm" and isinstance(hx, Tensor):
+            hx = (hx,)
+        if not isinstance(hx, tuple | list) or len(hx) != len(names) or not all(isinstance(p, Tensor) for p in hx):
+            found = f"{len(hx)} parts" if isinstance(hx, tuple | list) else f"a {type(hx).__name__}"
+            wanted = "(h_0, c_0), two tensors" if self.spec.cell == "lstm" else "h_0, a tensor"
+            raise ValueError(f"hx is {found}; expected {wanted}")
+        like, passes = self.get_parameter("weight_hh_l0"), self.num_layers * self.spec.num_directions
+        for name, part, size in zip(names, hx, (self.spec.output_size, self.hidden_size), strict=False):
+            expected = (passes, size) if unbatched else (passes, rows, size)
+            if part.shape != expected:
+                raise ValueError(
+                    f"{name} is of shape {tuple(part.shape)}; expected {expected}: "
+                    f"(num_layers·{self.spec.num_directions}, {'' if unbatched else 'batch, '}size)"
+                )
+            if part.device != like.device or part.dtype != like.dtype:
+                raise ValueError(
+                    f"{name} is {part.dtype} on {part.device}, the parameters {like.dtype} on {like.device}; "
+                    "convert one with .to(...)"
+                )
+        parts = [part.unsqueeze(1) if unbatched else part for part in hx]
+        return LSTMState(*parts) if self.spec.cell == "lstm" else RNNState(*parts)
+
+    def extra_repr(self) -> str:
+        """Name sizes, and options that are not the default, as PyTorch's modules do."""
+        text = f"{self.input_size}, {self.hidden_size}"
+        defaults = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "forget_bias": 0.0,
+            "variational_dropout": 0.0,
+            "engine": "auto",
+        }
+        return text + "".join(f", {k}={getattr(self, k)}" for k, usual in defaults.items() if getattr(self, k) != usual)
 
 
-class GRU(nn.GRU):
-    """``torch.nn.GRU`` with its state in a tuple, as an LSTM's is."""
+class LSTM(Recurrent):
+    """``torch.nn.LSTM``, and more: see ``Recurrent`` for the arguments, ``forward`` for the call.
 
-    def forward(  # type: ignore[override]
-        self, x: Float[Tensor, "T B I"], hx: tuple[Tensor]
-    ) -> tuple[Float[Tensor, "T B H"], tuple[Tensor]]:
-        """Read T steps from state ``hx``; return the last layer's outputs and the new state."""
-        y, h_n = super().forward(x, hx[0])
-        return y, (h_n,)
+    ``i, f, g, o = σ, σ, tanh, σ (W_ih x + b_ih + W_hh h' + b_hh)``, ``c = f·c' + i·g``, ``h = o·tanh(c)``
+    (Zaremba et al. 2014, arXiv 1409.2329, section 3).
 
+    >>> lstm = LSTM(10, 20, num_layers=2, bidirectional=True)
+    >>> y, (h_n, c_n) = lstm(torch.randn(5, 3, 10), lengths=[5, 0, 2])
+    >>> y.shape, h_n.shape
+    (torch.Size([5, 3, 40]), torch.Size([4, 3, 20]))
+    """
 
-class RNN(nn.RNN):
-    """``torch.nn.RNN`` with its state in a tuple, as an LSTM's is."""
-
-    def forward(  # type: ignore[override]
-        self, x: Float[Tensor, "T B I"], hx: tuple[Tensor]
-    ) -> tuple[Float[Tensor, "T B H"], tuple[Tensor]]:
-        """Read T steps from state ``hx``; return the last layer's outputs and the new state."""
-        y, h_n = super().forward(x, hx[0])
-        return y, (h_n,)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__("lstm", *args, **kwargs)
 
 
-STACKS: dict[str, Callable[..., nn.RNNBase]] = {
-    "lstm": LSTM,
-    "gru": GRU,
-    "rnn_tanh": partial(RNN, nonlinearity="tanh"),
-    "rnn_relu": partial(RNN, nonlinearity="relu"),
-}
-"""From ``model.cell`` to what makes the stack, called as ``(input_size, hidden_size, num_layers, dropout=…)``."""
+class GRU(Recurrent):
+    """``torch.nn.GRU``, and more: see ``Recurrent`` for the arguments, ``forward`` for the call.
+
+    ``r, z = σ (W_ih x + b_ih + W_hh h' + b_hh)``, ``n = tanh(W_in x + b_in + r·(W_hn h' + b_hn))``,
+    ``h = (1 − z)·n + z·h'`` (Cho et al. 2014, arXiv 1406.1078, the reset gate after the product).
+
+    >>> y, h_n = GRU(10, 20)(torch.randn(5, 3, 10))
+    >>> y.shape, h_n.shape
+    (torch.Size([5, 3, 20]), torch.Size([1, 3, 20]))
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if "proj_size" in kwargs:
+            raise ValueError("proj_size was given; only an LSTM can be projected: leave it out")
+        super().__init__("gru", *args, **kwargs)
+
+
+class RNN(Recurrent):
+    """``torch.nn.RNN``, and more: see ``Recurrent`` for the arguments, ``forward`` for the call.
+
+    ``h = tanh(W_ih x + b_ih + W_hh h' + b_hh)``, or with relu (Elman 1990). ``nonlinearity`` is ``tanh`` or ``relu``,
+    by name or in PyTorch's place, the fourth.
+
+    >>> y, h_n = RNN(10, 20, nonlinearity="relu")(torch.randn(5, 3, 10))
+    >>> y.shape, h_n.shape
+    (torch.Size([5, 3, 20]), torch.Size([1, 3, 20]))
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if "proj_size" in kwargs:
+            raise ValueError("proj_size was given; only an LSTM can be projected: leave it out")
+        if len(args) > 3:
+            *first, nonlinearity = args[:4]
+            args = (*first, *args[4:])
+        else:
+            nonlinearity = kwargs.pop("nonlinearity", "tanh")
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity is {nonlinearity!r}; expected 'tanh' or 'relu'")
+        self.nonlinearity = nonlinearity
+        super().__init__(f"rnn_{nonlinearity}", *args, **kwargs)
+
+
+def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
+    """Make the module of a cell's name in ``gatewise.spec.GATES``; the arguments are its own."""
+    if cell.startswith("rnn_"):
+        return RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
+    return {"lstm": LSTM, "gru": GRU}[cell](*args, **kwargs)
+
+
+def _dropout_mask(like: Tensor, p: float) -> Tensor:
+    """Draw a mask of 0 and 1/(1−p) from torch's generator, as PyTorch's own dropout does."""
+    if p == 1:
+        return torch.zeros_like(like)
+    return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)

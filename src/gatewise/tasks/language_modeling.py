@@ -115,7 +115,7 @@ class LanguageModelling:
 
     def carry_on(self) -> None:
         """The state after this window is the state before the next, cut from its graph."""
-        self._state = tuple(part.detach().float() for part in self._next)
+        self._state = self._next.detach()
 
     def carried(self) -> dict[str, Tensor]:
         """Gather the state of all rows, (L, B, H) each."""
@@ -124,10 +124,9 @@ class LanguageModelling:
     def restore(self, carried: Mapping[str, Tensor]) -> None:
         """Take this process's rows of a gathered state."""
         first = self._train.batch_size * self.group.rank
-        self._state = tuple(
-            carried[str(k)][:, first : first + self._train.batch_size].to(self.group.device)
-            for k in range(len(carried))
-        )
+        rows = slice(first, first + self._train.batch_size)
+        parts = [carried[str(k)][:, rows].to(self.group.device) for k in range(len(carried))]
+        self._state = type(self._state)(*parts)
 
     def describe(self, loss: float) -> tuple[str, float]:
         """Perplexity: ``exp`` of the mean nll."""

@@ -1,0 +1,87 @@
+"""Rows of unequal length as a loop likes them: the longest first, so that the rows at work are always the first n."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Packing(NamedTuple):
+    """Where each step's rows lie once the rows are sorted by length and put one step after the other.
+
+    A step of the loop is the k-th that a row reads: of a pass from the end, its k-th last.
+    """
+
+    counts: Sequence[int]
+    """The rows at work in each step of the loop."""
+    gather: Tensor | None
+    """(N,) of each packed place, its place in (T·B); None where they are the same."""
+    order: Tensor | None
+    """(B,) the rows, longest first; None where they stay as they are."""
+    last: Tensor | None
+    """(B,) of each sorted row, the packed place of its last step; −1 where it has none. None: the last B places."""
+
+    @classmethod
+    def plan(cls, T: int, B: int, lengths: Tensor | None, reverse: bool, device: torch.device) -> "Packing":
+        """Make the plan of a pass over (T, B)."""
+        if lengths is None:
+            if not reverse:
+                return cls([B] * T, None, None, None)
+            gather = torch.arange(T * B, device=device).view(T, B).flip(0).flatten()
+            return cls([B] * T, gather, None, None)
+        ordered, order = lengths.sort(descending=True, stable=True)
+        steps = torch.arange(int(ordered[0]) if B else 0)
+        at_work = steps[:, None] < ordered  # (steps, B)
+        counts = at_work.sum(1)
+        time = ordered - 1 - steps[:, None] if reverse else steps[:, None].expand(-1, B)
+        gather = (time * B + order)[at_work]
+        start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        place = start[(ordered - 1).clamp(min=0)] + torch.arange(B)
+        last = torch.where(ordered > 0, place, -1)
+        return cls(counts.tolist(), gather.to(device), order.to(device), last.to(device))
+
+    @property
+    def total(self) -> int:
+        """N."""
+        return sum(self.counts)
+
+    def pack(self, x: Tensor) -> Tensor:
+        """From (T, B, K) to (N, K)."""
+        rows = x.reshape(-1, x.shape[-1])
+        return rows if self.gather is None else rows.index_select(0, self.gather)
+
+    def unpack(self, rows: Tensor, T: int, B: int) -> Tensor:
+        """From (N, K) to (T, B, K), zeros where no row was at work."""
+        if self.gather is None:
+            return rows.view(T, B, rows.shape[-1])
+        out = rows.new_zeros(T * B, rows.shape[-1])
+        return out.index_copy_(0, self.gather, rows).view(T, B, rows.shape[-1])
+
+    def sort(self, state: Tensor) -> Tensor:
+        """Put (B, K) into the order of the loop; a tensor of its own."""
+        return state.clone() if self.order is None else state.index_select(0, self.order)
+
+    def unsort(self, state: Tensor) -> Tensor:
+        """Put (B, K) back into the order of the batch."""
+        return state if self.order is None else torch.empty_like(state).index_copy_(0, self.order, state)
+
+    def at_end(self, rows: Tensor, before: Tensor) -> Tensor:
+        """Pick each row's last step out of (N, K); ``before``, sorted, of rows that have none. A tensor of its own."""
+        if not self.counts:
+            return before.clone()
+        if self.last is None:
+            return rows[-self.counts[-1] :].clone() if self.counts[-1] else before.clone()
+        picked = rows.index_select(0, self.last.clamp(min=0))
+        return torch.where((self.last < 0)[:, None], before, picked)
+
+    def step_before(self, rows: Tensor, before: Tensor) -> Tensor:
+        """Of each packed place, what the row had one step earlier: (N, K) from (N, K) and the sorted (B, K)."""
+        if not self.counts:
+            return rows
+        first, N = self.counts[0], self.total
+        if self.last is None:
+            return torch.cat([before, rows[: N - first]])
+        counts = torch.tensor(self.counts, device=rows.device)
+        place = torch.arange(first, N, device=rows.device)
+        return torch.cat([before[:first], rows.index_select(0, place - counts[:-1].repeat_interleave(counts[1:]))])

@@ -1,0 +1,35 @@
+"""The engines by name, and why one cannot be had."""
+
+import torch
+
+from gatewise.kernels.contract import Engine
+from gatewise.kernels.reference_engine import ReferenceEngine
+from gatewise.kernels.torch_engine import TorchEngine
+
+ENGINES: dict[str, Engine] = {"reference": ReferenceEngine(), "torch": TorchEngine()}
+"""Those that this version has."""
+
+NAMES = ("auto", "reference", "torch", "native")
+"""All that may be asked for."""
+
+
+def why_not(name: str, device: torch.device | str = "cpu") -> str | None:
+    """Say in a few words why an engine cannot be had; None where it can."""
+    if name == "native":
+        return "it is not part of this version"
+    if name not in NAMES:
+        return f"there is no such engine; expected one of {', '.join(NAMES)}"
+    if name == "reference" and torch.device(device).type != "cpu":
+        return f"it computes in NumPy, on the CPU, but the tensors are on {device}"
+    return None
+
+
+def engine_named(name: str, device: torch.device | str = "cpu") -> str:
+    """Return the engine that a name stands for on a device: ``auto`` takes the fastest that can be had.
+
+    Raises:
+        ValueError: it cannot be had; the reason in one line.
+    """
+    if reason := why_not(name, device):
+        raise ValueError(f"engine {name!r} is not available: {reason}")
+    return "torch" if name == "auto" else name

@@ -1,0 +1,192 @@
+"""The cells' loops over the steps in tensor operations, on packed rows; letters and numbers as in the reference.
+
+What does not depend on the step before is computed for all steps at once, outside the loop: the product with the input,
+and in the backward pass every factor that only the forward pass knows. ``a`` and the tensors kept are (N, …), N the
+sum of the counts; each step works on the next ``n`` rows of them, and on the first ``n`` rows of the state.
+"""
+
+import torch
+from torch import Tensor
+
+from gatewise.kernels.packing import Packing
+
+sigmoid_backward = torch.ops.aten.sigmoid_backward
+tanh_backward = torch.ops.aten.tanh_backward
+
+
+def lstm_forward(
+    a: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, w_hr: Tensor | None, mask: Tensor | None, rows: Packing, keep: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Run the steps; ``a``, which holds W_ih x + b, becomes the gates.
+
+    Returns:
+        y (N, P), c of every step (N, H) where it is to be kept, else the last of every row (B, H), and what the
+        backward pass reads: gates, c and, of a projected LSTM, s.
+    """
+    H = c.shape[1]
+    s_kept = keep and w_hr is not None
+    y, s = a.new_empty(len(a), h.shape[1]), a.new_empty(len(a) if s_kept else len(c), H)
+    c_kept = a.new_empty(len(a), H) if keep else c.clone()
+    w_hh, w_hr = w_hh.t(), None if w_hr is None else w_hr.t()
+    gates = [part.split_with_sizes(rows.counts) for part in (a, a[:, : 2 * H], *a.chunk(4, 1))]
+    place = 0
+    for a_t, i_f, i, f, g, o, y_t in zip(*gates, y.split_with_sizes(rows.counts), strict=True):
+        n = len(a_t)
+        c_t = c_kept[place : place + n] if keep else c_kept[:n]
+        c_before = c[:n] if keep else c_t
+        s_t = s[place : place + n] if s_kept else s[:n]
+        add_product(a_t, masked(h[:n], mask), w_hh)  # (1)
+        i_f.sigmoid_()  # (2), (3)
+        g.tanh_()  # (4)
+        o.sigmoid_()  # (5)
+        torch.mul(f, c_before, out=c_t).addcmul_(i, g)  # (6)
+        if w_hr is None:
+            torch.tanh(c_t, out=y_t).mul_(o)  # (7), (8)
+        else:
+            torch.tanh(c_t, out=s_t).mul_(o)  # (7)
+            set_product(y_t, s_t, w_hr)  # (8)
+        h, c, place = y_t, c_t, place + n
+    return y, c_kept, [a, c_kept, *([] if w_hr is None else [s])]
+
+
+def lstm_backward(
+    dy: Tensor,
+    dh: Tensor,
+    dc: Tensor,
+    c_0: Tensor,
+    saved: list[Tensor],
+    w_hh: Tensor,
+    w_hr: Tensor | None,
+    mask: Tensor | None,
+    rows: Packing,
+) -> tuple[Tensor, Tensor | None]:
+    """Run the steps back; dh and dc, of the last states, become those of the first.
+
+    Returns:
+        da (N, 4H) and, of a projected LSTM, the whole dh of every step (N, P).
+    """
+    a, c = saved[:2]
+    i, f, g, o = a.chunk(4, 1)
+    tanh_c, c_before = c.tanh(), rows.step_before(c, c_0)
+    # What stands beside dc in (6) and then in (2), (3), (4); beside ds in (7) and (5), and in (7).
+    by_dc = torch.stack([sigmoid_backward(g, i), sigmoid_backward(c_before, f), tanh_backward(i, g)], 1)
+    by_ds_o, by_ds_c = sigmoid_backward(tanh_c, o), tanh_backward(o, tanh_c)
+    da = torch.empty_like(a)
+    dh_kept = None if w_hr is None else torch.empty_like(dy)
+    parts = (dy, da, da.view(len(da), 4, c.shape[1])[:, :3], da.chunk(4, 1)[3], f, by_dc, by_ds_o, by_ds_c)
+    places = dh_kept.split_with_sizes(rows.counts) if dh_kept is not None else [None] * len(rows.counts)
+    steps = zip(*(part.split_with_sizes(rows.counts) for part in parts), places, strict=True)
+    for dy_t, da_t, da_ifg, da_o, f_t, k_dc, k_o, k_c, dh_t in reversed(list(steps)):
+        n = len(dy_t)
+        dh_n, dc_n = dh[:n], dc[:n]
+        dh_n.add_(dy_t)
+        ds = dh_n
+        if w_hr is not None and dh_t is not None:
+            dh_t.copy_(dh_n)
+            ds = set_product(torch.empty_like(dc_n), dh_n, w_hr)  # (8)
+        dc_n.addcmul_(ds, k_c)  # (7)
+        torch.mul(ds, k_o, out=da_o)  # (7), (5)
+        torch.mul(dc_n.unsqueeze(1), k_dc, out=da_ifg)  # (6), (4), (3), (2)
+        dc_n.mul_(f_t)  # (6)
+        set_product(dh_n, da_t, w_hh)  # (1)
+        if mask is not None:
+            dh_n.mul_(mask[:n])  # (1)
+    return da, dh_kept
+
+
+def gru_forward(
+    a: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, mask: Tensor | None, rows: Packing, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Run the steps; ``a``, which holds W_ih x + b_ih, becomes the gates. Return y, and what backward reads."""
+    H = h.shape[1]
+    y, u_n = torch.empty_like(a[:, :H]), a.new_empty(len(a) if keep else 0, H)
+    u = a.new_empty(len(h), 3 * H)
+    w_hh = w_hh.t()
+    place = 0
+    for a_t, y_t in zip(a.split_with_sizes(rows.counts), y.split_with_sizes(rows.counts), strict=True):
+        n = len(a_t)
+        u_t, h_before = u[:n], h[:n]
+        set_product(u_t, masked(h_before, mask), w_hh)  # (2)
+        if b_hh is not None:
+            u_t.add_(b_hh)  # (2)
+        a_t[:, : 2 * H].add_(u_t[:, : 2 * H]).sigmoid_()  # (3), (4)
+        r, z, n_ = a_t.chunk(3, 1)
+        n_.addcmul_(r, u_t[:, 2 * H :]).tanh_()  # (5)
+        torch.lerp(n_, h_before, z, out=y_t)  # (6)
+        if keep:
+            u_n[place : place + n] = u_t[:, 2 * H :]
+        h, place = y_t, place + n
+    return y, [a, u_n]
+
+
+def gru_backward(
+    dy: Tensor, dh: Tensor, h_before: Tensor, saved: list[Tensor], w_hh: Tensor, mask: Tensor | None, rows: Packing
+) -> tuple[Tensor, Tensor]:
+    """Run the steps back; dh, of the last state, becomes that of the first. Return da and du, (N, 3H)."""
+    a, u_n = saved
+    H = dh.shape[1]
+    r, z, n = a.chunk(3, 1)
+    # What stands beside dh in (6) and then in (4), (5); beside da_n in (5) and then in (3).
+    by_dh = torch.stack([sigmoid_backward(h_before - n, z), tanh_backward(1 - z, n)], 1)
+    by_da_n = sigmoid_backward(u_n, r)
+    da, du = torch.empty_like(a), torch.empty_like(a)
+    parts = (dy, da.view(len(da), 3, H)[:, 1:], da[:, 2 * H :], du, *du.chunk(3, 1), r, z, by_dh, by_da_n)
+    steps = zip(*(part.split_with_sizes(rows.counts) for part in parts), strict=True)
+    da_z = da[:, H : 2 * H].split_with_sizes(rows.counts)
+    for (dy_t, da_zn, da_n, du_t, du_r, du_z, du_n, r_t, z_t, k_dh, k_n), da_z_t in reversed(
+        list(zip(steps, da_z, strict=True))
+    ):
+        dh_n = dh[: len(dy_t)]
+        dh_n.add_(dy_t)
+        torch.mul(dh_n.unsqueeze(1), k_dh, out=da_zn)  # (6), (5), (4)
+        torch.mul(da_n, r_t, out=du_n)  # (5)
+        torch.mul(da_n, k_n, out=du_r)  # (5), (3)
+        du_z.copy_(da_z_t)  # (4)
+        dh_n.mul_(z_t)  # (6)
+        if mask is None:
+            add_product(dh_n, du_t, w_hh)  # (2)
+        else:
+            dh_n.addcmul_(set_product(torch.empty_like(dh_n), du_t, w_hh), mask[: len(dh_n)])  # (2)
+    da[:, :H] = du[:, :H]  # (3)
+    return da, du
+
+
+def rnn_forward(a: Tensor, h: Tensor, w_hh: Tensor, mask: Tensor | None, rows: Packing, nonlinearity: str) -> Tensor:
+    """Run the steps; ``a``, which holds W_ih x + b, becomes y."""
+    w_hh = w_hh.t()
+    for a_t in a.split_with_sizes(rows.counts):
+        add_product(a_t, masked(h[: len(a_t)], mask), w_hh)  # (1)
+        h = a_t.tanh_() if nonlinearity == "tanh" else a_t.relu_()  # (2)
+    return a
+
+
+def rnn_backward(
+    dy: Tensor, dh: Tensor, y: Tensor, w_hh: Tensor, mask: Tensor | None, rows: Packing, nonlinearity: str
+) -> Tensor:
+    """Run the steps back; dh, of the last state, becomes that of the first. Return da."""
+    slope = 1 - y * y if nonlinearity == "tanh" else (y > 0).to(y.dtype)  # (2)
+    da = torch.empty_like(y)
+    steps = zip(*(part.split_with_sizes(rows.counts) for part in (dy, da, slope)), strict=True)
+    for dy_t, da_t, slope_t in reversed(list(steps)):
+        dh_n = dh[: len(dy_t)]
+        dh_n.add_(dy_t)
+        torch.mul(dh_n, slope_t, out=da_t)  # (2)
+        set_product(dh_n, da_t, w_hh)  # (1)
+        if mask is not None:
+            dh_n.mul_(mask[: len(dh_n)])  # (1)
+    return da
+
+
+def masked(h: Tensor, mask: Tensor | None) -> Tensor:
+    """``m·h``."""
+    return h if mask is None else h * mask[: len(h)]
+
+
+def add_product(into: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Add the product a b, whose factors are first brought to b's dtype."""
+    return into.addmm_(a, b) if a.dtype == b.dtype else into.add_(torch.mm(a.to(b.dtype), b))
+
+
+def set_product(into: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Overwrite with the product a b, whose factors are first brought to b's dtype."""
+    return torch.mm(a, b, out=into) if a.dtype == b.dtype else into.copy_(torch.mm(a.to(b.dtype), b))

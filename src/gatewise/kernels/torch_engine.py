@@ -1,0 +1,194 @@
+"""The engine that PyTorch's tensor operations make: any device, any floating dtype."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.kernels import torch_cells as cells
+from gatewise.kernels.contract import (
+    LayerGradients,
+    LayerInputs,
+    LayerOptions,
+    LayerOutputs,
+    state_size,
+    work_dtype,
+)
+from gatewise.kernels.packing import Packing
+
+
+class TorchEngine:
+    """Loops over the steps in tensor operations; a plain LSTM in float32 on the CPU goes to oneDNN."""
+
+    def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
+        """Run one pass."""
+        if _fits_onednn(inputs, options):
+            return _onednn_forward(inputs, options)
+        x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths = inputs
+        (T, B), dtype, factors = x.shape[:2], work_dtype(inputs), options.products or h_0.dtype
+        rows = Packing.plan(T, B, lengths, options.reverse, x.device)
+        h = rows.sort(h_0.to(dtype))
+        mask = None if h_mask is None else rows.sort(h_mask.to(dtype))
+        w_hh = w_hh.to(factors)
+        a = cells.set_product(
+            x.new_empty(rows.total, len(w_ih), dtype=dtype), rows.pack(x).to(factors), w_ih.to(factors).t()
+        )
+        keep, saved, trace = options.save or options.trace, list[Tensor](), list[Tensor]()
+        if b_ih is not None and b_hh is not None:
+            a.add_(b_ih.to(dtype) if options.cell == "gru" else (b_ih + b_hh).to(dtype))
+        if options.cell == "lstm":
+            assert c_0 is not None
+            c = rows.sort(c_0.to(dtype))
+            w_hr = None if w_hr is None else w_hr.to(factors)
+            y, c_kept, saved = cells.lstm_forward(a, h, c, w_hh, w_hr, mask, rows, keep)
+            c_n = rows.unsort(rows.at_end(c_kept, c) if keep else c_kept)
+            trace = [a, c_kept]
+        else:
+            c_n = h.new_empty(0)
+            if options.cell == "gru":
+                b_hh = None if b_hh is None else b_hh.to(dtype)
+                y, saved = cells.gru_forward(a, h, w_hh, b_hh, mask, rows, keep)
+                trace = [a]
+            else:
+                y = cells.rnn_forward(a, h, w_hh, mask, rows, options.cell.removeprefix("rnn_"))
+        h_n = rows.unsort(rows.at_end(y, h))
+        traced = [rows.unpack(t, T, B) for t in trace] if options.trace else []
+        if options.save and rows.gather is None:  # the trace would share its memory with what is saved
+            traced = [t.clone() for t in traced]
+        if options.known_shapes:
+            saved = [_with_rows(t, T * B) for t in saved]
+        out = h_0.dtype
+        return LayerOutputs(
+            rows.unpack(y, T, B).to(out),
+            h_n.to(out),
+            c_n.to(out),
+            saved if options.save else [],
+            [t.to(out) for t in traced],
+        )
+
+    def backward(
+        self,
+        inputs: LayerInputs,
+        outputs: LayerOutputs,
+        dy: Tensor,
+        dh_n: Tensor,
+        dc_n: Tensor,
+        options: LayerOptions,
+        needs_dx: bool,
+    ) -> LayerGradients:
+        """Return the gradients of the inputs."""
+        if len(outputs.saved) == 1 and outputs.saved[0].dtype == torch.uint8:
+            return _onednn_backward(inputs, outputs, dy, dh_n, dc_n, options)
+        x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths = inputs
+        (T, B), dtype, factors = x.shape[:2], work_dtype(inputs), options.products or h_0.dtype
+        rows = Packing.plan(T, B, lengths, options.reverse, x.device)
+        y, dy, dh = rows.pack(outputs.y).to(dtype), rows.pack(dy).to(dtype), rows.sort(dh_n.to(dtype))
+        mask = None if h_mask is None else rows.sort(h_mask.to(dtype))
+        h_before = rows.step_before(y, rows.sort(h_0.to(dtype)))
+        saved, w_hh_ = [t[: rows.total] for t in outputs.saved], w_hh.to(factors)
+        dc, dw_hr = None, None
+        if options.cell == "lstm":
+            assert c_0 is not None
+            dc, c = rows.sort(dc_n.to(dtype)), rows.sort(c_0.to(dtype))
+            w_hr_ = None if w_hr is None else w_hr.to(factors)
+            da, dh_kept = cells.lstm_backward(dy, dh, dc, c, saved, w_hh_, w_hr_, mask, rows)
+            du, dc = da, rows.unsort(dc).to(c_0.dtype)
+            if w_hr is not None and dh_kept is not None:
+                dw_hr = _transposed_product(dh_kept, saved[2], factors).to(w_hr.dtype)  # (8)
+        elif options.cell == "gru":
+            da, du = cells.gru_backward(dy, dh, h_before, saved, w_hh_, mask, rows)
+        else:
+            da = du = cells.rnn_backward(dy, dh, y, w_hh_, mask, rows, options.cell.removeprefix("rnn_"))
+        if mask is not None:  # (1), of the GRU (2)
+            h_before = h_before * _repeated(mask, rows)
+        dx = None
+        if needs_dx:
+            dx = rows.unpack((da.to(factors) @ w_ih.to(factors)).to(x.dtype), T, B)  # (1)
+        db_ih = None if b_ih is None else da.sum(0).to(b_ih.dtype)  # (1)
+        db_hh = None if b_hh is None else du.sum(0).to(b_hh.dtype)  # (1), of the GRU (2)
+        return LayerGradients(
+            dx,
+            rows.unsort(dh).to(h_0.dtype),
+            dc,
+            _transposed_product(da, rows.pack(x), factors).to(w_ih.dtype),  # (1)
+            _transposed_product(du, h_before, factors).to(w_hh.dtype),  # (1), of the GRU (2)
+            db_ih,
+            db_hh,
+            dw_hr,
+        )
+
+    def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
+        """Return the shapes of what the loops keep."""
+        rows, H = inputs.x.shape[0] * inputs.x.shape[1], state_size(inputs)
+        widths = {"lstm": [4 * H, H] + ([H] if inputs.w_hr is not None else []), "gru": [3 * H, H]}
+        return [(rows, width) for width in widths.get(options.cell, [])]
+
+
+def _transposed_product(da: Tensor, x: Tensor, factors: torch.dtype) -> Tensor:
+    """``Σ da xᵀ`` over all rows."""
+    return da.to(factors).t() @ x.to(factors)
+
+
+def _repeated(mask: Tensor, rows: Packing) -> Tensor:
+    """The mask of every packed place: (N, P) from the sorted (B, P)."""
+    return torch.cat([mask[:n] for n in rows.counts]) if rows.counts else mask[:0]
+
+
+def _with_rows(kept: Tensor, rows: int) -> Tensor:
+    """The same with more rows behind, which nobody reads."""
+    if len(kept) == rows:
+        return kept
+    longer = kept.new_empty(rows, kept.shape[1])
+    longer[: len(kept)] = kept
+    return longer
+
+
+def _fits_onednn(inputs: LayerInputs, options: LayerOptions) -> bool:
+    """Whether PyTorch's own LSTM layer computes just this pass. Its workspace has a size that only it knows."""
+    x, _, _, _, _, _, _, w_hr, h_mask, lengths = inputs
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(
+        available
+        and torch.backends.mkldnn.enabled
+        and options.cell == "lstm"
+        and (w_hr, h_mask, lengths, options.products) == (None,) * 4
+        and not options.trace
+        and not (options.save and options.known_shapes)
+        and x.device.type == "cpu"
+        and all(t.dtype == torch.float32 for t in inputs[:5] if t is not None)
+        and x.numel() > 0
+    )
+
+
+_LSTM = 2  # PyTorch's number for it
+
+
+def _onednn_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
+    H = state_size(inputs)
+    with torch.set_grad_enabled(options.save):  # without it there is no workspace
+        y, h_n, c_n, workspace = torch.ops.aten.mkldnn_rnn_layer(
+            *_onednn_inputs(inputs), options.reverse, [], _LSTM, H, 1, True, False, False, options.save
+        )
+    return LayerOutputs(y, h_n[0], c_n[0], [workspace] if options.save else [], [])
+
+
+def _onednn_backward(
+    inputs: LayerInputs, outputs: LayerOutputs, dy: Tensor, dh_n: Tensor, dc_n: Tensor, options: LayerOptions
+) -> LayerGradients:
+    after = (outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())
+    how: tuple[Any, ...] = (options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)
+    dx, dw_ih, dw_hh, db_ih, db_hh, dh_0, dc_0 = torch.ops.aten.mkldnn_rnn_layer_backward(
+        *_onednn_inputs(inputs), outputs.y, *after, *how, outputs.saved[0]
+    )
+    if inputs.b_ih is None:
+        db_ih = db_hh = None
+    return LayerGradients(dx, dh_0[0], dc_0[0], dw_ih, dw_hh, db_ih, db_hh, None)
+
+
+def _onednn_inputs(inputs: LayerInputs) -> list[Tensor]:
+    """x, the four weights, h_0 and c_0 of one layer, as PyTorch's operator wants them."""
+    x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, _, _ = inputs
+    assert c_0 is not None
+    if b_ih is None or b_hh is None:
+        b_ih = b_hh = w_ih.new_zeros(len(w_ih))
+    return [t.contiguous() for t in (x, w_ih, w_hh, b_ih, b_hh, h_0[None], c_0[None])]
