@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from gatewise.nn import STACKS
+from gatewise.nn import make_stack
 from gatewise.nn.recurrent import LSTM
+from gatewise.spec import GATES
 from tests.tolerances import RELATIVE, differ
 
 
@@ -54,9 +55,9 @@ def test_dropout_between_layers_draws_the_same_masks_in_both_passes() -> None:
     assert differ(run(lstm, x, state, torch.bfloat16)["y"], full["y"]) < RELATIVE[torch.bfloat16]
 
 
-@pytest.mark.parametrize("cell", STACKS)
+@pytest.mark.parametrize("cell", GATES)
 def test_every_cell_has_pytorchs_parameters_and_a_state_in_a_tuple(cell: str) -> None:
-    stack = STACKS[cell](3, 4, 2)
+    stack = make_stack(cell, 3, 4, 2)
     peer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(cell, torch.nn.RNN)(3, 4, 2)
     assert {n: p.shape for n, p in stack.named_parameters()} == {n: p.shape for n, p in peer.named_parameters()}
     parts = 2 if cell == "lstm" else 1

@@ -184,9 +184,9 @@ def masked(h: Tensor, mask: Tensor | None) -> Tensor:
 
 def add_product(into: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Add the product a b, whose factors are first brought to b's dtype."""
-    return into.addmm_(a, b) if a.dtype == b.dtype else into.add_(torch.mm(a.to(b.dtype), b))
+    return into.addmm_(a, b) if into.dtype == a.dtype == b.dtype else into.add_(torch.mm(a.to(b.dtype), b))
 
 
 def set_product(into: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Overwrite with the product a b, whose factors are first brought to b's dtype."""
-    return torch.mm(a, b, out=into) if a.dtype == b.dtype else into.copy_(torch.mm(a.to(b.dtype), b))
+    return torch.mm(a, b, out=into) if into.dtype == a.dtype == b.dtype else into.copy_(torch.mm(a.to(b.dtype), b))

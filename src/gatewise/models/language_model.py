@@ -83,14 +83,14 @@ class LanguageModel(nn.Module):
         """Return the state before the first token: zeros, each part (L, B, H)."""
         return self.rnn.initial_state(batch_size)
 
-    def features(self, ids: Int[Tensor, "T B"], state: State) -> tuple[Float[Tensor, "T B H"], State]:
+    def features(self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "T B H"], State]:
         """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""
         x = F.dropout(self.embedding(ids), self.config.dropout, self.training)
         y, state = self.rnn(x, state)
         return F.dropout(y, self.config.dropout, self.training), state
 
     def forward(
-        self, ids: Int[Tensor, "T B"], state: State, targets: Int[Tensor, "T B"] | None = None
+        self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...], targets: Int[Tensor, "T B"] | None = None
     ) -> tuple[Tensor, State]:
         """Read T tokens of each row.
 
@@ -111,7 +111,7 @@ class LanguageModel(nn.Module):
         return linear_cross_entropy(y.flatten(0, 1), weight, bias, targets.flatten(), scale=1 / rows), state
 
     @torch.no_grad()
-    def step(self, token_ids: Int[Tensor, " B"], state: State) -> tuple[Float[Tensor, "B V"], State]:
+    def step(self, token_ids: Int[Tensor, " B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "B V"], State]:
         """Read one token of each row; return the logits of the next one and the new state."""
         logits, state = self(token_ids[None], state)
         return logits[0], state

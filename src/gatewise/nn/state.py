@@ -1,32 +1,37 @@
 """The state of a recurrent stack as a value: kept, moved, reset, saved; nothing changes it in place."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
-from typing_extensions import Self
 
 from gatewise.artifact.atomic import write_atomically
 
+S = TypeVar("S", bound="_Value")
+
 
 class _Value:
-    """What a state can do, whatever it is made of. Each part is (L·D, B, size), or (L·D, size) of unbatched input."""
+    """What a state can do, whatever it is made of. Each part is (L·D, B, size)."""
 
     __slots__ = ()
 
-    def detach(self: Self) -> Self:
+    def _each(self: S, change: Callable[[Tensor], Tensor]) -> S:
+        return type(self)(*map(change, cast(tuple[Tensor, ...], self)))
+
+    def detach(self: S) -> S:
         """Return the same values, cut off from the graph that made them; the memory is shared."""
-        return type(self)(*(part.detach() for part in self))  # type: ignore[attr-defined]
+        return self._each(Tensor.detach)
 
-    def to(self: Self, *args: object, **kwargs: object) -> Self:
+    def to(self: S, *args: Any, **kwargs: Any) -> S:
         """Return the state on another device or in another dtype; the arguments are those of ``Tensor.to``."""
-        return type(self)(*(part.to(*args, **kwargs) for part in self))  # type: ignore[attr-defined]
+        return self._each(lambda part: part.to(*args, **kwargs))
 
-    def reset(self: Self, mask: Tensor) -> Self:
+    def reset(self: S, mask: Tensor) -> S:
         """Return the state with some rows at zero, where a new sequence begins in them.
 
         Args:
@@ -35,34 +40,34 @@ class _Value:
         Raises:
             ValueError: the mask is not of that shape and dtype.
         """
-        rows = self[0].shape[-2]  # type: ignore[index]
+        rows = cast(tuple[Tensor, ...], self)[0].shape[1]
         if mask.dtype != torch.bool or mask.shape != (rows,):
             raise ValueError(
                 f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({rows},), a row each"
             )
-        return type(self)(*(part.masked_fill(mask.to(part.device)[:, None], 0) for part in self))  # type: ignore[attr-defined]
+        return self._each(lambda part: part.masked_fill(mask.to(part.device)[:, None], 0))
 
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file, whole or not at all."""
-        parts = zip(self._fields, self, strict=True)  # type: ignore[attr-defined,call-overload]
-        write_atomically(Path(path), save_tensors({name: part.detach().contiguous() for name, part in parts}))
+        parts = cast(NamedTuple, self)._asdict()
+        write_atomically(Path(path), save_tensors({name: part.detach().contiguous() for name, part in parts.items()}))
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+    def load(cls: type[S], path: str | Path, device: str | torch.device = "cpu") -> S:
         """Read what ``save`` wrote.
 
         Raises:
             ValueError: the file is no safetensors file, or holds something else.
             OSError: it cannot be read.
         """
-        names = set(cls._fields)  # type: ignore[attr-defined]
+        names = cast(type[NamedTuple], cls)._fields
         try:
             found = load_tensors(Path(path).read_bytes())
         except SafetensorError as problem:
             raise ValueError(f"{path}: this is no safetensors file ({problem}); expected a saved state") from None
-        if set(found) != names:
+        if set(found) != set(names):
             raise ValueError(f"{path}: holds {sorted(found)}; expected {sorted(names)}, the parts of a {cls.__name__}")
-        return cls(*(found[name].to(device) for name in cls._fields))  # type: ignore[attr-defined]
+        return cls(*(found[name].to(device) for name in names))
 
 
 class _LSTMParts(NamedTuple):
