@@ -86,8 +86,8 @@ class LanguageModel(nn.Module):
     def features(self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "T B H"], State]:
         """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""
         x = F.dropout(self.embedding(ids), self.config.dropout, self.training)
-        y, state = self.rnn(x, state)
-        return F.dropout(y, self.config.dropout, self.training), state
+        y, after = self.rnn(x, state)
+        return F.dropout(y, self.config.dropout, self.training), after
 
     def forward(
         self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...], targets: Int[Tensor, "T B"] | None = None
@@ -104,17 +104,17 @@ class LanguageModel(nn.Module):
             T steps of the mean over the B rows of the negative log-likelihood in nats. And the state after the last
             token.
         """
-        y, state = self.features(ids, state)
+        y, after = self.features(ids, state)
         if targets is None:
-            return self.decoder(y), state
+            return self.decoder(y), after
         weight, bias, rows = self.decoder.weight, self.decoder.bias, ids.shape[1]
-        return linear_cross_entropy(y.flatten(0, 1), weight, bias, targets.flatten(), scale=1 / rows), state
+        return linear_cross_entropy(y.flatten(0, 1), weight, bias, targets.flatten(), scale=1 / rows), after
 
     @torch.no_grad()
     def step(self, token_ids: Int[Tensor, " B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "B V"], State]:
         """Read one token of each row; return the logits of the next one and the new state."""
-        logits, state = self(token_ids[None], state)
-        return logits[0], state
+        logits, after = self(token_ids[None], state)
+        return logits[0], after
 
     @contextmanager
     def _in_eval_mode(self) -> Iterator[None]:
