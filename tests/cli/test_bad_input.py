@@ -146,7 +146,14 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
     "--set wrong type": ("train --set training.epochs=two", ["--set: training.epochs is 'two'", "integer"]),
     "negative seed": ("train --seed -1 --out {out}", ["training.seed is -1", "greater than or equal to 0"]),
     "--resume without --out": ("train --resume", ["--resume needs --out"]),
-    "unknown engine": ("train --set runtime.engine=cudnn", ["runtime.engine is 'cudnn'", "'auto' or 'torch'"]),
+    "unknown engine": (
+        "train --set runtime.engine=cudnn",
+        ["runtime.engine is 'cudnn'", "'auto', 'torch', 'reference' or 'native'"],
+    ),
+    "engine not there": (
+        "train --set runtime.engine=native --out {out}",
+        ["runtime.engine 'native' is not available", "not part of this version", "use auto or torch"],
+    ),
     "precision high": ("train --set training.precision=high --out {out}", ["precision 'high'", "use fp32 or bf16"]),
     "unknown precision": ("train --set training.precision=fp8", ["training.precision is 'fp8'", "'fp32', 'bf16'"]),
     "unknown device": ("train --set runtime.device=tpu --out {out}", ["device 'tpu'", "expected auto, cpu or cuda"]),

@@ -115,8 +115,19 @@ def test_other_cells_and_characters_train_too(corpus: Path, tmp_path: Path, cell
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=overrides)
     assert run.metrics["test_perplexity"] < run.metrics["unigram_test_perplexity"]
     assert len(run.model.generate("the d", max_tokens=7, seed=1)) == len("the d") + 7
-    with pytest.raises(UsageError, match="precision 'bf16' is not available for cell"):
-        gw.train("demo", data=corpus, out=tmp_path / "no", overrides={**overrides, "training.precision": "bf16"})
+    halved = gw.train("demo", data=corpus, out=tmp_path / "bf16", overrides={**overrides, "training.precision": "bf16"})
+    assert abs(halved.metrics["test_perplexity"] / run.metrics["test_perplexity"] - 1) < 0.05
+    assert halved.metrics["test_perplexity"] != run.metrics["test_perplexity"]
+
+
+def test_the_reference_engine_trains_the_same_model(corpus: Path, tmp_path: Path) -> None:
+    found = []
+    for engine in ("torch", "reference"):
+        overrides = {**TINY, "training.epochs": 1, "runtime.engine": engine}
+        run = gw.train("demo", data=corpus, out=tmp_path / engine, overrides=overrides)
+        assert run.model.rnn.engine == "auto"
+        found.append(run.metrics["test_perplexity"])
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def test_training_beats_the_unigram_model_on_penn_treebank_within_a_few_steps(tmp_path: Path) -> None:

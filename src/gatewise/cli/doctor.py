@@ -12,6 +12,7 @@ def command() -> None:
     import torch
 
     from gatewise.data.token_cache import cache_folder
+    from gatewise.kernels.registry import NAMES
     from gatewise.training.precision import has_fast_bf16, has_fp16
 
     cpu = torch.device("cpu")
@@ -23,9 +24,7 @@ def command() -> None:
         "instructions": f"{torch.backends.cpu.get_cpu_capability()}; bf16 arithmetic: {_yes(has_fast_bf16(cpu))}; "
         f"fp16 arithmetic: {_yes(has_fp16(cpu))}",
         "GPU": ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())) or "none",
-        "engine torch": "available (auto takes it)",
-        "engine reference": "not available: not part of this version",
-        "engine native": "not available: not part of this version",
+        **{f"engine {name}": _availability(name) for name in NAMES[1:]},
         "precisions": "fp32, bf16"
         + (", fp16" if has_fp16(cpu) or torch.cuda.is_available() else "")
         + "; high is not available: it needs the native engine",
@@ -46,6 +45,13 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _availability(engine: str) -> str:
+    from gatewise.kernels.registry import engine_named, why_not
+
+    reason = why_not(engine)
+    return f"not available: {reason}" if reason else "available" + " (auto takes it)" * (engine == engine_named("auto"))
 
 
 def _yes(answer: bool) -> str:

@@ -105,8 +105,9 @@ class TrainingConfig(_Section):
 class RuntimeConfig(_Section):
     """``[runtime]``: what computes."""
 
-    engine: Literal["auto", "torch"] = "auto"
-    """The engine of the recurrent layers."""
+    engine: Literal["auto", "torch", "reference", "native"] = "auto"
+    """What computes the recurrent layers: ``torch``, or ``reference`` (NumPy, slow, to check with); ``gatewise doctor``
+    says which can be had."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=0)] = 0

@@ -1,5 +1,6 @@
 """The engine that PyTorch's tensor operations make: any device, any floating dtype."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -18,12 +19,18 @@ from gatewise.kernels.packing import Packing
 
 
 class TorchEngine:
-    """Loops over the steps in tensor operations; a plain LSTM in float32 on the CPU goes to oneDNN."""
+    """Loops over the steps in tensor operations.
+
+    Two kinds of plain pass (no lengths, mask, projection or trace) go to a layer that PyTorch has: an LSTM in float32
+    on the CPU to oneDNN's, any cell on a GPU to cuDNN's.
+    """
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
         """Run one pass."""
         if _fits_onednn(inputs, options):
             return _onednn_forward(inputs, options)
+        if _fits_cudnn(inputs, options):
+            return LayerOutputs(*_fused_forward(inputs, options), [], [])
         x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths = inputs
         (T, B), dtype, factors = x.shape[:2], work_dtype(inputs), options.products or h_0.dtype
         rows = Packing.plan(T, B, lengths, options.reverse, x.device)
@@ -79,6 +86,8 @@ class TorchEngine:
         """Return the gradients of the inputs."""
         if len(outputs.saved) == 1 and outputs.saved[0].dtype == torch.uint8:
             return _onednn_backward(inputs, outputs, dy, dh_n, dc_n, options)
+        if _fits_cudnn(inputs, options):
+            return _fused_backward(inputs, [dy, dh_n, dc_n], options)
         x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths = inputs
         (T, B), dtype, factors = x.shape[:2], work_dtype(inputs), options.products or h_0.dtype
         rows = Packing.plan(T, B, lengths, options.reverse, x.device)
@@ -143,16 +152,21 @@ def _with_rows(kept: Tensor, rows: int) -> Tensor:
     return longer
 
 
+def _is_plain(inputs: LayerInputs, options: LayerOptions) -> bool:
+    """Whether the pass is what a layer of PyTorch's own computes."""
+    extras = (inputs.w_hr, inputs.h_mask, inputs.lengths, options.products)
+    return extras == (None,) * 4 and not options.trace
+
+
 def _fits_onednn(inputs: LayerInputs, options: LayerOptions) -> bool:
     """Whether PyTorch's own LSTM layer computes just this pass. Its workspace has a size that only it knows."""
-    x, _, _, _, _, _, _, w_hr, h_mask, lengths = inputs
+    x = inputs.x
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(
         available
         and torch.backends.mkldnn.enabled
         and options.cell == "lstm"
-        and (w_hr, h_mask, lengths, options.products) == (None,) * 4
-        and not options.trace
+        and _is_plain(inputs, options)
         and not (options.save and options.known_shapes)
         and x.device.type == "cpu"
         and all(t.dtype == torch.float32 for t in inputs[:5] if t is not None)
@@ -192,3 +206,38 @@ def _onednn_inputs(inputs: LayerInputs) -> list[Tensor]:
     if b_ih is None or b_hh is None:
         b_ih = b_hh = w_ih.new_zeros(len(w_ih))
     return [t.contiguous() for t in (x, w_ih, w_hh, b_ih, b_hh, h_0[None], c_0[None])]
+
+
+def _fits_cudnn(inputs: LayerInputs, options: LayerOptions) -> bool:
+    """Whether cuDNN computes just this pass; in 16 bits it would round the cell state."""
+    x = inputs.x
+    wide = x.dtype in (torch.float32, torch.float64)
+    return x.device.type == "cuda" and wide and _is_plain(inputs, options) and x.numel() > 0
+
+
+def _fused_forward(inputs: LayerInputs, options: LayerOptions) -> tuple[Tensor, Tensor, Tensor]:
+    """Run PyTorch's layer of this cell; on a GPU that is cuDNN's."""
+    x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, _, _ = inputs
+    weights = [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
+    how = (b_ih is not None, 1, 0.0, torch.is_grad_enabled(), False, False)
+    x = x.flip(0) if options.reverse else x
+    with warnings.catch_warnings():  # cuDNN copies the weights into one piece and says so
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+        if c_0 is not None:
+            y, h_n, c_n = torch.lstm(x, (h_0[None], c_0[None]), weights, *how)
+        else:
+            y, h_n = getattr(torch, options.cell)(x, h_0[None], weights, *how)
+            c_n = h_0.new_empty(1, 0)
+    return y.flip(0) if options.reverse else y.contiguous(), h_n[0].clone(), c_n[0].clone()
+
+
+def _fused_backward(inputs: LayerInputs, upstream: list[Tensor], options: LayerOptions) -> LayerGradients:
+    """Differentiate PyTorch's layer, run once more: what its forward pass kept cannot be handed over."""
+    leaves = LayerInputs(*(None if t is None else t.detach().requires_grad_() for t in inputs))  # type: ignore[arg-type]
+    with torch.enable_grad():
+        outputs = _fused_forward(leaves, options)
+    pairs = [(o, d) for o, d in zip(outputs, upstream, strict=True) if o.requires_grad]
+    found = iter(
+        torch.autograd.grad([o for o, _ in pairs], [t for t in leaves if t is not None], [d for _, d in pairs])
+    )
+    return LayerGradients(*(None if t is None else next(found) for t in leaves[:8]))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
 from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped, UsageError
+from gatewise.kernels import why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.card import model_card
@@ -87,8 +88,9 @@ def train(
         recipe, fault = run.config_file, RunError
     chosen = _all_overrides(data, overrides, seed)
     config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
-    check_language_model_config(config)
     device = choose_device(config.runtime.device)
+    if reason := why_not(config.runtime.engine, device):
+        raise UsageError(f"runtime.engine {config.runtime.engine!r} is not available: {reason}; use auto or torch")
     check_precision(config.training.precision, device)
     keep_fp32_exact()
     if config.runtime.threads:
@@ -99,21 +101,13 @@ def train(
         return _train(config, run, group, resume, console)
 
 
-def check_language_model_config(config: Config) -> None:
-    """Check what can be checked before anything is read or written."""
-    if config.model.cell != "lstm" and config.training.precision != "fp32":
-        raise UsageError(
-            f"precision {config.training.precision!r} is not available for cell {config.model.cell!r}; use fp32"
-        )
-
-
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
     group.rows(config.data.batch_size)
     if group.is_writer:
         run.check_free(resume=resume)
     data = LanguageModelData.read(config.data)
     torch.manual_seed(config.training.seed)
-    model = LanguageModel(config.model, data.vocabulary).to(group.device)
+    model = LanguageModel(config.model, data.vocabulary, engine=config.runtime.engine).to(group.device)
     workload = LanguageModelling(config, data, model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
