@@ -64,7 +64,9 @@ def bench_recurrent(threads: int = 0, turns: int = 5, report: Callable[[str], No
         row = {
             "work": duel.work,
             "cell": duel.cell,
-            **{"T": T, "B": B, "H": H},
+            "T": T,
+            "B": B,
+            "H": H,
             "ours_ms": 1e3 * median(ours),
             "peer_ms": 1e3 * median(peer),
             "ratio": median(ratios),
@@ -114,11 +116,12 @@ def _against_pytorch(
         x.grad = None
         module.zero_grad()
         y = run()
-        y.backward(dy)
+        torch.autograd.backward(y, dy)
         assert x.grad is not None
         return [y.detach(), x.grad, *(p.grad for p in module.parameters() if p.grad is not None)]
 
     def packed() -> Tensor:
+        assert lengths is not None
         y, _ = b(pack_padded_sequence(x, lengths))
         return pad_packed_sequence(y, total_length=T)[0]
 

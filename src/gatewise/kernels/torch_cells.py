@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gatewise.kernels.packing import Packing
 
-sigmoid_backward = torch.ops.aten.sigmoid_backward
-tanh_backward = torch.ops.aten.tanh_backward
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 def lstm_forward(
@@ -66,32 +66,36 @@ def lstm_backward(
         da (N, 4H) and, of a projected LSTM, the whole dh of every step (N, P).
     """
     a, c = saved[:2]
+    H = c.shape[1]
     i, f, g, o = a.chunk(4, 1)
-    tanh_c, c_before = c.tanh(), rows.step_before(c, c_0)
-    # What stands beside dc in (6) and then in (2), (3), (4); beside ds in (7) and (5), and in (7).
-    by_dc = torch.stack([sigmoid_backward(g, i), sigmoid_backward(c_before, f), tanh_backward(i, g)], 1)
-    by_ds_o, by_ds_c = sigmoid_backward(tanh_c, o), tanh_backward(o, tanh_c)
+    tanh_c = c.tanh()
+    # da starts as what stands beside dc, and for o beside ds, in (7) and (6) and then in (5) to (2).
     da = torch.empty_like(a)
-    dh_kept = None if w_hr is None else torch.empty_like(dy)
-    parts = (dy, da, da.view(len(da), 4, c.shape[1])[:, :3], da.chunk(4, 1)[3], f, by_dc, by_ds_o, by_ds_c)
-    places = dh_kept.split_with_sizes(rows.counts) if dh_kept is not None else [None] * len(rows.counts)
-    steps = zip(*(part.split_with_sizes(rows.counts) for part in parts), places, strict=True)
-    for dy_t, da_t, da_ifg, da_o, f_t, k_dc, k_o, k_c, dh_t in reversed(list(steps)):
+    da_i, da_f, da_g, da_o = da.chunk(4, 1)
+    sigmoid_backward(g, i, grad_input=da_i)
+    sigmoid_backward(rows.step_before(c, c_0), f, grad_input=da_f)
+    tanh_backward(i, g, grad_input=da_g)
+    sigmoid_backward(tanh_c, o, grad_input=da_o)
+    beside_ds = tanh_backward(o, tanh_c, grad_input=tanh_c)  # in (7); tanh_c is not read again
+    dh_kept = dy if w_hr is None else torch.empty_like(dy)
+    parts = (dy, dh_kept, da, da.view(len(da), 4, H)[:, :3], da_o, f, beside_ds)
+    steps = zip(*(part.split_with_sizes(rows.counts) for part in parts), strict=True)
+    for dy_t, dh_t, da_t, da_ifg, da_o_t, f_t, beside_ds_t in reversed(list(steps)):
         n = len(dy_t)
         dh_n, dc_n = dh[:n], dc[:n]
         dh_n.add_(dy_t)
         ds = dh_n
-        if w_hr is not None and dh_t is not None:
+        if w_hr is not None:
             dh_t.copy_(dh_n)
             ds = set_product(torch.empty_like(dc_n), dh_n, w_hr)  # (8)
-        dc_n.addcmul_(ds, k_c)  # (7)
-        torch.mul(ds, k_o, out=da_o)  # (7), (5)
-        torch.mul(dc_n.unsqueeze(1), k_dc, out=da_ifg)  # (6), (4), (3), (2)
+        dc_n.addcmul_(ds, beside_ds_t)  # (7)
+        da_o_t.mul_(ds)  # (7), (5)
+        da_ifg.mul_(dc_n.unsqueeze(1))  # (6), (4), (3), (2)
         dc_n.mul_(f_t)  # (6)
         set_product(dh_n, da_t, w_hh)  # (1)
         if mask is not None:
             dh_n.mul_(mask[:n])  # (1)
-    return da, dh_kept
+    return da, None if w_hr is None else dh_kept
 
 
 def gru_forward(
@@ -126,29 +130,27 @@ def gru_backward(
     a, u_n = saved
     H = dh.shape[1]
     r, z, n = a.chunk(3, 1)
-    # What stands beside dh in (6) and then in (4), (5); beside da_n in (5) and then in (3).
-    by_dh = torch.stack([sigmoid_backward(h_before - n, z), tanh_backward(1 - z, n)], 1)
-    by_da_n = sigmoid_backward(u_n, r)
-    da, du = torch.empty_like(a), torch.empty_like(a)
-    parts = (dy, da.view(len(da), 3, H)[:, 1:], da[:, 2 * H :], du, *du.chunk(3, 1), r, z, by_dh, by_da_n)
+    # du starts as what stands beside dh in (6) and then in (4) and (5), and for r beside da_n in (5) and then in (3).
+    du, da_n = torch.empty_like(a), torch.empty_like(n)
+    du_r, du_z, du_n = du.chunk(3, 1)
+    sigmoid_backward(u_n, r, grad_input=du_r)
+    sigmoid_backward(h_before - n, z, grad_input=du_z)
+    tanh_backward(1 - z, n, grad_input=du_n)
+    parts = (dy, da_n, du, du_r, du_z, du_n, r, z)
     steps = zip(*(part.split_with_sizes(rows.counts) for part in parts), strict=True)
-    da_z = da[:, H : 2 * H].split_with_sizes(rows.counts)
-    for (dy_t, da_zn, da_n, du_t, du_r, du_z, du_n, r_t, z_t, k_dh, k_n), da_z_t in reversed(
-        list(zip(steps, da_z, strict=True))
-    ):
+    for dy_t, da_n_t, du_t, du_r_t, du_z_t, du_n_t, r_t, z_t in reversed(list(steps)):
         dh_n = dh[: len(dy_t)]
         dh_n.add_(dy_t)
-        torch.mul(dh_n.unsqueeze(1), k_dh, out=da_zn)  # (6), (5), (4)
-        torch.mul(da_n, r_t, out=du_n)  # (5)
-        torch.mul(da_n, k_n, out=du_r)  # (5), (3)
-        du_z.copy_(da_z_t)  # (4)
+        torch.mul(du_n_t, dh_n, out=da_n_t)  # (6), (5)
+        torch.mul(da_n_t, r_t, out=du_n_t)  # (5)
+        du_r_t.mul_(da_n_t)  # (5), (3)
+        du_z_t.mul_(dh_n)  # (6), (4)
         dh_n.mul_(z_t)  # (6)
         if mask is None:
             add_product(dh_n, du_t, w_hh)  # (2)
         else:
             dh_n.addcmul_(set_product(torch.empty_like(dh_n), du_t, w_hh), mask[: len(dh_n)])  # (2)
-    da[:, :H] = du[:, :H]  # (3)
-    return da, du
+    return torch.cat([du[:, : 2 * H], da_n], 1), du
 
 
 def rnn_forward(a: Tensor, h: Tensor, w_hh: Tensor, mask: Tensor | None, rows: Packing, nonlinearity: str) -> Tensor:
