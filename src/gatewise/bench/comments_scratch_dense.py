@@ -7,6 +7,7 @@ the rest can be shown to be right; with none of them the gradients are the true 
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class DenseLSTM:
         """Read a sentence from its start token on; return the summed nll of the tokens after it, and every step."""
         V, H = self.d.shape
         h, c, loss, steps = np.zeros(H), np.zeros(H), 0.0, []
-        for word, target in zip(sentence[:-1], sentence[1:], strict=True):
+        for word, target in pairwise(sentence):
             x = np.zeros(V)
             x[word] = 1
             a = {gate: self.w[gate] @ x + self.u[gate] @ h + self.b[gate] for gate in _GATES}
@@ -112,11 +113,40 @@ class DenseLSTM:
         return loss
 
 
+class Peer:
+    """Steps of SGD as the tutorial does them, faults included."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.weights = load_file(arguments["weights"])
+        self.sentences, self.learning_rate = arguments["sentences"], arguments["learning_rate"]
+
+    def check(self, to: Path) -> None:
+        """Write the losses of the first sentences before any step."""
+        model = DenseLSTM(self.weights)
+        save_file({"losses": np.array([model.forward(sentence)[0] for sentence in self.sentences[:5]])}, to)
+
+    def run(self, steps: int) -> float:
+        """Do training steps from the first weights and the first sentence on, wrapping around after the last one."""
+        model = DenseLSTM(self.weights)
+        model.forward(self.sentences[0])
+        with np.errstate(over="ignore"):  # the faults drive the gates far out
+            began = time.perf_counter()
+            for step in range(steps):
+                model.step(self.sentences[step % len(self.sentences)], self.learning_rate)
+            return time.perf_counter() - began
+
+
 _RNN = {"weight_ih": "w", "weight_hh": "u", "bias_ih": "b"}
 
 
-def _named(w: Mapping[str, Array], u: Mapping[str, Array], b: Mapping[str, Array], d: Array, e: Array) -> dict[str, Any]:
+def _named(
+    w: Mapping[str, Array], u: Mapping[str, Array], b: Mapping[str, Array], d: Array, e: Array
+) -> dict[str, Any]:
     """Stack the gates' blocks in the order of the spec, under the names of a run folder."""
     parts = {"weight_ih": w, "weight_hh": u, "bias_ih": b}
     rnn = {f"rnn.{name}_l0": np.concatenate([part[gate] for gate in _GATES]) for name, part in parts.items()}
     return {**rnn, "decoder.weight": d, "decoder.bias": e}
+
+
+if __name__ == "__main__":
+    serve(Peer)

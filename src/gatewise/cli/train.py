@@ -14,7 +14,8 @@ def command(
         str | None, typer.Argument(metavar="RECIPE", help="A built-in name, or the path of a TOML file.  [demo]")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with the three texts, or the CSV file of comments-scratch; wins over the recipe's.")
+        Path | None,
+        typer.Option(help="Folder with the three texts, or the CSV file of comments-scratch; wins over the recipe's."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.  [runs/RECIPE-TIME]")] = None,
     set_: Annotated[

@@ -58,7 +58,9 @@ def find_csv(path: str | Path) -> Path:
         return path
     found = sorted(path.glob("*.csv"))
     if len(found) != 1:
-        raise DataError(f"{path}: {len(found)} files *.csv in this folder; expected one, or the path of the file itself")
+        raise DataError(
+            f"{path}: {len(found)} files *.csv in this folder; expected one, or the path of the file itself"
+        )
     return found[0]
 
 
@@ -87,7 +89,8 @@ def _column(path: Path, column: str) -> Iterator[str]:
             raise DataError(f"{path}: the file is empty; expected a first row that names the columns")
         if column not in names:
             raise DataError(
-                f"{path}:1: no column {column!r}; found {', '.join(map(repr, names))}; name one with --set data.column=NAME"
+                f"{path}:1: no column {column!r}; found {', '.join(map(repr, names))}; name one with "
+                "--set data.column=NAME"
             )
         place, last = names.index(column), rows.line_num
         for row in rows:

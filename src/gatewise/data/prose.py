@@ -22,8 +22,11 @@ TOKEN = "|".join(
 _TOKEN = re.compile(TOKEN)
 
 _END = re.compile(r"[.!?…]+[)\]\"'”’]*(?=\s)")
-_NEVER_LAST = set("mr mrs ms dr st ft mt gen rev lt gov sen rep prof capt sgt col hon vs e.g i.e attn fig approx".split())
-_SELDOM_LAST = set("etc inc ltd co corp jr sr dept est a.m p.m u.s u.k u.n d.c ph.d rgds".split())
+_NEVER_LAST = frozenset(
+    ("mr", "mrs", "ms", "dr", "st", "ft", "mt", "gen", "rev", "lt", "gov", "sen", "rep", "prof", "capt", "sgt", "col")
+    + ("hon", "vs", "e.g", "i.e", "attn", "fig", "approx")
+)
+_SELDOM_LAST = frozenset(("etc", "inc", "ltd", "co", "corp", "jr", "sr", "dept", "est", "ph.d", "rgds"))
 
 
 def split_words(text: str) -> list[str]:

@@ -110,7 +110,9 @@ class Vocabulary:
         """The vocabulary as a ``tokenizers`` file: ids, splitting, the closing ``<eos>`` and the start token."""
         tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
         if self.level == "prose":
-            tokenizer.normalizer = InTurn([Lowercase(), *(Replace(Regex(curly), straight) for curly, straight in CURLY)])
+            tokenizer.normalizer = InTurn(
+                [Lowercase(), *(Replace(Regex(curly), straight) for curly, straight in CURLY)]
+            )
         tokenizer.pre_tokenizer = {
             "word": Split(Regex(_WHITE_SPACE), behavior="removed"),
             "character": Split(Regex(r"(?m:.)"), behavior="isolated"),

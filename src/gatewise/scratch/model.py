@@ -62,7 +62,7 @@ class ScratchModel:
         }
 
     def step(self, sentence: Sequence[int], learning_rate: float) -> float:
-        """Do one step of SGD on the summed nll of a sentence: ``w −= learning_rate · dw``, all gradients from before it.
+        """Do one step of SGD on the summed nll of a sentence: ``w −= learning_rate · dw``, all dw from before it.
 
         Args:
             sentence: T + 1 ids: the start token, the words, the end token; T of them are predicted.
@@ -106,7 +106,7 @@ class ScratchModel:
     def _forward(self, sentence: Sequence[int]) -> float:
         """Read a sentence; leave every step's gates, c, h, and the derivative of the loss by the logits behind."""
         T, H = len(sentence) - 1, self.H
-        if T > self._room:
+        if self._room < T:
             self._reserve(2 * T)
         z, targets, steps = self._z[:T], list(sentence[1:]), np.arange(T)
         a_x = self._w_x[list(sentence[:-1])]
@@ -205,7 +205,9 @@ class ScratchModel:
     def _inward(self, weight: Array) -> Array:
         """From (4H, n) or (4H,) in the spec's order to (n, 4H) or (4H,) in ours, halved."""
         blocks = dict(zip(GATES["lstm"], np.split(weight, 4), strict=True))
-        return np.ascontiguousarray(np.concatenate([blocks[gate] for gate in _ORDER]).T) * self._scale
+        turned: Array = np.array(np.concatenate([blocks[gate] for gate in _ORDER]).T, order="C")
+        turned *= self._scale
+        return turned
 
     def _outward(self, weight: Array) -> Array:
         """The way back from ``_inward``."""
@@ -223,7 +225,7 @@ def _round_up(steps: int) -> int:
 
 
 def _softmax_and_nll(z: Array, rows: Array, targets: Sequence[int] | Array) -> float:
-    """Return the summed nll of logits (N, V), which become their derivative ``softmax(z) − one-hot(target)`` in place."""
+    """Return the summed nll of logits (N, V), which become their derivative ``softmax(z) − onehot(target)`` in place."""
     z -= z.max(1, keepdims=True)  # changes nothing, and keeps exp from overflowing
     at_target = z[rows, targets]
     np.exp(z, out=z)

@@ -93,7 +93,9 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder
     defaults = Config().model_dump()
     for section, keys in now["config"].items():
         for key, value in keys.items():
-            before = saved["config"].get(section, {}).get(key, defaults[section][key])  # a key may be younger than a run
+            before = (
+                saved["config"].get(section, {}).get(key, defaults[section][key])
+            )  # a key may be younger than a run
             if before != value and f"{section}.{key}" not in _MAY_DIFFER:
                 raise UsageError(
                     f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "

@@ -1,5 +1,6 @@
 """The scratch language model: from a CSV file of comments to a run folder, in NumPy, and its evaluation."""
 
+import json
 import math
 import os
 from collections import Counter
@@ -105,14 +106,13 @@ def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console
     note(
         console,
         f"{len(data.train.ids):,} sentences, {data.train.tokens:,} words to train on, vocabulary "
-        f"{len(data.vocabulary):,}, {sum(w.size for w in weights.values()):,} parameters, in NumPy; run folder {run.path}",
+        f"{len(data.vocabulary):,}, {sum(w.size for w in weights.values()):,} parameters, in NumPy; run folder "
+        f"{run.path}",
     )
     curves = run.tensorboard if config.logging.tensorboard else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, hashes)
-    trainer = SentenceTrainer(
-        ScratchModel(weights), data.train.ids, config.training, run, console, identity, scalars
-    )
+    trainer = SentenceTrainer(ScratchModel(weights), data.train.ids, config.training, run, console, identity, scalars)
     if checkpoint:
         trainer.resume(checkpoint)
         at = trainer.at
@@ -132,10 +132,10 @@ def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console
         "train_data_hash": data.train.data_hash,
         "best_epoch": position.best_epoch,
     }
-    if f'"epoch": {position.best_epoch}}}' not in facts.get("gatewise", ""):
+    if (saved := json.loads(facts.get("gatewise", "{}")).get("epoch")) != position.best_epoch:
         raise TrainingStopped(
-            f"{run.weights_file}: not the weights of the best epoch, {position.best_epoch}; the file was replaced while "
-            "training ran; train again"
+            f"{run.weights_file}: weights of epoch {saved}, expected the best, {position.best_epoch}; the file was "
+            "replaced while training ran; train again"
         )
     write_atomically(run.card_file, scratch_card(run.path, config, [*position.history, final]))
     run.write_metrics([*position.history, final])
@@ -163,8 +163,8 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
         raise RunError(f"{run.tokenizer_file}: no start token inside; expected the vocabulary of {config.task.name}")
     if data is None and split in ("valid", "test"):
         raise DataError(
-            f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or leave --split "
-            "out to score the training sentences"
+            f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or leave "
+            "--split out to score the training sentences"
         )
     try:
         path = find_csv(config.data.path if data is None else data)

@@ -112,8 +112,8 @@ def check_language_model_config(config: Config) -> None:
         raise UsageError("model.init_scale is 0, with which nothing is learnt; expected a number above 0, such as 0.1")
     if config.training.lr_decay_on_rise != 1 or config.data.max_sentences:
         raise UsageError(
-            "training.lr_decay_on_rise and data.max_sentences are for a scratch-language-model; leave them out, or take "
-            "training.lr_decay"
+            "training.lr_decay_on_rise and data.max_sentences are for a scratch-language-model; leave them out, or "
+            "take training.lr_decay"
         )
 
 
@@ -197,8 +197,8 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
     if data is not None:
         if not Path(data).expanduser().exists():
             raise DataError(
-                f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt, or the CSV file of "
-                "a scratch-language-model"
+                f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt, or the CSV file "
+                "of a scratch-language-model"
             )
         merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
     if seed is not None:

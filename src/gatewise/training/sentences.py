@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from gatewise.training.scalars import Scalars
 def learning_rate(settings: TrainingConfig, history: Sequence[Metrics]) -> float:
     """``learning_rate · lr_decay_on_rise^k``, k the epochs whose training loss was above that of the one before."""
     losses = [line["train_loss"] for line in history]
-    rises = sum(after > before for before, after in zip(losses[:-1], losses[1:], strict=True))
-    return settings.learning_rate * settings.lr_decay_on_rise**rises
+    rises: int = sum(after > before for before, after in pairwise(losses))
+    rate: float = settings.learning_rate * settings.lr_decay_on_rise**rises
+    return rate
 
 
 class SentenceTrainer:
@@ -103,7 +105,8 @@ class SentenceTrainer:
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
             raise TrainingStopped(
-                f"epoch {self.at.epoch}, step {self.at.step_in_epoch} of {len(self.sentences)}: {what} is {value}; the last checkpoint is kept in "
+                f"epoch {self.at.epoch}, step {self.at.step_in_epoch} of {len(self.sentences)}: {what} is {value}; "
+                "the last checkpoint is kept in "
                 f"{self.run.checkpoints}; lower training.learning_rate"
             )
 
@@ -125,7 +128,8 @@ class SentenceTrainer:
         note(
             self.console,
             f"epoch {at.epoch}/{self.settings.epochs}  train loss {metrics['train_loss']:.4f} nats a token  learning "
-            f"rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} words/s  {metrics['seconds']:,.0f} s",
+            f"rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} words/s  "
+            f"{metrics['seconds']:,.0f} s",
         )
         at.epoch += 1
         at.step_in_epoch, at.cost, at.units, at.seconds, at.trained_tokens = 0, 0.0, 0.0, 0.0, 0
