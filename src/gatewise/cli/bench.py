@@ -31,7 +31,13 @@ def language_model_command(
         typer.echo(json.dumps(result))
         return
     typer.echo(f"{recipe}, training step, {result['precision']}, {result['threads']} threads; cost and gradients agree")
-    _show_duel(result, "PyTorch", result["ours_words_per_second"], result["pytorch_words_per_second"])
+    typer.echo(f"{'':<12}{'words/s':>10}{'peak memory':>16}")
+    for name, speed, peak in (
+        ("gatewise", result["ours_words_per_second"], result["ours_peak_mib"]),
+        ("PyTorch", result["pytorch_words_per_second"], result["peer_peak_mib"]),
+    ):
+        typer.echo(f"{name:<12}{speed:>10,.0f}{peak:>12,.0f} MiB")
+    _show_ratio(result["ratio"], result["ours_seconds"], result["peer_seconds"])
 
 
 @app.command("comments-scratch")
@@ -74,7 +80,9 @@ def comments_scratch_command(
         typer.echo(f"{name:<10}" + "".join(f"{loss:>12.4f}" for loss in line))
     if "ratio" in result:
         typer.echo(f"training step, {result['sentences']} sentences, threads {threads}; losses and gradients agree")
-        _show_duel(result, "dense", result["ours_tokens_per_second"], result["dense_tokens_per_second"])
+        typer.echo(f"{'gatewise':<12}{result['ours_tokens_per_second']:>10,.0f} words/s")
+        typer.echo(f"{'dense':<12}{result['dense_tokens_per_second']:>10,.0f} words/s")
+        _show_ratio(result["ratio"], result["ours_seconds"], result["dense_seconds"])
 
 
 def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
@@ -89,15 +97,9 @@ def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
-def _show_duel(result: dict[str, Any], peer: str, our_speed: float, peer_speed: float) -> None:
-    ratios = [p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True)]
-    typer.echo(f"{'':<12}{'words/s':>10}{'peak memory':>16}")
-    for name, speed, peak in (
-        ("gatewise", our_speed, result["ours_peak_mib"]),
-        (peer, peer_speed, result["peer_peak_mib"]),
-    ):
-        typer.echo(f"{name:<12}{speed:>10,.0f}{peak:>12,.0f} MiB")
+def _show_ratio(ratio: float, ours: list[float], peer: list[float]) -> None:
+    ratios = [p / o for o, p in zip(ours, peer, strict=True)]
     typer.echo(
-        f"ratio {result['ratio']:.3f} (median of {len(ratios)} turns, {min(ratios):.3f} to {max(ratios):.3f}; "
+        f"ratio {ratio:.3f} (median of {len(ratios)} turns, {min(ratios):.3f} to {max(ratios):.3f}; "
         "above 1 gatewise is faster)"
     )

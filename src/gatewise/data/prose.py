@@ -23,10 +23,9 @@ _TOKEN = re.compile(TOKEN)
 
 _END = re.compile(r"[.!?…]+[)\]\"'”’]*(?=\s)")
 _NEVER_LAST = frozenset(
-    ("mr", "mrs", "ms", "dr", "st", "ft", "mt", "gen", "rev", "lt", "gov", "sen", "rep", "prof", "capt", "sgt", "col")
-    + ("hon", "vs", "e.g", "i.e", "attn", "fig", "approx")
+    re.findall(r"\S+", "mr mrs ms dr st ft mt gen rev lt gov sen rep prof capt sgt col hon vs e.g i.e attn fig approx")
 )
-_SELDOM_LAST = frozenset(("etc", "inc", "ltd", "co", "corp", "jr", "sr", "dept", "est", "ph.d", "rgds"))
+_SELDOM_LAST = frozenset(re.findall(r"\S+", "etc inc ltd co corp jr sr dept est ph.d rgds"))
 
 
 def split_words(text: str) -> list[str]:

@@ -225,7 +225,7 @@ def _round_up(steps: int) -> int:
 
 
 def _softmax_and_nll(z: Array, rows: Array, targets: Sequence[int] | Array) -> float:
-    """Return the summed nll of logits (N, V), which become their derivative ``softmax(z) − onehot(target)`` in place."""
+    """Return the summed nll of logits (N, V), which in place become their derivative ``softmax(z) − onehot``."""
     z -= z.max(1, keepdims=True)  # changes nothing, and keeps exp from overflowing
     at_target = z[rows, targets]
     np.exp(z, out=z)
