@@ -1,6 +1,5 @@
 """The benchmark: the dense program is right without its faults, each fault is found, and only what agrees is timed."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from gatewise.bench.comments_scratch import _check, _losses_agree, bench_speed, 
 from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
 from gatewise.bench.language_model import OutputsDiffer
 from gatewise.scratch import ScratchModel, initial_weights
-from tests.cli.conftest import Gatewise
 
 SENTENCE = [0, 5, 9, 5, 5, 2, 1]
 
@@ -94,16 +92,3 @@ def test_losses_with_each_fault(small: None, comments: Path) -> None:
     assert len({line[0] for line in losses.values()}) == 1 or np.ptp([line[0] for line in losses.values()]) < 1e-5
     assert len({line[2] for line in losses.values()}) == len(losses)
     assert losses["ours"][2] < losses["ours"][0]
-
-
-def test_the_command(gatewise: Gatewise, comments: Path, monkeypatch: pytest.MonkeyPatch, small: None) -> None:
-    gatewise("bench", "comments-scratch").check_refused(2, "--data is missing")
-    gatewise("bench", "comments-scratch", "--losses", "--faults").check_refused(2, "--data is missing")
-    monkeypatch.setattr(comments_scratch, "check_faults", lambda: {"ours": {}, "outer": {"rnn.weight_hh_l0": 0.5}})
-    result = gatewise("bench", "comments-scratch", "--faults", "--out", "kept.json")
-    assert result.status == 0, result.err
-    assert "outer     rnn.weight_hh_l0 0.5" in result.out
-    kept = json.loads(Path("kept.json").read_text())
-    assert kept["faults"] == {"ours": {}, "outer": {"rnn.weight_hh_l0": 0.5}}
-    assert kept["command"] == "gatewise bench comments-scratch --faults"
-    assert {"machine", "date"} <= set(kept)

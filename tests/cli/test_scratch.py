@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewise.bench import comments_scratch
 from tests.cli.conftest import Gatewise
 from tests.conftest import TINY_SCRATCH
 
@@ -74,3 +75,16 @@ def test_a_damaged_run(gatewise: Gatewise, scratch_run: Path, tmp_path: Path) ->
     gatewise("evaluate", "cut").check_refused(4, "damaged or cut short")
     (tmp_path / "cut" / "tokenizer.json").unlink()
     gatewise("generate", "cut").check_refused(4, "no such file; expected the run's vocabulary")
+
+
+def test_bench(gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:
+    gatewise("bench", "comments-scratch").check_refused(2, "--data is missing")
+    gatewise("bench", "comments-scratch", "--losses", "--faults").check_refused(2, "--data is missing")
+    monkeypatch.setattr(comments_scratch, "check_faults", lambda: {"ours": {}, "outer": {"rnn.weight_hh_l0": 0.5}})
+    result = gatewise("bench", "comments-scratch", "--faults", "--out", "kept.json")
+    assert result.status == 0, result.err
+    assert "outer     rnn.weight_hh_l0 0.5" in result.out
+    kept = json.loads(Path("kept.json").read_text())
+    assert kept["faults"] == {"ours": {}, "outer": {"rnn.weight_hh_l0": 0.5}}
+    assert kept["command"] == "gatewise bench comments-scratch --faults"
+    assert {"machine", "date"} <= set(kept)

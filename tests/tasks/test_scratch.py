@@ -41,7 +41,7 @@ def test_the_run_folder(scratch_run: Path) -> None:
     assert 1 < final["unigram_train_loss"] < math.log(20)
     card = (scratch_run / "README.md").read_text()
     assert f"{final['train_loss']:.4f}" in card
-    assert "test" not in card
+    assert "test perplexity" not in card
 
 
 def test_torch_finds_the_same_loss(scratch_run: Path, comments: Path) -> None:
