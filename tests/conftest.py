@@ -1,5 +1,6 @@
 """Shared by all tests: shapes checked at run time, a cache of its own, a small corpus, and the real data's place."""
 
+import csv
 import os
 import tempfile
 from pathlib import Path
@@ -61,6 +62,47 @@ def tiny_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     return gw.train("demo", data=corpus, out=out, overrides=TINY).path
+
+
+COMMENTS = [
+    "The dog ate the apple. Everybody read that book!",
+    'He said: "It ate, the dog, that apple..." and left',
+    "Where is the book? The dog ate the book.\nThe dog read it.",
+]
+"""Seven sentences, with quotes, commas and a line's end inside a field, and words that stand twice in one."""
+
+TINY_SCRATCH = {
+    "data.vocabulary_size": 20,
+    "model.hidden_size": 6,
+    "training.epochs": 3,
+    "training.learning_rate": 0.1,
+    "logging.tensorboard": False,
+}
+"""Overrides that make ``comments-scratch`` a matter of a moment."""
+
+
+def write_comments(path: Path, repeats: int = 1) -> Path:
+    """Write a CSV file with a column before ``body``."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "body"])
+        writer.writerows([k, text] for k, text in enumerate(COMMENTS * repeats))
+    return path
+
+
+@pytest.fixture(scope="session")
+def comments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CSV file of comments."""
+    return write_comments(tmp_path_factory.mktemp("comments") / "toy.csv")
+
+
+@pytest.fixture(scope="session")
+def scratch_run(comments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of ``comments-scratch``; tests that change a run copy it first."""
+    import gatewise as gw
+
+    out = tmp_path_factory.mktemp("runs") / "scratch"
+    return gw.train("comments-scratch", data=comments, out=out, overrides=TINY_SCRATCH).path
 
 
 def real_data(name: str) -> Path:

@@ -59,7 +59,7 @@ def test_unknown_key_names_the_nearest(tmp_path: Path, text: str, line: int, wro
         ("model", "dropout", "1", "1"),
         ("model", "dropout", "-0.1", "-0.1"),
         ("model", "init_scale", "nan", "nan"),
-        ("model", "init_scale", "0.0", "0.0"),
+        ("model", "init_scale", "-0.1", "-0.1"),
         ("model", "cell", '"elman"', "'elman'"),
         ("model", "tie_weights", "1", "1"),
         ("training", "learning_rate", "0", "0"),

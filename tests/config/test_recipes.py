@@ -21,7 +21,7 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_parses(name: str) -> None:
-    assert load_config(name).task.name == "language-model"
+    assert load_config(name).task.name == ("scratch-language-model" if name == "comments-scratch" else "language-model")
     assert recipe_text(name).startswith("# "), "the first line says what the recipe is for"
 
 
@@ -45,6 +45,15 @@ def test_penn_treebank_table(name: str) -> None:
     assert (model.cell, model.forget_bias, model.tie_weights) == ("lstm", 0, False)
     assert model.embedding_size in (0, model.hidden_size)
     assert (training.optimizer, training.weight_decay, training.precision) == ("sgd", 0, "fp32")
+
+
+def test_comments_scratch() -> None:
+    config = load_config("comments-scratch")
+    data, model, training = config.data, config.model, config.training
+    assert (data.vocabulary_size, data.column, data.max_sentences) == (8000, "body", 0)
+    assert (model.cell, model.num_layers, model.hidden_size, model.one_hot) == ("lstm", 1, 100, True)
+    assert (training.optimizer, training.learning_rate, training.lr_decay_on_rise) == ("sgd", 0.005, 0.5)
+    assert (training.max_grad_norm, training.weight_decay) == (0, 0)
 
 
 def test_demo_needs_no_download() -> None:

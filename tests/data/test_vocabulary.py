@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from gatewise.data.comments import read_sentences
 from gatewise.data.text import SPLITS, TextCorpus, read_lines
 from gatewise.data.token_cache import tokenize_file
-from gatewise.data.vocabulary import EOS, UNK, Vocabulary
+from gatewise.data.vocabulary import BOS, EOS, UNK, Vocabulary
 from gatewise.errors import RunError
 from tests.conftest import real_data
 
@@ -150,3 +151,40 @@ def test_penn_treebank() -> None:
     assert {name: len(text.ids) for name, text in texts.items()} == {"train": 929_589, "valid": 73_760, "test": 82_430}
     assert all(text.unknown == 0 for text in texts.values())
     assert (texts["train"].ids.min(), texts["train"].ids.max()) == (0, 9_999)
+
+
+def test_a_start_token_is_kept_and_puts_each_sentence_behind_it(tmp_path: Path) -> None:
+    vocabulary = Vocabulary.from_lines(["The dog!", "A dog"], "prose", start=True)
+    assert vocabulary.tokens == [BOS, EOS, "dog", "!", "a", "the", UNK]  # <bos> and <eos> are counted alike
+    assert vocabulary.sequences("The dog? A CAT!\nDog") == [[0, 5, 2, 6, 1], [0, 4, 6, 3, 1], [0, 2, 1]]
+    assert vocabulary.sequences("") == [[0, 1]]
+    (tmp_path / "tokenizer.json").write_text(vocabulary.json)
+    loaded = Vocabulary.load(tmp_path / "tokenizer.json", "prose")
+    assert (loaded.bos_id, loaded.tokens) == (0, vocabulary.tokens)
+    assert Tokenizer.from_str(vocabulary.json).encode("The dog").ids == [0, 5, 2, 1]
+
+
+def test_the_start_token_is_no_word_of_the_text(tmp_path: Path) -> None:
+    """A text with <bos> written in it gives a vocabulary without a start token, and loading keeps it so."""
+    vocabulary = Vocabulary.from_lines(["<bos> a", "<bos> b"])
+    (tmp_path / "tokenizer.json").write_text(vocabulary.json)
+    loaded = Vocabulary.load(tmp_path / "tokenizer.json", "word")
+    assert vocabulary.bos_id is None
+    assert loaded.bos_id is None
+    assert loaded.sequences("a\nb") == [[loaded.eos_id, *loaded.encode_text("a\nb")]]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5])
+def test_a_maximum_size_keeps_the_special_tokens(size: int) -> None:
+    vocabulary = Vocabulary.from_lines(["a a a b", "a a b c"], "prose", size, start=True)
+    assert len(vocabulary) == max(size, 3)
+    assert {BOS, EOS, UNK} <= set(vocabulary.tokens)
+
+
+def test_prose_is_read_alike_by_the_tokenizers_library() -> None:
+    """On real comments, quotes, addresses and all."""
+    texts = read_sentences(real_data("comments") / "comments.csv", "body")
+    vocabulary = Vocabulary.from_lines(texts, "prose", 8000, start=True)
+    tokenizer = Tokenizer.from_str(vocabulary.json)
+    for text in texts[::5]:
+        assert tokenizer.encode(text).ids == [vocabulary.bos_id, *vocabulary.encode_line(text)], text

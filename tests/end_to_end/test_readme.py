@@ -44,8 +44,19 @@ def test_both_readmes_run_the_same_commands() -> None:
     assert without_comments[0] == without_comments[1]
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_the_python_of_the_docs_runs() -> None:
+    english, chinese = blocks("docs/from-scratch.md"), blocks("docs/from-scratch.zh.md")
+    assert english == chinese
+    ((language, text),) = english
+    assert language == "python"
+    exec(compile(text, "docs/from-scratch.md", "exec"), {})
+
+
+DOCUMENTS = ["README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/from-scratch.md"]
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "docs/from-scratch.zh.md"])
 def test_links_into_the_repository_lead_somewhere(name: str) -> None:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):
-        assert (REPOSITORY / target).exists(), target
+        assert ((REPOSITORY / name).parent / target).exists(), target

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.config import Config, load_config, to_toml
@@ -129,6 +130,13 @@ class RunFolder:
                 return arrays, file.metadata() or {}
         except (SafetensorError, OSError) as problem:
             raise RunError(f"{path}: damaged or cut short ({problem}); train again or --resume the run") from None
+
+    def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Write ``model.safetensors`` in one piece, the facts as one JSON string in its metadata."""
+        # One string, as the library writes several in an order that changes: equal runs shall give equal files. And it
+        # writes an array's memory as it lies.
+        in_order = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_atomically(self.weights_file, save(in_order, {"gatewise": json.dumps(dict(facts))}))
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
         """Write ``metrics.jsonl``, one JSON object a line."""

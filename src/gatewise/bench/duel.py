@@ -37,8 +37,9 @@ class Work(Protocol):
 
 @dataclass
 class Duel:
-    """The result: seconds a step in each turn, and the peaks of memory in MiB."""
+    """The result: steps a turn, seconds a step in each turn, and the peaks of memory in MiB."""
 
+    steps: int = 0
     ours_seconds: list[float] = field(default_factory=list)
     peer_seconds: list[float] = field(default_factory=list)
     ours_peak_mib: float = 0.0
@@ -57,12 +58,13 @@ class Duel:
 class Contestant:
     """A contestant's process, spoken to over its pipes."""
 
-    def __init__(self, module: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, module: str, arguments: dict[str, Any], environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **environment},
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
@@ -84,7 +86,12 @@ class Contestant:
 
 
 def fight(
-    ours: str, peer: str, arguments: dict[str, Any], agree: Callable[[Path, Path], None], turns: int = TURNS
+    ours: str,
+    peer: str,
+    arguments: dict[str, Any],
+    agree: Callable[[Path, Path], None],
+    turns: int = TURNS,
+    environment: dict[str, str] | None = None,
 ) -> Duel:
     """Check that two contestants agree, then time them in turns.
 
@@ -94,19 +101,20 @@ def fight(
         arguments: given to both.
         agree: compares what the two wrote, and raises where they differ.
         turns: how often each is timed; who begins alternates.
+        environment: variables for both processes, beside those of this one.
     """
     duel = Duel()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Contestant(ours, arguments) as us,
-        Contestant(peer, arguments) as them,
+        Contestant(ours, arguments, environment or {}) as us,
+        Contestant(peer, arguments, environment or {}) as them,
     ):
         files = Path(folder, "ours.safetensors"), Path(folder, "peer.safetensors")
         for contestant, file in zip((us, them), files, strict=True):
             contestant.ask(do="check", to=str(file))
         agree(*files)
         one = max(contestant.ask(do="run", steps=2)["seconds"] / 2 for contestant in (us, them))
-        steps = max(2, round(SECONDS_A_TURN / one))
+        steps = duel.steps = max(2, round(SECONDS_A_TURN / one))
         for turn in range(turns):
             sides = [(us, duel.ours_seconds), (them, duel.peer_seconds)]
             for contestant, seconds in sides if turn % 2 == 0 else reversed(sides):

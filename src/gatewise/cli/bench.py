@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,23 +23,13 @@ def language_model_command(
     out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
 ) -> None:
     """Time a training step: ours and a straightforward PyTorch program of the same model, in turns."""
-    from datetime import datetime, timezone
-
     from gatewise.bench.language_model import bench_language_model
-    from gatewise.cli.doctor import processor_name
 
     result = bench_language_model(recipe, threads=threads, turns=turns)
-    result |= {
-        "command": f"gatewise bench language-model --recipe {recipe} --turns {turns}",
-        "machine": processor_name(),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
-    if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _keep(result, f"gatewise bench language-model --recipe {recipe} --turns {turns}", out)
     if as_json:
         typer.echo(json.dumps(result))
         return
-    ratios = [p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True)]
     typer.echo(f"{recipe}, training step, {result['precision']}, {result['threads']} threads; cost and gradients agree")
     typer.echo(f"{'':<12}{'words/s':>10}{'peak memory':>16}")
     for name, speed, peak in (
@@ -47,7 +37,69 @@ def language_model_command(
         ("PyTorch", result["pytorch_words_per_second"], result["peer_peak_mib"]),
     ):
         typer.echo(f"{name:<12}{speed:>10,.0f}{peak:>12,.0f} MiB")
+    _show_ratio(result["ratio"], result["ours_seconds"], result["peer_seconds"])
+
+
+@app.command("comments-scratch")
+def comments_scratch_command(
+    data: Annotated[Path | None, typer.Option(help="A CSV file of comments; --faults alone needs none.")] = None,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Instead of timing: the gradient check finds each of the faults.")
+    ] = False,
+    losses: Annotated[
+        bool, typer.Option("--losses", help="Instead of timing: the loss after three epochs with each of the faults.")
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Of NumPy in each program; 0 is NumPy's own choice.")] = 1,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time a training step: ours in NumPy and a literal dense program with a tutorial's four faults, in turns."""
+    from gatewise.bench.comments_scratch import bench_speed, check_faults, compare_losses
+    from gatewise.errors import UsageError
+
+    if data is None and (losses or not faults):
+        raise UsageError("--data is missing; expected a CSV file of comments (only --faults alone needs none)")
+    result: dict[str, Any] = {"bench": "comments-scratch"}
+    if faults:
+        result["faults"] = check_faults()
+    if losses and data is not None:
+        result["losses"] = compare_losses(data, report=lambda line: typer.echo(line, err=True))
+    if data is not None and not (faults or losses):
+        result = bench_speed(data, threads=threads, turns=turns)
+    words = [f"--data {data}" if data else "", "--faults" if faults else "", "--losses" if losses else ""]
+    words += [] if faults or losses else [f"--threads {threads} --turns {turns}"]
+    _keep(result, " ".join(["gatewise bench comments-scratch", *filter(None, words)]), out)
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for name, failures in result.get("faults", {}).items():
+        text = ", ".join(f"{weight} {error:.3g}" for weight, error in failures.items())
+        typer.echo(f"{name:<10}{text or 'every gradient agrees with central differences'}")
+    for name, line in result.get("losses", {}).items():
+        typer.echo(f"{name:<10}" + "".join(f"{loss:>12.4f}" for loss in line))
+    if "ratio" in result:
+        typer.echo(f"training step, {result['sentences']} sentences, threads {threads}; losses and gradients agree")
+        typer.echo(f"{'gatewise':<12}{result['ours_tokens_per_second']:>10,.0f} words/s")
+        typer.echo(f"{'dense':<12}{result['dense_tokens_per_second']:>10,.0f} words/s")
+        _show_ratio(result["ratio"], result["ours_seconds"], result["dense_seconds"])
+
+
+def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
+    """Add command, machine and date to a result, and write it where it is to be kept."""
+    from datetime import datetime, timezone
+
+    from gatewise.cli.doctor import processor_name
+
+    date = datetime.now(timezone.utc).date().isoformat()
+    result |= {"command": command, "machine": processor_name(), "date": date}
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _show_ratio(ratio: float, ours: list[float], peer: list[float]) -> None:
+    ratios = [p / o for o, p in zip(ours, peer, strict=True)]
     typer.echo(
-        f"ratio {result['ratio']:.3f} (median of {len(ratios)} turns, {min(ratios):.3f} to {max(ratios):.3f}; "
+        f"ratio {ratio:.3f} (median of {len(ratios)} turns, {min(ratios):.3f} to {max(ratios):.3f}; "
         "above 1 gatewise is faster)"
     )

@@ -1,9 +1,12 @@
 """``gatewise train``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gatewise.tasks.train import Run
 
 
 def command(
@@ -11,7 +14,8 @@ def command(
         str | None, typer.Argument(metavar="RECIPE", help="A built-in name, or the path of a TOML file.  [demo]")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder with *.train.txt, *.valid.txt and *.test.txt; wins over the recipe's.")
+        Path | None,
+        typer.Option(help="Folder with the three texts, or the CSV file of comments-scratch; wins over the recipe's."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.  [runs/RECIPE-TIME]")] = None,
     set_: Annotated[
@@ -37,12 +41,25 @@ def command(
     if not run.metrics:
         return  # one of several processes; the first one reports
     figures = run.metrics
+    if "test_perplexity" not in figures:
+        typer.echo(
+            f"train loss {figures['train_loss']:.4f} nats a token over {figures['train_tokens']:,} tokens (epoch "
+            f"{figures['best_epoch']} was best; out of vocabulary {100 * figures['train_oov_rate']:.2f}%; "
+            f"data {figures['train_data_hash'][:12]})"
+        )
+        typer.echo(f"word frequencies alone: {figures['unigram_train_loss']:.4f}; no other text was scored")
+        _show(run)
+        return
     typer.echo(
         f"test perplexity {figures['test_perplexity']:.2f} over {figures['test_tokens']:,} tokens (epoch "
         f"{figures['best_epoch']} was best; out of vocabulary {100 * figures['test_oov_rate']:.2f}%; "
         f"data {figures['test_data_hash'][:12]})"
     )
     typer.echo(f"a unigram model, word frequencies alone: {figures['unigram_test_perplexity']:.2f}")
+    _show(run)
+
+
+def _show(run: "Run") -> None:
     typer.echo(f"a sample of text:\n\n{_indent(run.sample)}\n")
     typer.echo(f"run folder: {run.path}")
 

@@ -15,15 +15,21 @@ class _Section(BaseModel):
 class TaskConfig(_Section):
     """``[task]``: what is trained."""
 
-    name: Literal["language-model"] = "language-model"
-    """The kind of model."""
+    name: Literal["language-model", "scratch-language-model"] = "language-model"
+    """The kind of model. ``scratch-language-model`` is an LSTM of one layer over sentences, trained in NumPy alone, one
+    sentence a step, the gradient summed over it; keys that mean nothing there must be left as they are."""
 
 
 class DataConfig(_Section):
     """``[data]``: where the text lies and how it is cut."""
 
     path: str = ""
-    """A folder with one ``*.train.txt``, one ``*.valid.txt`` and one ``*.test.txt``."""
+    """A folder with one ``*.train.txt``, one ``*.valid.txt`` and one ``*.test.txt``; of a scratch-language-model a CSV
+    file, or a folder with one."""
+    column: str = "body"
+    """The column of the CSV file that holds the text."""
+    max_sentences: Annotated[int, Field(ge=0)] = 0
+    """Train on so many sentences, the first of the CSV file; 0 takes all. The vocabulary is that of all of them."""
     train_file: str = ""
     """Instead of ``path``: the training text. ``valid_file`` and ``test_file`` go with it."""
     valid_file: str = ""
@@ -32,10 +38,11 @@ class DataConfig(_Section):
     """The text that is scored once, at the end."""
     builtin: Literal["", "python-docs"] = ""
     """A corpus that needs no download: ``python-docs`` is the language reference that every CPython carries."""
-    level: Literal["word", "character"] = "word"
-    """What a token is: a word between white space, or a character."""
+    level: Literal["word", "character", "prose"] = "word"
+    """What a token is: a word between white space, a character, or in ``prose`` a lower-cased word, number or mark as
+    the rules of ``data/prose.py`` cut them."""
     vocabulary_size: Annotated[int, Field(ge=0)] = 0
-    """The most frequent tokens to keep, ``<unk>`` counted among them; 0 keeps all."""
+    """The most frequent tokens to keep, ``<unk>`` and the start and end tokens counted among them; 0 keeps all."""
     batch_size: Positive = 20
     """B: the contiguous rows that the text is cut into and read side by side (over all processes together)."""
     tbptt_length: Positive = 35
@@ -57,8 +64,11 @@ class ModelConfig(_Section):
     """Probability of dropping a unit of the embedding, between layers and of the last output; never along time."""
     forget_bias: float = 0.0
     """Added to the forget gate's bias when the weights are made (LSTM only)."""
-    init_scale: Annotated[float, Field(gt=0)] = 0.1
-    """Weights start uniform in ±init_scale."""
+    init_scale: Annotated[float, Field(ge=0)] = 0.1
+    """Weights start uniform in ±init_scale. 0 (a scratch-language-model) is ±1/√n, n the numbers that a matrix reads:
+    V for the input's weights and the gates' biases, H for the recurrent weights, the decoder and its bias."""
+    one_hot: bool = False
+    """Words enter as one-hot vectors: the first layer's input has V numbers, and there is no embedding."""
     tie_weights: bool = False
     """The decoder shares the embedding's matrix (needs ``embedding_size`` = ``hidden_size``)."""
 
@@ -72,6 +82,8 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"tie_weights needs embedding_size = hidden_size, found {self.embedding_size} and {self.hidden_size}"
             )
+        if self.one_hot and (self.embedding_size or self.tie_weights):
+            raise ValueError("one_hot leaves no embedding; leave embedding_size at 0 and tie_weights at false")
         return self
 
 
@@ -88,6 +100,9 @@ class TrainingConfig(_Section):
     """Each epoch after ``lr_decay_after_epoch`` multiplies the learning rate by this."""
     lr_decay_after_epoch: Annotated[int, Field(ge=0)] = 0
     """The learning rate is constant up to and with this epoch (epochs count from 1)."""
+    lr_decay_on_rise: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """After an epoch whose training loss is above that of the epoch before, the learning rate is multiplied by this (a
+    scratch-language-model only)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty (SGD, Adam) or decoupled decay (AdamW)."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 5.0

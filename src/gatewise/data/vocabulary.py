@@ -7,11 +7,15 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase, Replace
+from tokenizers.normalizers import Sequence as InTurn
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 
+from gatewise.data.prose import CURLY, TOKEN, split_sentences, split_words
 from gatewise.errors import RunError
 
+BOS = "<bos>"
 EOS = "<eos>"
 UNK = "<unk>"
 
@@ -25,41 +29,52 @@ class Vocabulary:
     ``<eos>`` closes each line and, like ``<unk>``, is counted and ordered as any token: ids by falling count in the
     training text, ties in alphabetical order. A token outside the vocabulary reads as ``<unk>``.
 
+    A vocabulary with a start token, ``<bos>``, counted like ``<eos>``, is one of sentences: each is read after
+    ``<bos>``, and nothing is carried from one to the next. Without it a text is read after ``<eos>``.
+
     Args:
         tokens: the tokens; a token's id is its place.
-        level: ``word`` (white space separates) or ``character``.
+        level: ``word`` (white space separates), ``character``, or ``prose`` (the rules of ``data/prose.py``).
+        start: whether ``<bos>`` is the start token.
     """
 
-    def __init__(self, tokens: Sequence[str], level: str = "word") -> None:
+    def __init__(self, tokens: Sequence[str], level: str = "word", start: bool = False) -> None:
         self.tokens = list(tokens)
         self.level = level
+        self.separator = "" if level == "character" else " "
         self.ids = {token: index for index, token in enumerate(self.tokens)}
         self.eos_id = self.ids[EOS]
         self.unk_id = self.ids[UNK]
+        self.bos_id = self.ids[BOS] if start else None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @classmethod
-    def from_lines(cls, lines: Iterable[str], level: str = "word", max_size: int = 0) -> "Vocabulary":
+    def from_lines(
+        cls, lines: Iterable[str], level: str = "word", max_size: int = 0, start: bool = False
+    ) -> "Vocabulary":
         """Count the tokens of a training text and keep the ``max_size`` most frequent (0 keeps all).
 
-        ``<unk>`` counts towards ``max_size``; where it does not stand in the text it comes last.
+        ``<unk>`` counts towards ``max_size``, as does ``<bos>`` where ``start`` asks for it; where ``<unk>`` does not
+        stand in the text it comes last.
         """
+        specials = (BOS, EOS, UNK) if start else (EOS, UNK)
         counts: Counter[str] = Counter()
         number = 0
         for line in lines:
             counts.update(split_tokens(line, level))
             number += 1
-        counts[EOS] += number
+        for closing in specials[:-1]:
+            counts[closing] += number
         tokens = sorted(counts, key=lambda token: (-counts[token], token))
         if max_size:
             tokens = tokens[:max_size]
-        missing = [special for special in (EOS, UNK) if special not in tokens]
+        missing = [special for special in specials if special not in tokens]
         missing.sort(key=lambda token: (-counts[token], token))
-        while max_size and len(tokens) + len(missing) > max(max_size, 2):
-            tokens.remove(next(token for token in reversed(tokens) if token not in (EOS, UNK)))
-        return cls([*tokens, *missing], level)
+        while max_size and len(tokens) + len(missing) > max(max_size, len(specials)):
+            tokens.remove(next(token for token in reversed(tokens) if token not in specials))
+        return cls([*tokens, *missing], level, start)
 
     def encode_line(self, line: str) -> list[int]:
         """Return the ids of one line's tokens and of the ``<eos>`` that closes it."""
@@ -70,31 +85,43 @@ class Vocabulary:
         """Return the ids of a text of one or more lines, each closed by ``<eos>``."""
         return [index for line in text.split("\n") for index in self.encode_line(line.removesuffix("\r"))]
 
+    def sequences(self, text: str) -> list[list[int]]:
+        """Return what a model reads from its first state on: sentences after ``<bos>``, or the text after ``<eos>``."""
+        if self.bos_id is None:
+            return [[self.eos_id, *self.encode_text(text)]]
+        return [[self.bos_id, *self.encode_line(sentence)] for sentence in split_sentences(text) or [""]]
+
     def unknown_tokens(self, text: str) -> list[str]:
         """List the tokens of a text that will read as ``<unk>``."""
         return [token for line in text.split("\n") for token in split_tokens(line, self.level) if token not in self.ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Join tokens into text; ``<eos>`` becomes a line break."""
-        separator = " " if self.level == "word" else ""
         lines: list[list[str]] = [[]]
         for index in ids:
             if index == self.eos_id:
                 lines.append([])
             else:
                 lines[-1].append(self.tokens[index])
-        return "\n".join(separator.join(line) for line in lines)
+        return "\n".join(self.separator.join(line) for line in lines)
 
     @cached_property
     def json(self) -> str:
-        """The vocabulary as a ``tokenizers`` file: ids, splitting and the closing ``<eos>``."""
+        """The vocabulary as a ``tokenizers`` file: ids, splitting, the closing ``<eos>`` and the start token."""
         tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
-        tokenizer.pre_tokenizer = (
-            Split(Regex(_WHITE_SPACE), behavior="removed")
-            if self.level == "word"
-            else Split(Regex(r"(?m:.)"), behavior="isolated")
-        )
-        tokenizer.post_processor = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, self.eos_id)])
+        if self.level == "prose":
+            tokenizer.normalizer = InTurn(
+                [Lowercase(), *(Replace(Regex(curly), straight) for curly, straight in CURLY)]
+            )
+        tokenizer.pre_tokenizer = {
+            "word": Split(Regex(_WHITE_SPACE), behavior="removed"),
+            "character": Split(Regex(r"(?m:.)"), behavior="isolated"),
+            "prose": Split(Regex(TOKEN), behavior="removed", invert=True),
+        }[self.level]
+        single, specials = f"$A {EOS}", [(EOS, self.eos_id)]
+        if self.bos_id is not None:
+            single, specials = f"{BOS} {single}", [(BOS, self.bos_id), *specials]
+        tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=specials)
         return tokenizer.to_str(pretty=True)
 
     @classmethod
@@ -114,9 +141,12 @@ class Vocabulary:
         tokens = sorted(ids, key=lambda token: ids[token])
         if [ids[token] for token in tokens] != list(range(len(tokens))) or EOS not in ids or UNK not in ids:
             raise RunError(f"{path}: expected ids 0 to {len(tokens) - 1} with {EOS} and {UNK} among them; train again")
-        return cls(tokens, level)
+        start = ids.get(BOS) in tokenizer.encode("").ids
+        return cls(tokens, level, start)
 
 
 def split_tokens(line: str, level: str) -> Sequence[str]:
-    """Split a line into words at white space, or into its characters."""
+    """Split a line into words at white space, into its characters, or by the rules for prose."""
+    if level == "prose":
+        return split_words(line)
     return line.split() if level == "word" else line

@@ -26,7 +26,8 @@ class LanguageModel(nn.Module):
     """Predict each token from those before it (Zaremba, Sutskever and Vinyals 2014, arXiv 1409.2329).
 
     ``x = dropout(embedding[id])``; ``h, state = rnn(x, state)`` with dropout between layers;
-    ``logits = decoder(dropout(h))``. Dropout never acts along time.
+    ``logits = decoder(dropout(h))``. Dropout never acts along time. With ``config.one_hot`` there is no embedding: x is
+    the word's one-hot vector of V numbers.
 
     Args:
         config: sizes and options, the ``[model]`` section of a recipe.
@@ -45,11 +46,12 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.vocabulary = vocabulary
-        embedding_size = config.embedding_size or config.hidden_size
-        self.embedding = nn.Embedding(len(vocabulary), embedding_size)
+        input_size = len(vocabulary) if config.one_hot else config.embedding_size or config.hidden_size
+        if not config.one_hot:
+            self.embedding = nn.Embedding(len(vocabulary), input_size)
         self.rnn = make_stack(
             config.cell,
-            embedding_size,
+            input_size,
             config.hidden_size,
             config.num_layers,
             dropout=config.dropout if config.num_layers > 1 else 0.0,
@@ -77,7 +79,7 @@ class LanguageModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return self.embedding.weight.device
+        return self.decoder.weight.device
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return the state before the first token: zeros, each part (L, B, H)."""
@@ -85,7 +87,8 @@ class LanguageModel(nn.Module):
 
     def features(self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "T B H"], State]:
         """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""
-        x = F.dropout(self.embedding(ids), self.config.dropout, self.training)
+        x = F.one_hot(ids, len(self.vocabulary)).to(self.decoder.weight) if self.config.one_hot else self.embedding(ids)
+        x = F.dropout(x, self.config.dropout, self.training)
         y, after = self.rnn(x, state)
         return F.dropout(y, self.config.dropout, self.training), after
 
@@ -149,14 +152,15 @@ class LanguageModel(nn.Module):
         """Return ``exp(mean nll)`` over all tokens of the texts.
 
         Each text is read after ``<eos>`` and closed by it; its words and its ``<eos>`` are scored, nothing is
-        carried from one text to the next. Unknown words are scored as ``<unk>``.
+        carried from one text to the next. Unknown words are scored as ``<unk>``. Where the vocabulary has a start
+        token, each sentence of a text is read alone, after ``<bos>``.
 
         Raises:
             UsageError: there is no text.
         """
         if isinstance(texts, str):
             raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
-        scores = [self.score([self.vocabulary.eos_id, *self.vocabulary.encode_text(text)]) for text in texts]
+        scores = [self.score(ids) for text in texts for ids in self.vocabulary.sequences(text)]
         if not scores:
             raise UsageError("perplexity() got no texts; expected at least one")
         return math.exp(sum(nll for nll, _ in scores) / sum(count for _, count in scores))
@@ -176,7 +180,9 @@ class LanguageModel(nn.Module):
 
         Args:
             prompt: what the model reads first, after ``<eos>``; unknown words read as ``<unk>``. None starts afresh.
-            max_tokens: tokens to draw; ``<eos>`` counts and becomes a line break.
+                A model of sentences reads the prompt's last sentence, after ``<bos>``.
+            max_tokens: tokens to draw; ``<eos>`` counts and becomes a line break. A model of sentences starts afresh
+                after it, with ``<bos>``, which is never drawn.
             temperature: divides the logits; 0 takes the most probable token each time.
             top_k: draw among the k most probable tokens only.
             top_p: draw among the fewest tokens whose probabilities reach p.
@@ -189,11 +195,10 @@ class LanguageModel(nn.Module):
             UsageError: an empty prompt, or an option out of range.
         """
         check_sampling(max_tokens, temperature, top_k, top_p, seed)
-        read = [self.vocabulary.eos_id]
-        if prompt is not None:
-            if not prompt.strip():
-                raise UsageError("the prompt is empty; expected text, or no prompt at all to start afresh")
-            read += self.vocabulary.encode_text(prompt)[:-1]
+        if prompt is not None and not prompt.strip():
+            raise UsageError("the prompt is empty; expected text, or no prompt at all to start afresh")
+        bos, eos = self.vocabulary.bos_id, self.vocabulary.eos_id
+        read = [eos if bos is None else bos] if prompt is None else self.vocabulary.sequences(prompt)[-1][:-1]
         generator = torch.Generator(self.device)
         generator.manual_seed(seed) if seed is not None else generator.seed()
         state, drawn = self.initial_state(), list[int]()
@@ -201,12 +206,18 @@ class LanguageModel(nn.Module):
             logits, state = self(torch.tensor(read, device=self.device)[:, None], state)
             row = logits[-1, 0]
             while len(drawn) < max_tokens:
+                if bos is not None:
+                    row[bos] = -math.inf
                 drawn.append(sample(row, temperature, top_k, top_p, generator))
                 if len(drawn) < max_tokens:
-                    logits, state = self.step(torch.tensor([drawn[-1]], device=self.device), state)
+                    last = drawn[-1]
+                    if last == eos and bos is not None:
+                        last, state = bos, self.initial_state()
+                    logits, state = self.step(torch.tensor([last], device=self.device), state)
                     row = logits[0]
         continuation = self.vocabulary.decode(drawn)
         if prompt is None:
             return continuation
-        glue = " " if self.vocabulary.level == "word" and drawn and drawn[0] != self.vocabulary.eos_id else ""
-        return prompt.rstrip() + glue + continuation if self.vocabulary.level == "word" else prompt + continuation
+        separator = self.vocabulary.separator
+        glue = separator if drawn and drawn[0] != eos else ""
+        return (prompt.rstrip() if separator else prompt) + glue + continuation

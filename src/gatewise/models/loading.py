@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
-from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import RunError
@@ -51,8 +49,7 @@ def load_weights(model: LanguageModel, run: RunFolder) -> dict[str, Any]:
 
 def save_weights(model: LanguageModel, run: RunFolder, facts: Mapping[str, Any]) -> None:
     """Write ``model.safetensors`` in one piece, the facts as one JSON string in its metadata."""
-    # One string, as the library writes several in an order that changes: equal runs shall give equal files.
-    write_atomically(run.weights_file, save(weights_to_save(model), {"gatewise": json.dumps(dict(facts))}))
+    run.write_weights({name: tensor.cpu().numpy() for name, tensor in weights_to_save(model).items()}, facts)
 
 
 def weights_to_save(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -5,18 +5,20 @@ from typing import Any
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.tasks.language_modeling import evaluate_language_model
+from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.training.precision import choose_device, keep_fp32_exact
 
 
 def evaluate(
-    run: str | Path, *, data: str | Path | None = None, split: str = "test", device: str = "auto"
+    run: str | Path, *, data: str | Path | None = None, split: str | None = None, device: str = "auto"
 ) -> dict[str, Any]:
     """Measure a run's best model on a split, in fp32.
 
     Args:
         run: the run folder.
         data: the corpus, or one text file; the run's own where not given.
-        split: ``valid`` or ``test``.
+        split: ``train``, ``valid`` or ``test``; where not given ``test``, or ``train`` for the own data of a run that
+            was trained without a test text.
         device: where to compute; ``auto`` takes a GPU where there is one.
 
     Returns:
@@ -26,5 +28,9 @@ def evaluate(
         RunError: the folder is not what it should be.
         DataError: the data is not.
     """
+    folder = RunFolder.existing(run)
+    config = folder.read_config()
+    if config.task.name == "scratch-language-model":
+        return evaluate_scratch(folder, config, data, split)
     keep_fp32_exact()
-    return evaluate_language_model(RunFolder.existing(run), data, split, choose_device(device))
+    return evaluate_language_model(folder, data, split or "test", choose_device(device))

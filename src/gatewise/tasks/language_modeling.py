@@ -24,7 +24,7 @@ from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, save_weights
 from gatewise.training.distributed import Group
 
-PLURAL = {"word": "words", "character": "characters"}
+PLURAL = {"word": "words", "character": "characters", "prose": "words"}
 
 
 def open_corpus(settings: DataConfig) -> TextCorpus:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
+
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError, RunError, UsageError
-from gatewise.training.checkpoints import Checkpoint
+from gatewise.training.checkpoints import Checkpoint, load_newest
+from gatewise.training.progress import note
 
 DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
 """The keys of ``[data]`` that say where the texts lie."""
@@ -24,6 +27,27 @@ _MAY_DIFFER = {
 def run_identity(config: Config, data_hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return what a checkpoint keeps to know its own run again."""
     return {"config": config.model_dump(), "data": dict(data_hashes)}
+
+
+def take_up(
+    run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None
+) -> tuple[Checkpoint | None, Metrics | None]:
+    """Return what ``--resume`` goes on from: the newest good checkpoint, and the last line of a finished run.
+
+    Each is None where there is none. What was found is told on the console.
+
+    Raises:
+        GatewiseError: as ``final_metrics``.
+    """
+    checkpoint, notes = load_newest(run.checkpoints)
+    for line in notes:
+        note(console, line)
+    final = final_metrics(run, config, data_hashes, checkpoint)
+    if final:
+        note(console, f"{run.path}: this run is finished ({len(run.read_metrics()) - 1} epochs); nothing is changed")
+    elif not checkpoint:
+        note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
+    return checkpoint, final
 
 
 def final_metrics(
@@ -48,10 +72,11 @@ def final_metrics(
     if checkpoint:
         _check_same(checkpoint.progress["identity"], now, run)
     *epochs, final = run.read_metrics() or [{}]
-    if "test_perplexity" not in final:
+    if "best_epoch" not in final:
         return None
     if not checkpoint:
-        saved = {"config": run.read_config().model_dump(), "data": {"test": final.get("test_data_hash")}}
+        kept = {split: final[key] for split in data_hashes if (key := f"{split}_data_hash") in final}
+        saved = {"config": run.read_config().model_dump(), "data": kept}
         _check_same(saved, now, run)
     if config.training.epochs <= len(epochs):
         return final
@@ -65,9 +90,12 @@ def final_metrics(
 
 def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:
     """Compare the run that is to go on with the one that is asked for."""
+    defaults = Config().model_dump()
     for section, keys in now["config"].items():
         for key, value in keys.items():
-            before = saved["config"].get(section, {}).get(key)
+            before = (
+                saved["config"].get(section, {}).get(key, defaults[section][key])
+            )  # a key may be younger than a run
             if before != value and f"{section}.{key}" not in _MAY_DIFFER:
                 raise UsageError(
                     f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "

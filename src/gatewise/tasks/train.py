@@ -19,8 +19,8 @@ from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.card import model_card
 from gatewise.tasks.language_modeling import LanguageModelData, LanguageModelling, score_text
-from gatewise.tasks.resume import DATA_KEYS, final_metrics, run_identity
-from gatewise.training.checkpoints import load_newest
+from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
+from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Trainer
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
@@ -35,7 +35,7 @@ class Run:
     Attributes:
         path: its folder.
         metrics: the last line of ``metrics.jsonl``: test figures and the best epoch (empty in a process that did not
-            write it).
+            write it); of a scratch-language-model, which has no test text, what it was trained on.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Run:
     def sample(self) -> str:
         """Text drawn from the model with the run's seed."""
         config = RunFolder(self.path).read_config()
-        length = 60 if config.data.level == "word" else 300
+        length = 300 if config.data.level == "character" else 60
         return self.model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
 
 
@@ -69,7 +69,7 @@ def train(
     Args:
         recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file; ``demo`` where not given, or,
             with ``resume``, the configuration of the run in ``out``.
-        data: the folder of the corpus; wins over the recipe's.
+        data: the folder of the corpus, or the CSV file of a scratch-language-model; wins over the recipe's.
         out: the run folder; ``runs/RECIPE-TIME`` where not given.
         overrides: dotted keys, such as ``{"training.epochs": 1}``.
         resume: go on with the run in ``out`` where it stopped, exactly.
@@ -88,6 +88,10 @@ def train(
         recipe, fault = run.config_file, RunError
     chosen = _all_overrides(data, overrides, seed)
     config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
+    if config.task.name == "scratch-language-model":
+        check_scratch_config(config)
+        return Run(run.path, train_scratch(config, run, resume, console))
+    check_language_model_config(config)
     device = choose_device(config.runtime.device)
     if reason := why_not(config.runtime.engine, device):
         raise UsageError(f"runtime.engine {config.runtime.engine!r} is not available: {reason}; use auto or torch")
@@ -101,6 +105,17 @@ def train(
         return _train(config, run, group, resume, console)
 
 
+def check_language_model_config(config: Config) -> None:
+    """Check what can be checked before anything is read or written."""
+    if not config.model.init_scale:
+        raise UsageError("model.init_scale is 0, with which nothing is learnt; expected a number above 0, such as 0.1")
+    if config.training.lr_decay_on_rise != 1 or config.data.max_sentences:
+        raise UsageError(
+            "training.lr_decay_on_rise and data.max_sentences are for a scratch-language-model; leave them out, or "
+            "take training.lr_decay"
+        )
+
+
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
     group.rows(config.data.batch_size)
     if group.is_writer:
@@ -111,14 +126,9 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     workload = LanguageModelling(config, data, model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
-    checkpoint, notes = load_newest(run.checkpoints) if resume else (None, [])
-    for line in notes:
-        note(console, line)
-    if resume and (final := final_metrics(run, config, data.hashes, checkpoint)):
-        note(console, f"{run.path}: this run is finished ({len(run.read_metrics()) - 1} epochs); nothing is changed")
+    checkpoint, final = take_up(run, config, data.hashes, console) if resume else (None, None)
+    if final:
         return Run(run.path, final)
-    if resume and not checkpoint:
-        note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     if group.is_writer:
         run.claim()
         run.write_config(config)
@@ -185,7 +195,10 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
     merged = dict(overrides or {})
     if data is not None:
         if not Path(data).expanduser().exists():
-            raise DataError(f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt")
+            raise DataError(
+                f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt, or the CSV file "
+                "of a scratch-language-model"
+            )
         merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
     if seed is not None:
         merged["training.seed"] = seed

@@ -1,7 +1,11 @@
 """Checkpoints: all that exact resume needs, in one safetensors file each, the newest two kept."""
 
+import errno
 import json
 import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import RunFolder
+from gatewise.errors import TrainingStopped
 
 KEPT = 2
 
@@ -60,6 +66,29 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
             passed_over.append(f"{path}: damaged or cut short ({problem}); passed over for the one before it")
     return None, passed_over
+
+
+def resume_command(run: RunFolder) -> str:
+    """Return the command that goes on with a run."""
+    return f"gatewise train --out {shlex.quote(str(run.path))} --resume"
+
+
+@contextmanager
+def full_disk_stops(run: RunFolder) -> Iterator[None]:
+    """Within the block a full disk stops training with one line that says how to go on.
+
+    Raises:
+        TrainingStopped: the disk is full; the checkpoints before are untouched.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as problem:
+        if getattr(problem, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise TrainingStopped(
+            f"{run.path}: cannot write ({problem}); the last good checkpoint is kept in {run.checkpoints}; free space, "
+            f"then go on with: {resume_command(run)}"
+        ) from None
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -1,8 +1,6 @@
 """The training loop: step, clip, schedule, validate, save; the same for every task, one process or many."""
 
-import errno
 import math
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +8,12 @@ from typing import Any, Protocol
 
 import torch
 from rich.console import Console
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import Interrupted, TrainingStopped
-from gatewise.training.checkpoints import Checkpoint, save_checkpoint
+from gatewise.training.checkpoints import Checkpoint, full_disk_stops, resume_command, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.precision import products_in
@@ -123,7 +120,6 @@ class Trainer:
         self.optimizer = make_optimizer(settings, workload.model)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16")
         self.at = Position()
-        self.resume_command = f"gatewise train --out {shlex.quote(str(run.path))} --resume"
         self._saved_at = time.monotonic()
 
     def train(self) -> Position:
@@ -134,18 +130,10 @@ class Trainer:
             TrainingStopped: too many steps in a row were not finite, or the disk is full.
         """
         self._saved_at = time.monotonic()
-        try:
-            with InterruptGuard() as guard:
-                while self.at.epoch <= self.settings.epochs:
-                    self._train_epoch(guard)
-                    self._end_epoch()
-        except (OSError, SafetensorError) as problem:
-            if getattr(problem, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
-            raise TrainingStopped(
-                f"{self.run.path}: cannot write ({problem}); the last good checkpoint is kept in "
-                f"{self.run.checkpoints}; free space, then go on with: {self.resume_command}"
-            ) from None
+        with full_disk_stops(self.run), InterruptGuard() as guard:
+            while self.at.epoch <= self.settings.epochs:
+                self._train_epoch(guard)
+                self._end_epoch()
         return self.at
 
     def _train_epoch(self, guard: InterruptGuard) -> None:
@@ -174,7 +162,7 @@ class Trainer:
                 if stop:
                     raise Interrupted(
                         f"interrupted in epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}; saved; "
-                        f"go on with: {self.resume_command}"
+                        f"go on with: {resume_command(self.run)}"
                     )
         finally:
             progress.close()

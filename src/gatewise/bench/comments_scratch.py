@@ -1,0 +1,185 @@
+"""``gatewise bench comments-scratch``: our steps against dense algebra, the tutorial's faults found, and their cost."""
+
+import os
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
+from gatewise.bench.duel import fight
+from gatewise.bench.language_model import OutputsDiffer
+from gatewise.config import load_config
+from gatewise.errors import UsageError
+from gatewise.reference import Array, cross_entropy, gradcheck, stack
+from gatewise.scratch import ScratchModel, initial_weights
+from gatewise.spec import RecurrentSpec
+from gatewise.tasks.scratch import ScratchData
+
+SENTENCES = 200
+EPOCHS = 3
+_CHECKED = 3
+_FLOAT64 = 1e-9  # of the largest entry: sums of the same numbers in another order
+_FLOAT32 = 1e-5
+
+
+def bench_speed(data: str | Path, *, threads: int = 1, turns: int = 5) -> dict[str, Any]:
+    """Time training steps on the first 200 sentences, ours in float32 and the dense program's in float64, in turns.
+
+    Before that, on the first sentences and in float64: the losses of ours, the dense program and the reference are
+    equal, and so is every gradient of ours, the reference and the dense program without its faults.
+
+    Args:
+        data: a CSV file of comments.
+        threads: of NumPy's matrix products, in each program; 0 leaves it to NumPy.
+        turns: how often each is timed.
+
+    Returns:
+        Tokens a second of each (median), their ratio (median over the turns), the seconds a step of each turn.
+
+    Raises:
+        OutputsDiffer: a check failed.
+    """
+    if os.name == "nt":
+        raise UsageError("this benchmark needs Linux or macOS; run it there")
+    sentences, weights, learning_rate = _start(data)
+    for sentence in sentences[:_CHECKED]:
+        _check(sentence, {name: weight.astype(float) for name, weight in weights.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "weights.safetensors")
+        save_file(weights, file)
+        arguments = {"weights": str(file), "sentences": sentences, "learning_rate": learning_rate}
+        names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+        environment = dict.fromkeys(names, str(threads)) if threads else {}
+        here = __name__
+        duel = fight(f"{here}_ours", f"{here}_dense", arguments, _losses_agree, turns, environment)
+    tokens = sum(len(sentence) - 1 for sentence in islice(cycle(sentences), duel.steps)) / duel.steps
+    return {
+        "bench": "comments-scratch",
+        "sentences": min(duel.steps, len(sentences)),
+        "threads": threads,
+        "ours_tokens_per_second": tokens / median(duel.ours_seconds),
+        "dense_tokens_per_second": tokens / median(duel.peer_seconds),
+        "ours_seconds": duel.ours_seconds,
+        "dense_seconds": duel.peer_seconds,
+        "ratio": duel.ratio,
+        "numpy": np.__version__,
+    }
+
+
+def check_faults() -> dict[str, dict[str, float]]:
+    """Compare the dense program's gradients with central differences: without faults, with each one, with all.
+
+    The model is small (11 words, 4 units, float64), its weights are drawn from a fixed seed, the sentence has a word
+    twice.
+
+    Returns:
+        For ``ours``, ``none``, each fault and ``all``: the names of the gradients that fail, each with its largest
+        difference relative to the largest true derivative by that weight; nothing where all are right.
+    """
+    arrays = {name: 4 * weight.astype(float) for name, weight in initial_weights(11, 4, seed=1).items()}
+    del arrays["rnn.bias_hh_l0"]
+    sentence = [0, 5, 9, 7, 5, 3, 8, 1]
+
+    def failures(gradients: Mapping[str, Array]) -> dict[str, float]:
+        return gradcheck.check(lambda: DenseLSTM(arrays).forward(sentence)[0], arrays, gradients)
+
+    found = {"ours": failures(ScratchModel(arrays).gradients(sentence)[1])}
+    for name, faults in _variants().items():
+        found[name] = failures(DenseLSTM(arrays, faults).gradients(sentence)[1])
+    return found
+
+
+def compare_losses(
+    data: str | Path,
+    *,
+    sentences: int = SENTENCES,
+    epochs: int = EPOCHS,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, list[float]]:
+    """Train with the true gradients (ours, float32), with each fault and with all (dense, float64) from equal weights.
+
+    Args:
+        data: a CSV file of comments.
+        sentences: the first so many.
+        epochs: passes over them; where the loss rises the learning rate is halved, as in the recipe.
+        report: told one line after each training.
+
+    Returns:
+        For ``ours``, each fault and ``all``: the mean nll in nats a token over the sentences before the first epoch and
+        after each.
+    """
+    texts, weights, learning_rate = _start(data, sentences)
+    losses = {}
+    variants = {name: faults for name, faults in _variants().items() if faults}
+    for name, faults in {"ours": None, **variants}.items():
+        model: ScratchModel | DenseLSTM = ScratchModel(weights) if faults is None else DenseLSTM(weights, faults)
+        rate, line = learning_rate, [_loss(model, texts)]
+        for _ in range(epochs):
+            with np.errstate(over="ignore"):  # a fault may drive the gates far out
+                for sentence in texts:
+                    model.step(sentence, rate)
+            line.append(_loss(model, texts))
+            rate *= 0.5 if line[-1] > line[-2] else 1.0
+        losses[name] = line
+        report(f"{name}: {'  '.join(f'{loss:.4f}' for loss in line)}")
+    return losses
+
+
+def _variants() -> dict[str, Collection[str]]:
+    return {"none": (), **{name: (name,) for name in FAULTS}, "all": tuple(FAULTS)}
+
+
+def _start(data: str | Path, sentences: int = SENTENCES) -> tuple[list[list[int]], dict[str, Array], float]:
+    """Return sentences, first weights and learning rate as the recipe has them."""
+    config = load_config("comments-scratch", {"data.path": str(data), "data.max_sentences": sentences})
+    read = ScratchData.read(config)
+    weights = initial_weights(len(read.vocabulary), config.model.hidden_size, config.training.seed)
+    return read.train.ids, weights, config.training.learning_rate
+
+
+def _loss(model: ScratchModel | DenseLSTM, sentences: list[list[int]]) -> float:
+    """The mean nll in nats a token."""
+    with np.errstate(over="ignore"):
+        nll, tokens = (model if isinstance(model, ScratchModel) else ScratchModel(model.weights)).nll(sentences)
+    return nll / tokens
+
+
+def _check(sentence: list[int], weights: dict[str, Array]) -> None:
+    """Compare loss and gradients of one sentence among ours, the dense program without faults, and the reference."""
+    loss, gradients = ScratchModel(weights).gradients(sentence)
+    for name, (other_loss, others) in {
+        "the dense program": DenseLSTM(weights, ()).gradients(sentence),
+        "the reference": reference_gradients(sentence, weights),
+    }.items():
+        if not abs(loss - other_loss) <= _FLOAT64 * loss:
+            raise OutputsDiffer(f"loss {loss} differs from that of {name}, {other_loss}; nothing is timed")
+        for weight, gradient in gradients.items():
+            difference = np.abs(gradient - others[weight]).max() / np.abs(gradient).max()
+            if not difference <= _FLOAT64:
+                raise OutputsDiffer(f"{weight} differs from that of {name} by {difference:.2e}; nothing is timed")
+
+
+def reference_gradients(sentence: list[int], weights: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
+    """Return loss and gradients by ``gatewise.reference``, by the names in a run folder."""
+    V, H = weights["decoder.weight"].shape
+    spec, zeros = RecurrentSpec("lstm", V, H), np.zeros((1, 1, H))
+    own = {name.removeprefix("rnn."): weight for name, weight in weights.items() if name.startswith("rnn.")}
+    y, state, tape = stack.forward(spec, np.array(sentence[:-1])[:, None], (zeros, zeros), own)
+    loss, dz = cross_entropy(y[:, 0] @ weights["decoder.weight"].T + weights["decoder.bias"], np.array(sentence[1:]))
+    dy = (dz @ weights["decoder.weight"])[:, None]
+    _, _, dweights = stack.backward(spec, dy, tuple(np.zeros_like(part) for part in state), tape)
+    rnn = {f"rnn.{name}": gradient for name, gradient in dweights.items()}
+    return loss, {**rnn, "decoder.weight": dz.T @ y[:, 0], "decoder.bias": dz.sum(0)}
+
+
+def _losses_agree(ours: Path, peer: Path) -> None:
+    """Compare the losses of what is timed: ours in float32, the peer's in float64."""
+    a, b = (load_file(file)["losses"] for file in (ours, peer))
+    if not (difference := np.abs(a / b - 1).max()) <= _FLOAT32:
+        raise OutputsDiffer(f"the losses of the two programs differ by {difference:.2e}; nothing is timed")

@@ -1,0 +1,106 @@
+"""Sentences from one column of a CSV file of comments."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewise.data.prose import split_sentences, split_words
+from gatewise.data.text import read_lines
+from gatewise.data.token_cache import file_hash
+from gatewise.data.vocabulary import Vocabulary
+from gatewise.errors import DataError
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences as token ids, and where they are from.
+
+    Attributes:
+        ids: of each sentence: the start token, its words, the end token.
+        unknown: how many words stand outside the vocabulary and read as ``<unk>``.
+        data_hash: SHA-256 of the file's bytes.
+    """
+
+    ids: list[list[int]]
+    unknown: int
+    data_hash: str
+
+    @property
+    def tokens(self) -> int:
+        """The tokens that are predicted: the words, and the end token of each sentence."""
+        return sum(len(sentence) - 1 for sentence in self.ids)
+
+    @property
+    def oov_rate(self) -> float:
+        """The share of predicted tokens that stand outside the vocabulary."""
+        return self.unknown / self.tokens
+
+    @classmethod
+    def encode(cls, texts: list[str], vocabulary: Vocabulary, path: Path) -> "Sentences":
+        """Look up the words of sentences that were read from a file."""
+        assert vocabulary.bos_id is not None
+        ids = [[vocabulary.bos_id, *vocabulary.encode_line(text)] for text in texts]
+        unknown = sum(sentence.count(vocabulary.unk_id) for sentence in ids)
+        return cls(ids, unknown, file_hash(path))
+
+
+def find_csv(path: str | Path) -> Path:
+    """Return a CSV file, or the one ``*.csv`` of a folder.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file; expected a CSV file of comments")
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.csv"))
+    if len(found) != 1:
+        raise DataError(
+            f"{path}: {len(found)} files *.csv in this folder; expected one, or the path of the file itself"
+        )
+    return found[0]
+
+
+def read_sentences(path: Path, column: str) -> list[str]:
+    """Return the sentences of a CSV file's column, in their order.
+
+    Args:
+        path: UTF-8, comma-separated, a first row of names; a field in double quotes may hold commas, line ends and
+            doubled quotes. A byte order mark and blank lines are endured.
+        column: the name of the column.
+
+    Raises:
+        DataError: the file cannot be read (with line), has no such column, or holds no sentence.
+    """
+    sentences = [text for field in _column(path, column) for text in split_sentences(field) if split_words(text)]
+    if not sentences:
+        raise DataError(f"{path}: no sentence in the column {column!r}; expected text below the first row")
+    return sentences
+
+
+def _column(path: Path, column: str) -> Iterator[str]:
+    rows = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
+    try:
+        names = next(rows, None)
+        if names is None:
+            raise DataError(f"{path}: the file is empty; expected a first row that names the columns")
+        if column not in names:
+            raise DataError(
+                f"{path}:1: no column {column!r}; found {', '.join(map(repr, names))}; name one with "
+                "--set data.column=NAME"
+            )
+        place, last = names.index(column), rows.line_num
+        for row in rows:
+            if row and len(row) != len(names):
+                raise DataError(
+                    f"{path}:{last + 1}: {len(row)} fields in this row, expected {len(names)} as in the first; put a "
+                    "field with commas into double quotes"
+                )
+            if row:
+                yield row[place]
+            last = rows.line_num
+    except csv.Error as problem:
+        raise DataError(f"{path}:{rows.line_num}: no valid CSV ({problem}); mend the quotes") from None

@@ -1,0 +1,202 @@
+"""The scratch language model: from a CSV file of comments to a run folder, in NumPy, and its evaluation."""
+
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config
+from gatewise.data.comments import Sentences, find_csv, read_sentences
+from gatewise.data.token_cache import file_hash
+from gatewise.data.vocabulary import Vocabulary
+from gatewise.errors import DataError, RunError, TrainingStopped, UsageError
+from gatewise.scratch import ScratchModel, initial_weights
+from gatewise.tasks.card import scratch_card
+from gatewise.tasks.resume import run_identity, take_up
+from gatewise.training.progress import note
+from gatewise.training.scalars import Scalars
+from gatewise.training.sentences import SentenceTrainer
+
+_NEEDED = {
+    "data.level": "prose",
+    "data.batch_size": 1,
+    "model.cell": "lstm",
+    "model.num_layers": 1,
+    "model.one_hot": True,
+    "model.init_scale": 0.0,
+    "training.optimizer": "sgd",
+    "training.max_grad_norm": 0.0,
+}
+"""What the task is; the recipe says it, so that a run folder does too."""
+
+_NOT_READ = (
+    *(f"data.{key}" for key in ("train_file", "valid_file", "test_file", "builtin", "tbptt_length")),
+    *(f"model.{key}" for key in ("embedding_size", "dropout", "forget_bias", "tie_weights")),
+    *(f"training.{key}" for key in ("lr_decay", "lr_decay_after_epoch", "weight_decay", "precision", "max_bad_steps")),
+    *(f"runtime.{key}" for key in ("engine", "threads")),
+)
+"""What means nothing here."""
+
+
+def check_scratch_config(config: Config) -> None:
+    """Check what can be checked before anything is read or written.
+
+    Raises:
+        UsageError: a key asks for what this task does not do.
+    """
+    settings, defaults = config.model_dump(), Config().model_dump()
+    for key in (*_NEEDED, *_NOT_READ):
+        section, _, name = key.partition(".")
+        found, expected = settings[section][name], _NEEDED.get(key, defaults[section][name])
+        if found != expected:
+            raise UsageError(
+                f"{key} is {found!r}; a scratch-language-model knows {expected!r} alone: leave the key as the recipe "
+                "comments-scratch has it" + ("; OPENBLAS_NUM_THREADS sets NumPy's" if name == "threads" else "")
+            )
+    if config.runtime.device not in ("auto", "cpu"):
+        raise UsageError(f"device {config.runtime.device!r} is not available: NumPy computes on the cpu; use auto")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a scratch-language-model is trained by one process; start it without torchrun")
+    if not config.data.path:
+        raise UsageError("data: the recipe names no data; add --data FILE.csv, a file with the comments in one column")
+
+
+@dataclass(frozen=True)
+class ScratchData:
+    """The sentences to train on, and the vocabulary of all sentences of their file."""
+
+    vocabulary: Vocabulary
+    train: Sentences
+
+    @classmethod
+    def read(cls, config: Config) -> "ScratchData":
+        """Read the CSV file that a configuration names."""
+        settings = config.data
+        path = find_csv(settings.path)
+        texts = read_sentences(path, settings.column)
+        vocabulary = Vocabulary.from_lines(texts, settings.level, settings.vocabulary_size, start=True)
+        return cls(vocabulary, Sentences.encode(texts[: settings.max_sentences or None], vocabulary, path))
+
+    def unigram_loss(self) -> float:
+        """The mean nll of the predicted tokens by their own frequencies alone: their entropy, in nats."""
+        counts = Counter(word for sentence in self.train.ids for word in sentence[1:])
+        total = counts.total()
+        return -sum(count / total * math.log(count / total) for count in counts.values())
+
+
+def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console | None) -> Metrics:
+    """Train and leave a run folder; return the last line of its metrics."""
+    run.check_free(resume=resume)
+    data = ScratchData.read(config)
+    hashes = {"train": data.train.data_hash}
+    checkpoint, final = take_up(run, config, hashes, console) if resume else (None, None)
+    if final:
+        return final
+    run.claim()
+    run.write_config(config)
+    write_atomically(run.tokenizer_file, data.vocabulary.json)
+    weights = initial_weights(len(data.vocabulary), config.model.hidden_size, config.training.seed)
+    note(
+        console,
+        f"{len(data.train.ids):,} sentences, {data.train.tokens:,} words to train on, vocabulary "
+        f"{len(data.vocabulary):,}, {sum(w.size for w in weights.values()):,} parameters, in NumPy; run folder "
+        f"{run.path}",
+    )
+    curves = run.tensorboard if config.logging.tensorboard else None
+    scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
+    identity = run_identity(config, hashes)
+    trainer = SentenceTrainer(ScratchModel(weights), data.train.ids, config.training, run, console, identity, scalars)
+    if checkpoint:
+        trainer.resume(checkpoint)
+        at = trainer.at
+        note(console, f"going on in epoch {at.epoch} after step {at.step_in_epoch} of {len(data.train.ids)}")
+    try:
+        position = trainer.train()
+    finally:
+        scalars.close()
+    _, facts = run.read_weights({name: weight.shape for name, weight in weights.items()})
+    best = next(line for line in position.history if line["epoch"] == position.best_epoch)
+    final = {
+        "train_loss": best["train_loss"],
+        "unigram_train_loss": data.unigram_loss(),
+        "train_sentences": len(data.train.ids),
+        "train_tokens": data.train.tokens,
+        "train_oov_rate": data.train.oov_rate,
+        "train_data_hash": data.train.data_hash,
+        "best_epoch": position.best_epoch,
+    }
+    if (saved := json.loads(facts.get("gatewise", "{}")).get("epoch")) != position.best_epoch:
+        raise TrainingStopped(
+            f"{run.weights_file}: weights of epoch {saved}, expected the best, {position.best_epoch}; the file was "
+            "replaced while training ran; train again"
+        )
+    write_atomically(run.card_file, scratch_card(run.path, config, [*position.history, final]))
+    run.write_metrics([*position.history, final])
+    return final
+
+
+def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, split: str | None) -> dict[str, Any]:
+    """Score each sentence of a CSV file after the start token, in fp32; training sentences are called so.
+
+    Args:
+        run: the run folder.
+        config: its configuration.
+        data: a CSV file, or a folder with one; the run's own where not given.
+        split: what the file is to be called; where not given ``train`` for the run's own, else ``test``.
+
+    Returns:
+        ``task, split, perplexity, nll`` (nats a token), ``tokens`` (words and end tokens), ``oov_rate, data_hash``.
+
+    Raises:
+        RunError: the folder is not what it should be.
+        DataError: the data is not, or what is asked for does not exist.
+    """
+    vocabulary = Vocabulary.load(run.tokenizer_file, config.data.level)
+    if vocabulary.bos_id is None:
+        raise RunError(f"{run.tokenizer_file}: no start token inside; expected the vocabulary of {config.task.name}")
+    if data is None and split in ("valid", "test"):
+        raise DataError(
+            f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or leave "
+            "--split out to score the training sentences"
+        )
+    try:
+        path = find_csv(config.data.path if data is None else data)
+    except DataError as problem:
+        where = " (where this run was trained; name the data's place now with --data)" if data is None else ""
+        raise DataError(f"{problem}{where}") from None
+    trained = next((line["train_data_hash"] for line in run.read_metrics() if "train_data_hash" in line), None)
+    same = file_hash(path) == trained
+    if split == "train" if not same and data is not None else split in ("valid", "test") and same:
+        raise DataError(
+            f"{path}: {'' if same else 'not '}the file that this run was trained on, so it is no {split} text; leave "
+            "--split out, or give another file"
+        )
+    if data is None and trained and not same:
+        raise DataError(f"{path}: another text than this run was trained on; name a file with --data")
+    texts = read_sentences(path, config.data.column)
+    if data is None or same:
+        split, texts = "train", texts[: config.data.max_sentences or None]
+    sentences = Sentences.encode(texts, vocabulary, path)
+    nll, tokens = _load(run, config, vocabulary).nll(sentences.ids)
+    return {
+        "task": config.task.name,
+        "split": split or "test",
+        "perplexity": math.exp(min(nll / tokens, 700)),
+        "nll": nll / tokens,
+        "tokens": tokens,
+        "oov_rate": sentences.oov_rate,
+        "data_hash": sentences.data_hash,
+    }
+
+
+def _load(run: RunFolder, config: Config, vocabulary: Vocabulary) -> ScratchModel:
+    """Read the weights of a run."""
+    shapes = {name: w.shape for name, w in initial_weights(len(vocabulary), config.model.hidden_size, 0).items()}
+    return ScratchModel(run.read_weights(shapes)[0])

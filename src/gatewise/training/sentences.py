@@ -1,0 +1,170 @@
+"""Training a scratch model: one sentence a step, in their order; the learning rate falls where the loss has risen."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import TrainingConfig
+from gatewise.errors import Interrupted, TrainingStopped
+from gatewise.scratch import ScratchModel
+from gatewise.training.checkpoints import Checkpoint, full_disk_stops, resume_command, save_checkpoint
+from gatewise.training.interrupt import InterruptGuard
+from gatewise.training.loop import Position
+from gatewise.training.progress import EpochProgress, note
+from gatewise.training.scalars import Scalars
+
+
+def learning_rate(settings: TrainingConfig, history: Sequence[Metrics]) -> float:
+    """``learning_rate · lr_decay_on_rise^k``, k the epochs whose training loss was above that of the one before."""
+    losses = [line["train_loss"] for line in history]
+    rises: int = sum(after > before for before, after in pairwise(losses))
+    rate: float = settings.learning_rate * settings.lr_decay_on_rise**rises
+    return rate
+
+
+class SentenceTrainer:
+    """Trains a model to its last epoch, and can be stopped and taken up again without a trace in the result.
+
+    Args:
+        model: what is trained.
+        sentences: ids of each: the start token, the words, the end token.
+        settings: the ``[training]`` section.
+        run: where checkpoints, metrics and weights go.
+        console: progress and notes; None is silent.
+        identity: JSON values saved in each checkpoint, by which a resume knows its own run.
+        scalars: TensorBoard's curves.
+    """
+
+    def __init__(
+        self,
+        model: ScratchModel,
+        sentences: Sequence[Sequence[int]],
+        settings: TrainingConfig,
+        run: RunFolder,
+        console: Console | None,
+        identity: Mapping[str, Any],
+        scalars: Scalars,
+    ) -> None:
+        self.model, self.sentences, self.settings, self.run = model, sentences, settings, run
+        self.console, self.identity, self.scalars = console, identity, scalars
+        self.at = Position()
+        self._saved_at = time.monotonic()
+
+    def train(self) -> Position:
+        """Train from where we stand to the end of the last epoch.
+
+        Raises:
+            Interrupted: a signal came; the step was finished and saved.
+            TrainingStopped: a loss was not finite, or the disk is full.
+        """
+        self._saved_at = time.monotonic()
+        with full_disk_stops(self.run), InterruptGuard() as guard:
+            while self.at.epoch <= self.settings.epochs:
+                with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in one line
+                    self._train_epoch(guard)
+                self._end_epoch()
+        return self.at
+
+    def _train_epoch(self, guard: InterruptGuard) -> None:
+        at, total, rate = self.at, len(self.sentences), learning_rate(self.settings, self.at.history)
+        progress = EpochProgress(self.console, f"epoch {at.epoch}/{self.settings.epochs}", total, at.step_in_epoch)
+        try:
+            while at.step_in_epoch < total:
+                self._step(self.sentences[at.step_in_epoch], rate)
+                speed = at.trained_tokens / max(at.seconds, 1e-9)
+                progress.update(at.step_in_epoch, f"loss {at.cost / at.units:.4f}  {speed:,.0f} words/s")
+                if guard.requested or time.monotonic() - self._saved_at >= self.settings.checkpoint_every:
+                    self.save()
+                if guard.requested:
+                    raise Interrupted(
+                        f"interrupted in epoch {at.epoch}, step {at.step_in_epoch} of {total}; saved; go on with: "
+                        f"{resume_command(self.run)}"
+                    )
+        finally:
+            progress.close()
+
+    def _step(self, sentence: Sequence[int], rate: float) -> None:
+        at, began, tokens = self.at, time.perf_counter(), len(sentence) - 1
+        loss = self.model.step(sentence, rate)
+        at.seconds += time.perf_counter() - began
+        self._check_finite(loss, "the loss after it")
+        at.cost += loss
+        at.units += tokens
+        at.trained_tokens += tokens
+        self.scalars.step(at.step, loss / tokens)
+        at.step += 1
+        at.step_in_epoch += 1
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise TrainingStopped(
+                f"epoch {self.at.epoch}, step {self.at.step_in_epoch} of {len(self.sentences)}: {what} is {value}; "
+                "the last checkpoint is kept in "
+                f"{self.run.checkpoints}; lower training.learning_rate"
+            )
+
+    def _end_epoch(self) -> None:
+        at = self.at
+        nll, tokens = self.model.nll(self.sentences)
+        self._check_finite(nll, "the training loss")
+        metrics: Metrics = {
+            "epoch": at.epoch,
+            "train_loss": nll / tokens,
+            "learning_rate": learning_rate(self.settings, at.history),
+            "tokens_per_second": round(at.trained_tokens / max(at.seconds, 1e-9), 1),
+            "seconds": round(at.seconds, 2),
+        }
+        at.history.append(metrics)
+        if metrics["train_loss"] < at.best:
+            at.best, at.best_epoch = metrics["train_loss"], at.epoch
+        self.scalars.epoch(at.step, metrics)
+        note(
+            self.console,
+            f"epoch {at.epoch}/{self.settings.epochs}  train loss {metrics['train_loss']:.4f} nats a token  learning "
+            f"rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} words/s  "
+            f"{metrics['seconds']:,.0f} s",
+        )
+        at.epoch += 1
+        at.step_in_epoch, at.cost, at.units, at.seconds, at.trained_tokens = 0, 0.0, 0.0, 0.0, 0
+        # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
+        self.save()
+        self._write_results()
+
+    def _write_results(self) -> None:
+        """Write metrics, and the weights where the epoch that just ended was the best."""
+        self.run.write_metrics(self.at.history)
+        if self.at.best_epoch == self.at.epoch - 1:
+            facts = {"task": "scratch-language-model", "epoch": self.at.best_epoch}
+            self.run.write_weights(self.model.weights(), facts)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self._saved_at = time.monotonic()
+        weights = self.model.weights()
+        for array in weights.values():
+            self._check_finite(float(np.abs(array).max()), "a weight")
+        progress = {
+            **vars(self.at),
+            "best": self.at.best if math.isfinite(self.at.best) else None,
+            "identity": dict(self.identity),
+        }
+        tensors = {f"model.{name}": torch.from_numpy(array) for name, array in weights.items()}
+        save_checkpoint(self.run.checkpoints, Checkpoint(progress, tensors))
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Stand exactly where the checkpoint stood."""
+        saved = dict(checkpoint.progress)
+        best = saved.pop("best")
+        saved.pop("identity")
+        self.at = Position(**saved, best=math.inf if best is None else best)
+        weights = {name.removeprefix("model."): tensor.numpy() for name, tensor in checkpoint.tensors.items()}
+        self.model = ScratchModel(weights)
+        if not self.at.step_in_epoch:
+            self._write_results()  # a kill may have come between the checkpoint and these
