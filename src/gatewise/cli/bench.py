@@ -85,6 +85,27 @@ def comments_scratch_command(
         _show_ratio(result["ratio"], result["ours_seconds"], result["dense_seconds"])
 
 
+@app.command("recurrent")
+def recurrent_command(
+    threads: Annotated[int, typer.Option(help="PyTorch's threads; 0 is its own choice.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time LSTM and GRU layers, ours and PyTorch's, in turns: full batches, ragged ones, and a traced forward pass."""
+    import torch
+
+    from gatewise.bench.recurrent import bench_recurrent
+
+    rows = bench_recurrent(threads, turns, report=lambda line: typer.echo(line, err=as_json))
+    result = {"bench": "recurrent", "threads": torch.get_num_threads(), "rows": rows, "torch": torch.__version__}
+    _keep(result, f"gatewise bench recurrent --threads {threads} --turns {turns}", out)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo("ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours")
+
+
 def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
     """Add command, machine and date to a result, and write it where it is to be kept."""
     from datetime import datetime, timezone
