@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from gatewise.kernels import engine_named, layer
 from gatewise.kernels.contract import LayerInputs, LayerOptions
+from gatewise.nn.checks import check_input, check_lengths, check_state, check_trace
 from gatewise.nn.state import LSTMState, RNNState
-from gatewise.spec import TRACED, RecurrentSpec
+from gatewise.spec import RecurrentSpec
 
 State = LSTMState | RNNState
 Trace = Mapping[str, Tensor]
@@ -153,13 +154,13 @@ class Recurrent(nn.Module):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, trace)
-        self._check_input(input)
+        check_input(input, self.input_size, self.batch_first, self.get_parameter("weight_hh_l0"))
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
-        names = self._check_trace(trace)
+        names = check_trace(trace, self.spec.cell)
         if lengths is not None:
-            lengths = self._check_lengths(lengths, x, unbatched)
-        state = self._check_state(hx, x, unbatched)
+            lengths = check_lengths(lengths, x.shape[1], unbatched)
+        state = self._given_state(hx, x.shape[1], unbatched)
         y, state, traced = self._run(x, state, lengths, names)
         if unbatched:
             y, state = y.squeeze(1), type(state)(*(part.squeeze(1) for part in state))
@@ -245,74 +246,12 @@ class Recurrent(nn.Module):
         data = pack_padded_sequence(y, own, self.batch_first).data
         return (PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), *others)
 
-    def _check_input(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise ValueError(f"input is a {type(x).__name__}; expected a tensor or a PackedSequence")
-        order = "(B, T, I)" if self.batch_first else "(T, B, I)"
-        if x.dim() not in (2, 3):
-            raise ValueError(
-                f"input has {x.dim()} dimensions, {tuple(x.shape)}; expected 3, {order}, or 2 without a batch, (T, I)"
-            )
-        if x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"input has {x.shape[-1]} numbers a step, {tuple(x.shape)}; expected input_size = {self.input_size} in "
-                f"the last dimension of {order if x.dim() == 3 else '(T, I)'}"
-            )
-        like = self.get_parameter("weight_hh_l0")
-        if x.device != like.device:
-            raise ValueError(f"input is on {x.device}, the parameters on {like.device}; move one with .to(...)")
-        if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
-            raise ValueError(f"input is {x.dtype}, the parameters {like.dtype}; convert one with .to(...)")
-
-    def _check_lengths(self, lengths: Any, x: Tensor, unbatched: bool) -> Tensor:
-        if unbatched:
-            raise ValueError("lengths was given with input without a batch; cut the input instead, x[:length]")
-        if not isinstance(lengths, Tensor):
-            lengths = torch.tensor(lengths)
-        whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
-        if lengths.numel() and not whole:
-            raise ValueError(f"lengths holds {lengths.dtype}; expected whole numbers, one a row")
-        if lengths.shape != x.shape[1:2]:
-            raise ValueError(
-                f"lengths is of shape {tuple(lengths.shape)}; expected ({x.shape[1]},), one for each row of the batch"
-            )
-        checked: Tensor = lengths.long()
-        return checked
-
-    def _check_trace(self, trace: Sequence[str]) -> tuple[str, ...]:
-        names = (trace,) if isinstance(trace, str) else tuple(trace)
-        known = TRACED[self.spec.cell]
-        for name in names:
-            if name not in known:
-                raise ValueError(f"trace names {name!r}; expected names out of {', '.join(known)}")
-        return names
-
-    def _check_state(self, hx: Any, x: Tensor, unbatched: bool) -> State:
+    def _given_state(self, hx: Any, rows: int, unbatched: bool) -> State:
         """Return the given state in (L·D, B, …), or zeros."""
-        rows = x.shape[1]
         if hx is None:
             return self.initial_state(rows)
-        names = ("h_0", "c_0") if self.spec.cell == "lstm" else ("h_0",)
-        if self.spec.cell != "lstm" and isinstance(hx, Tensor):
-            hx = (hx,)
-        if not isinstance(hx, tuple | list) or len(hx) != len(names) or not all(isinstance(p, Tensor) for p in hx):
-            found = f"{len(hx)} parts" if isinstance(hx, tuple | list) else f"a {type(hx).__name__}"
-            wanted = "(h_0, c_0), two tensors" if self.spec.cell == "lstm" else "h_0, a tensor"
-            raise ValueError(f"hx is {found}; expected {wanted}")
-        like, passes = self.get_parameter("weight_hh_l0"), self.num_layers * self.spec.num_directions
-        for name, part, size in zip(names, hx, (self.spec.output_size, self.hidden_size), strict=False):
-            expected = (passes, size) if unbatched else (passes, rows, size)
-            if part.shape != expected:
-                raise ValueError(
-                    f"{name} is of shape {tuple(part.shape)}; expected {expected}: "
-                    f"(num_layers·{self.spec.num_directions}, {'' if unbatched else 'batch, '}size)"
-                )
-            if part.device != like.device or part.dtype != like.dtype:
-                raise ValueError(
-                    f"{name} is {part.dtype} on {part.device}, the parameters {like.dtype} on {like.device}; "
-                    "convert one with .to(...)"
-                )
-        parts = [part.unsqueeze(1) if unbatched else part for part in hx]
+        parts = check_state(hx, self.spec, None if unbatched else rows, self.get_parameter("weight_hh_l0"))
+        parts = [part.unsqueeze(1) if unbatched else part for part in parts]
         return LSTMState(*parts) if self.spec.cell == "lstm" else RNNState(*parts)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,96 @@
+"""What may come into a recurrent stack; of all else one line says what came, what was expected and what to do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.spec import TRACED, RecurrentSpec
+
+
+def check_input(x: Any, input_size: int, batch_first: bool, like: Tensor) -> None:
+    """Check that the input has the right shape, and dtype and device of the parameters.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if not isinstance(x, Tensor):
+        raise ValueError(f"input is a {type(x).__name__}; expected a tensor or a PackedSequence")
+    order = "(B, T, I)" if batch_first else "(T, B, I)"
+    if x.dim() not in (2, 3):
+        raise ValueError(
+            f"input has {x.dim()} dimensions, {tuple(x.shape)}; expected 3, {order}, or 2 without a batch, (T, I)"
+        )
+    if x.shape[-1] != input_size:
+        raise ValueError(
+            f"input has {x.shape[-1]} numbers a step, {tuple(x.shape)}; expected input_size = {input_size} in "
+            f"the last dimension of {order if x.dim() == 3 else '(T, I)'}"
+        )
+    if x.device != like.device:
+        raise ValueError(f"input is on {x.device}, the parameters on {like.device}; move one with .to(...)")
+    if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        raise ValueError(f"input is {x.dtype}, the parameters {like.dtype}; convert one with .to(...)")
+
+
+def check_lengths(lengths: Any, rows: int, unbatched: bool) -> Tensor:
+    """Return lengths as an int64 tensor; whether each lies within the steps is seen where they are used.
+
+    Raises:
+        ValueError: they are no whole numbers, or not one for each row.
+    """
+    if unbatched:
+        raise ValueError("lengths was given with input without a batch; cut the input instead, x[:length]")
+    if not isinstance(lengths, Tensor):
+        lengths = torch.tensor(lengths)
+    whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
+    if lengths.numel() and not whole:
+        raise ValueError(f"lengths holds {lengths.dtype}; expected whole numbers, one a row")
+    if lengths.shape != (rows,):
+        raise ValueError(
+            f"lengths is of shape {tuple(lengths.shape)}; expected ({rows},), one for each row of the batch"
+        )
+    checked: Tensor = lengths.long()
+    return checked
+
+
+def check_trace(trace: Sequence[str], cell: str) -> tuple[str, ...]:
+    """Return the names to trace; a single one may stand alone.
+
+    Raises:
+        ValueError: the cell has no such gate or state.
+    """
+    names = (trace,) if isinstance(trace, str) else tuple(trace)
+    for name in names:
+        if name not in TRACED[cell]:
+            raise ValueError(f"trace names {name!r}; expected names out of {', '.join(TRACED[cell])}")
+    return names
+
+
+def check_state(hx: Any, spec: RecurrentSpec, rows: int | None, like: Tensor) -> Sequence[Tensor]:
+    """Return the parts of a given state: h_0 and, of an LSTM, c_0. ``rows`` is None without a batch.
+
+    Raises:
+        ValueError: a part is missing, or has another shape, dtype or device than it should.
+    """
+    names = ("h_0", "c_0") if spec.cell == "lstm" else ("h_0",)
+    if spec.cell != "lstm" and isinstance(hx, Tensor):
+        hx = (hx,)
+    if not isinstance(hx, tuple | list) or len(hx) != len(names) or not all(isinstance(p, Tensor) for p in hx):
+        found = f"{len(hx)} parts" if isinstance(hx, tuple | list) else f"a {type(hx).__name__}"
+        wanted = "(h_0, c_0), two tensors" if spec.cell == "lstm" else "h_0, a tensor"
+        raise ValueError(f"hx is {found}; expected {wanted}")
+    passes = spec.num_layers * spec.num_directions
+    for name, part, size in zip(names, hx, (spec.output_size, spec.hidden_size), strict=False):
+        expected = (passes, size) if rows is None else (passes, rows, size)
+        if part.shape != expected:
+            raise ValueError(
+                f"{name} is of shape {tuple(part.shape)}; expected {expected}: "
+                f"(num_layers·{spec.num_directions}, {'' if rows is None else 'batch, '}size)"
+            )
+        if part.device != like.device or part.dtype != like.dtype:
+            raise ValueError(
+                f"{name} is {part.dtype} on {part.device}, the parameters {like.dtype} on {like.device}; "
+                "convert one with .to(...)"
+            )
+    return hx
