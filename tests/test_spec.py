@@ -18,15 +18,9 @@ MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn_tanh": torch.nn.RNN,
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_parameters_are_those_of_pytorchs_module(cell: str, proj_size: int, bias: bool, bidirectional: bool) -> None:
+    options = {"bias": bias, "bidirectional": bidirectional, **({"proj_size": proj_size} if proj_size else {})}
     for num_layers, input_size in product((1, 2, 3), (1, 5)):
-        module = MODULES[cell](
-            input_size,
-            4,
-            num_layers,
-            bias=bias,
-            bidirectional=bidirectional,
-            **({"proj_size": proj_size} if proj_size else {}),
-        ).state_dict()
+        module = MODULES[cell](input_size, 4, num_layers, **options).state_dict()
         spec = RecurrentSpec(cell, input_size, 4, num_layers, bias, bidirectional, proj_size)
         assert list(spec.parameters().items()) == [(name, tuple(t.shape)) for name, t in module.items()]
 

@@ -58,7 +58,7 @@ def assert_equal(found: Array, expected: torch.Tensor, name: str) -> None:
     assert differ(torch.tensor(found), expected) < RELATIVE[torch.float64], name
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(case=cases(), seed=st.integers(0, 2**32 - 1))
 def test_outputs_states_and_gradients_are_pytorchs(case: Case, seed: int) -> None:
     problem = make(case, seed)
