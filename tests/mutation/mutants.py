@@ -34,6 +34,9 @@ SCALED = {
 }
 """Calls that add a term, and their keyword by which it is multiplied."""
 
+INTO = {"out", "grad_input"}
+"""Keywords for the array that a call writes."""
+
 NEUTRAL = {
     **dict.fromkeys(("mul", "multiply"), "ones_like"),
     **dict.fromkeys(("add", "sub", "subtract"), "zeros_like"),
@@ -246,7 +249,7 @@ def _inside(slot: Slot, outermost: bool = False) -> Iterator[Edit]:
             for k in range(len(args) if _name(node) not in OF_A_SHAPE else 0):
                 yield from _inside(Slot(args, k))
             for keyword in keywords:  # handed on under its own name
-                if isinstance(keyword.value, ast.Name) and keyword.value.id == keyword.arg and keyword.arg != "out":
+                if isinstance(keyword.value, ast.Name) and keyword.value.id == keyword.arg and keyword.arg not in INTO:
                     yield Edit(Slot(node, "keywords"), [other for other in keywords if other is not keyword])
 
 
@@ -254,7 +257,7 @@ def _in_place(slot: Slot, call: ast.Call, whole: bool) -> Iterator[Edit]:
     """Calls that change an array, or add or multiply under a name of their own; ``whole``: a statement by itself."""
     name, args = _name(call), call.args
     module = getattr(call.func.value, "id", "") if isinstance(call.func, ast.Attribute) else ""
-    into = next((keyword.value for keyword in call.keywords if keyword.arg == "out"), None)
+    into = next((keyword.value for keyword in call.keywords if keyword.arg in INTO), None)
     method = call.func.value if isinstance(call.func, ast.Attribute) and name.endswith("_") else None
     if name in SCALED:
         kept = [keyword for keyword in call.keywords if keyword.arg != SCALED[name]]
@@ -274,6 +277,8 @@ def _in_place(slot: Slot, call: ast.Call, whole: bool) -> Iterator[Edit]:
         yield Edit(slot, _negated(call))
     elif whole and args:
         yield Edit(Slot(args, len(args) - 1), ast.UnaryOp(ast.USub(), args[-1]))
+    if name in ("sigmoid_backward", "tanh_backward"):  # the gradient is a factor
+        yield Edit(Slot(args, 0), ast.Call(ast.Attribute(ast.Name("torch"), "ones_like"), [args[0]], []))
     if module in ("torch", "np") and name in NEUTRAL:
         for k in (0, 1):
             neutral = ast.Call(ast.Attribute(ast.Name(module), NEUTRAL[name]), [args[k]], [])

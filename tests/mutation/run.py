@@ -44,7 +44,7 @@ TARGETS = [
     Target("reference/lstm.py", ["backward"], [GRADIENTS, "-k", "lstm"]),
     Target("reference/gru.py", ["backward"], [GRADIENTS, "-k", "gru"]),
     Target("reference/rnn.py", ["backward"], [GRADIENTS, "-k", "rnn"]),
-    Target("reference/cell.py", ["input_gradients", "outer"], [GRADIENTS, "tests/reference/test_cell.py"]),
+    Target("reference/cell.py", ["input_gradients", "outer"], ["tests/reference/test_cell.py", GRADIENTS]),
     Target("reference/softmax.py", ["cross_entropy"], ["tests/reference/test_softmax.py"]),
     Target("reference/stack.py", ["layer_backward", "backward"], [GRADIENTS, "tests/reference/test_stack.py"]),
 ]

@@ -65,6 +65,8 @@ def test_of_a_value(line: str, expected: list[str]) -> None:
             "torch.mul(torch.ones_like(a), b, out=c)", "torch.mul(a, torch.ones_like(b), out=c)"]),
         ("torch.tanh(a, out=c).mul_(o)", ["(left out)", "torch.tanh(a, out=c).mul_(o).neg_()",
             "torch.tanh(a, out=c).neg_().mul_(o)"]),
+        ("tanh_backward(d, y, grad_input=c)", ["(left out)", "tanh_backward(d, y, grad_input=c).neg_()",
+            "tanh_backward(torch.ones_like(d), y, grad_input=c)"]),
         ("np.exp(a, out=c)", ["(left out)", "np.negative(np.exp(a, out=c), out=c)"]),
         ("set_product(c, a, b)", ["(left out)", "set_product(c, a, -b)"]),
         ("np.add.at(c, k, a)", ["(left out)", "np.add.at(c, k, -a)"]),
