@@ -1,0 +1,196 @@
+"""Break each backward pass in every small way there is, and see the tests fail each time.
+
+``python -m tests.mutation.run`` prints what survives and exits with 1 where anything does; ``--out FOLDER`` keeps the
+table, ``--only lstm`` runs the targets whose file's name has that in it, ``--list`` runs nothing. The mutants are
+written to copies of the source tree; the tree itself is not touched.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.table import Equivalent, Verdict, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PRELOADED = ("numpy", "torch", "hypothesis", "jaxtyping", "beartype")
+
+# Read when pytest and the libraries start: no plugin that the tests do not need, one thread, no files left behind.
+os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+sys.dont_write_bytecode = True
+
+
+class Target(NamedTuple):
+    """Functions to mutate in a file of ``src/gatewise``, and the quick tests that must see it."""
+
+    file: str
+    functions: list[str]
+    tests: list[str]
+
+
+GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
+TARGETS = [
+    Target("reference/lstm.py", ["backward"], [GRADIENTS, "-k", "lstm"]),
+    Target("reference/gru.py", ["backward"], [GRADIENTS, "-k", "gru"]),
+    Target("reference/rnn.py", ["backward"], [GRADIENTS, "-k", "rnn"]),
+    Target("reference/cell.py", ["input_gradients", "outer"], ["tests/reference/test_cell.py", GRADIENTS]),
+    Target("reference/softmax.py", ["cross_entropy"], ["tests/reference/test_softmax.py"]),
+    Target("reference/stack.py", ["layer_backward", "backward"], [GRADIENTS, "tests/reference/test_stack.py"]),
+]
+
+EQUIVALENT: Equivalent = {}
+"""Mutants that compute the same; they are not run. One that is no longer made is an error."""
+
+
+class Watch:
+    """A pytest plugin: it says what failed first, and sees to it that the mutant is what was tested."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = (crash.message if crash else str(report.when)).strip().partition("\n")[0]
+            print(f"\nKILLED-BY\t{report.nodeid}\t{message}")
+
+    def pytest_sessionfinish(self) -> None:
+        files = [getattr(m, "__file__", None) for name, m in sys.modules.items() if name.startswith("gatewise")]
+        if not any(file and Path(file).resolve() == self.file.resolve() for file in files):
+            pytest.exit(f"{self.file.name} was not imported from the copy: something else was tested", returncode=99)
+
+
+def run_tests(copy: Path, target: Target) -> None:
+    """Be the process that runs a target's tests on a copy of the source; its output goes to a file there."""
+    with (copy / "output").open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    os.chdir(ROOT)
+    sys.path[:0] = [str(copy / "src"), str(ROOT)]
+    # An editable installation leads the package's imports to the working tree, past sys.path.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+    assert "gatewise" not in sys.modules
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *target.tests]
+    code = pytest.main(options, [Watch(copy / "src" / "gatewise" / target.file)])
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def verdict_of(code: int | None, output: str, file: str) -> tuple[str | None, str]:
+    """Return the test that failed first, and how; None where all passed.
+
+    Raises:
+        RuntimeError: the tests could not be run.
+    """
+    if code == 0:
+        return None, ""
+    line = next((line for line in output.splitlines() if line.startswith("KILLED-BY\t")), None)
+    if code != 1 or line is None:
+        raise RuntimeError(f"pytest exited with {code} on {file}:\n{output[-3000:]}")
+    _, test, message = line.split("\t", 2)
+    return test, message
+
+
+def examine(
+    jobs: Sequence[tuple[Target, Mutant | None]], width: int, timeout: float
+) -> Iterator[tuple[int, str | None, str]]:
+    """Yield, in the order in which they end, each job's place, the test that killed it and how.
+
+    What the tests import beside the package is loaded once, here; each mutant is tested in a fork.
+    """
+    for name in PRELOADED:
+        import_module(name)
+    with tempfile.TemporaryDirectory(prefix="gatewise-mutants-") as folder:
+        free, todo = list[Path](), list(enumerate(jobs))[::-1]
+        running = dict[ForkProcess, tuple[int, Path, Path, float]]()
+        for k in range(width):
+            free.append(Path(folder) / str(k))
+            shutil.copytree(ROOT / "src", free[-1] / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        while todo or running:
+            while todo and free:
+                place, (target, mutant) = todo.pop()
+                copy, file = free.pop(), Path("src", "gatewise", target.file)
+                source = (ROOT / file).read_text(encoding="utf-8") if mutant is None else mutant.source
+                (copy / file).write_text(source, encoding="utf-8")
+                process = ForkProcess(daemon=True, target=run_tests, args=(copy, target))
+                process.start()
+                running[process] = place, copy, file, time.monotonic() + timeout
+            wait([process.sentinel for process in running], 1.0)
+            for process, (place, copy, file, deadline) in list(running.items()):
+                late = process.is_alive() and time.monotonic() > deadline
+                if late:
+                    process.kill()
+                elif process.is_alive():
+                    continue
+                process.join()
+                output = (copy / "output").read_text(encoding="utf-8", errors="replace")
+                (copy / file).write_text((ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
+                del running[process]
+                free.append(copy)
+                yield place, *(("timeout", "") if late else verdict_of(process.exitcode, output, str(file)))
+
+
+def wanted(target: Target) -> Iterator[Mutant]:
+    """Yield a target's mutants but the equivalent ones."""
+    excluded = {key[1:] for key in EQUIVALENT if key[0] == target.file}
+    for mutant in mutants((ROOT / "src" / "gatewise" / target.file).read_text(encoding="utf-8"), target.functions):
+        if (mutant.original, mutant.mutated) in excluded:
+            excluded.discard((mutant.original, mutant.mutated))
+        else:
+            yield mutant
+    if excluded:
+        raise RuntimeError(f"{target.file}: listed as equivalent, but not made: {excluded}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="a part of the file's name")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
+    parser.add_argument("--out", type=Path, help="where mutations.md and mutations.json are written")
+    parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
+    options = parser.parse_args()
+    targets = [target for target in TARGETS if options.only in target.file]
+    if not targets:
+        parser.error(f"no target's file has {options.only!r} in its name")
+    if options.list:
+        for target in targets:
+            for mutant in wanted(target):
+                print(f"{target.file}:{mutant.line} {mutant.function}: {mutant.original}  ->  {mutant.mutated}")
+        return 0
+    start = time.monotonic()
+    for place, failed, message in examine([(target, None) for target in targets], options.jobs, 600):
+        if failed:
+            raise RuntimeError(f"{failed} fails on {targets[place].file} as it is: {message}")
+    timeout = 30 + 3 * (time.monotonic() - start)
+    jobs = [(target, mutant) for target in targets for mutant in wanted(target)]
+    found = dict[int, Verdict]()
+    for place, killed_by, message in examine(jobs, options.jobs, timeout):
+        target, mutant = jobs[place]
+        found[place] = Verdict(target.file, *mutant[:4], killed_by, message)
+        if killed_by is None:
+            where = f"{target.file}:{mutant.line} {mutant.function}"
+            print(f"SURVIVED {where}: {mutant.original}  ->  {mutant.mutated}", flush=True)
+        if len(found) % 50 == 0:
+            print(f"{len(found)} of {len(jobs)} mutants, {time.monotonic() - start:.0f} s", flush=True)
+    verdicts = [found[place] for place in range(len(jobs))]
+    survived = sum(verdict.killed_by is None for verdict in verdicts)
+    print(f"{len(verdicts)} mutants, {survived} survived, {time.monotonic() - start:.0f} s")
+    if options.out is not None:
+        write_table(verdicts, EQUIVALENT, time.monotonic() - start, options.out)
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
