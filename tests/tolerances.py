@@ -10,6 +10,9 @@ RELATIVE = {
 }
 """Of the largest entry."""
 
+PROJECTED = 2
+"""Times the tolerance of bfloat16: each step of a projected LSTM rounds the factors of two products."""
+
 FINITE_DIFFERENCES = 1e-6
 """Central differences in float64 with a step of 1e-6: truncation and cancellation are each below 1e-8 here."""
 

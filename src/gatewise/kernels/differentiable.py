@@ -18,12 +18,14 @@ def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> tuple[
     def product(left: Tensor, right: Tensor) -> Tensor:
         return (left.to(factors) @ right.to(factors).t()).to(dtype)
 
+    at_work = None if lengths is None else torch.arange(T, device=x.device)[:, None] < lengths.to(x.device)
+    if at_work is not None:  # what stands past a length may be NaN, and 0 · NaN would reach the weights' gradients
+        x = torch.where(at_work[..., None], x, 0)
     biased = b_ih is not None and b_hh is not None
     a = product(x, w_ih)
     if biased:
         a = a + (b_ih if options.cell == "gru" else b_ih + b_hh).to(dtype)  # type: ignore[operator,union-attr]
     h, c = h_0.to(dtype), h_0.new_empty(0, dtype=dtype) if c_0 is None else c_0.to(dtype)
-    at_work = None if lengths is None else torch.arange(T, device=x.device)[:, None] < lengths.to(x.device)
     y: list[Tensor] = [h] * T
     for t in reversed(range(T)) if options.reverse else range(T):
         h_masked = h if h_mask is None else h * h_mask.to(dtype)

@@ -103,7 +103,7 @@ def gru_forward(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run the steps; ``a``, which holds W_ih x + b_ih, becomes the gates. Return y, and what backward reads."""
     H = h.shape[1]
-    y, u_n = torch.empty_like(a[:, :H]), a.new_empty(len(a) if keep else 0, H)
+    y, u_n = a.new_empty(len(a), H), a.new_empty(len(a) if keep else 0, H)
     u = a.new_empty(len(h), 3 * H)
     w_hh = w_hh.t()
     place = 0

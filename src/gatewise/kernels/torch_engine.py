@@ -144,12 +144,8 @@ def _repeated(mask: Tensor, rows: Packing) -> Tensor:
 
 
 def _with_rows(kept: Tensor, rows: int) -> Tensor:
-    """The same with more rows behind, which nobody reads."""
-    if len(kept) == rows:
-        return kept
-    longer = kept.new_empty(rows, kept.shape[1])
-    longer[: len(kept)] = kept
-    return longer
+    """The same with rows of zeros behind, which nobody reads."""
+    return torch.nn.functional.pad(kept, (0, 0, 0, rows - len(kept))) if len(kept) < rows else kept
 
 
 def _is_plain(inputs: LayerInputs, options: LayerOptions) -> bool:

@@ -1,0 +1,131 @@
+"""The operator: its registration by PyTorch's own checks, its lengths, its shapes before it runs, its derivatives."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from gatewise.kernels import ENGINES, layer
+from gatewise.kernels.contract import LayerInputs, LayerOptions
+from tests.kernels.cases import CELLS, Case, disagreements, run
+
+FORWARD, BACKWARD = torch.ops.gatewise.layer_forward.default, torch.ops.gatewise.layer_backward.default
+N_FLOATING = 8
+"""All inputs but the mask and the lengths have gradients."""
+
+
+def differentiable(inputs: LayerInputs) -> LayerInputs:
+    return LayerInputs(*(t if t is None or k >= N_FLOATING else t.requires_grad_() for k, t in enumerate(inputs)))
+
+
+def clean(case: Case) -> tuple[LayerInputs, tuple[Tensor, Tensor, Tensor]]:
+    """Inputs without NaN, which would be compared with NaN."""
+    inputs, (dy, *others) = case.draw()
+    return inputs._replace(x=inputs.x.nan_to_num(0.0)), (dy.nan_to_num(0.0), *others)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths", ["none", "ragged"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pytorchs_checks_of_an_operator_pass(engine: str, cell: str, lengths: str) -> None:
+    """Schema, autograd registration, the fake's shapes and strides, and the pass under a compiler."""
+    case = Case(cell, "float64", lengths=lengths, reverse=cell == "gru", masked=cell == "rnn_tanh")
+    inputs, _ = clean(case)
+    options = case.options._replace(known_shapes=True)
+    arguments = (*differentiable(inputs), *options, engine)
+    torch.library.opcheck(FORWARD, arguments)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pytorchs_checks_of_the_backward_operator_pass(engine: str, cell: str) -> None:
+    """Not its autograd registration: it has none, derivatives of gradients go another way."""
+    case = Case(cell, "float64", lengths="ragged")
+    inputs, upstream = clean(case)
+    options = case.options._replace(known_shapes=True)
+    y, h_n, c_n, saved, _ = ENGINES[engine].forward(inputs, options)
+    for needs_dx in (True, False):
+        arguments = (*upstream, y, h_n, c_n, saved, needs_dx, *inputs, *options, engine)
+        torch.library.opcheck(BACKWARD, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("save", [False, True])
+@pytest.mark.parametrize("numbers", ["float64", "float32", "bfloat16", "bfloat16 products"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_shapes_are_known_before_the_pass(engine: str, cell: str, save: bool, numbers: str) -> None:
+    for lengths, trace, shape in itertools.product(("none", "ragged"), (False, True), ((5, 3, 7, 4), (1, 1, 1, 2))):
+        case = Case(cell, numbers, shape, lengths=lengths)
+        inputs, _ = case.draw()
+        options = case.options._replace(save=save, trace=trace, known_shapes=True)
+        with FakeTensorMode() as mode:
+            fakes = [None if t is None else mode.from_tensor(t) for t in inputs]
+            foreseen = FORWARD(*fakes, *options, engine)
+        found = FORWARD(*inputs, *options, engine)
+        for a, b in zip(foreseen, found, strict=True):
+            lists = (a, b) if isinstance(a, list) else ([a], [b])
+            assert [(t.shape, t.dtype, t.stride()) for t in lists[0]] == [
+                (t.shape, t.dtype, t.stride()) for t in lists[1]
+            ], case
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths", ["none", "ragged"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_autograd_hands_on_what_the_engine_computes(engine: str, cell: str, lengths: str) -> None:
+    case = Case(cell, "float64", lengths=lengths)
+    inputs, upstream = clean(case)
+    options = case.options._replace(trace=False)
+    _, expected = run(engine, inputs, options, upstream)
+    leaves = differentiable(inputs)
+    outputs = layer(leaves, options, engine)
+    pairs = [(o, d) for o, d in zip(outputs[:3], upstream, strict=True) if o.numel()]
+    torch.autograd.backward([o for o, _ in pairs], [d for _, d in pairs])
+    found = {f"d{name}": t.grad for name, t in leaves._asdict().items() if t is not None and t.grad is not None}
+    assert not disagreements(found, {n: t for n, t in expected.items() if n.startswith("d")}, case.tolerance)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("only", ["y", "h_n", "c_n"])
+def test_an_output_that_the_loss_does_not_read_counts_for_nothing(cell: str, only: str) -> None:
+    case = Case(cell)
+    inputs, upstream = case.draw()
+    k = ("y", "h_n", "c_n").index(only)
+    if not upstream[k].numel():
+        pytest.skip("a cell without c")
+    alone = tuple(d if j == k else torch.zeros_like(d) for j, d in enumerate(upstream))
+    _, expected = run("reference", inputs, case.options._replace(trace=False), alone)  # type: ignore[arg-type]
+    leaves = differentiable(inputs)
+    layer(leaves, case.options._replace(trace=False), "torch")[k].backward(upstream[k])
+    for name, t in leaves._asdict().items():
+        if t is not None and t.grad is not None:
+            assert not disagreements({name: t.grad}, {name: expected[f"d{name}"]}, case.tolerance)
+
+
+@pytest.mark.parametrize("needed", ["x", "h_0", "c_0", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr"])
+def test_one_input_may_need_a_gradient_alone(needed: str) -> None:
+    case = Case("lstm projected")
+    inputs, upstream = case.draw()
+    _, expected = run("reference", inputs, case.options, upstream)
+    leaf = getattr(inputs, needed).requires_grad_()
+    torch.autograd.backward(layer(inputs, case.options, "torch")[:3], upstream)
+    assert not disagreements({needed: leaf.grad}, {needed: expected[f"d{needed}"]}, case.tolerance)
+    assert all(t is None or t is leaf or t.grad is None for t in inputs)
+
+
+@pytest.mark.parametrize("lengths", [[6, 1, 2], [-1, 2, 3], [5, 5, 99]])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lengths_out_of_range_are_named_in_one_line(engine: str, lengths: list[int]) -> None:
+    inputs, _ = Case().draw()
+    given = inputs._replace(lengths=torch.tensor(lengths))
+    bad = next(n for n in lengths if not 0 <= n <= 5)
+    with pytest.raises(ValueError, match=f"^lengths holds {bad}; expected 0 to 5, the number of steps of the input$"):
+        layer(given, LayerOptions("lstm"), engine)
+
+
+def test_an_unknown_engine_is_no_operator_argument() -> None:
+    inputs, _ = Case().draw()
+    with pytest.raises(KeyError):
+        layer(inputs, LayerOptions("lstm"), "fastest")
