@@ -50,14 +50,14 @@ class RecurrentSpec:
     proj_size: int = 0
 
     def __post_init__(self) -> None:
-        if self.cell not in GATES:
+        if not isinstance(self.cell, str) or self.cell not in GATES:
             raise ValueError(f"cell is {self.cell!r}; expected one of {', '.join(GATES)}")
         for name in ("input_size", "hidden_size", "num_layers"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < (name != "input_size"):
-                least = "0 or more" if name == "input_size" else "1 or more"
-                raise ValueError(f"{name} is {value!r}; expected a whole number, {least}")
-        if not isinstance(self.proj_size, int) or not 0 <= self.proj_size < self.hidden_size:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number, 1 or more")
+        proj_size = self.proj_size
+        if not isinstance(proj_size, int) or isinstance(proj_size, bool) or not 0 <= proj_size < self.hidden_size:
             raise ValueError(
                 f"proj_size is {self.proj_size!r}; expected 0 (none) or a whole number smaller than hidden_size, "
                 f"which is {self.hidden_size}"

@@ -100,3 +100,19 @@ def test_a_cells_wrong_gradient_is_named(problem: Problem, name: str, fault: str
         wrong *= -1 if fault == "negated" else 0
     found = gradcheck.check(problem.loss, {name: problem.arrays[name]}, {**gradients, name: wrong})
     assert found.keys() == {name}
+
+
+def test_a_gradient_of_another_shape_is_named_though_it_would_broadcast() -> None:
+    w = np.array([[1.0], [1.0]])
+    assert gradcheck.check(lambda: float(w.sum()), {"w": w}, {"w": np.array([1.0])}) == {"w": np.inf}
+
+
+def test_the_array_is_put_back_where_the_loss_raises() -> None:
+    w = np.array([1.0, 2.0])
+
+    def loss() -> float:
+        raise FloatingPointError
+
+    with pytest.raises(FloatingPointError):
+        gradcheck.central_differences(loss, {"w": w})
+    assert w.tolist() == [1.0, 2.0]

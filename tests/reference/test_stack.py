@@ -183,7 +183,7 @@ def test_nothing_given_is_changed_or_handed_back(spec: RecurrentSpec, lengths: t
 def harmed(spec: RecurrentSpec, name: str, bad: float) -> dict[str, Array]:
     """The results with one number spoilt: of x and dy the third step of the second row, of a state the second row."""
     problem = make(Case(spec, 5, 3))
-    places = {"x": (2, 1, 0), "dy": (2, 1, 0), "h_0": (0, 1, 0), "c_0": (0, 1, 0)}
+    places = {"x": (2, 1, 0), "dy": (2, 1), "h_0": (0, 1, 0), "c_0": (0, 1, 0)}  # dy: a relu may shut one unit
     array = problem.dy if name == "dy" else problem.arrays[name]
     array[places.get(name, (0,) * array.ndim)] = bad
     return results(problem)
@@ -222,3 +222,16 @@ def test_a_mask_over_all_steps_is_that_mask_at_each_step() -> None:
         inputs = [None if m is None else np.repeat(m, 5, 0) for m in once.masks.inputs or []]
         each = Problem(once.case, once.arrays, once.dy, once.dstate_n, Masks(inputs, once.masks.hidden))
         assert_close(results(each), results(once))
+
+
+@pytest.mark.parametrize("lengths", [(5, 2), (5, 2, 6), (5, 2, -1)])
+def test_lengths_that_do_not_fit_are_refused(lengths: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected 3 whole numbers, each 0 to 5"):
+        results(make(Case(SPECS[0], 5, 3, lengths)))
+
+
+def test_a_batch_without_rows_has_gradients_without_rows() -> None:
+    for lengths in (None, ()):
+        found = results(make(Case(SPECS[0], 5, 0, lengths)))
+        assert found["dx"].shape == (5, 0, SPECS[0].input_size)
+        assert not found["dweight_ih_l0"].any()

@@ -47,7 +47,6 @@ class ReferenceEngine:
         dx, dstate, dweights = stack.layer_backward(
             options.cell, _array(dy, dtype), dstate_n, runs, weights, reverse=options.reverse, h_mask=h_mask
         )
-        dx = np.zeros(inputs.x.shape) if dx is None else dx  # all rows are of length zero
         arrays = (dx if needs_dx else None, dstate[0], *(dstate[1:] or (None,)), *dweights)
         return LayerGradients(
             *(  # type: ignore[arg-type]

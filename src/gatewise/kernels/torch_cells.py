@@ -166,7 +166,7 @@ def rnn_backward(
     dy: Tensor, dh: Tensor, y: Tensor, w_hh: Tensor, mask: Tensor | None, rows: Packing, nonlinearity: str
 ) -> Tensor:
     """Run the steps back; dh, of the last state, becomes that of the first. Return da."""
-    slope = 1 - y * y if nonlinearity == "tanh" else (y > 0).to(y.dtype)  # (2)
+    slope = 1 - y * y if nonlinearity == "tanh" else (~(y <= 0)).to(y.dtype)  # (2), a NaN passes
     da = torch.empty_like(y)
     steps = zip(*(part.split_with_sizes(rows.counts) for part in (dy, da, slope)), strict=True)
     for dy_t, da_t, slope_t in reversed(list(steps)):

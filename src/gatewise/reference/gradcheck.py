@@ -23,11 +23,13 @@ def central_differences(loss: Callable[[], float], arrays: Mapping[str, Array], 
         slopes[name] = np.empty_like(array)
         for at in np.ndindex(array.shape):
             kept = array[at]
-            array[at] = kept + step
-            above = loss()
-            array[at] = kept - step
-            below = loss()
-            array[at] = kept
+            try:
+                array[at] = kept + step
+                above = loss()
+                array[at] = kept - step
+                below = loss()
+            finally:
+                array[at] = kept
             slopes[name][at] = (above - below) / (2 * step)
     return slopes
 
@@ -50,10 +52,13 @@ def check(
         step: of the differences.
 
     Returns:
-        For each name that fails, its error; empty where all are right.
+        For each name that fails, its error, infinite where its shape is wrong; empty where all are right.
     """
     failures = {}
     for name, slope in central_differences(loss, arrays, step).items():
+        if gradients[name].shape != slope.shape:
+            failures[name] = np.inf
+            continue
         gap = np.abs(gradients[name] - slope).max(initial=0.0)
         error = float(gap / max(np.abs(slope).max(initial=0.0), 1.0))
         if not error <= tolerance:  # NaN fails too

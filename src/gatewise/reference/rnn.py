@@ -77,7 +77,7 @@ def backward(
     dh = dh_n.copy()
     for t in reversed(range(len(h))):
         dh = dh + dy[t]  # y is h: what comes from above and from the step after
-        da[t] = dh * (1 - h[t] ** 2) if nonlinearity == "tanh" else dh * (h[t] > 0)  # (2)
+        da[t] = dh * (1 - h[t] ** 2) if nonlinearity == "tanh" else np.where(h[t] <= 0, 0, dh)  # (2)
         dh = h_mask * (da[t] @ w_hh)  # (1), from here on dh'
     dx, dw_ih = input_gradients(da, x, w_ih)  # (1)
     dw_hh = outer(da, h_mask * h_before)  # (1)

@@ -62,8 +62,13 @@ def layer_forward(
 
     Returns:
         y (T, B, H or P), zero past a row's length; the state after each row's last step; the tapes.
+
+    Raises:
+        ValueError: the lengths are not one for each row, or not within the steps.
     """
     T, B = x.shape[:2]
+    if lengths is not None and (len(lengths) != B or not all(0 <= n <= T for n in lengths)):
+        raise ValueError(f"lengths are {list(lengths)}; expected {B} whole numbers, each 0 to {T}")
     y = np.zeros((T, *state[0].shape), state[0].dtype)
     state_n, runs = tuple(part.copy() for part in state), []
     way = slice(None, None, -1 if reverse else 1)
@@ -99,15 +104,17 @@ def layer_backward(
         reverse: as given to ``layer_forward``.
         h_mask: as given to ``layer_forward``.
     """
-    dx, dstate_0 = None, tuple(np.empty_like(part) for part in dstate_n)
+    dx: Array | None = np.zeros((*dy.shape[:2], weights.w_ih.shape[1]), dy.dtype)
+    dstate_0 = tuple(np.empty_like(part) for part in dstate_n)
     dweights = Weights(*(None if w is None else np.zeros_like(w) for w in weights))  # type: ignore[arg-type]
     way = slice(None, None, -1 if reverse else 1)
     for rows, steps, tape in runs:
         dy_run = dy[:steps, rows][way]
         gradients = CELLS[cell].backward(dy_run, *(d[rows] for d in dstate_n), tape, weights, _rows_of(h_mask, rows))
         dx_run, *before, dweights_run = gradients
-        if dx_run is not None:
-            dx = np.zeros((*dy.shape[:2], dx_run.shape[-1]), dx_run.dtype) if dx is None else dx
+        if dx_run is None or dx is None:
+            dx = None
+        else:
             dx[:steps, rows] = dx_run[way]
         for whole, part in zip(dstate_0, before, strict=True):
             whole[rows] = part
@@ -121,7 +128,8 @@ class Masks(NamedTuple):
     """Dropout masks of a stack, already divided by the probability to keep; None where nothing is dropped."""
 
     inputs: Sequence[Array | None] | None = None
-    """One for each layer, multiplies its input: (T, B, I), or (1, B, I) for one mask over all steps."""
+    """One for each layer, multiplies its input: (T, B, I), or (1, B, I) for one mask over all steps. Whole numbers that
+    stand for one-hot vectors can have none."""
     hidden: Sequence[Array | None] | None = None
     """One for each layer and direction, multiplies h' in the recurrent product: (B, H or P)."""
 
@@ -156,6 +164,7 @@ def forward(
         if not reverse:
             x, outputs = np.concatenate(outputs, -1) if layer else x, []
             if masks.inputs is not None and masks.inputs[layer] is not None:
+                assert np.issubdtype(x.dtype, np.floating), "whole numbers stand for one-hot vectors: no mask fits them"
                 x = x * masks.inputs[layer]
         mask = None if masks.hidden is None else masks.hidden[k]
         h_mask = 1.0 if mask is None else mask
