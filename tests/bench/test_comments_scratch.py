@@ -80,7 +80,7 @@ def test_both_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch, small: None, c
     result = bench_speed(comments, turns=3)
     ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["dense_seconds"], strict=True))
     assert (len(ratios), result["ratio"]) == (3, ratios[1])
-    assert result["sentences"] == 6
+    assert 2 <= result["sentences"] <= 6  # as many as the time of a turn allows
     assert result["ours_tokens_per_second"] > 0
 
 
