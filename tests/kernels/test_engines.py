@@ -133,7 +133,7 @@ def test_inputs_may_be_strided_and_are_not_changed(
     _, found = run(engine, scattered, case.options._replace(trace=False), (dy, dh_n, dc_n))
     assert not disagreements(found, expected, case.tolerance)
     for t, was in zip((*scattered, dy, dh_n, dc_n), before, strict=True):
-        assert t is None or was is not None and torch.equal(t.nan_to_num(7.5), was.nan_to_num(7.5))
+        assert t is None or (was is not None and torch.equal(t.nan_to_num(7.5), was.nan_to_num(7.5)))
     assert all(t.is_contiguous() for t in (found["y"], found["h_n"], found["c_n"]))
 
 
@@ -190,7 +190,7 @@ def test_nothing_given_is_changed(engine: str, cell: str, numbers: str) -> None:
             ENGINES[engine].backward(inputs, outputs, *upstream, case.options, True)
             given = [*inputs, *upstream, outputs.y, outputs.h_n, outputs.c_n, *outputs.saved]
             for t, was in zip(given, [*fresh, *fresh_upstream, *after_forward], strict=True):
-                assert t is None or was is not None and torch.equal(t.nan_to_num(7.5), was.nan_to_num(7.5)), case
+                assert t is None or (was is not None and torch.equal(t.nan_to_num(7.5), was.nan_to_num(7.5))), case
 
 
 @pytest.mark.parametrize("engine", ENGINES)
