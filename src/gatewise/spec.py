@@ -54,9 +54,8 @@ class RecurrentSpec:
             raise ValueError(f"cell is {self.cell!r}; expected one of {', '.join(GATES)}")
         for name in ("input_size", "hidden_size", "num_layers"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < (name != "input_size"):
-                least = "0 or more" if name == "input_size" else "1 or more"
-                raise ValueError(f"{name} is {value!r}; expected a whole number, {least}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}; expected a whole number, 1 or more")
         if not isinstance(self.proj_size, int) or not 0 <= self.proj_size < self.hidden_size:
             raise ValueError(
                 f"proj_size is {self.proj_size!r}; expected 0 (none) or a whole number smaller than hidden_size, "

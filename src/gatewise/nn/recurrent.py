@@ -1,8 +1,10 @@
 """LSTM, GRU and RNN: PyTorch's constructors, shapes, parameters and numbers, and what PyTorch's modules lack."""
 
+import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,11 +67,16 @@ class Recurrent(nn.Module):
         engine: str = "auto",
     ) -> None:
         super().__init__()
-        self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bool(bias), bool(bidirectional), proj_size)
+        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} is {flag!r}; expected True or False")
+        self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bias, bool(bidirectional), proj_size)
         pair = variational_dropout if isinstance(variational_dropout, tuple) else (variational_dropout,) * 2
+        if len(pair) != 2:
+            raise ValueError(f"variational_dropout is {pair}; expected a probability, or a pair: of the input, of h'")
         for name, p in (("dropout", dropout), ("variational_dropout", pair[0]), ("variational_dropout", pair[1])):
-            if isinstance(p, bool) or not 0 <= p <= 1:
-                raise ValueError(f"{name} is {p}; expected a probability, 0 to 1")
+            if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+                raise ValueError(f"{name} is {p!r}; expected a probability, 0 to 1")
         if dropout and num_layers == 1:
             warnings.warn(
                 f"dropout is {dropout} but there is one layer; it acts between layers: give num_layers=2 or more, or "
@@ -97,7 +104,7 @@ class Recurrent(nn.Module):
         return self.spec.cell.upper()
 
     @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
+    def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, in PyTorch's order."""
         return [self._weights(suffix) for _, _, suffix in self.spec.passes()]
 
@@ -117,7 +124,7 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return the state before the first step: zeros, (L·D, B, …), of the parameters' device and dtype."""
-        like, passes = self.get_parameter("weight_hh_l0"), self.num_layers * self.spec.num_directions
+        like, passes = self._weights("l0")[1], self.num_layers * self.spec.num_directions
         h = like.new_zeros(passes, batch_size, self.spec.output_size)
         if self.spec.cell == "lstm":
             return LSTMState(h, like.new_zeros(passes, batch_size, self.hidden_size))
@@ -175,7 +182,7 @@ class Recurrent(nn.Module):
         """Run the stack on (T, B, I)."""
         spec, wants_gates = self.spec, any(name != "h" for name in names)
         needs_gradient = torch.is_grad_enabled() and (
-            x.requires_grad or any(p.requires_grad for p in (*state, *self.parameters()))
+            x.requires_grad or any(p.requires_grad for p in (*state, *itertools.chain(*self.all_weights)))
         )
         products = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
         compiling, engine = torch.compiler.is_compiling(), engine_named(self.engine, x.device)
@@ -227,8 +234,8 @@ class Recurrent(nn.Module):
     def _mask(self, like: Tensor, p: float) -> Tensor | None:
         return _dropout_mask(like, p) if p and self.training else None
 
-    def _weights(self, suffix: str) -> list[nn.Parameter]:
-        """One layer and direction's parameters, in their order."""
+    def _weights(self, suffix: str) -> list[Tensor]:
+        """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
         kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias + ["weight_hr"] * bool(self.proj_size)
         return [getattr(self, f"{kind}_{suffix}") for kind in kinds]
 
@@ -258,7 +265,7 @@ class Recurrent(nn.Module):
                 f"input has {x.shape[-1]} numbers a step, {tuple(x.shape)}; expected input_size = {self.input_size} in "
                 f"the last dimension of {order if x.dim() == 3 else '(T, I)'}"
             )
-        like = self.get_parameter("weight_hh_l0")
+        like = self._weights("l0")[1]
         if x.device != like.device:
             raise ValueError(f"input is on {x.device}, the parameters on {like.device}; move one with .to(...)")
         if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
@@ -268,7 +275,13 @@ class Recurrent(nn.Module):
         if unbatched:
             raise ValueError("lengths was given with input without a batch; cut the input instead, x[:length]")
         if not isinstance(lengths, Tensor):
-            lengths = torch.tensor(lengths)
+            try:
+                lengths = torch.tensor(lengths)
+            except (TypeError, ValueError, RuntimeError):
+                found = type(lengths).__name__
+                raise ValueError(
+                    f"lengths is a {found}; expected whole numbers, one for each row of the batch"
+                ) from None
         whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
         if lengths.numel() and not whole:
             raise ValueError(f"lengths holds {lengths.dtype}; expected whole numbers, one a row")
@@ -299,7 +312,7 @@ class Recurrent(nn.Module):
             found = f"{len(hx)} parts" if isinstance(hx, tuple | list) else f"a {type(hx).__name__}"
             wanted = "(h_0, c_0), two tensors" if self.spec.cell == "lstm" else "h_0, a tensor"
             raise ValueError(f"hx is {found}; expected {wanted}")
-        like, passes = self.get_parameter("weight_hh_l0"), self.num_layers * self.spec.num_directions
+        like, passes = self._weights("l0")[1], self.num_layers * self.spec.num_directions
         for name, part, size in zip(names, hx, (self.spec.output_size, self.hidden_size), strict=False):
             expected = (passes, size) if unbatched else (passes, rows, size)
             if part.shape != expected:
@@ -394,7 +407,8 @@ def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
     """Make the module of a cell's name in ``gatewise.spec.GATES``; the arguments are its own."""
     if cell.startswith("rnn_"):
         return RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
-    return {"lstm": LSTM, "gru": GRU}[cell](*args, **kwargs)
+    kinds: dict[str, Callable[..., Recurrent]] = {"lstm": LSTM, "gru": GRU}
+    return kinds.get(cell, partial(Recurrent, cell))(*args, **kwargs)
 
 
 def _dropout_mask(like: Tensor, p: float) -> Tensor:
