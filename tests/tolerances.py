@@ -17,7 +17,13 @@ FINITE_DIFFERENCES = 1e-6
 """Central differences in float64 with a step of 1e-6: truncation and cancellation are each below 1e-8 here."""
 
 
-def differ(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the largest difference, relative to the largest entry of ``b``; NaN counts as infinite."""
-    gap = (a.detach().double() - b.detach().double()).abs().max() / b.detach().double().abs().max().clamp(min=1e-30)
+def differ(a: torch.Tensor, b: torch.Tensor, least: float = 1e-30) -> float:
+    """Return the largest difference, relative to the largest entry of ``b``; NaN counts as infinite.
+
+    Args:
+        a: what was found.
+        b: what was expected.
+        least: the size of what ``b`` was added up from: where its parts cancel, their rounding remains.
+    """
+    gap = (a.detach().double() - b.detach().double()).abs().max() / b.detach().double().abs().max().clamp(min=least)
     return float(gap) if torch.isfinite(gap) else float("inf")

@@ -42,7 +42,11 @@ def check_lengths(lengths: Any, rows: int, unbatched: bool) -> Tensor:
     if unbatched:
         raise ValueError("lengths was given with input without a batch; cut the input instead, x[:length]")
     if not isinstance(lengths, Tensor):
-        lengths = torch.tensor(lengths)
+        try:
+            lengths = torch.tensor(lengths)
+        except (TypeError, ValueError, RuntimeError):
+            found = type(lengths).__name__
+            raise ValueError(f"lengths is a {found}; expected whole numbers, one for each row of the batch") from None
     whole = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if lengths.numel() and not whole:
         raise ValueError(f"lengths holds {lengths.dtype}; expected whole numbers, one a row")

@@ -1,8 +1,10 @@
 """LSTM, GRU and RNN: PyTorch's constructors, shapes, parameters and numbers, and what PyTorch's modules lack."""
 
+import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,11 +68,16 @@ class Recurrent(nn.Module):
         engine: str = "auto",
     ) -> None:
         super().__init__()
-        self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bool(bias), bool(bidirectional), proj_size)
+        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} is {flag!r}; expected True or False")
+        self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bias, bool(bidirectional), proj_size)
         pair = variational_dropout if isinstance(variational_dropout, tuple) else (variational_dropout,) * 2
+        if len(pair) != 2:
+            raise ValueError(f"variational_dropout is {pair}; expected a probability, or a pair: of the input, of h'")
         for name, p in (("dropout", dropout), ("variational_dropout", pair[0]), ("variational_dropout", pair[1])):
-            if isinstance(p, bool) or not 0 <= p <= 1:
-                raise ValueError(f"{name} is {p}; expected a probability, 0 to 1")
+            if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
+                raise ValueError(f"{name} is {p!r}; expected a probability, 0 to 1")
         if dropout and num_layers == 1:
             warnings.warn(
                 f"dropout is {dropout} but there is one layer; it acts between layers: give num_layers=2 or more, or "
@@ -98,7 +105,7 @@ class Recurrent(nn.Module):
         return self.spec.cell.upper()
 
     @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
+    def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, in PyTorch's order."""
         return [self._weights(suffix) for _, _, suffix in self.spec.passes()]
 
@@ -118,7 +125,7 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return the state before the first step: zeros, (L·D, B, …), of the parameters' device and dtype."""
-        like, passes = self.get_parameter("weight_hh_l0"), self.num_layers * self.spec.num_directions
+        like, passes = self._weights("l0")[1], self.num_layers * self.spec.num_directions
         h = like.new_zeros(passes, batch_size, self.spec.output_size)
         if self.spec.cell == "lstm":
             return LSTMState(h, like.new_zeros(passes, batch_size, self.hidden_size))
@@ -154,7 +161,7 @@ class Recurrent(nn.Module):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, trace)
-        check_input(input, self.input_size, self.batch_first, self.get_parameter("weight_hh_l0"))
+        check_input(input, self.input_size, self.batch_first, self._weights("l0")[1])
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
         names = check_trace(trace, self.spec.cell)
@@ -176,7 +183,7 @@ class Recurrent(nn.Module):
         """Run the stack on (T, B, I)."""
         spec, wants_gates = self.spec, any(name != "h" for name in names)
         needs_gradient = torch.is_grad_enabled() and (
-            x.requires_grad or any(p.requires_grad for p in (*state, *self.parameters()))
+            x.requires_grad or any(p.requires_grad for p in (*state, *itertools.chain(*self.all_weights)))
         )
         products = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
         compiling, engine = torch.compiler.is_compiling(), engine_named(self.engine, x.device)
@@ -228,8 +235,8 @@ class Recurrent(nn.Module):
     def _mask(self, like: Tensor, p: float) -> Tensor | None:
         return _dropout_mask(like, p) if p and self.training else None
 
-    def _weights(self, suffix: str) -> list[nn.Parameter]:
-        """One layer and direction's parameters, in their order."""
+    def _weights(self, suffix: str) -> list[Tensor]:
+        """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
         kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias + ["weight_hr"] * bool(self.proj_size)
         return [getattr(self, f"{kind}_{suffix}") for kind in kinds]
 
@@ -250,7 +257,7 @@ class Recurrent(nn.Module):
         """Return the given state in (L·D, B, …), or zeros."""
         if hx is None:
             return self.initial_state(rows)
-        parts = check_state(hx, self.spec, None if unbatched else rows, self.get_parameter("weight_hh_l0"))
+        parts = check_state(hx, self.spec, None if unbatched else rows, self._weights("l0")[1])
         parts = [part.unsqueeze(1) if unbatched else part for part in parts]
         return LSTMState(*parts) if self.spec.cell == "lstm" else RNNState(*parts)
 
@@ -333,7 +340,8 @@ def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
     """Make the module of a cell's name in ``gatewise.spec.GATES``; the arguments are its own."""
     if cell.startswith("rnn_"):
         return RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
-    return {"lstm": LSTM, "gru": GRU}[cell](*args, **kwargs)
+    kinds: dict[str, Callable[..., Recurrent]] = {"lstm": LSTM, "gru": GRU}
+    return kinds.get(cell, partial(Recurrent, cell))(*args, **kwargs)
 
 
 def _dropout_mask(like: Tensor, p: float) -> Tensor:

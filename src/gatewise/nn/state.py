@@ -50,7 +50,9 @@ class _Value:
     def save(self, path: str | Path) -> None:
         """Write the state as a safetensors file, whole or not at all."""
         parts = cast(NamedTuple, self)._asdict()
-        write_atomically(Path(path), save_tensors({name: part.detach().contiguous() for name, part in parts.items()}))
+        # Copies, for the format knows no parts that share memory, as in LSTMState(zeros, zeros).
+        own = {name: part.detach().clone(memory_format=torch.contiguous_format) for name, part in parts.items()}
+        write_atomically(Path(path), save_tensors(own))
 
     @classmethod
     def load(cls: type[S], path: str | Path, device: str | torch.device = "cpu") -> S:

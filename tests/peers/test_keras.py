@@ -1,0 +1,115 @@
+"""Keras 3 with our weights computes what we compute: outputs, last states, gradients."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gatewise.nn import Recurrent, make_stack
+from gatewise.spec import GATES
+from tests.nn.beside import assert_same, drawn_state, parts
+from tests.peers.orders import KERAS, reordered
+from tests.tolerances import RELATIVE
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras", reason="Keras is a peer: pip install --group peers")
+if keras.backend.backend() != "torch":
+    pytest.skip("Keras runs on another backend (KERAS_BACKEND); expected torch", allow_module_level=True)
+
+T, B, I, H = 6, 3, 5, 4
+
+
+def keras_layer(cell: str, **options: Any) -> Any:
+    """Make the layer of one of our cells; a GRU with the reset gate after the product."""
+    if cell == "gru":
+        options["reset_after"] = True
+    if cell.startswith("rnn_"):
+        options["activation"] = cell.removeprefix("rnn_")
+    kind = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}.get(cell, keras.layers.SimpleRNN)
+    return kind(H, return_sequences=True, return_state=True, **options)
+
+
+def keras_weights(module: Recurrent, suffix: str) -> list[Any]:
+    """Kernel, recurrent kernel and bias as Keras has them: (I, gates·H); a GRU's two biases stay two."""
+    order = KERAS[module.spec.cell]
+    w_ih, w_hh, b_ih, b_hh = (
+        reordered(module, f"{name}_{suffix}", order) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    bias = np.stack([b_ih, b_hh]) if module.spec.cell == "gru" else b_ih + b_hh
+    return [w_ih.T, w_hh.T, bias]
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_outputs_states_and_gradients(cell: str, backwards: bool) -> None:
+    """Keras' ``go_backwards`` reads from the end and leaves the outputs in the order in which they were made."""
+    torch.manual_seed(1)
+    module = make_stack(cell, I, H)
+    x, state = torch.randn(T, B, I), drawn_state(module, B)
+    peer = keras_layer(cell, go_backwards=backwards)
+    peer.build((B, T, I))
+    peer.set_weights(keras_weights(module, "l0"))
+
+    def call(which: str) -> dict[str, Tensor]:
+        leaf, before = x.clone().requires_grad_(), [p.clone().requires_grad_() for p in parts(state)]
+        if which == "keras":
+            y, *after = peer(leaf.transpose(0, 1), initial_state=[p[0] for p in before], training=True)
+            y = y.transpose(0, 1)
+        else:
+            read = leaf.flip(0) if backwards else leaf
+            y, after = module(read, before if cell == "lstm" else before[0])
+            after = [part[0] for part in parts(after)]
+        found = {"y": y, **dict(zip(("h_n", "c_n"), after, strict=False))}
+        generator = torch.Generator().manual_seed(2)
+        torch.autograd.backward(
+            list(found.values()), [torch.randn(t.shape, generator=generator) for t in found.values()]
+        )
+        return {**found, "dx": leaf.grad, **dict(zip(("dh_0", "dc_0"), (p.grad for p in before), strict=False))}
+
+    found, expected = call("ours"), call("keras")
+    order = KERAS[cell]
+    for name, variable in zip(("weight_ih", "weight_hh", "bias"), peer.trainable_weights, strict=True):
+        gradient = variable.value.grad
+        for ours in ("bias_ih", "bias_hh") if name == "bias" else (name,):
+            theirs = gradient[int(ours == "bias_hh")] if name == "bias" and cell == "gru" else gradient
+            blocks = theirs.T.chunk(len(order)) if name != "bias" else theirs.chunk(len(order))
+            expected[f"d{ours}"] = torch.cat([blocks[order.index(gate)] for gate in GATES[cell]])
+            found[f"d{ours}"] = module.get_parameter(f"{ours}_l0").grad
+    assert_same(found, expected, RELATIVE[torch.float32])
+
+
+@pytest.mark.parametrize("cell", GATES)
+@torch.no_grad()
+def test_both_directions(cell: str) -> None:
+    torch.manual_seed(2)
+    module, x = make_stack(cell, I, H, bidirectional=True), torch.randn(T, B, I)
+    peer = keras.layers.Bidirectional(keras_layer(cell))
+    peer.build((B, T, I))
+    peer.set_weights(keras_weights(module, "l0") + keras_weights(module, "l0_reverse"))
+    y, *after = peer(x.transpose(0, 1))
+    found, state = module(x)
+    half = len(after) // 2
+    expected = [torch.stack(pair) for pair in zip(after[:half], after[half:], strict=True)]
+    assert_same({"y": found}, {"y": y.transpose(0, 1)}, RELATIVE[torch.float32])
+    for a, b in zip(parts(state), expected, strict=True):
+        assert_same({"state": a}, {"state": b}, RELATIVE[torch.float32])
+
+
+@pytest.mark.parametrize("cell", GATES)
+@torch.no_grad()
+def test_rows_of_unequal_length(cell: str) -> None:
+    """Keras' mask, with outputs at zero where it is false."""
+    torch.manual_seed(3)
+    module, x, lengths = make_stack(cell, I, H), torch.randn(T, B, I), [4, 6, 1]
+    peer = keras_layer(cell, zero_output_for_mask=True)
+    peer.build((B, T, I))
+    peer.set_weights(keras_weights(module, "l0"))
+    mask = torch.arange(T) < torch.tensor(lengths)[:, None]
+    y, *after = peer(x.transpose(0, 1), mask=mask)
+    found, state = module(x, lengths=lengths)
+    assert_same({"y": found}, {"y": y.transpose(0, 1)}, RELATIVE[torch.float32])
+    for a, b in zip(parts(state), after, strict=True):
+        assert_same({"state": a[0]}, {"state": b}, RELATIVE[torch.float32])
