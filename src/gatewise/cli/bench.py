@@ -47,8 +47,9 @@ def comments_scratch_command(
         bool, typer.Option("--faults", help="Instead of timing: the gradient check finds each of the faults.")
     ] = False,
     losses: Annotated[
-        bool, typer.Option("--losses", help="Instead of timing: the loss after three epochs with each of the faults.")
+        bool, typer.Option("--losses", help="Instead of timing: the loss epoch by epoch with each of the faults.")
     ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Of --losses.")] = 3,
     threads: Annotated[int, typer.Option(help="Of NumPy in each program; 0 is NumPy's own choice.")] = 1,
     turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -64,10 +65,14 @@ def comments_scratch_command(
     if faults:
         result["faults"] = check_faults()
     if losses and data is not None:
-        result["losses"] = compare_losses(data, report=lambda line: typer.echo(line, err=True))
+        result["losses"] = compare_losses(data, epochs=epochs, report=lambda line: typer.echo(line, err=True))
     if data is not None and not (faults or losses):
         result = bench_speed(data, threads=threads, turns=turns)
-    words = [f"--data {data}" if data else "", "--faults" if faults else "", "--losses" if losses else ""]
+    words = [
+        f"--data {data}" if data else "",
+        "--faults" if faults else "",
+        f"--losses --epochs {epochs}" if losses else "",
+    ]
     words += [] if faults or losses else [f"--threads {threads} --turns {turns}"]
     _keep(result, " ".join(["gatewise bench comments-scratch", *filter(None, words)]), out)
     if as_json:
