@@ -94,9 +94,7 @@ def check(c: Configuration, training: bool) -> None:
         (y, after), (y_theirs, after_theirs) = ours(x, state), theirs(x, state)
     assert type(y) is type(y_theirs)
     if isinstance(y, PackedSequence):
-        assert all(
-            (a is None and b is None) or torch.equal(a, b) for a, b in zip(y[1:], y_theirs[1:], strict=True)
-        )
+        assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(y[1:], y_theirs[1:], strict=True))
     assert [p.shape for p in parts(after)] == [p.shape for p in parts(after_theirs)]
     assert isinstance(after, LSTMState if c.cell == "lstm" else Tensor)
 

@@ -54,8 +54,16 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
         lambda: nn.LSTM(3, 4, proj_size=4),
         "proj_size is 4; expected 0 (none) or a whole number smaller than hidden_size, which is 4",
     ),
-    ("proj_size", lambda: nn.GRU(3, 4, proj_size=2), "proj_size was given; only an LSTM can be projected: leave it out"),
-    ("proj_size", lambda: nn.RNN(3, 4, proj_size=0), "proj_size was given; only an LSTM can be projected: leave it out"),
+    (
+        "proj_size",
+        lambda: nn.GRU(3, 4, proj_size=2),
+        "proj_size was given; only an LSTM can be projected: leave it out",
+    ),
+    (
+        "proj_size",
+        lambda: nn.RNN(3, 4, proj_size=0),
+        "proj_size was given; only an LSTM can be projected: leave it out",
+    ),
     ("nonlinearity", lambda: nn.RNN(3, 4, nonlinearity="gelu"), "nonlinearity is 'gelu'; expected 'tanh' or 'relu'"),
     ("nonlinearity", lambda: nn.RNN(3, 4, 1, "gelu"), "nonlinearity is 'gelu'; expected 'tanh' or 'relu'"),
     (

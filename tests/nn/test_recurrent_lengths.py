@@ -39,7 +39,9 @@ def ragged(draw: st.DrawFn, least: int = 0) -> Ragged:
     options = {"num_layers": draw(st.integers(1, 2)), "bidirectional": draw(st.booleans())}
     if cell == "lstm" and draw(st.booleans()):
         options["proj_size"] = 2
-    return Ragged(cell, options, T, draw(st.lists(st.integers(least, T), min_size=1, max_size=5)), draw(st.integers(0, 9)))
+    return Ragged(
+        cell, options, T, draw(st.lists(st.integers(least, T), min_size=1, max_size=5)), draw(st.integers(0, 9))
+    )
 
 
 def padding(r: Ragged) -> Tensor:

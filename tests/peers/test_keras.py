@@ -64,7 +64,9 @@ def test_outputs_states_and_gradients(cell: str, backwards: bool) -> None:
             after = [part[0] for part in parts(after)]
         found = {"y": y, **dict(zip(("h_n", "c_n"), after, strict=False))}
         generator = torch.Generator().manual_seed(2)
-        torch.autograd.backward(list(found.values()), [torch.randn(t.shape, generator=generator) for t in found.values()])
+        torch.autograd.backward(
+            list(found.values()), [torch.randn(t.shape, generator=generator) for t in found.values()]
+        )
         return {**found, "dx": leaf.grad, **dict(zip(("dh_0", "dc_0"), (p.grad for p in before), strict=False))}
 
     found, expected = call("ours"), call("keras")
