@@ -19,7 +19,7 @@ keras = pytest.importorskip("keras", reason="Keras is a peer: pip install --grou
 if keras.backend.backend() != "torch":
     pytest.skip("Keras runs on another backend (KERAS_BACKEND); expected torch", allow_module_level=True)
 
-T, B, I, H = 6, 3, 5, 4
+T, B, I, H = 6, 3, 5, 4  # noqa: E741
 
 
 def keras_layer(cell: str, **options: Any) -> Any:

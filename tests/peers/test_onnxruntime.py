@@ -15,7 +15,7 @@ from tests.tolerances import RELATIVE
 onnx = pytest.importorskip("onnx", reason="ONNX is a peer: pip install --group peers")
 runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is a peer: pip install --group peers")
 
-T, B, I, H = 6, 3, 5, 4
+T, B, I, H = 6, 3, 5, 4  # noqa: E741
 
 
 def graph(module: Recurrent) -> bytes:
