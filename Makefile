@@ -57,5 +57,5 @@ $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt
 
 $(TEST_READY): $(RUN_READY)
 	@echo "==> installing the test tools into $(VENV) (once only)"
-	@$(PIP) install -c constraints.txt --group dev
+	@$(PIP) install -c constraints.txt --group dev --group peers
 	@touch $@

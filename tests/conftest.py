@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 import tests.typechecker  # noqa: F401  (the hook below finds it by its name)
 
-# Every function with jaxtyping's shapes checks them in the tests. A compiler cannot trace the checks: not in the stacks.
+# Every function with jaxtyping's shapes checks them in the tests. Not in the stacks: a compiler cannot trace that.
 install_import_hook(["gatewise.nn.loss", "gatewise.models"], "tests.typechecker.check")
 
 os.environ["GATEWISE_CACHE"] = tempfile.mkdtemp(prefix="gatewise-test-cache-")

@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
     def draw(self) -> tuple[LayerInputs, tuple[Tensor, Tensor, Tensor]]:
         """Return inputs, and the derivatives of a loss by y, h_n and c_n, each its own; what is unread is NaN."""
-        (T, B, I, H), dtype = self.shape, NUMBERS[self.numbers][0]  # noqa: E741
+        (T, B, I, H), dtype = self.shape, NUMBERS[self.numbers][0]
         generator = torch.Generator().manual_seed(zlib.crc32(repr(self).encode()))
 
         def normal(*shape: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.errors import UsageError
+from gatewise.kernels import ENGINES
 from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
 from tests.tolerances import RELATIVE, differ
@@ -35,6 +36,26 @@ def test_windows_with_carried_state_equal_the_whole(cell: str, cut: int) -> None
     assert differ(torch.cat([first, second]), whole) < RELATIVE[torch.float32]
     for a, b in zip(state, last, strict=True):
         assert differ(a, b) < RELATIVE[torch.float32]
+
+
+@pytest.mark.parametrize("engine", sorted(set(ENGINES) - {"reference"}))
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_every_engine_gives_the_references_logits_cost_and_gradients(engine: str, cell: str) -> None:
+    x, y = ids(6, 3), ids(6, 3, seed=8)
+    results = []
+    for name in (engine, "reference"):
+        config = ModelConfig(hidden_size=6, num_layers=2, init_scale=0.5, cell=cell, dropout=0.3)
+        model = LanguageModel(config, WORDS, torch.Generator().manual_seed(1), engine=name).double().train()
+        assert model.rnn.engine == name
+        torch.manual_seed(4)
+        logits, state = model(x, model.initial_state(3))
+        torch.manual_seed(4)
+        cost, _ = model(x, model.initial_state(3), y)
+        cost.backward()
+        gradients = {f"d{n}": p.grad for n, p in model.named_parameters()}
+        results.append({"logits": logits, "h_n": state.h, "cost": cost, **gradients})
+    for name, expected in results[1].items():
+        assert differ(results[0][name], expected) < RELATIVE[torch.float64], name
 
 
 def test_step_by_step_equals_the_whole_and_changes_no_state_in_place() -> None:

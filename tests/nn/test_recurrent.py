@@ -1,11 +1,15 @@
 """The recurrent stacks: the reduced-precision pass against PyTorch's, and the cell state it must not round."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from gatewise.kernels import torch_cells
 from gatewise.nn import make_stack
 from gatewise.nn.recurrent import LSTM
 from gatewise.spec import GATES
+from tests.nn.beside import assert_same, parts, results
 from tests.tolerances import RELATIVE, differ
 
 
@@ -23,7 +27,7 @@ def run(lstm: torch.nn.Module, x: torch.Tensor, state: tuple[torch.Tensor, ...],
 
 
 @pytest.mark.parametrize(("T", "B", "I", "H", "L"), [(1, 1, 1, 1, 1), (5, 3, 4, 63, 2), (12, 2, 7, 5, 3)])
-def test_the_16_bit_pass_computes_the_same_lstm(T: int, B: int, I: int, H: int, L: int) -> None:  # noqa: E741
+def test_the_16_bit_pass_computes_the_same_lstm(T: int, B: int, I: int, H: int, L: int) -> None:
     torch.manual_seed(T)
     lstm = LSTM(I, H, L)
     x, state = torch.randn(T, B, I), (torch.randn(L, B, H), torch.randn(L, B, H))
@@ -44,6 +48,47 @@ def test_the_16_bit_pass_keeps_the_cell_state_in_fp32() -> None:
         _, (_, c_n) = lstm(torch.zeros(20, 1, 1), (torch.zeros(1, 1, 1), c))
     assert c_n.dtype == torch.float32
     assert torch.equal(c_n, c)
+
+
+@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("lengths", [None, [7, 0, 3]])
+def test_autocast_multiplies_in_bf16_and_keeps_states_and_gradients_in_fp32(
+    cell: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    stack = make_stack(cell, 5, 6, 2, bidirectional=True)
+    with torch.no_grad():  # far from the kink of relu, which a rounding must not cross
+        for name, parameter in stack.named_parameters():
+            if cell == "rnn_relu" and name.startswith("bias_ih"):
+                parameter.copy_(torch.where(torch.arange(6) % 2 == 0, 3.0, -3.0))
+    x = torch.randn(7, 3, 5)
+    full = results(stack, x, lengths=lengths)
+    seen = []
+    for name in ("set_product", "add_product"):
+        genuine = getattr(torch_cells, name)
+
+        def spy(into: torch.Tensor, a: torch.Tensor, b: torch.Tensor, genuine: Any = genuine) -> torch.Tensor:
+            seen.append((into.dtype, b.dtype))
+            return genuine(into, a, b)
+
+        monkeypatch.setattr(torch_cells, name, spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        reduced = results(stack, x, lengths=lengths)
+    assert set(seen) == {(torch.float32, torch.bfloat16)}
+    assert not torch.equal(reduced["y"], full["y"])
+    assert_same(reduced, full, RELATIVE[torch.bfloat16])  # dtypes too: all is float32
+
+
+@pytest.mark.parametrize("cell", GATES)
+def test_under_autocast_an_input_of_16_bits_is_taken_and_the_state_stays_fp32(cell: str) -> None:
+    stack, x = make_stack(cell, 3, 4), torch.randn(5, 2, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, state = stack(x.bfloat16())
+        full, _ = stack(x)
+    assert y.dtype == parts(state)[0].dtype == torch.float32
+    assert differ(y, full) < RELATIVE[torch.bfloat16]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=False), pytest.raises(ValueError, match=r"torch.bfloat16"):
+        stack(x.bfloat16())
 
 
 def test_dropout_between_layers_draws_the_same_masks_in_both_passes() -> None:
