@@ -73,18 +73,22 @@ def test_the_shapes_are_known_before_the_pass(engine: str, cell: str, save: bool
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("lengths", ["none", "ragged"])
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_autograd_hands_on_what_the_engine_computes(engine: str, cell: str, lengths: str) -> None:
-    case = Case(cell, "float64", lengths=lengths)
-    inputs, upstream = clean(case)
+def test_autograd_hands_on_what_the_engine_computes(engine: str, cell: str, lengths: str, again: bool) -> None:
+    """And computes the same another way where the gradients are to be differentiated again."""
+    case = Case(cell, "float64", lengths=lengths, masked=True)
+    inputs, upstream = case.draw()
     options = case.options._replace(trace=False)
     _, expected = run(engine, inputs, options, upstream)
     leaves = differentiable(inputs)
     outputs = layer(leaves, options, engine)
     pairs = [(o, d) for o, d in zip(outputs[:3], upstream, strict=True) if o.numel()]
-    torch.autograd.backward([o for o, _ in pairs], [d for _, d in pairs])
-    found = {f"d{name}": t.grad for name, t in leaves._asdict().items() if t is not None and t.grad is not None}
-    assert not disagreements(found, {n: t for n, t in expected.items() if n.startswith("d")}, case.tolerance)
+    wanted = {f"d{name}": t for name, t in leaves._asdict().items() if t is not None and t.requires_grad}
+    found = torch.autograd.grad([o for o, _ in pairs], wanted.values(), [d for _, d in pairs], create_graph=again)
+    gradients = {name: t for name, t in expected.items() if name.startswith("d")}
+    assert not disagreements(dict(zip(wanted, found, strict=True)), gradients, case.tolerance)
+    assert all(t.requires_grad is again for t in found)
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -110,6 +110,7 @@ def test_states_go_in_and_come_out_as_they_are(cell: str) -> None:
     assert_same(found._asdict(), step(x, after, begins)._asdict(), RELATIVE[torch.float32])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", GATES)
 def test_batch_and_time_may_vary_without_another_compilation(cell: str) -> None:
     module = make_stack(cell, 3, 4, 2, bidirectional=True)
