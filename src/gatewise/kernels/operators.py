@@ -3,6 +3,7 @@
 The engine is named in the call. Derivatives of gradients go through ``differentiable_forward``, by themselves.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -32,12 +33,14 @@ torch.library.define(
 
 def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutputs:
     """Run one pass of the contract on the named engine, seen by autograd; the trace is not differentiated."""
-    if not (options.save or torch.compiler.is_compiling()):
-        return ENGINES[engine].forward(_checked(inputs), options)  # nobody has to see an operator
-    return LayerOutputs(*torch.ops.gatewise.layer_forward(*inputs, *options, engine))
+    if torch.compiler.is_compiling():
+        return LayerOutputs(*torch.ops.gatewise.layer_forward(*inputs, *options, engine))
+    if not options.save:
+        return ENGINES[engine].forward(_checked(inputs), options)
+    y, h_n, c_n, *trace = _Pass.apply(*inputs, *options, engine)  # type: ignore[no-untyped-call]
+    return LayerOutputs(y, h_n, c_n, [], trace)
 
 
-@torch.library.impl("gatewise::layer_forward", "default")
 def _forward(*arguments: Any) -> tuple[Any, ...]:
     inputs, options, engine = _unflatten(arguments)
     return tuple(ENGINES[engine].forward(_checked(inputs), options))
@@ -60,7 +63,6 @@ def _fake_forward(*arguments: Any) -> tuple[Any, ...]:
     )
 
 
-@torch.library.impl("gatewise::layer_backward", "default")
 def _backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[Tensor]:
     y, h_n, c_n, saved, needs_dx, *arguments = rest
     inputs, options, engine = _unflatten(arguments)
@@ -77,23 +79,31 @@ def _fake_backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[T
     return [dy.new_empty(0) if t is None else t.new_empty(t.shape) for t in wanted]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     y, h_n, c_n, saved, _ = output
     ctx.options = inputs[_N_INPUTS:]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:_N_INPUTS], y, h_n, c_n, *saved)
 
 
-def _differentiate(ctx: Any, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, *_: Any) -> tuple[Any, ...]:
+def _differentiate(
+    ctx: Any,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    dc_n: Tensor | None,
+    *_: Any,
+    backward: Callable[..., list[Tensor]] = torch.ops.gatewise.layer_backward,
+) -> tuple[Any, ...]:
     *given, y, h_n, c_n = ctx.saved_tensors[: _N_INPUTS + 3]
     saved = list(ctx.saved_tensors[_N_INPUTS + 3 :])
     upstream = [torch.zeros_like(t) if d is None else d for d, t in ((dy, y), (dh_n, h_n), (dc_n, c_n))]
     inputs, options = LayerInputs(*given), LayerOptions(*ctx.options[:_N_OPTIONS])
+    found: Sequence[Tensor | None]
     if torch.is_grad_enabled():
         found = _differentiable_gradients(inputs, options, upstream, ctx.needs_input_grad[:8])
     else:
         needs_dx = ctx.needs_input_grad[0]
-        found = torch.ops.gatewise.layer_backward(*upstream, y, h_n, c_n, saved, needs_dx, *inputs, *ctx.options)
+        found = backward(*upstream, y, h_n, c_n, saved, needs_dx, *inputs, *ctx.options)
     kept = [d if needed else None for d, needed in zip(found, ctx.needs_input_grad, strict=False)]
     return (*kept, *(None,) * (_N_INPUTS + _N_OPTIONS + 1 - len(kept)))
 
@@ -113,7 +123,25 @@ def _differentiable_gradients(
     return [next(found) if n else None for n in needed]
 
 
+torch.library.impl("gatewise::layer_forward", "default", _forward)
+torch.library.impl("gatewise::layer_backward", "default", _backward)
 torch.library.register_autograd("gatewise::layer_forward", _differentiate, setup_context=_setup_context)
+
+
+class _Pass(torch.autograd.Function):
+    """The operator outside of compiled graphs: what PyTorch does around an operator's derivative costs 1 ms a pass."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        outputs = LayerOutputs(*_forward(*arguments))
+        _setup_context(ctx, arguments, outputs)
+        ctx.mark_non_differentiable(*outputs.trace)
+        return outputs.y, outputs.h_n, outputs.c_n, *outputs.trace
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
+        dy, dh_n, dc_n, *_ = upstream
+        return _differentiate(ctx, dy, dh_n, dc_n, backward=_backward)
 
 
 def _unflatten(arguments: Any) -> tuple[LayerInputs, LayerOptions, str]:

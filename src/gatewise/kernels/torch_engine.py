@@ -37,12 +37,11 @@ class TorchEngine:
         h = rows.sort(h_0.to(dtype))
         mask = None if h_mask is None else rows.sort(h_mask.to(dtype))
         w_hh = w_hh.to(factors)
-        a = cells.set_product(
-            x.new_empty(rows.total, len(w_ih), dtype=dtype), rows.pack(x).to(factors), w_ih.to(factors).t()
-        )
-        keep, saved, trace = options.save or options.trace, list[Tensor](), list[Tensor]()
+        b = None
         if b_ih is not None and b_hh is not None:
-            a.add_(b_ih.to(dtype) if options.cell == "gru" else (b_ih + b_hh).to(dtype))
+            b = (b_ih if options.cell == "gru" else b_ih + b_hh).to(dtype)
+        a = _input_product(rows.pack(x).to(factors), w_ih.to(factors), b, dtype)
+        keep, saved, trace = options.save or options.trace, list[Tensor](), list[Tensor]()
         if options.cell == "lstm":
             assert c_0 is not None
             c = rows.sort(c_0.to(dtype))
@@ -131,6 +130,14 @@ class TorchEngine:
         rows, H = inputs.x.shape[0] * inputs.x.shape[1], state_size(inputs)
         widths = {"lstm": [4 * H, H] + ([H] if inputs.w_hr is not None else []), "gru": [3 * H, H]}
         return [(rows, width) for width in widths.get(options.cell, [])]
+
+
+def _input_product(x: Tensor, w_ih: Tensor, b: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """``W_ih x + b`` of all rows, (N, gates·H)."""
+    if x.dtype == dtype:
+        return torch.mm(x, w_ih.t()) if b is None else torch.addmm(b, x, w_ih.t())
+    a = torch.mm(x, w_ih.t()).to(dtype)
+    return a if b is None else a.add_(b)
 
 
 def _transposed_product(da: Tensor, x: Tensor, factors: torch.dtype) -> Tensor:
