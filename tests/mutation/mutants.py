@@ -258,6 +258,8 @@ def _in_place(slot: Slot, call: ast.Call, whole: bool) -> Iterator[Edit]:
     name, args = _name(call), call.args
     module = getattr(call.func.value, "id", "") if isinstance(call.func, ast.Attribute) else ""
     into = next((keyword.value for keyword in call.keywords if keyword.arg in INTO), None)
+    if isinstance(call.func, ast.Name) and any(keyword.arg == "out" for keyword in call.keywords):
+        module = "np"  # a function of NumPy's under a local name
     method = call.func.value if isinstance(call.func, ast.Attribute) and name.endswith("_") else None
     if name in SCALED:
         kept = [keyword for keyword in call.keywords if keyword.arg != SCALED[name]]

@@ -1,8 +1,9 @@
 """Break each backward pass in every small way there is, and see the tests fail each time.
 
 ``python -m tests.mutation.run`` prints what survives and exits with 1 where anything does; ``--out FOLDER`` keeps the
-table, ``--only lstm`` runs the targets whose file's name has that in it, ``--list`` runs nothing. The mutants are
-written to copies of the source tree; the tree itself is not touched.
+table, ``--only lstm`` runs the targets whose file's name has that in it (the other files' rows stay in the table while
+their mutants are the same), ``--list`` runs nothing. The mutants are written to copies of the source tree; the tree
+itself is not touched.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from typing import NamedTuple
 import pytest
 
 from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.table import Equivalent, Verdict, write_table
+from tests.mutation.table import Equivalent, Verdict, kept, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
-PRELOADED = ("numpy", "torch", "hypothesis", "jaxtyping", "beartype")
+PRELOADED = ("numpy", "torch", "torch._inductor.config", "hypothesis", "jaxtyping", "beartype")
+"""Of torch's: what ``use_deterministic_algorithms`` loads, for seconds."""
 
 # Read when pytest and the libraries start: no plugin that the tests do not need, one thread, no files left behind.
 os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -40,6 +42,10 @@ class Target(NamedTuple):
 
 
 GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
+ENGINES = "tests/kernels/test_engines.py"
+FUSED, SECOND = "tests/kernels/test_fused_layer.py", "tests/kernels/test_second_derivatives.py"
+NUMBERS = "test_every_number_is_the_references"
+ABSENT = "test_each_result_has_its_name or test_dx_is_left_out"
 TARGETS = [
     Target("reference/lstm.py", ["backward"], [GRADIENTS, "-k", "lstm"]),
     Target("reference/gru.py", ["backward"], [GRADIENTS, "-k", "gru"]),
@@ -47,9 +53,56 @@ TARGETS = [
     Target("reference/cell.py", ["input_gradients", "outer"], ["tests/reference/test_cell.py", GRADIENTS]),
     Target("reference/softmax.py", ["cross_entropy"], ["tests/reference/test_softmax.py"]),
     Target("reference/stack.py", ["layer_backward", "backward"], [GRADIENTS, "tests/reference/test_stack.py"]),
+    Target(
+        "kernels/torch_cells.py",
+        ["lstm_backward", "gru_backward", "rnn_backward"],
+        [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"{NUMBERS} or test_nothing_given_is_changed and torch"],
+    ),
+    Target(
+        "kernels/torch_engine.py",
+        ["TorchEngine.backward", "_onednn_backward", "_fused_backward"],
+        [f"{ENGINES}::{NUMBERS}", FUSED, ENGINES, "-k", f"{NUMBERS} or ({ABSENT}) and torch"],
+    ),
+    Target(
+        "kernels/reference_engine.py",
+        ["ReferenceEngine.backward"],
+        [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"{NUMBERS} or {ABSENT}"],
+    ),
+    Target(
+        "kernels/operators.py",
+        ["_differentiate", "_differentiable_gradients"],
+        [SECOND, "tests/kernels/test_operators.py", "-k", "not pytorchs and not shapes"],
+    ),
+    Target("kernels/differentiable.py", ["differentiable_forward"], ["tests/kernels/test_differentiable.py"]),
+    Target(
+        "scratch/model.py",
+        ["ScratchModel._backward", "ScratchModel.step", "ScratchModel.gradients"],
+        ["tests/scratch/test_model.py"],
+    ),
 ]
 
-EQUIVALENT: Equivalent = {}
+CELLS, ENGINE, OPERATORS, AGAIN = (
+    f"kernels/{name}.py" for name in ("torch_cells", "torch_engine", "operators", "differentiable")
+)
+AFTER = "(outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())"
+HOW = "(options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)"
+KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
+PLACES = "y: list[Tensor] = [h] * T"
+LEFT = "c = torch.where(active, c, c_before) if c_0 is not None else c"
+EQUIVALENT: Equivalent = {
+    (CELLS, KEPT, "dh_kept = torch.empty_like(dy)"): "without a projection nobody reads it",
+    (CELLS, KEPT, "dh_kept = 0 * dy if w_hr is None else torch.empty_like(dy)"): "as above",
+    (CELLS, KEPT, "dh_kept = -dy if w_hr is None else torch.empty_like(dy)"): "as above",
+    (CELLS, "return (da, None if w_hr is None else dh_kept)", "return (da, dh_kept)"): "as above",
+    (ENGINE, f"after = {AFTER}", f"after = (0 * {AFTER[1:]}"): "oneDNN has h_n in its workspace",
+    (ENGINE, f"after = {AFTER}", f"after = (-{AFTER[1:]}"): "oneDNN has h_n in its workspace",
+    (ENGINE, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
+    (OPERATORS, "needs_dx = ctx.needs_input_grad[0]", "needs_dx = -ctx.needs_input_grad[0]"): "-1 is as true as 1",
+    (AGAIN, PLACES, "y: list[Tensor] = [0 * h] * T"): "each place is filled later",
+    (AGAIN, PLACES, "y: list[Tensor] = [-h] * T"): "each place is filled later",
+    (AGAIN, LEFT, f"{LEFT.removesuffix('c')}0 * c"): "where there is no c_0 it is empty",
+    (AGAIN, LEFT, f"{LEFT.removesuffix('c')}-c"): "where there is no c_0 it is empty",
+}
 """Mutants that compute the same; they are not run. One that is no longer made is an error."""
 
 
@@ -188,7 +241,12 @@ def main() -> int:
     survived = sum(verdict.killed_by is None for verdict in verdicts)
     print(f"{len(verdicts)} mutants, {survived} survived, {time.monotonic() - start:.0f} s")
     if options.out is not None:
-        write_table(verdicts, EQUIVALENT, time.monotonic() - start, options.out)
+        files = [target.file for target in TARGETS]
+        earlier = kept(options.out, {target.file: [*wanted(target)] for target in TARGETS})
+        missing = set(files) - {verdict.file for verdict in verdicts} - {verdict.file for _, verdict in earlier}
+        if missing:
+            print(f"not in the table, since it has changed or was never run: {', '.join(sorted(missing))}")
+        write_table(verdicts, EQUIVALENT, earlier, files, options.out)
     return 1 if survived else 0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.mutation import run
-from tests.mutation.mutants import mutants
+from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.table import Verdict, kept, write_table
 
 
 def made_of(*lines: str) -> list[str]:
@@ -68,6 +69,8 @@ def test_of_a_value(line: str, expected: list[str]) -> None:
         ("tanh_backward(d, y, grad_input=c)", ["(left out)", "tanh_backward(d, y, grad_input=c).neg_()",
             "tanh_backward(torch.ones_like(d), y, grad_input=c)"]),
         ("np.exp(a, out=c)", ["(left out)", "np.negative(np.exp(a, out=c), out=c)"]),
+        ("add(a, b, out=c)", ["(left out)", "np.negative(add(a, b, out=c), out=c)", "add(np.zeros_like(a), b, out=c)",
+            "add(a, np.zeros_like(b), out=c)"]),
         ("set_product(c, a, b)", ["(left out)", "set_product(c, a, -b)"]),
         ("np.add.at(c, k, a)", ["(left out)", "np.add.at(c, k, -a)"]),
         ("return G(a, None)", ["return G(0 * a, None)", "return G(-a, None)"]),
@@ -152,3 +155,24 @@ def test_a_run_that_means_nothing_stops(tmp_path: Path, test: str, equivalent: s
     ran = run_on(tmp_path, test, equivalent)
     assert ran.returncode == 1 and message in ran.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_files_that_are_not_run_again_stay_while_their_mutants_are_the_same(tmp_path: Path) -> None:
+    def verdicts(file: str, made: list[Mutant]) -> list[Verdict]:
+        return [Verdict(file, *mutant[:4], "test_toy.py::test_toy", "assert 1 == 2") for mutant in made]
+
+    order = ["sum.py", "product.py"]
+    made = {
+        "sum.py": mutants("def backward(a, b):\n    return a + b\n", ["backward"]),
+        "product.py": mutants("def backward(a, b):\n    return a * b\n", ["backward"]),
+    }
+    assert not kept(tmp_path, made)
+    write_table(verdicts("product.py", made["product.py"]), {}, kept(tmp_path, made), order, tmp_path)
+    write_table(verdicts("sum.py", made["sum.py"]), {}, kept(tmp_path, made), order, tmp_path)
+    table = (tmp_path / "mutations.md").read_text(encoding="utf-8")
+    assert [line.split(" ")[1] for line in table.splitlines() if line.startswith("## ")] == order
+    assert "| all | 10 | 10 | 10 | 0 | 0 | |" in table
+    fewer = {**made, "product.py": made["product.py"][1:]}  # one has been listed as equivalent
+    assert len(kept(tmp_path, fewer)) == 9
+    moved = {**made, "product.py": mutants("\ndef backward(a, b):\n    return a * b\n", ["backward"])}
+    assert {verdict.file for _, verdict in kept(tmp_path, moved)} == {"sum.py"}

@@ -126,7 +126,9 @@ class TorchEngine:
         )
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        """Return the shapes of what the loops keep."""
+        """Return the shapes of what the loops keep; cuDNN's layers are run once more instead."""
+        if _fits_cudnn(inputs, options):
+            return []
         rows, H = inputs.x.shape[0] * inputs.x.shape[1], state_size(inputs)
         widths = {"lstm": [4 * H, H] + ([H] if inputs.w_hr is not None else []), "gru": [3 * H, H]}
         return [(rows, width) for width in widths.get(options.cell, [])]
@@ -237,10 +239,14 @@ def _fused_forward(inputs: LayerInputs, options: LayerOptions) -> tuple[Tensor, 
 def _fused_backward(inputs: LayerInputs, upstream: list[Tensor], options: LayerOptions) -> LayerGradients:
     """Differentiate PyTorch's layer, run once more: what its forward pass kept cannot be handed over."""
     leaves = LayerInputs(*(None if t is None else t.detach().requires_grad_() for t in inputs))  # type: ignore[arg-type]
-    with torch.enable_grad():
+    with torch.enable_grad(), _AUTOGRAD_IS_LEFT_OUT(torch._C.DispatchKey.AutogradFunctionality, False):
         outputs = _fused_forward(leaves, options)
     pairs = [(o, d) for o, d in zip(outputs, upstream, strict=True) if o.requires_grad]
     found = iter(
         torch.autograd.grad([o for o, _ in pairs], [t for t in leaves if t is not None], [d for _, d in pairs])
     )
     return LayerGradients(*(None if t is None else next(found) for t in leaves[:8]))  # type: ignore[arg-type]
+
+
+# Below a dispatch mode, such as a FLOP counter, an operator runs without autograd, and nothing would be recorded.
+_AUTOGRAD_IS_LEFT_OUT: Any = torch._C._SetExcludeDispatchKeyGuard
