@@ -20,6 +20,9 @@ from tests.tolerances import RELATIVE
 pytest.importorskip("expecttest", reason="PyTorch's module cases need it: pip install --group dev")
 from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
+# That import forbids the whole process to set backend flags, which our training does.
+setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
+
 OURS = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
 INFOS = {info.module_cls.__name__: info for info in module_db if info.module_cls in OURS}
 INFO = pytest.mark.parametrize("name", INFOS)
