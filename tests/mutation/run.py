@@ -89,6 +89,7 @@ HOW = "(options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], Fa
 KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
 PLACES = "y: list[Tensor] = [h] * T"
 LEFT = "c = torch.where(active, c, c_before) if c_0 is not None else c"
+FILLED = "return (*kept, *(None,) * (_N_INPUTS + _N_OPTIONS + 1"
 EQUIVALENT: Equivalent = {
     (CELLS, KEPT, "dh_kept = torch.empty_like(dy)"): "without a projection nobody reads it",
     (CELLS, KEPT, "dh_kept = 0 * dy if w_hr is None else torch.empty_like(dy)"): "as above",
@@ -98,6 +99,8 @@ EQUIVALENT: Equivalent = {
     (ENGINE, f"after = {AFTER}", f"after = (-{AFTER[1:]}"): "oneDNN has h_n in its workspace",
     (ENGINE, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
     (OPERATORS, "needs_dx = ctx.needs_input_grad[0]", "needs_dx = -ctx.needs_input_grad[0]"): "-1 is as true as 1",
+    (OPERATORS, f"{FILLED} - len(kept)))", f"{FILLED}))"): "PyTorch takes a None too many for nothing",
+    (OPERATORS, f"{FILLED} - len(kept)))", f"{FILLED} + len(kept)))"): "PyTorch takes a None too many for nothing",
     (AGAIN, PLACES, "y: list[Tensor] = [0 * h] * T"): "each place is filled later",
     (AGAIN, PLACES, "y: list[Tensor] = [-h] * T"): "each place is filled later",
     (AGAIN, LEFT, f"{LEFT.removesuffix('c')}0 * c"): "where there is no c_0 it is empty",

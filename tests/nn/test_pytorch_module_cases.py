@@ -18,10 +18,10 @@ from tests.nn.beside import assert_same, parts, results, without_type_checks
 from tests.tolerances import RELATIVE
 
 pytest.importorskip("expecttest", reason="PyTorch's module cases need it: pip install --group dev")
-from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
-
-# That import forbids the whole process to set backend flags, which our training does.
-setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
+with pytest.MonkeyPatch.context() as patch:
+    # This import forbids the whole process to set backend flags, which our training does.
+    patch.setattr(torch.backends, "disable_global_flags", lambda: None)
+    from torch.testing._internal.common_modules import ModuleErrorEnum, module_db
 
 OURS = {nn.LSTM: LSTM, nn.GRU: GRU, nn.RNN: RNN}
 INFOS = {info.module_cls.__name__: info for info in module_db if info.module_cls in OURS}
