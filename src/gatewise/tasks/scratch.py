@@ -36,29 +36,19 @@ _NEEDED = {
 }
 """What the task is; the recipe says it, so that a run folder does too."""
 
-_NOT_READ = (
-    *(f"data.{key}" for key in ("train_file", "valid_file", "test_file", "builtin", "tbptt_length")),
-    *(f"model.{key}" for key in ("embedding_size", "dropout", "forget_bias", "tie_weights")),
-    *(f"training.{key}" for key in ("lr_decay", "lr_decay_after_epoch", "weight_decay", "precision", "max_bad_steps")),
-    *(f"runtime.{key}" for key in ("engine", "threads")),
-)
-"""What means nothing here."""
-
-
 def check_scratch_config(config: Config) -> None:
     """Check what can be checked before anything is read or written.
 
     Raises:
         UsageError: a key asks for what this task does not do.
     """
-    settings, defaults = config.model_dump(), Config().model_dump()
-    for key in (*_NEEDED, *_NOT_READ):
+    settings = config.model_dump()
+    for key, expected in _NEEDED.items():
         section, _, name = key.partition(".")
-        found, expected = settings[section][name], _NEEDED.get(key, defaults[section][name])
-        if found != expected:
+        if (found := settings[section][name]) != expected:
             raise UsageError(
                 f"{key} is {found!r}; a scratch-language-model knows {expected!r} alone: leave the key as the recipe "
-                "comments-scratch has it" + ("; OPENBLAS_NUM_THREADS sets NumPy's" if name == "threads" else "")
+                "comments-scratch has it"
             )
     if config.runtime.device not in ("auto", "cpu"):
         raise UsageError(f"device {config.runtime.device!r} is not available: NumPy computes on the cpu; use auto")
