@@ -62,7 +62,9 @@ def test_missing_data_and_options_that_do_not_fit(gatewise: Gatewise, comments: 
     gatewise("train", "comments-scratch").check_refused(2, "add --data FILE.csv")
     gatewise("train", "comments-scratch", "--data", "none.csv").check_refused(3, "none.csv: no such")
     train = ("train", "comments-scratch", "--data", comments, "--out", "run", "--set")
-    gatewise(*train, "model.dropout=0.5").check_refused(2, "model.dropout is 0.5; a scratch-language-model does not read it")
+    gatewise(*train, "model.dropout=0.5").check_refused(
+        2, "model.dropout is 0.5; a scratch-language-model does not read it"
+    )
     assert not Path("run").exists()
 
 

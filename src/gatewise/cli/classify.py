@@ -10,10 +10,10 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of a classifier.")],
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Images, arrays (.npy, .npz, IDX), or for a text model one text a line."),
+        typer.Argument(metavar="FILE...", help="Images, arrays (.npy, .npz, IDX); for a text model one text a line."),
     ],
     resize: Annotated[bool, typer.Option("--resize", help="Bring an image of another size to the model's.")] = False,
-    invert: Annotated[bool, typer.Option("--invert", help="Dark strokes on light ground become light on dark.")] = False,
+    invert: Annotated[bool, typer.Option("--invert", help="Exchange light and dark, for dark strokes.")] = False,
     over_time: Annotated[bool, typer.Option("--over-time", help="The verdict after each step, not the last.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with all probabilities.")] = False,
 ) -> None:

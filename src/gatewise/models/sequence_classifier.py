@@ -53,20 +53,21 @@ class SequenceClassifier(SequenceReader):
         """Return the probability of each label, (N, C), reading ``batch_size`` sequences at a time."""
         given = self.as_input(x)
         with self.in_eval_mode():
-            parts = [self.read(part.transpose(0, 1)).softmax(-1) for part in given.split(batch_size)]
+            parts = [self.read(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
         return _as_given(x, torch.cat(parts))
 
     def predict_proba_over_time(self, x: Array, batch_size: int = BATCH) -> Array:
         """Return (N, T, C): row t holds the probabilities after the first t+1 steps alone."""
         given = self.as_input(x)
         with self.in_eval_mode():
-            parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in given.split(batch_size)]
+            parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
         return _as_given(x, torch.cat(parts, 1).transpose(0, 1))
 
     def predict(self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH) -> npt.NDArray[np.generic]:
         """Return the most probable label of each sequence, (N,), out of ``labels``."""
         best = np.asarray(self.predict_proba(self.as_input(x), batch_size).argmax(-1).cpu())
-        return np.asarray(self.labels)[best]
+        labels: npt.NDArray[np.generic] = np.asarray(self.labels)[best]
+        return labels
 
 
 def _as_given(x: Array, answer: Tensor) -> Array:

@@ -67,7 +67,7 @@ class SequenceRegressor(SequenceReader):
         """Return the answer to each sequence, (N,): a tensor for a tensor, a NumPy array for any other."""
         given = self.as_input(x)
         with self.in_eval_mode():
-            answers = torch.cat([self(part) for part in given.split(batch_size)])
+            answers = torch.cat([self(part) for part in torch.split(given, batch_size)])
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
 
     def _standardised(self, x: Tensor) -> Tensor:

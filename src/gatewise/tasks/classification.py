@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, DataConfig
-from gatewise.data.arrays import Sequences, find_sequences, load_digits
+from gatewise.data.arrays import Sequences, check_classes, find_sequences, load_digits
 from gatewise.errors import DataError, UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
@@ -65,12 +65,8 @@ class ClassifierTask:
 
     def __init__(self, config: Config) -> None:
         self.config, self.parts = config, open_sequences(config.data)
-        self.labels = np.unique(self.parts["train"].y)
-        if len(self.labels) < 2:
-            raise DataError(
-                f"{config.data.path or config.data.builtin}: {len(self.labels)} label in the training part; expected "
-                "two or more, since there is nothing to tell apart"
-            )
+        name = f"{config.data.path or config.data.builtin} (train)"
+        self.labels = np.array(check_classes(self.parts["train"].y, name))
         self.targets = {name: numbered(part, self.labels, name) for name, part in self.parts.items()}
         self.hashes: Mapping[str, str] = {name: part.data_hash for name, part in self.parts.items()}
 

@@ -90,14 +90,14 @@ class BatchWorkload(ABC):
     def validate(self) -> tuple[Metrics, float]:
         """Return the validation figures, and the one that must fall."""
 
-    def carry_on(self) -> None:
+    def carry_on(self) -> None:  # noqa: B027
         """Do nothing: no state is carried."""
 
     def carried(self) -> Mapping[str, Tensor]:
         """Return nothing."""
         return {}
 
-    def restore(self, carried: Mapping[str, Tensor]) -> None:
+    def restore(self, carried: Mapping[str, Tensor]) -> None:  # noqa: B027
         """Do nothing: the order follows from the epoch."""
 
     def describe(self, loss: float) -> tuple[str, float]:

@@ -247,7 +247,7 @@ class Trainer:
     def _update_average(self) -> None:
         if self.average:
             decay = min(self.settings.average_decay, (1 + self.at.step) / (10 + self.at.step))
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - decay)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
