@@ -15,8 +15,8 @@ def pool(
     """Return what of a recurrent stack's outputs a decoder sees.
 
     ``last``: h_n of the last layer, the state after each row's last step and, of the direction from the end, after its
-    first. ``mean``: ``Σₜ yₜ / length``. ``max``: ``maxₜ yₜ``, unit by unit. A row of length 0 gives zeros (``last``: the
-    state it began with).
+    first. ``mean``: ``Σₜ yₜ / length``. ``max``: ``maxₜ yₜ``, unit by unit. A row of length 0 gives zeros (``last``:
+    the state it began with).
 
     Args:
         kind: ``last``, ``mean`` or ``max``.

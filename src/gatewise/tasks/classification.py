@@ -139,11 +139,11 @@ class Classification(BatchWorkload):
         return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
-        """Accuracy on the validation part, and on as many of the first training examples, both without dropout."""
+        """Accuracy on the validation part, and on as many training examples, always the same; without dropout."""
         figures: Metrics = {}
-        size = min(len(self.task.parts["valid"]), len(self.task.parts["train"]))
-        for name, count in (("train", size), ("valid", len(self.task.parts["valid"]))):
-            chosen = self.share(np.arange(count))
+        valid, train = len(self.task.parts["valid"]), len(self.task.parts["train"])
+        some = np.random.default_rng(0).permutation(train)[:valid]
+        for name, chosen in (("train", self.share(some)), ("valid", self.share(np.arange(valid)))):
             hits, total = self.group.sum(hits_among(self.model, self.task.parts[name], chosen), len(chosen))
             figures[f"{name}_accuracy"] = hits / total
         return figures, -figures["valid_accuracy"]

@@ -61,9 +61,7 @@ class SequenceClassifierTask(LabelTask):
         name = config.data.path or config.data.builtin
         self.labels = check_classes(parts["train"].y, f"{name} (train)")
         self.steps, self.width = parts["train"].x.shape[1:]
-        self.parts = {
-            split: LabelledSequences(part, self.labels, f"{name} ({split})") for split, part in parts.items()
-        }
+        self.parts = {split: LabelledSequences(part, self.labels, f"{name} ({split})") for split, part in parts.items()}
 
     @property
     def summary(self) -> str:

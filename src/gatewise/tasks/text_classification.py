@@ -1,16 +1,18 @@
 """Texts to one of several labels: data and evaluation."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.run_folder import RunFolder
+from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, DataConfig
 from gatewise.data.arrays import check_classes
 from gatewise.data.labelled import LabelledText, find_labelled, read_labelled
@@ -70,6 +72,7 @@ class TextClassifierTask(LabelTask):
         flat = list(chain.from_iterable(text.words for text in texts["train"]))
         self.words = Lexicon.from_tokens(flat, config.data.min_count, config.data.lowercase)
         self.characters = Lexicon.from_tokens(chain.from_iterable(flat))
+        self.texts = texts
         self.parts = {
             split: LabelledTexts(texts[split], self.words, self.characters, self.labels, path)
             for split, path in files.items()
@@ -97,6 +100,30 @@ class TextClassifierTask(LabelTask):
         write_atomically(run.tokenizer_file, self.words.json)
         write_atomically(run.characters_file, self.characters.json)
         write_atomically(run.labels_file, json.dumps({"labels": self.labels}, indent=1) + "\n")
+
+    def final(self, model: nn.Module, run: RunFolder) -> Metrics:
+        """Score the test part, the commonest label, and a logistic regression where scikit-learn is installed."""
+        figures = super().final(model, run)
+        if find_spec("sklearn"):
+            figures["logistic_regression_test_accuracy"] = logistic_regression_accuracy(self.texts)
+        return figures
+
+
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""C of the logistic regression; the best on the validation part is taken."""
+
+
+def logistic_regression_accuracy(texts: Mapping[str, Sequence[LabelledText]]) -> float:
+    """Return the test accuracy of a logistic regression on counts of lower-cased words: what order has to beat."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    count = CountVectorizer(analyzer=lambda text: [word.lower() for word in text.words])
+    x = {split: (count.transform if split != "train" else count.fit_transform)(part) for split, part in texts.items()}
+    y = {split: [text.label for text in part] for split, part in texts.items()}
+    fitted = [LogisticRegression(C=c, max_iter=1000).fit(x["train"], y["train"]) for c in STRENGTHS]
+    best = max(fitted, key=lambda one: one.score(x["valid"], y["valid"]))
+    return float(best.score(x["test"], y["test"]))
 
 
 def evaluate_texts(
