@@ -11,6 +11,7 @@ from gatewise.config import Config
 from gatewise.tasks.classification import evaluate_classifier
 from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.scratch import evaluate_scratch
+from gatewise.tasks.tagging import evaluate_tagger
 from gatewise.training.precision import choose_device, keep_fp32_exact
 
 Evaluator = Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
@@ -43,6 +44,7 @@ def evaluate(
     where, split = choose_device(device), split or "test"
     kinds: dict[str, Evaluator] = {
         "language-model": evaluate_language_model,
+        "tagger": evaluate_tagger,
         "classifier": evaluate_classifier,
     }
     return kinds[config.task.name](folder, config, data, split, where)

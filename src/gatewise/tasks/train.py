@@ -22,6 +22,7 @@ from gatewise.tasks.classification import ClassifierTask
 from gatewise.tasks.language_modeling import LanguageModelTask
 from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
+from gatewise.tasks.tagging import TaggerTask
 from gatewise.tasks.task import Task
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Position, Trainer
@@ -118,6 +119,7 @@ def read_task(config: Config) -> Task:
     """
     kinds: dict[str, Callable[[Config], Task]] = {
         "language-model": LanguageModelTask,
+        "tagger": TaggerTask,
         "classifier": ClassifierTask,
     }
     return kinds[config.task.name](config)
