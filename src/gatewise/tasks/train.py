@@ -19,9 +19,12 @@ from gatewise.kernels import why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.language_modeling import LanguageModelTask
+from gatewise.tasks.memory import MemoryTask
+from gatewise.tasks.regression import RegressorTask
 from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.sequence_classification import SequenceClassifierTask
+from gatewise.tasks.tagging import TaggerTask
 from gatewise.tasks.task import Task
 from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
@@ -121,6 +124,9 @@ def read_task(config: Config) -> Task:
         "language-model": LanguageModelTask,
         "classifier": SequenceClassifierTask,
         "text-classifier": TextClassifierTask,
+        "tagger": TaggerTask,
+        "regressor": RegressorTask,
+        "memory-task": MemoryTask,
     }
     return kinds[config.task.name](config)
 
