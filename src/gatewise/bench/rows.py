@@ -1,4 +1,4 @@
-"""``gatewise bench rows``: the row reader's training step against a straightforward PyTorch program of the same model."""
+"""``gatewise bench rows``: the row reader's training step against a PyTorch program of the same model."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from gatewise.bench.training import batches_of, compare_training, refuse_where_memory_cannot_be_measured
 from gatewise.config import Config, load_config
-from gatewise.tasks.sequence_classification import SequenceClassifierTask
+from gatewise.tasks.sequence_classification import LabelledSequences, SequenceClassifierTask
 
 RECIPE = "mnist-rows"
 _IMAGES, _HELD_BACK = 20_000, 500
@@ -49,8 +49,8 @@ def _bench(config: Config, threads: int, turns: int, what: str) -> dict[str, Any
 
     def write_data(folder: Path) -> dict[str, Any]:
         part = task.parts["train"]
-        arrays = {"x": part.part.x, "y": part.targets, "batches": batches_of(task, model)}
-        np.savez(folder / "arrays.npz", **arrays)
+        assert isinstance(part, LabelledSequences)
+        np.savez(folder / "arrays.npz", x=part.part.x, y=part.targets, batches=batches_of(task, model))
         return {"arrays": str(folder / "arrays.npz"), "scale": part.part.scale, "labels": len(task.labels)}
 
     result = compare_training(

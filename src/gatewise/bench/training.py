@@ -53,6 +53,7 @@ def compare_training(
     token_name: str,
     threads: int,
     turns: int,
+    equal_masks: bool = True,
 ) -> dict[str, Any]:
     """Check that two programs give the same cost and gradients, then time their training steps in turns.
 
@@ -66,6 +67,7 @@ def compare_training(
         token_name: what they are.
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
+        equal_masks: whether equal seeds give both sides equal dropout masks; otherwise the check is without dropout.
 
     Returns:
         Tokens a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
@@ -78,7 +80,12 @@ def compare_training(
         weights = Path(folder, "weights.safetensors")
         save_file(model.state_dict(), weights)
         threads = threads or torch.get_num_threads()
-        shared = {"config": config.model_dump(), "threads": threads, "weights": str(weights)}
+        shared = {
+            "config": config.model_dump(),
+            "threads": threads,
+            "weights": str(weights),
+            "dropout_in_check": equal_masks,
+        }
         duel = fight(f"{here}.{ours}", f"{here}.{peer}", {**shared, **write_data(Path(folder))}, agree, turns)
     return {
         "precision": config.training.precision,

@@ -22,25 +22,26 @@ class Ours:
     Args:
         config: the run's configuration.
         work: the task's.
-        arguments: ``threads``, and the file ``weights`` to start from.
+        arguments: ``threads``, the file ``weights`` to start from, ``dropout_in_check``.
     """
 
     def __init__(self, config: Config, work: Workload, arguments: dict[str, Any]) -> None:
         torch.set_num_threads(arguments["threads"])
         work.model.load_state_dict(load_file(arguments["weights"]))
-        self.work = work
+        self.work, self.dropout_in_check = work, arguments["dropout_in_check"]
         self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None))
         self.guard = InterruptGuard()
-        work.model.train()
 
     def check(self, to: Path) -> None:
         """Write cost and gradients, before clipping, of the first step."""
         torch.manual_seed(0)
+        self.work.model.train(self.dropout_in_check)
         cost, _ = self.work.cost(0)
         write_cost_and_gradients(self.work.model, cost, to)
 
     def run(self, steps: int) -> float:
         """Do training steps, beginning again at the end of the data."""
+        self.work.model.train()
         at, began = self.trainer.at, time.perf_counter()
         for _ in range(steps):
             if at.step_in_epoch == self.work.steps_per_epoch:
