@@ -13,6 +13,7 @@ from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.tasks.autoregression import persistence_rmse
 from gatewise.tasks.evaluate import evaluate
+from gatewise.tasks.forecast import forecast
 from tests.conftest import TINY_REGRESSOR, write_waves
 
 BOTH = {**TINY_REGRESSOR, "data.columns": ["wind", "level"], "data.target": "level"}
@@ -109,8 +110,6 @@ def test_arrays_are_answered_in_their_units(tmp_path: Path) -> None:
     assert run.model.scaling.x_mean == pytest.approx([1000, 1000], abs=20)
     assert evaluate(run.path, data=folder, split="valid")["tokens"] == 40
     with pytest.raises(UsageError, match="its model answers sequences; expected the run of a series"):
-        from gatewise.tasks.forecast import forecast
-
         forecast(run.path)
     with pytest.raises(DataError, match=r"waves\.csv: a file; expected a folder with \*\.train\.npz"):
         evaluate(run.path, data=write_waves(tmp_path / "waves.csv"))
