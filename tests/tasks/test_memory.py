@@ -101,7 +101,6 @@ def test_a_short_sum_is_learnt(tmp_path: Path) -> None:
         ({"data.length": 1}, r"data\.length is 1; expected at least 2"),
         ({"data.path": "."}, "a memory-task draws its data"),
         ({"data.builtin": "sunspots"}, "a memory-task does not read it"),
-        ({"model.cell": "gru"}, "no forget gate; set it to 0"),
     ],
 )
 def test_settings_that_do_not_fit(tmp_path: Path, changed: dict[str, object], message: str) -> None:

@@ -173,8 +173,14 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     own = write_waves(tmp_path / "own.csv")
     run = gw.train("sunspots", data=own, out=tmp_path / "run", overrides={**TINY_REGRESSOR, "training.epochs": 1})
     own.unlink()
-    with pytest.raises(DataError, match=r"own\.csv: no such file or folder \(where this run was trained; name the"):
+    with pytest.raises(
+        DataError, match=r"own\.csv: no such file or folder \(where this run was trained; .* with --data\)"
+    ):
         evaluate(run.path)
+    with pytest.raises(
+        DataError, match=r"own\.csv: no such file or folder \(where this run was trained; .* with FILE\)"
+    ):
+        forecast(run.path)
     assert evaluate(run.path, data=waves)["tokens"] == 30
 
 

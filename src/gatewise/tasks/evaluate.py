@@ -13,6 +13,7 @@ from gatewise.tasks.memory import evaluate_memory
 from gatewise.tasks.regression import evaluate_regression
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.sequence_classification import evaluate_sequences
+from gatewise.tasks.tagging import evaluate_tagger
 from gatewise.tasks.text_classification import evaluate_texts
 from gatewise.training.precision import choose_device, keep_fp32_exact
 
@@ -48,6 +49,7 @@ def evaluate(
         "language-model": evaluate_language_model,
         "classifier": evaluate_sequences,
         "text-classifier": evaluate_texts,
+        "tagger": evaluate_tagger,
         "regressor": evaluate_regression,
         "memory-task": evaluate_memory,
     }
