@@ -148,6 +148,44 @@ def classifier_run(sequences: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return gw.train("mnist-rows", data=sequences, out=out, overrides=TINY_CLASSIFIER).path
 
 
+TINY_REGRESSOR = {
+    "data.window": 8,
+    "data.valid_size": 20,
+    "data.test_size": 30,
+    "model.hidden_size": 8,
+    "training.epochs": 12,
+    "training.learning_rate": 0.02,
+    "training.average_decay": 0.9,
+    "logging.tensorboard": False,
+}
+"""Overrides that make ``sunspots`` a matter of a second."""
+
+
+def write_waves(path: Path, rows: int = 200) -> Path:
+    """Write a CSV file with a day, a wave of ``level`` and what pushes it a step later, ``wind``."""
+    draw = np.random.default_rng(3)
+    wind = draw.normal(0, 1, rows)
+    level = 10 + 3 * np.sin(np.arange(rows) / 2) + np.concatenate([[0], wind[:-1]])
+    lines = [f"{2 * day + 100},{a:.4f},{b:.4f}" for day, (a, b) in enumerate(zip(level, wind, strict=True))]
+    path.write_text("\n".join(["day,level,wind", *lines, ""]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of two columns and an index."""
+    return write_waves(tmp_path_factory.mktemp("waves") / "waves.csv")
+
+
+@pytest.fixture(scope="session")
+def regressor_run(waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of ``sunspots`` on the column ``level``; tests that change a run copy it first."""
+    import gatewise as gw
+
+    out = tmp_path_factory.mktemp("runs") / "regressor"
+    return gw.train("sunspots", data=waves, out=out, overrides={**TINY_REGRESSOR, "data.columns": ["level"]}).path
+
+
 TAGGED = [
     ("The/DET dog/NN ate/V the/DET apple/NN", "answers-1"),
     ("Everybody/NN read/V that/DET book/NN", "answers-2"),

@@ -88,4 +88,30 @@ def test_sunspots() -> None:
     assert (series.columns, series.values.shape) == (["SUNACTIVITY"], (309, 1))
     assert series.values[:3, 0].tolist() == [5, 11, 16]
     assert 1700 + int(series.values.argmax()) == 1957
+    assert series.position(1) == "2009"
     assert series.values.max() == pytest.approx(190.2)
+
+
+def test_a_first_column_that_counts_the_rows_is_no_number_to_learn(tmp_path: Path) -> None:
+    series = read_series(write(tmp_path, "year,sun\n1700,5\n1702,11\n1704,16\n"))
+    assert (series.columns, series.values.tolist()) == (["sun"], [[5], [11], [16]])
+    assert [series.position(k) for k in (1, 3)] == ["1706", "1710"]
+    named = read_series(write(tmp_path, "year,sun\n1.5,5\n1.25,11\n1,16\n"), ["sun"])
+    assert (named.columns, named.position(1)) == (["sun"], "0.75")
+
+
+@pytest.mark.parametrize(
+    ("raw", "columns", "kept"),
+    [
+        ("year,sun\n1700,5\n1702,11\n1704,16\n", ["sun", "year"], ["sun", "year"]),
+        ("year\n1700\n1702\n1704\n", [], ["year"]),
+        ("a,b\n1,5\n2,11\n4,16\n", [], ["a", "b"]),
+        ("a,b\n1,5\n1,11\n1,16\n", [], ["a", "b"]),
+        ("a,b\n1,5\n2,11\n", [], ["a", "b"]),
+        ("a,b\nMay,5\nJune,11\nJuly,16\n", ["b"], ["b"]),
+    ],
+)
+def test_what_is_no_index(tmp_path: Path, raw: str, columns: list[str], kept: list[str]) -> None:
+    """A column that is asked for, stands alone, has uneven or no steps, or is too short to tell; text."""
+    series = read_series(write(tmp_path, raw), columns)
+    assert (series.columns, series.position(2)) == (kept, "+2")

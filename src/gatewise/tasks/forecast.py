@@ -11,6 +11,7 @@ from gatewise.errors import DataError, UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.tasks.regression_data import data_of, open_series
+from gatewise.tasks.task import reading_for
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
             f"--steps is {count}, beyond the horizon of {horizon}: the model reads {len(scaling.columns)} columns and "
             f"answers {scaling.target!r} alone; give --steps {horizon} or fewer, or train with a longer data.horizon"
         )
-    settings = data_of(settings, scaling, file)
-    series, name = open_series(settings), settings.path or settings.builtin
+    with reading_for(RunFolder(run), file, "FILE"):
+        settings = data_of(settings, scaling, file)
+        series, name = open_series(settings), settings.path or settings.builtin
     assert series is not None
     first = len(series.values) - window - horizon + 1  # where the window of the first forecast begins
     if first < 0:

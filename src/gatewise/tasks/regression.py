@@ -22,6 +22,7 @@ from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scali
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
 from gatewise.tasks.card import regressor_card
 from gatewise.tasks.regression_data import data_of, open_parts
+from gatewise.tasks.task import reading_for
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -176,5 +177,6 @@ def evaluate_regression(
 ) -> dict[str, Any]:
     """Score a part with the best weights, in fp32."""
     model = load_as(SequenceRegressor, run.path, device=device)
-    _, parts = open_parts(data_of(config.data, model.scaling, data))
+    with reading_for(run, data):
+        _, parts = open_parts(data_of(config.data, model.scaling, data))
     return figures_of(config, split, model, parts[split])

@@ -81,8 +81,7 @@ def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> 
     settings = settings.model_copy(update={"columns": scaling.columns, "target": scaling.target})
     path = Path(settings.path).expanduser()
     if settings.path and not path.exists():
-        own = " (where this run was trained; name the data's place now)" if data is None else ""
-        raise DataError(f"{path}: no such file or folder{own}")
+        raise DataError(f"{path}: no such file or folder")
     if settings.path and path.is_dir() == bool(scaling.columns):
         kinds = ("a folder", "a CSV file") if scaling.columns else ("a file", "a folder with *.train.npz")
         raise DataError(f"{path}: {kinds[0]}; expected {kinds[1]}, as the run was trained on")

@@ -41,8 +41,10 @@ class Task(Protocol):
 
 
 @contextmanager
-def reading_for(run: RunFolder, data: str | Path | None) -> Iterator[None]:
+def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data") -> Iterator[None]:
     """Within the block data is read to evaluate a run: its own, where ``data`` is None, may have been moved since.
+
+    ``option`` is what names another place.
 
     Raises:
         RunError: the run's configuration names its data wrongly.
@@ -55,5 +57,5 @@ def reading_for(run: RunFolder, data: str | Path | None) -> Iterator[None]:
             raise
         raise RunError(f"{run.config_file}: {problem}") from None
     except DataError as problem:
-        hint = " (where this run was trained; name the data's place now with --data)" if data is None else ""
+        hint = f" (where this run was trained; name the data's place now with {option})" if data is None else ""
         raise DataError(f"{problem}{hint}") from None
