@@ -11,6 +11,8 @@ from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, Tra
 if TYPE_CHECKING:
     from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load
+    from gatewise.models.sequence_classifier import SequenceClassifier
+    from gatewise.models.sequence_regressor import SequenceRegressor
     from gatewise.tasks.train import Run, train
 
 __version__ = "0.1.0"
@@ -18,6 +20,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "LanguageModel": "gatewise.models.language_model",
     "Run": "gatewise.tasks.train",
+    "SequenceClassifier": "gatewise.models.sequence_classifier",
+    "SequenceRegressor": "gatewise.models.sequence_regressor",
     "load": "gatewise.models.loading",
     "train": "gatewise.tasks.train",
 }
@@ -29,6 +33,8 @@ __all__ = [
     "LanguageModel",
     "Run",
     "RunError",
+    "SequenceClassifier",
+    "SequenceRegressor",
     "TrainingStopped",
     "UsageError",
     "load",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewise.data.download import CORPORA, RemoteCorpus, RemoteFile
+from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
 from tests.cli.conftest import Gatewise, contents
 
 TEXTS = {"ptb.train.txt": b"the dog ate\n" * 50, "ptb.valid.txt": b"the dog\n", "ptb.test.txt": b"the apple\n"}

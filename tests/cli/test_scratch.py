@@ -22,7 +22,7 @@ def test_from_a_csv_file_to_text(gatewise: Gatewise, comments: Path) -> None:
     assert "epoch 3/3  train loss" in result.err
     result = gatewise("evaluate", "run")
     assert result.out.startswith("train perplexity ")
-    assert "this is the text that the run was trained on" in result.out
+    assert "this is what the run was trained on" in result.out
     figures = json.loads(gatewise("evaluate", "run", "--json").out)
     assert (figures["split"], figures["tokens"]) == ("train", 49)
     gatewise("evaluate", "run", "--split", "test").check_refused(3, "give one with --data OTHER.csv")
@@ -62,7 +62,9 @@ def test_missing_data_and_options_that_do_not_fit(gatewise: Gatewise, comments: 
     gatewise("train", "comments-scratch").check_refused(2, "add --data FILE.csv")
     gatewise("train", "comments-scratch", "--data", "none.csv").check_refused(3, "none.csv: no such")
     train = ("train", "comments-scratch", "--data", comments, "--out", "run", "--set")
-    gatewise(*train, "model.dropout=0.5").check_refused(2, "model.dropout is 0.5; a scratch-language-model knows 0.0")
+    gatewise(*train, "model.dropout=0.5").check_refused(
+        2, "model.dropout is 0.5; a scratch-language-model does not read it"
+    )
     assert not Path("run").exists()
 
 

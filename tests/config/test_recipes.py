@@ -13,6 +13,17 @@ PTB = {
     "ptb-test": (0.1, 1, 1, 1, 2, 2, 1, 1, 0, 0.5),
 }
 
+TASKS = {
+    "comments-scratch": "scratch-language-model",
+    "tagging-toy": "tagger",
+    "ewt-upos": "tagger",
+    "mnist-rows": "classifier",
+    "digits-rows": "classifier",
+    "ewt-genre": "text-classifier",
+    "sunspots": "regressor",
+    "memory-task": "memory-task",
+}
+
 
 def test_names() -> None:
     assert recipe_names() == sorted(recipe_names())
@@ -21,7 +32,9 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_parses(name: str) -> None:
-    assert load_config(name).task.name == ("scratch-language-model" if name == "comments-scratch" else "language-model")
+    config = load_config(name)
+    assert config.task.name == TASKS.get(name, "language-model")
+    assert config.unread() is None, "a recipe sets no key that its task does not read"
     assert recipe_text(name).startswith("# "), "the first line says what the recipe is for"
 
 
@@ -58,3 +71,13 @@ def test_comments_scratch() -> None:
 
 def test_demo_needs_no_download() -> None:
     assert load_config("demo").data.builtin == "python-docs"
+
+
+def test_mnist_rows_is_the_tutorials() -> None:
+    config = load_config("mnist-rows")
+    data, model, training = config.data, config.model, config.training
+    assert (data.batch_size, data.valid_size) == (128, 5000)
+    assert (model.cell, model.num_layers, model.hidden_size, model.forget_bias) == ("lstm", 2, 256, 1.0)
+    assert (model.dropout, model.pooling, model.decoder_std, model.decoder_bias) == (0.5, "last", 0.1, 0.1)
+    assert (training.optimizer, training.learning_rate) == ("adam", 0.001)
+    assert (training.max_steps, training.eval_every) == (2000, 200)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gatewise.data import download
-from gatewise.data.download import RemoteCorpus, RemoteFile, fetch
+from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
+from gatewise.data.download import fetch
 from gatewise.errors import DataError, UsageError
 
 CONTENT = {"toy.train.txt": bytes(range(256)) * 1200, "toy.valid.txt": b"the dog ate\n", "toy.test.txt": b"the apple\n"}

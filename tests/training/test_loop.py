@@ -135,7 +135,7 @@ def test_the_carried_state_is_not_taken_from_a_skipped_step(corpus: Path, tmp_pa
     from tests.training.rig import make_trainer
 
     trainer = make_trainer(corpus, tmp_path)
-    trainer.workload.begin_epoch()
+    trainer.workload.begin_epoch(1)
     before = trainer.workload.carried()
     honest = trainer.workload.cost
     trainer.workload.cost = lambda step: (honest(step)[0] * float("inf"), 1.0)  # type: ignore[method-assign]

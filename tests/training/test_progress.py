@@ -18,6 +18,16 @@ def show(total: int, done: int = 0, *, terminal: bool = False) -> str:
     return text.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.training.progress.SECONDS_BETWEEN", 0)
+
+
+def test_short_epochs_leave_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.training.progress.SECONDS_BETWEEN", 60)
+    assert show(100) == ""
+
+
 @pytest.mark.parametrize("total", [10, 37, 1000])
 def test_a_plain_line_comes_every_tenth(total: int) -> None:
     lines = show(total).splitlines()

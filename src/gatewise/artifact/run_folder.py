@@ -30,10 +30,14 @@ class RunFolder:
         self.config_file = self.path / "config.toml"
         self.weights_file = self.path / "model.safetensors"
         self.tokenizer_file = self.path / "tokenizer.json"
+        self.characters_file = self.path / "characters.json"
+        self.labels_file = self.path / "labels.json"
+        self.scaling_file = self.path / "scaling.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.card_file = self.path / "README.md"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self.figures = self.path / "figures"
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
@@ -137,6 +141,23 @@ class RunFolder:
         # writes an array's memory as it lies.
         in_order = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         write_atomically(self.weights_file, save(in_order, {"gatewise": json.dumps(dict(facts))}))
+
+    def read_json(self, path: Path, keys: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+        """Read a JSON object of the run, such as ``labels.json``, and check that its keys are there.
+
+        Raises:
+            RunError: the file is missing or is not as it should be.
+        """
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path}: no such file; expected what training wrote there, train again") from None
+        except (OSError, ValueError) as problem:
+            raise RunError(f"{path}: cannot be read as JSON ({problem}); train again") from None
+        for key, kind in keys.items():
+            if not isinstance(found, dict) or not isinstance(found.get(key), kind):
+                raise RunError(f"{path}: no valid {key!r} inside; expected what training wrote there, train again")
+        return dict(found)
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
         """Write ``metrics.jsonl``, one JSON object a line."""

@@ -55,7 +55,7 @@ class Ours:
         for _ in range(steps):
             if self.trainer.at.step_in_epoch == self.work.steps_per_epoch:
                 self.trainer.at.step_in_epoch = 0
-                self.work.begin_epoch()
+                self.work.begin_epoch(1)
             self.trainer.step(self.guard)
         return time.perf_counter() - began
 

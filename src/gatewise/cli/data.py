@@ -15,7 +15,7 @@ def _group() -> None:
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus: ptb.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus: ptb, mnist, ud-ewt.")],
     to: Annotated[Path | None, typer.Option(help="The folder to fill.  [data/NAME]")] = None,
     mirror: Annotated[
         str | None,
@@ -26,7 +26,8 @@ def fetch_command(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-    from gatewise.data.download import RemoteFile, corpus_named, fetch
+    from gatewise.data.corpora import RemoteFile
+    from gatewise.data.download import corpus_named, fetch
 
     corpus = corpus_named(name)
     folder = to or Path("data") / name

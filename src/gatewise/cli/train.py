@@ -1,12 +1,9 @@
 """``gatewise train``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from gatewise.tasks.train import Run
 
 
 def command(
@@ -15,7 +12,7 @@ def command(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with the three texts, or the CSV file of comments-scratch; wins over the recipe's."),
+        typer.Option(help="The data of the recipe's task, a folder or a file; wins over what the recipe names."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.  [runs/RECIPE-TIME]")] = None,
     set_: Annotated[
@@ -32,6 +29,7 @@ def command(
     """
     from rich.console import Console
 
+    from gatewise.cli.figures import result_lines
     from gatewise.config import parse_override
     from gatewise.tasks.train import train
 
@@ -40,27 +38,10 @@ def command(
     run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
     if not run.metrics:
         return  # one of several processes; the first one reports
-    figures = run.metrics
-    if "test_perplexity" not in figures:
-        typer.echo(
-            f"train loss {figures['train_loss']:.4f} nats a token over {figures['train_tokens']:,} tokens (epoch "
-            f"{figures['best_epoch']} was best; out of vocabulary {100 * figures['train_oov_rate']:.2f}%; "
-            f"data {figures['train_data_hash'][:12]})"
-        )
-        typer.echo(f"word frequencies alone: {figures['unigram_train_loss']:.4f}; no other text was scored")
-        _show(run)
-        return
-    typer.echo(
-        f"test perplexity {figures['test_perplexity']:.2f} over {figures['test_tokens']:,} tokens (epoch "
-        f"{figures['best_epoch']} was best; out of vocabulary {100 * figures['test_oov_rate']:.2f}%; "
-        f"data {figures['test_data_hash'][:12]})"
-    )
-    typer.echo(f"a unigram model, word frequencies alone: {figures['unigram_test_perplexity']:.2f}")
-    _show(run)
-
-
-def _show(run: "Run") -> None:
-    typer.echo(f"a sample of text:\n\n{_indent(run.sample)}\n")
+    for line in result_lines(run.metrics):
+        typer.echo(line)
+    if (sample := run.sample) is not None:
+        typer.echo(f"a sample of text:\n\n{_indent(sample)}\n")
     typer.echo(f"run folder: {run.path}")
 
 

@@ -1,12 +1,10 @@
 """Sentences from one column of a CSV file of comments."""
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gatewise.data.prose import split_sentences, split_words
-from gatewise.data.text import read_lines
+from gatewise.data.table import Table
 from gatewise.data.token_cache import file_hash
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError
@@ -68,39 +66,15 @@ def read_sentences(path: Path, column: str) -> list[str]:
     """Return the sentences of a CSV file's column, in their order.
 
     Args:
-        path: UTF-8, comma-separated, a first row of names; a field in double quotes may hold commas, line ends and
-            doubled quotes. A byte order mark and blank lines are endured.
+        path: a CSV file as ``data/table.py`` reads it.
         column: the name of the column.
 
     Raises:
         DataError: the file cannot be read (with line), has no such column, or holds no sentence.
     """
-    sentences = [text for field in _column(path, column) for text in split_sentences(field) if split_words(text)]
+    table = Table(path)
+    place = table.place(column, "data.column=NAME")
+    sentences = [text for _, row in table.rows() for text in split_sentences(row[place]) if split_words(text)]
     if not sentences:
         raise DataError(f"{path}: no sentence in the column {column!r}; expected text below the first row")
     return sentences
-
-
-def _column(path: Path, column: str) -> Iterator[str]:
-    rows = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
-    try:
-        names = next(rows, None)
-        if names is None:
-            raise DataError(f"{path}: the file is empty; expected a first row that names the columns")
-        if column not in names:
-            raise DataError(
-                f"{path}:1: no column {column!r}; found {', '.join(map(repr, names))}; name one with "
-                "--set data.column=NAME"
-            )
-        place, last = names.index(column), rows.line_num
-        for row in rows:
-            if row and len(row) != len(names):
-                raise DataError(
-                    f"{path}:{last + 1}: {len(row)} fields in this row, expected {len(names)} as in the first; put a "
-                    "field with commas into double quotes"
-                )
-            if row:
-                yield row[place]
-            last = rows.line_num
-    except csv.Error as problem:
-        raise DataError(f"{path}:{rows.line_num}: no valid CSV ({problem}); mend the quotes") from None

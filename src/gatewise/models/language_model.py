@@ -15,7 +15,7 @@ from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import UsageError
 from gatewise.models.sampling import check_sampling, sample
-from gatewise.nn import linear_cross_entropy, make_stack
+from gatewise.nn import draw_weights, linear_cross_entropy, make_stack
 from gatewise.nn.recurrent import State
 
 SCORE_WINDOW = 1024
@@ -65,16 +65,7 @@ class LanguageModel(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw weights and decoder bias in ±init_scale; recurrent biases are 0, the forget gate's forget_bias."""
-        scale = self.config.init_scale
-        for name, parameter in self.named_parameters():
-            if name.startswith("rnn.bias"):
-                parameter.zero_()
-            else:
-                parameter.uniform_(-scale, scale, generator=generator)
-        for layer in range(self.config.num_layers):
-            if self.config.forget_bias:
-                _, forget, _, _ = getattr(self.rnn, f"bias_ih_l{layer}").chunk(4)
-                forget.fill_(self.config.forget_bias)
+        draw_weights(self, self.config.init_scale, self.config.forget_bias, generator)
 
     @property
     def device(self) -> torch.device:

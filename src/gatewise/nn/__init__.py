@@ -1,7 +1,18 @@
 """torch modules and functions that models are assembled from."""
 
+from gatewise.nn.initial import draw_weights
 from gatewise.nn.loss import linear_cross_entropy
 from gatewise.nn.recurrent import GRU, LSTM, RNN, Recurrent, make_stack
 from gatewise.nn.state import LSTMState, RNNState
 
-__all__ = ["GRU", "LSTM", "RNN", "LSTMState", "RNNState", "Recurrent", "linear_cross_entropy", "make_stack"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "LSTMState",
+    "RNNState",
+    "Recurrent",
+    "draw_weights",
+    "linear_cross_entropy",
+    "make_stack",
+]

@@ -73,3 +73,64 @@ gatewise train {where}/config.toml --out ANOTHER-FOLDER
 vocabulary in the format of the `tokenizers` library, `config.toml` every setting, `metrics.jsonl` the figures of
 each epoch.
 """
+
+
+def classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+    """Return the card of a classifier of sequences as Markdown."""
+    *evaluations, final = metrics
+    return f"""# {path.name}: a classifier of sequences
+
+{_stack(config)}, trained on {_length(config, evaluations)}.
+
+| figure | value |
+|---|---|
+| test accuracy, {final["test_tokens"]:,} sequences | {100 * final["test_accuracy"]:.2f}% |
+| always the commonest label | {100 * final["majority_test_accuracy"]:.2f}% |
+| validation accuracy, {_best(final)} | {100 * _at_best(metrics)["valid_accuracy"]:.2f}% |
+| SHA-256 of the test part | `{final["test_data_hash"]}` |
+
+{_again(path, "gatewise classify " + shlex.quote(str(path)) + " FILE")}
+`labels.json` holds the labels, `config.toml` every setting, `metrics.jsonl` the figures of each evaluation.
+"""
+
+
+def _stack(config: Config) -> str:
+    """Name the recurrent stack."""
+    model = config.model
+    ways = "read from both ends" if model.bidirectional else "read from the beginning"
+    return f"{model.num_layers} {model.cell} layer(s) of {model.hidden_size}, {ways}"
+
+
+def _length(config: Config, evaluations: list[Metrics]) -> str:
+    """Say how long the training was, and with what."""
+    training = config.training
+    length = f"{training.max_steps:,} steps" if training.max_steps else f"{evaluations[-1]['epoch']} epoch(s)"
+    return (
+        f"{length} of {config.data.batch_size} sequences with {training.optimizer}, precision {training.precision}, "
+        f"seed {training.seed}"
+    )
+
+
+def _best(final: Metrics) -> str:
+    return f"step {final['best_step']}" if "best_step" in final else f"epoch {final['best_epoch']}"
+
+
+def _at_best(metrics: list[Metrics]) -> Metrics:
+    """Return the line of the best evaluation."""
+    *evaluations, final = metrics
+    key = "step" if "best_step" in final else "epoch"
+    return next(line for line in evaluations if line[key] == final[f"best_{key}"])
+
+
+def _again(path: Path, use: str) -> str:
+    """Say how to get the figure again, use the model, and train it again."""
+    where = shlex.quote(str(path))
+    return f"""The test figure again, the model at work, and the whole training again:
+
+```
+gatewise evaluate {where} --split test
+{use}
+gatewise train {where}/config.toml --out ANOTHER-FOLDER
+```
+
+`model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`,"""

@@ -1,12 +1,19 @@
 """Evaluation of a finished run."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gatewise.artifact.run_folder import RunFolder
+from gatewise.config import Config
+from gatewise.tasks.classification import evaluate_classifier
 from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.training.precision import choose_device, keep_fp32_exact
+
+Evaluator = Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
 
 
 def evaluate(
@@ -33,4 +40,9 @@ def evaluate(
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
     keep_fp32_exact()
-    return evaluate_language_model(folder, data, split or "test", choose_device(device))
+    where, split = choose_device(device), split or "test"
+    kinds: dict[str, Evaluator] = {
+        "language-model": evaluate_language_model,
+        "classifier": evaluate_classifier,
+    }
+    return kinds[config.task.name](folder, config, data, split, where)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, DataConfig
 from gatewise.data.python_docs import python_docs_corpus
@@ -21,7 +22,8 @@ from gatewise.data.token_cache import TokenizedText, tokenize_file
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.models.language_model import LanguageModel
-from gatewise.models.loading import load, save_weights
+from gatewise.models.loading import load_as, save_weights
+from gatewise.tasks.card import model_card
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
@@ -81,24 +83,79 @@ class LanguageModelData:
         return float(np.exp(nll))
 
 
+class LanguageModelTask:
+    """A language model's run.
+
+    Raises:
+        UsageError: a key asks for what cannot be.
+        DataError: the data is missing or not as it should be.
+    """
+
+    def __init__(self, config: Config) -> None:
+        if not config.model.init_scale:
+            raise UsageError(
+                "model.init_scale is 0, with which nothing is learnt; expected a number above 0, such as 0.1"
+            )
+        self.config, self.data = config, LanguageModelData.read(config.data)
+        self.hashes = self.data.hashes
+
+    @property
+    def summary(self) -> str:
+        """How many tokens there are."""
+        data, what = self.data, PLURAL[self.config.data.level]
+        return f"{len(data.texts['train'].ids):,} {what} to train on, vocabulary {len(data.vocabulary):,}"
+
+    def make_model(self) -> LanguageModel:
+        """Make the model."""
+        return LanguageModel(self.config.model, self.data.vocabulary, engine=self.config.runtime.engine)
+
+    def write_parts(self, run: RunFolder) -> None:
+        """Write the vocabulary."""
+        write_atomically(run.tokenizer_file, self.data.vocabulary.json)
+
+    def workload(self, model: torch.nn.Module, run: RunFolder, group: Group) -> "LanguageModelling":
+        """Windows of contiguous rows."""
+        assert isinstance(model, LanguageModel)
+        return LanguageModelling(self.config, self.data, model, run, group)
+
+    def final(self, model: torch.nn.Module, run: RunFolder) -> Metrics:
+        """Score the test text, and the unigram model to beat."""
+        assert isinstance(model, LanguageModel)
+        scores = score_text(model, self.data.texts["test"], self.data.corpus.test)
+        return {
+            "test_perplexity": scores["perplexity"],
+            "test_tokens": scores["tokens"],
+            "test_oov_rate": scores["oov_rate"],
+            "test_data_hash": scores["data_hash"],
+            "unigram_test_perplexity": self.data.unigram_perplexity("test"),
+        }
+
+    def card(self, path: Path, metrics: list[Metrics]) -> str:
+        """Return the model card."""
+        return model_card(path, self.config, metrics)
+
+
 class LanguageModelling:
     """The loop's workload: windows of contiguous rows, the state carried from each to the next."""
 
     def __init__(self, config: Config, data: LanguageModelData, model: LanguageModel, run: RunFolder, group: Group):
-        self.model, self.run, self.group = model, run, group
+        self.config, self.model, self.run, self.group = config, model, run, group
         rows, settings = group.rows(config.data.batch_size), config.data
         sizes = (settings.batch_size, settings.tbptt_length, rows)
         self._train = TokenStream(data.texts["train"].ids, *sizes, str(data.corpus.train))
         self._valid = TokenStream(data.texts["valid"].ids, *sizes, str(data.corpus.valid))
         self.steps_per_epoch = len(self._train)
-        self.tokens_per_step = settings.batch_size * settings.tbptt_length
         self.token_name = PLURAL[settings.level]
         self._forward: torch.nn.Module = model
         if group.world_size > 1:
             self._forward = DistributedDataParallel(model)
-        self.begin_epoch()
+        self.begin_epoch(1)
 
-    def begin_epoch(self) -> None:
+    def tokens_in(self, step: int) -> int:
+        """The batch's rows times a window's steps."""
+        return self.config.data.batch_size * self.config.data.tbptt_length
+
+    def begin_epoch(self, epoch: int) -> None:
         """Reset the carried state to zeros."""
         self._state = self._next = self.model.initial_state(self._train.batch_size)
 
@@ -145,18 +202,19 @@ class LanguageModelling:
         perplexity = _exp(nll / total)
         return {"valid_perplexity": perplexity}, perplexity
 
-    def save_best(self, epoch: int) -> None:
+    def save_best(self, facts: Mapping[str, int]) -> None:
         """Write ``model.safetensors``."""
-        save_weights(self.model, self.run, {"task": "language-model", "epoch": epoch})
+        save_weights(self.model, self.run, {"task": "language-model", **facts})
 
 
 def evaluate_language_model(
-    run: RunFolder, data: str | Path | None, split: str, device: torch.device
+    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
     """Score every token of a split but the first, in one row with carried state, in fp32.
 
     Args:
         run: the run folder.
+        config: its configuration.
         data: a folder with the split, or a text file; the run's own data where not given.
         split: ``valid`` or ``test`` (or ``train``).
         device: where to compute.
@@ -164,7 +222,7 @@ def evaluate_language_model(
     Returns:
         ``task, split, perplexity, nll`` (nats a token), ``tokens`` (scored), ``oov_rate, data_hash``.
     """
-    config, model = run.read_config(), load(run.path, device=device)
+    model = load_as(LanguageModel, run.path, device=device)
     if data is None:
         try:
             path = open_corpus(config.data).split(split)

@@ -36,6 +36,7 @@ _NEEDED = {
 }
 """What the task is; the recipe says it, so that a run folder does too."""
 
+
 def check_scratch_config(config: Config) -> None:
     """Check what can be checked before anything is read or written.
 

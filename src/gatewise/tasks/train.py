@@ -1,7 +1,7 @@
 """Training, from a recipe to a finished run folder."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
@@ -17,12 +18,13 @@ from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped,
 from gatewise.kernels import why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
-from gatewise.tasks.card import model_card
-from gatewise.tasks.language_modeling import LanguageModelData, LanguageModelling, score_text
+from gatewise.tasks.classification import ClassifierTask
+from gatewise.tasks.language_modeling import LanguageModelTask
 from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
+from gatewise.tasks.task import Task
 from gatewise.training.distributed import Group, process_group
-from gatewise.training.loop import Trainer
+from gatewise.training.loop import Position, Trainer
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
@@ -42,13 +44,15 @@ class Run:
     metrics: Metrics
 
     @cached_property
-    def model(self) -> LanguageModel:
-        """The best model, in eval mode."""
+    def model(self) -> Any:
+        """The best model, in eval mode: what ``gatewise.load`` gives."""
         return load(self.path)
 
     @property
-    def sample(self) -> str:
-        """Text drawn from the model with the run's seed."""
+    def sample(self) -> str | None:
+        """Text drawn from a language model with the run's seed; None of any other model."""
+        if not isinstance(self.model, LanguageModel):
+            return None
         config = RunFolder(self.path).read_config()
         length = 300 if config.data.level == "character" else 60
         return self.model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
@@ -69,7 +73,7 @@ def train(
     Args:
         recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file; ``demo`` where not given, or,
             with ``resume``, the configuration of the run in ``out``.
-        data: the folder of the corpus, or the CSV file of a scratch-language-model; wins over the recipe's.
+        data: the folder or file of the task's data (see ``DataConfig.path``); wins over the recipe's.
         out: the run folder; ``runs/RECIPE-TIME`` where not given.
         overrides: dotted keys, such as ``{"training.epochs": 1}``.
         resume: go on with the run in ``out`` where it stopped, exactly.
@@ -88,10 +92,11 @@ def train(
         recipe, fault = run.config_file, RunError
     chosen = _all_overrides(data, overrides, seed)
     config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
+    if unread := config.unread():
+        raise UsageError(unread)
     if config.task.name == "scratch-language-model":
         check_scratch_config(config)
         return Run(run.path, train_scratch(config, run, resume, console))
-    check_language_model_config(config)
     device = choose_device(config.runtime.device)
     if reason := why_not(config.runtime.engine, device):
         raise UsageError(f"runtime.engine {config.runtime.engine!r} is not available: {reason}; use auto or torch")
@@ -105,39 +110,39 @@ def train(
         return _train(config, run, group, resume, console)
 
 
-def check_language_model_config(config: Config) -> None:
-    """Check what can be checked before anything is read or written."""
-    if not config.model.init_scale:
-        raise UsageError("model.init_scale is 0, with which nothing is learnt; expected a number above 0, such as 0.1")
-    if config.training.lr_decay_on_rise != 1 or config.data.max_sentences:
-        raise UsageError(
-            "training.lr_decay_on_rise and data.max_sentences are for a scratch-language-model; leave them out, or "
-            "take training.lr_decay"
-        )
+def read_task(config: Config) -> Task:
+    """Read the data of a configuration, for the kind of run that it names.
+
+    Raises:
+        GatewiseError: a key or the data is not as it should be.
+    """
+    kinds: dict[str, Callable[[Config], Task]] = {
+        "language-model": LanguageModelTask,
+        "classifier": ClassifierTask,
+    }
+    return kinds[config.task.name](config)
 
 
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
     group.rows(config.data.batch_size)
     if group.is_writer:
         run.check_free(resume=resume)
-    data = LanguageModelData.read(config.data)
+    task = read_task(config)
     torch.manual_seed(config.training.seed)
-    model = LanguageModel(config.model, data.vocabulary, engine=config.runtime.engine).to(group.device)
-    workload = LanguageModelling(config, data, model, run, group)
+    model = task.make_model().to(group.device)
+    workload = task.workload(model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
-    checkpoint, final = take_up(run, config, data.hashes, console) if resume else (None, None)
+    checkpoint, final = take_up(run, config, task.hashes, console) if resume else (None, None)
     if final:
         return Run(run.path, final)
     if group.is_writer:
         run.claim()
         run.write_config(config)
-        write_atomically(run.tokenizer_file, data.vocabulary.json)
-    texts = data.texts
+        task.write_parts(run)
     note(
         console,
-        f"{len(texts['train'].ids):,} {workload.token_name} to train on, vocabulary {len(data.vocabulary):,}, "
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, on {group.device}"
+        f"{task.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on {group.device}"
         + (f" in {group.world_size} processes" if group.world_size > 1 else "")
         + f"; run folder {run.path}",
     )
@@ -145,7 +150,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
         note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
-    trainer = Trainer(workload, config.training, run, group, console, run_identity(config, data.hashes), scalars)
+    trainer = Trainer(workload, config.training, run, group, console, run_identity(config, task.hashes), scalars)
     if checkpoint:
         trainer.resume(checkpoint)
         note(
@@ -157,37 +162,25 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     finally:
         scalars.close()
     if group.is_writer:
-        _finish(config, run, data, model, position.best_epoch, position.history)
+        _finish(task, run, model, position)
     group.wait()
     return Run(run.path, run.read_metrics()[-1] if group.is_writer else {})
 
 
-def _finish(
-    config: Config,
-    run: RunFolder,
-    data: LanguageModelData,
-    model: LanguageModel,
-    best_epoch: int,
-    history: list[Metrics],
-) -> None:
+def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) -> None:
     """Score the test set once, with the best weights, and write the last line and the card."""
     saved = load_weights(model, run)
-    if saved.get("epoch") != best_epoch:
+    if saved.get("step") != position.best_step:
         raise TrainingStopped(
-            f"{run.weights_file}: weights of epoch {saved.get('epoch')}, expected the best, {best_epoch}; "
-            "the file was replaced while training ran; train again"
+            f"{run.weights_file}: weights of epoch {saved.get('epoch')}, step {saved.get('step')}, expected the best, "
+            f"{position.best_epoch}, step {position.best_step}; the file was replaced while training ran; train again"
         )
-    scores = score_text(model, data.texts["test"], data.corpus.test)
-    final: Metrics = {
-        "test_perplexity": scores["perplexity"],
-        "test_tokens": scores["tokens"],
-        "test_oov_rate": scores["oov_rate"],
-        "test_data_hash": scores["data_hash"],
-        "unigram_test_perplexity": data.unigram_perplexity("test"),
-        "best_epoch": best_epoch,
-    }
-    write_atomically(run.card_file, model_card(run.path, config, [*history, final]))
-    run.write_metrics([*history, final])
+    best = {"best_epoch": position.best_epoch}
+    if "step" in position.history[-1]:
+        best["best_step"] = position.best_step
+    final: Metrics = {**task.final(model.eval(), run), **best}
+    write_atomically(run.card_file, task.card(run.path, [*position.history, final]))
+    run.write_metrics([*position.history, final])
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
@@ -196,8 +189,8 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
     if data is not None:
         if not Path(data).expanduser().exists():
             raise DataError(
-                f"{data}: no such folder; expected one with *.train.txt, *.valid.txt and *.test.txt, or the CSV file "
-                "of a scratch-language-model"
+                f"{data}: no such file or folder; expected the data of the recipe's task, such as a folder with "
+                "*.train.txt, *.valid.txt and *.test.txt for a language-model"
             )
         merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
     if seed is not None:

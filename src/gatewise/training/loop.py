@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,11 +30,13 @@ class Workload(Protocol):
         """What is trained."""
 
     steps_per_epoch: int
-    tokens_per_step: int
     token_name: str
 
-    def begin_epoch(self) -> None:
-        """Start from the first step: reset what is carried."""
+    def tokens_in(self, step: int) -> int:
+        """Return how many tokens all processes together read in a step of the epoch."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start from the first step of an epoch, counted from 1: draw its order, reset what is carried."""
 
     def cost(self, step: int) -> tuple[Tensor, float]:
         """Return the scalar to differentiate, this process's share, and the number that makes a mean of it."""
@@ -53,8 +56,8 @@ class Workload(Protocol):
     def validate(self) -> tuple[Metrics, float]:
         """Return the validation figures, and the one that must fall."""
 
-    def save_best(self, epoch: int) -> None:
-        """Write the weights as the run's best."""
+    def save_best(self, facts: Mapping[str, int]) -> None:
+        """Write the weights as the run's best; the facts, ``epoch`` and ``step``, go with them."""
 
 
 @dataclass
@@ -64,6 +67,7 @@ class Position:
     epoch: int = 1
     step_in_epoch: int = 0
     step: int = 0
+    since_evaluation: int = 0
     cost: float = 0.0
     units: float = 0.0
     seconds: float = 0.0
@@ -72,6 +76,7 @@ class Position:
     skipped_in_a_row: int = 0
     best: float = math.inf
     best_epoch: int = 0
+    best_step: int = 0
     history: list[Metrics] = field(default_factory=list)
 
 
@@ -120,10 +125,11 @@ class Trainer:
         self.optimizer = make_optimizer(settings, workload.model)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16")
         self.at = Position()
+        self.average = [p.detach().clone() for p in self.parameters] if settings.average_decay else []
         self._saved_at = time.monotonic()
 
     def train(self) -> Position:
-        """Train from where we stand to the end of the last epoch.
+        """Train from where we stand to the end.
 
         Raises:
             Interrupted: a signal came; the step was finished and saved.
@@ -131,41 +137,73 @@ class Trainer:
         """
         self._saved_at = time.monotonic()
         with full_disk_stops(self.run), InterruptGuard() as guard:
-            while self.at.epoch <= self.settings.epochs:
-                self._train_epoch(guard)
-                self._end_epoch()
+            while not self._at_end():
+                self._train_to_evaluation(guard)
+                self._evaluate()
         return self.at
 
-    def _train_epoch(self, guard: InterruptGuard) -> None:
-        work, at = self.workload, self.at
+    def _at_end(self) -> bool:
+        at, settings = self.at, self.settings
+        return at.step >= settings.max_steps if settings.max_steps else at.epoch > settings.epochs
+
+    def _steps_to_evaluation(self) -> int:
+        """Count the steps from here to the next evaluation; 0 where one is due."""
+        at, settings, epoch = self.at, self.settings, self.workload.steps_per_epoch
+        ahead = epoch - at.step_in_epoch
+        if settings.eval_every:
+            to_end = ahead + epoch * (settings.epochs - at.epoch)
+            due = at.since_evaluation and at.step % settings.eval_every == 0
+            ahead = 0 if due else settings.eval_every - at.step % settings.eval_every
+            ahead = ahead if settings.max_steps else min(ahead, to_end)
+        return min(ahead, settings.max_steps - at.step) if settings.max_steps else ahead
+
+    def _begin_epoch(self) -> None:
         for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = learning_rate(self.settings, at.epoch)
-        if at.step_in_epoch == 0:
-            work.begin_epoch()
+            parameter_group["lr"] = learning_rate(self.settings, self.at.epoch)
+        if self.at.step_in_epoch == 0:
+            self.workload.begin_epoch(self.at.epoch)
+
+    def _end_epoch(self) -> None:
+        if self.at.step_in_epoch == self.workload.steps_per_epoch:
+            self.at.epoch, self.at.step_in_epoch = self.at.epoch + 1, 0
+
+    def _title(self) -> str:
+        if self.settings.max_steps:
+            return f"step {self.at.step}/{self.settings.max_steps}"
+        return f"epoch {self.at.epoch}/{self.settings.epochs}"
+
+    def _train_to_evaluation(self, guard: InterruptGuard) -> None:
+        work, at = self.workload, self.at
+        ahead, behind = self._steps_to_evaluation(), at.since_evaluation
+        self._begin_epoch()
         work.model.train()
-        title = f"epoch {at.epoch}/{self.settings.epochs}"
-        progress = EpochProgress(self.console, title, work.steps_per_epoch, at.step_in_epoch)
+        progress = EpochProgress(self.console, self._title(), behind + ahead, behind)
         try:
-            while at.step_in_epoch < work.steps_per_epoch:
+            for _ in range(ahead):
+                if at.step_in_epoch == work.steps_per_epoch:
+                    self._end_epoch()
+                    self._begin_epoch()
                 stop, save = self.step(guard)
                 name, value = work.describe(at.cost / at.units if at.units else math.nan)
                 speed = at.trained_tokens / max(at.seconds, 1e-9)
-                progress.update(at.step_in_epoch, f"{name} {value:,.2f}  {speed:,.0f} {work.token_name}/s")
+                status = f"{name} {self._shown(name, value)}  {speed:,.0f} {work.token_name}/s"
+                progress.update(at.since_evaluation, status)
+                where = f"epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}"
                 if at.skipped_in_a_row >= self.settings.max_bad_steps:
                     raise TrainingStopped(
-                        f"{at.skipped_in_a_row} steps in a row were not finite (epoch {at.epoch}, step "
-                        f"{at.step_in_epoch} of {work.steps_per_epoch}); the last checkpoint is kept in "
-                        f"{self.run.checkpoints}; lower training.learning_rate or training.max_grad_norm"
+                        f"{at.skipped_in_a_row} steps in a row were not finite ({where}); the last checkpoint is kept "
+                        f"in {self.run.checkpoints}; lower training.learning_rate or training.max_grad_norm"
                     )
                 if stop or save:
                     self.save()
                 if stop:
-                    raise Interrupted(
-                        f"interrupted in epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}; saved; "
-                        f"go on with: {resume_command(self.run)}"
-                    )
+                    raise Interrupted(f"interrupted in {where}; saved; go on with: {resume_command(self.run)}")
         finally:
             progress.close()
+
+    @staticmethod
+    def _shown(name: str, value: float) -> str:
+        return f"{value:,.2f}" if name == "perplexity" else f"{value:.4g}"
 
     def step(self, guard: InterruptGuard) -> tuple[bool, bool]:
         """Do one step; return whether to stop and whether to save, the same on every process."""
@@ -186,6 +224,7 @@ class Trainer:
         )
         if not bad:
             self.scaler.step(self.optimizer)
+            self._update_average()
             work.carry_on()
             at.cost += loss
             at.units += units
@@ -197,11 +236,33 @@ class Trainer:
             at.skipped_in_a_row += 1
             note(self.console, self._what_is_bad(loss))
         self.scaler.update()
+        at.trained_tokens += work.tokens_in(at.step_in_epoch)
         at.step += 1
         at.step_in_epoch += 1
+        at.since_evaluation += 1
         at.seconds += time.perf_counter() - began
-        at.trained_tokens += work.tokens_per_step
         return stop, save and not bad
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average:
+            decay = min(self.settings.average_decay, (1 + self.at.step) / (10 + self.at.step))
+            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - decay)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Let the model hold the averaged weights within the block, where there are any."""
+        last = [p.detach().clone() for p in self.parameters] if self.average else []
+        try:
+            self._fill(self.average)
+            yield
+        finally:
+            self._fill(last)
+
+    @torch.no_grad()
+    def _fill(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self.parameters, weights, strict=False):
+            parameter.copy_(weight)
 
     def _what_is_bad(self, loss: float) -> str:
         bad = (
@@ -216,16 +277,18 @@ class Trainer:
             f"{self.settings.max_bad_steps})"
         )
 
-    def _end_epoch(self) -> None:
-        work, at = self.workload, self.at
+    def _evaluate(self) -> None:
+        work, at, settings = self.workload, self.at, self.settings
         cost, units = self.group.sum(at.cost, at.units)
         name, trained = work.describe(cost / units if units else math.nan)
-        figures, to_minimise = work.validate()
+        with self._averaged():
+            figures, to_minimise = work.validate()
         metrics: Metrics = {
             "epoch": at.epoch,
+            **({"step": at.step} if settings.eval_every or settings.max_steps else {}),
             f"train_{name}": trained,
             **figures,
-            "learning_rate": learning_rate(self.settings, at.epoch),
+            "learning_rate": learning_rate(settings, at.epoch),
             "tokens_per_second": round(at.trained_tokens / max(at.seconds, 1e-9), 1),
             "seconds": round(at.seconds, 2),
         }
@@ -233,28 +296,30 @@ class Trainer:
             metrics["skipped_steps"] = at.skipped
         at.history.append(metrics)
         if to_minimise < at.best or not at.best_epoch:
-            at.best, at.best_epoch = to_minimise, at.epoch
+            at.best, at.best_epoch, at.best_step = to_minimise, at.epoch, at.step
         self.scalars.epoch(at.step, metrics)
+        shown = {key: value for key, value in metrics.items() if key.startswith(("train_", "valid_"))}
         note(
             self.console,
-            f"epoch {at.epoch}/{self.settings.epochs}  "
-            + "  ".join(f"{key.replace('_', ' ')} {value:,.2f}" for key, value in metrics.items() if key.endswith(name))
+            f"{self._title()}  "
+            + "  ".join(f"{key.replace('_', ' ')} {self._shown(name, value)}" for key, value in shown.items())
             + f"  learning rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
             + f"  {metrics['seconds']:,.0f} s",
         )
-        ended = at.epoch
-        at.epoch += 1
-        at.step_in_epoch, at.cost, at.units, at.seconds, at.trained_tokens, at.skipped = 0, 0.0, 0.0, 0.0, 0, 0
+        self._end_epoch()
+        at.since_evaluation = 0
+        at.cost, at.units, at.seconds, at.trained_tokens, at.skipped = 0.0, 0.0, 0.0, 0, 0
         # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
         self.save()
-        self.write_results(ended)
+        self.write_results()
 
-    def write_results(self, ended: int) -> None:
-        """Write metrics, and the best weights where epoch ``ended`` was the best."""
+    def write_results(self) -> None:
+        """Write metrics, and the best weights where the evaluation just made was the best."""
         if self.group.is_writer:
             self.run.write_metrics(self.at.history)
-            if self.at.best_epoch == ended:
-                self.workload.save_best(ended)
+            if self.at.best_step == self.at.step:
+                with self._averaged():
+                    self.workload.save_best({"epoch": self.at.best_epoch, "step": self.at.best_step})
         self.group.wait()
 
     def save(self) -> None:
@@ -272,6 +337,8 @@ class Trainer:
             return
         for name, parameter in self.workload.model.named_parameters():
             tensors[f"model.{name}"] = parameter.detach()
+        for index, weight in enumerate(self.average):
+            tensors[f"average.{index}"] = weight
         for index, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 if isinstance(value, Tensor):
@@ -295,6 +362,7 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.workload.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
+        self.average = [tensors[f"average.{k}"].to(self.group.device) for k in range(len(self.average))]
         states: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith("optimizer."):
@@ -303,6 +371,7 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(scaler)
+        self.workload.begin_epoch(self.at.epoch)
         if self.at.step_in_epoch:
             self.workload.restore(
                 {key.removeprefix("carried."): t for key, t in tensors.items() if key.startswith("carried.")}
@@ -322,5 +391,5 @@ class Trainer:
                 "and their carried state are dealt anew; losses agree to rounding where there is no dropout, dropout "
                 "masks are others",
             )
-        if not self.at.step_in_epoch:
-            self.write_results(self.at.epoch - 1)  # a kill may have come between the checkpoint and these
+        if not self.at.since_evaluation:
+            self.write_results()  # a kill may have come between the checkpoint and these

@@ -6,6 +6,9 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+SECONDS_BETWEEN = 2.0
+"""Plain lines come no faster than this, so that a log of short epochs stays readable."""
+
 
 def note(console: Console | None, line: str) -> None:
     """Write one plain line; a console of None is silent."""
@@ -26,6 +29,7 @@ class EpochProgress:
     def __init__(self, console: Console | None, title: str, total: int, done: int = 0) -> None:
         self._console, self._title, self._total = console, title, total
         self._first, self._began = done, time.monotonic()
+        self._shown = self._began
         self._tenth = 10 * done // total
         self._bar: Progress | None = None
         if console is not None and console.is_terminal:
@@ -41,8 +45,8 @@ class EpochProgress:
             return
         if self._bar is not None:
             self._bar.update(self._task, completed=done, status=f"{status}  {self._time_left(done)}")
-        elif 10 * done // self._total > self._tenth:
-            self._tenth = 10 * done // self._total
+        elif 10 * done // self._total > self._tenth and time.monotonic() - self._shown >= SECONDS_BETWEEN:
+            self._tenth, self._shown = 10 * done // self._total, time.monotonic()
             note(self._console, f"{self._title}  {10 * self._tenth:3d}%  {status}  {self._time_left(done)}")
 
     def close(self) -> None:

@@ -1,0 +1,68 @@
+"""Figures as the lines that ``train`` and ``evaluate`` print."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
+    """Return what ``evaluate`` prints: a line with the figure, over how many tokens, of which data."""
+    data = f"data {figures['data_hash'][:12]}"
+    over = f"over {figures['tokens']:,}"
+    unknown = f"out of vocabulary {100 * figures['oov_rate']:.2f}%"
+    if "perplexity" in figures:
+        lines = [
+            f"{figures['split']} perplexity {figures['perplexity']:.2f} (nll {figures['nll']:.4f} nats a token) {over} "
+            f"tokens; {unknown}; {data}"
+        ]
+    elif "rmse" in figures:
+        lines = [f"{figures['split']} RMSE {figures['rmse']:.4g}, MAE {figures['mae']:.4g} {over} values; {data}"]
+    elif "accuracy_unseen" in figures:
+        lines = [
+            f"{figures['split']} accuracy {100 * figures['accuracy']:.2f}% {over} words, of words not seen in training "
+            f"{_percent(figures['accuracy_unseen'])}; {unknown}; {data}"
+        ]
+    else:
+        lines = [f"{figures['split']} accuracy {100 * figures['accuracy']:.2f}% {over} sequences; {unknown}; {data}"]
+    if figures["split"] == "train":
+        lines.append("this is what the run was trained on; for a figure on new data give another --data")
+    return lines
+
+
+def result_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what ``train`` prints of the last line of the metrics: the figure, and what is to be beaten."""
+    best = f"epoch {metrics['best_epoch']} was best"
+    if "best_step" in metrics:
+        best = f"step {metrics['best_step']:,} was best"
+    if "train_loss" in metrics:
+        return [
+            f"train loss {metrics['train_loss']:.4f} nats a token over {metrics['train_tokens']:,} tokens ({best}; out "
+            f"of vocabulary {100 * metrics['train_oov_rate']:.2f}%; data {metrics['train_data_hash'][:12]})",
+            f"word frequencies alone: {metrics['unigram_train_loss']:.4f}; no other text was scored",
+        ]
+    over = f"over {metrics['test_tokens']:,}"
+    data = f"data {metrics['test_data_hash'][:12]}"
+    if "test_perplexity" in metrics:
+        return [
+            f"test perplexity {metrics['test_perplexity']:.2f} {over} tokens ({best}; out of vocabulary "
+            f"{100 * metrics['test_oov_rate']:.2f}%; {data})",
+            f"a unigram model, word frequencies alone: {metrics['unigram_test_perplexity']:.2f}",
+        ]
+    if "test_rmse" in metrics:
+        lines = [f"test RMSE {metrics['test_rmse']:.4g}, MAE {metrics['test_mae']:.4g} {over} values ({best}; {data})"]
+    elif "test_accuracy_unseen" in metrics:
+        lines = [
+            f"test accuracy {100 * metrics['test_accuracy']:.2f}% {over} words, of words not seen in training "
+            f"{_percent(metrics['test_accuracy_unseen'])} ({best}; {data})"
+        ]
+    else:
+        lines = [f"test accuracy {100 * metrics['test_accuracy']:.2f}% {over} sequences ({best}; {data})"]
+    return lines + [
+        f"{name.removesuffix('_test_accuracy').removesuffix('_test_rmse').replace('_', ' ')}: "
+        + (f"{100 * value:.2f}%" if name.endswith("accuracy") else f"{value:.4g}")
+        for name, value in metrics.items()
+        if name.endswith(("_test_accuracy", "_test_rmse"))
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.2f}%"

@@ -1,0 +1,235 @@
+"""Sequences of numbers with a label or a number each: IDX files, ``.npz`` arrays, scikit-learn's digits."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.data.array_files import check_numbers, load_arrays
+from gatewise.data.extras import import_extra
+from gatewise.data.idx import read_idx as read_idx
+from gatewise.data.text import find_part
+from gatewise.errors import DataError
+
+PIXEL = 1 / 255
+"""What one step of a uint8 pixel is worth: 0..255 reads as 0..1."""
+
+_IDX = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N sequences of T steps of I numbers, and what each is to be answered with.
+
+    Attributes:
+        x: (N, T, I) float32, or uint8 as it lies in the file.
+        y: (N,) int64 labels, or float32 numbers.
+        scale: what ``x`` is multiplied by when it is read in a batch.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: npt.NDArray[np.int64] | slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """Return some sequences, (B, T, I) float32 in the units trained on, and their answers (B,); both are copies."""
+        return scaled(self.x[indices], self.scale), self.y[indices].copy()
+
+    def part(self, rows: slice) -> "Sequences":
+        """Return some of the sequences; the arrays are shared."""
+        return Sequences(self.x[rows], self.y[rows], self.scale)
+
+    @cached_property
+    def data_hash(self) -> str:
+        """SHA-256 of shapes, types, values and scale: the same however the files were packed."""
+        digest = hashlib.sha256(repr((self.x.shape, str(self.x.dtype), str(self.y.dtype), self.scale)).encode())
+        digest.update(np.ascontiguousarray(self.x).data)
+        digest.update(np.ascontiguousarray(self.y).data)
+        return digest.hexdigest()
+
+
+def scaled(x: npt.NDArray[Any], scale: float) -> npt.NDArray[np.float32]:
+    """Return a float32 copy, multiplied by the scale."""
+    out = x.astype(np.float32)
+    out *= np.float32(scale)
+    return out
+
+
+def natural_scale(x: npt.NDArray[Any]) -> float:
+    """Return 1/255 for uint8, which are pixels wherever they come from, and 1 for other numbers."""
+    return PIXEL if x.dtype == np.uint8 else 1.0
+
+
+def check_classes(labels: Iterable[Any], name: str | Path) -> list[Any]:
+    """Return the classes among labels, sorted.
+
+    Args:
+        labels: whole numbers or strings, an array or a list.
+        name: what they were read from, for the error.
+
+    Raises:
+        DataError: they are numbers with a fraction, or all the same.
+    """
+    found = np.unique(labels if isinstance(labels, np.ndarray) else list(labels))
+    if found.dtype.kind == "f":
+        raise DataError(f"{name}: the labels are {found.dtype}; expected whole numbers, save them as int64")
+    classes: list[Any] = found.tolist()
+    if len(classes) < 2:
+        only = f"one class alone, {classes[0]!r}" if classes else "no label"
+        raise DataError(f"{name}: {only}; expected at least two classes")
+    return classes
+
+
+def read_npz(path: Path) -> Sequences:
+    """Return the arrays x (N, T, I) and y (N,) of an ``.npz`` file.
+
+    uint8 in x are pixels and are scaled by 1/255; other numbers are read as they are, in float32. Whole numbers in y
+    are labels, others the numbers to answer.
+
+    Raises:
+        DataError: the file cannot be read, lacks x or y, or they are not as said above or hold no numbers.
+    """
+    arrays = load_arrays(path, ("x", "y"))
+    x, y = check_numbers(arrays["x"], f"{path}: x", ndim=3), check_numbers(arrays["y"], f"{path}: y", ndim=1)
+    _check_count(x, y, path, path)
+    answers = y.astype(np.int64 if y.dtype.kind in "bui" else np.float32)
+    return Sequences(x if x.dtype == np.uint8 else x.astype(np.float32), answers, natural_scale(x))
+
+
+def read_array_file(path: Path, expected_steps: int | None, expected_width: int) -> npt.NDArray[np.float32]:
+    """Return sequences to be predicted: x of an ``.npz`` file, a ``.npy`` file, or an IDX file of images.
+
+    Args:
+        path: what it holds is told by its first bytes.
+        expected_steps: T of the sequences that the model was trained on; any where not given.
+        expected_width: I of the model.
+
+    Returns:
+        (N, T, I), in the units trained on (uint8 are pixels and are scaled by 1/255).
+
+    Raises:
+        DataError: the file cannot be read, or holds no sequences of this size.
+    """
+    x = check_numbers(_any_array(path), f"{path}: x", ndim=3)
+    if x.shape[2] != expected_width or expected_steps not in (None, x.shape[1]):
+        steps = "any number of" if expected_steps is None else expected_steps
+        raise DataError(
+            f"{path}: sequences of {x.shape[1]} steps of {x.shape[2]} numbers; the model reads {steps} steps of "
+            f"{expected_width} numbers, give arrays of that size"
+        )
+    return scaled(x, natural_scale(x))
+
+
+def find_sequences(folder: str | Path, valid_size: int, test_size: int) -> dict[str, Sequences]:
+    """Read the parts train, valid and test of a folder.
+
+    Args:
+        folder: with the four IDX files under their usual names, ``.gz`` or not, or with ``*.train.npz`` and, where the
+            data has them, ``*.valid.npz`` and ``*.test.npz``.
+        valid_size: how many of the last training examples are for validation, where there is no such file.
+        test_size: how many of the last examples are the test, where there is no such file.
+
+    Raises:
+        DataError: a file is missing or cannot be read, the parts do not fit, or the sizes leave nothing to train on.
+    """
+    folder = Path(folder).expanduser()
+    if any(_idx_candidates(folder, part, kind) for part in _IDX for kind in ("images-idx3", "labels-idx1")):
+        parts = {split: _read_idx_pair(folder, part) for split, part in _IDX.items()}
+    else:
+        parts = {"train": read_npz(find_part(folder, "train", [_npz_names]))}
+        for split in ("valid", "test"):
+            if any(folder.glob(f"*.{split}.npz")) or (folder / f"{split}.npz").exists():
+                parts[split] = read_npz(find_part(folder, split, [_npz_names]))
+    return _cut(parts, valid_size, test_size, str(folder))
+
+
+def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
+    """Return scikit-learn's 1,797 digits of 8x8 pixels in 0..16, read as 0..1; valid and test are the last.
+
+    Raises:
+        UsageError: scikit-learn is not installed.
+        DataError: the sizes leave nothing to train on.
+    """
+    digits = import_extra("sklearn.datasets", "scikit-learn", "the data digits").load_digits()
+    whole = Sequences(digits.images.astype(np.uint8), digits.target.astype(np.int64), 1 / 16)
+    return _cut({"train": whole}, valid_size, test_size, "digits")
+
+
+def _any_array(path: Path) -> npt.NDArray[Any]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as problem:
+        raise DataError(f"{path}: cannot read it ({problem.strerror}); expected an array file") from None
+    if start == b"\x93NUM" or start[:2] == b"PK":
+        return load_arrays(path, ("x",))["x"]
+    return read_idx(path)
+
+
+def _npz_names(split: str) -> tuple[str, ...]:
+    return f"*.{split}.npz", f"{split}.npz"
+
+
+def _idx_candidates(folder: Path, part: str, kind: str) -> list[Path]:
+    """List the files of one name; the unpacked one first."""
+    return [path for end in ("", ".gz") if (path := folder / f"{part}-{kind}-ubyte{end}").exists()]
+
+
+def _read_idx_pair(folder: Path, part: str) -> Sequences:
+    paths = []
+    for kind in ("images-idx3", "labels-idx1"):
+        found = _idx_candidates(folder, part, kind)
+        if not found:
+            raise DataError(
+                f"{folder}: no {part}-{kind}-ubyte in this folder, .gz or not; expected the four files "
+                "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+            )
+        paths.append(found[0])
+    x = check_numbers(read_idx(paths[0]), f"{paths[0]}: the images", ndim=3)
+    y = check_numbers(read_idx(paths[1]), f"{paths[1]}: the labels", ndim=1)
+    for path, array in zip(paths, (x, y), strict=True):
+        if array.dtype != np.uint8:
+            raise DataError(f"{path}: numbers of the type {array.dtype}; expected unsigned bytes")
+    _check_count(x, y, paths[0], paths[1])
+    return Sequences(x, y.astype(np.int64), PIXEL)
+
+
+def _check_count(x: npt.NDArray[Any], y: npt.NDArray[Any], x_path: Path, y_path: Path) -> None:
+    if len(x) != len(y):
+        between = "" if x_path == y_path else f" of {x_path.name}"
+        raise DataError(f"{y_path}: {len(y):,} labels for the {len(x):,} sequences{between}; expected one for each")
+
+
+def _cut(parts: dict[str, Sequences], valid_size: int, test_size: int, name: str) -> dict[str, Sequences]:
+    """Cut the parts that are not there off the training part's end, the test first, and check that all fit."""
+    for split, size, key in (("test", test_size, "data.test_size"), ("valid", valid_size, "data.valid_size")):
+        if split in parts:
+            continue
+        train = parts["train"]
+        if not 0 < size < len(train):
+            raise DataError(
+                f"{name}: no {split} part, and {key} is {size} of {len(train):,} examples; expected a file of its own, "
+                f"or --set {key}=N with N from 1 to {len(train) - 1}"
+            )
+        parts |= {"train": train.part(slice(0, len(train) - size)), split: train.part(slice(len(train) - size, None))}
+    _check_alike(parts, "steps and numbers", lambda part: part.x.shape[1:], name)
+    _check_alike(parts, "type of x", lambda part: str(part.x.dtype), name)
+    _check_alike(parts, "type of y", lambda part: str(part.y.dtype), name)
+    return {split: parts[split] for split in ("train", "valid", "test")}
+
+
+def _check_alike(parts: dict[str, Sequences], what: str, of: Callable[[Sequences], object], name: str) -> None:
+    for split in ("valid", "test"):
+        if of(parts[split]) != of(parts["train"]):
+            raise DataError(
+                f"{name}: {what} of the part {split}: {of(parts[split])}, of train: {of(parts['train'])}; expected the "
+                "same, save both alike"
+            )

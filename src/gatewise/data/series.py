@@ -1,0 +1,123 @@
+"""Numbers over time: the numeric columns of a CSV file, and the windows that a forecast reads."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.data.extras import import_extra
+from gatewise.data.table import Table
+from gatewise.data.token_cache import file_hash
+from gatewise.errors import DataError
+
+
+@dataclass(frozen=True)
+class Series:
+    """K columns of N numbers, in the order of time.
+
+    Attributes:
+        columns: K names.
+        values: (N, K) float64, in the units of the file.
+        data_hash: SHA-256 of the file's bytes, or of the values where there is no file.
+    """
+
+    columns: list[str]
+    values: npt.NDArray[np.float64]
+    data_hash: str
+
+
+def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
+    """Return columns of a CSV file as numbers.
+
+    Args:
+        path: a CSV file as ``data/table.py`` reads it; one row a time.
+        columns: names; where there are none, all columns whose first field is not text.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or holds no row; a field is empty, text, or not finite (with
+            line).
+    """
+    table = Table(path)
+    places = {name: table.place(name, "data.columns='[\"NAME\"]'") for name in columns}
+    values: list[list[float]] = []
+    for line, row in table.rows():
+        if not places:
+            places = {name: k for k, name in enumerate(table.names) if not _is_text(row[k])}
+            if not places:
+                raise DataError(f"{path}:{line}: no number in this row; expected at least one numeric column")
+        values.append([_number(row[place], f"{path}:{line}", name) for name, place in places.items()])
+    if not values:
+        raise DataError(f"{path}: no row below the first; expected one for each time")
+    return Series(list(places), np.array(values, dtype=np.float64), file_hash(path))
+
+
+def load_sunspots() -> Series:
+    """Return the yearly sunspot numbers 1700 to 2008 that statsmodels carries, as the column ``SUNACTIVITY``.
+
+    Raises:
+        UsageError: statsmodels is not installed.
+    """
+    sunspots = import_extra("statsmodels.datasets.sunspots", "statsmodels", "the data sunspots")
+    values = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy(np.float64)
+    return Series(["SUNACTIVITY"], values, hashlib.sha256(values.tobytes()).hexdigest())
+
+
+def windows(
+    values: npt.NDArray[Any], window: int, horizon: int = 1, name: str = "the series"
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which values each forecast reads, and which it answers.
+
+    Forecast m reads ``m … m + window - 1`` and answers ``m + window - 1 + horizon``.
+
+    Args:
+        values: N of them, along the first axis.
+        window: W, how many are read.
+        horizon: steps from the last that is read to the one that is answered.
+        name: what to call the series in an error.
+
+    Returns:
+        (M, W) and (M,) indices, with M = N - W - horizon + 1.
+
+    Raises:
+        DataError: the series is shorter than one window and its horizon.
+    """
+    count = len(values) - window - horizon + 1
+    if count < 1:
+        raise DataError(
+            f"{name}: {len(values)} values are too few for a window of {window} and a horizon of {horizon}; expected "
+            f"at least {window + horizon}, give more or set a smaller data.window"
+        )
+    first = np.arange(count, dtype=np.int64)
+    return first[:, None] + np.arange(window, dtype=np.int64), first + (window - 1 + horizon)
+
+
+def _is_text(field: str) -> bool:
+    if not field.strip():
+        return False  # an empty field, which is reported when it is read
+    try:
+        float(field)
+    except ValueError:
+        return True
+    return False
+
+
+def _number(field: str, place: str, column: str) -> float:
+    try:
+        value = float(field) if "_" not in field else None  # Python would read 1_000 as a number
+    except ValueError:
+        value = None
+    if value is None:
+        found = repr(field) if field.strip() else "an empty field"
+        raise DataError(
+            f"{place}: {found} in the column {column!r}; expected a number such as 3.5, fill or drop the row"
+        )
+    if not math.isfinite(value):
+        raise DataError(
+            f"{place}: {field.strip()} in the column {column!r}; expected a finite number, fill or drop the row"
+        )
+    return value

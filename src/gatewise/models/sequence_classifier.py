@@ -1,0 +1,78 @@
+"""The sequence classifier: an image read row by row, or any sequence of numbers, to one of several labels."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from gatewise.config import ModelConfig
+from gatewise.models.sequence_reader import BATCH, SequenceReader
+
+Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
+
+
+class SequenceClassifier(SequenceReader):
+    """Give each sequence one of C labels: ``p = softmax(z)`` with z of ``SequenceReader``.
+
+    Sequences are (N, T, I), in the units that the model was trained on (pixels in 0..1). What is given as a NumPy array
+    is answered as one, a tensor by a tensor.
+
+    Args:
+        config: the ``[model]`` section of a recipe.
+        input_size: I.
+        labels: the C labels, numbers or names.
+        engine: computes the recurrent layers.
+        steps: T of the training data where all sequences are of one length; kept to describe what is expected.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        input_size: int,
+        labels: Sequence[int | str],
+        engine: str = "auto",
+        steps: int | None = None,
+    ) -> None:
+        super().__init__(config, input_size, len(labels), engine)
+        self.input_size, self.labels, self.steps = input_size, list(labels), steps
+        self.reset_parameters()
+
+    def forward(
+        self, x: Float[Tensor, "N T I"], targets: Int[Tensor, " N"] | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits (N, C); with targets the mean negative log-likelihood in nats, a scalar."""
+        logits = self.read(x.transpose(0, 1), lengths)
+        return logits if targets is None else F.cross_entropy(logits, targets)
+
+    def predict_proba(self, x: Array, batch_size: int = BATCH) -> Array:
+        """Return the probability of each label, (N, C), reading ``batch_size`` sequences at a time."""
+        given = self.as_input(x)
+        with self.in_eval_mode():
+            parts = [self.read(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
+        return _as_given(x, torch.cat(parts))
+
+    def predict_proba_over_time(self, x: Array, batch_size: int = BATCH) -> Array:
+        """Return (N, T, C): row t holds the probabilities after the first t+1 steps alone."""
+        given = self.as_input(x)
+        with self.in_eval_mode():
+            parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
+        return _as_given(x, torch.cat(parts, 1).transpose(0, 1))
+
+    def predict(self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH) -> npt.NDArray[np.generic]:
+        """Return the most probable label of each sequence, (N,), out of ``labels``."""
+        best = np.asarray(self.predict_proba(self.as_input(x), batch_size).argmax(-1).cpu())
+        labels: npt.NDArray[np.generic] = np.asarray(self.labels)[best]
+        return labels
+
+
+def _as_given(x: Array, answer: Tensor) -> Array:
+    """Return a tensor for a tensor, a NumPy array for any other."""
+    if isinstance(x, Tensor):
+        return answer
+    array: Array = answer.cpu().numpy()
+    return array

@@ -1,0 +1,117 @@
+"""What classifiers and regressors share: a recurrent stack that reads a sequence, pooling, and a linear decoder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatewise.config import ModelConfig
+from gatewise.errors import UsageError
+from gatewise.nn import draw_weights, make_stack
+
+BATCH = 1000
+"""Sequences that a prediction reads side by side, where nothing else is asked."""
+
+
+class SequenceReader(nn.Module):
+    """Read each sequence and answer once.
+
+    ``y, (h_n, …) = rnn(x)``; ``p = h_n`` of the last layer (the state after each row's last step, of the direction from
+    the end after its first), or the mean or the largest of y over the row's steps; ``z = decoder(dropout(p))``. Dropout
+    acts between layers and on p, never on the input.
+
+    Args:
+        config: the ``[model]`` section of a recipe.
+        input_size: I, numbers in each step.
+        outputs: C, numbers in each answer.
+        engine: computes the recurrent layers.
+    """
+
+    def __init__(self, config: ModelConfig, input_size: int, outputs: int, engine: str = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.rnn = make_stack(
+            config.cell,
+            input_size,
+            config.hidden_size,
+            config.num_layers,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            bidirectional=config.bidirectional,
+            engine=engine,
+        )
+        self.decoder = nn.Linear(self.rnn.spec.num_directions * config.hidden_size, outputs)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weights as ``config`` says; called when the model is whole."""
+        draw_weights(self, self.config.init_scale, self.config.forget_bias, generator)
+        if self.config.decoder_std:
+            std = self.config.decoder_std
+            nn.init.trunc_normal_(self.decoder.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+            nn.init.constant_(self.decoder.bias, self.config.decoder_bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.decoder.weight.device
+
+    def read(self, x: Float[Tensor, "T N I"], lengths: Tensor | None = None) -> Float[Tensor, "N C"]:
+        """Return the answers to sequences, time first; ``lengths`` are the steps of each, all where not given."""
+        y, state = self.rnn(x, lengths=lengths)
+        h_n = state if isinstance(state, Tensor) else state[0]
+        if self.config.pooling == "last":
+            pooled = torch.cat(list(h_n[-self.rnn.spec.num_directions :]), -1)
+        else:
+            steps = torch.full((x.shape[1],), len(x), device=x.device) if lengths is None else lengths.to(x.device)
+            inside = (torch.arange(len(x), device=x.device)[:, None] < steps)[..., None]
+            if self.config.pooling == "mean":
+                pooled = (y * inside).sum(0) / steps.clamp(min=1)[:, None]
+            else:
+                pooled = y.masked_fill(~inside, -torch.inf).amax(0).masked_fill((steps == 0)[:, None], 0)
+        answers: Tensor = self.decoder(F.dropout(pooled, self.config.dropout, self.training))
+        return answers
+
+    def read_over_time(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "T N C"]:
+        """Return the answer to the first t+1 steps alone, for each t."""
+        if self.config.bidirectional:  # what the direction from the end says of a beginning is seen by reading it alone
+            return torch.stack([self.read(x[: t + 1]) for t in range(len(x))])
+        y, _ = self.rnn(x)
+        if self.config.pooling == "mean":
+            y = y.cumsum(0) / torch.arange(1, len(x) + 1, device=y.device)[:, None, None]
+        elif self.config.pooling == "max":
+            y = y.cummax(0).values
+        answers: Tensor = self.decoder(F.dropout(y, self.config.dropout, self.training))
+        return answers
+
+    def as_input(self, x: Tensor | npt.NDArray[np.generic]) -> Float[Tensor, "N T I"]:
+        """Return a batch of sequences as this model's own dtype and device, checked.
+
+        Raises:
+            UsageError: it is not (N, T, I) with at least one step, or holds a number that is not finite.
+        """
+        given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
+        wanted = self.rnn.input_size
+        if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
+            raise UsageError(
+                f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, numbers in each step"
+            )
+        given = given.to(self.device, self.decoder.weight.dtype)
+        if not bool(given.isfinite().all()):
+            raise UsageError("x holds numbers that are not finite; expected finite numbers only")
+        return given
+
+    @contextmanager
+    def in_eval_mode(self) -> Iterator[None]:
+        """Switch dropout and gradients off within the block."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(was_training)

@@ -1,0 +1,82 @@
+"""Verdicts on files: images, arrays, or texts, by a run's best model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.data.arrays import read_array_file
+from gatewise.data.images import read_image
+from gatewise.errors import UsageError
+from gatewise.models.loading import load_as
+from gatewise.models.sequence_classifier import SequenceClassifier
+
+ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
+"""How the names of files with many sequences end; all others are read as images."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the model says of one sequence.
+
+    Attributes:
+        name: the file, with the sequence's number where the file holds several.
+        labels: the C labels.
+        probabilities: (1, C), or (T, C) after each step.
+    """
+
+    name: str
+    labels: Sequence[int | str]
+    probabilities: npt.NDArray[np.floating]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the most probable label with its probability, after each step where there are several."""
+        for step, row in enumerate(self.probabilities, 1):
+            after = f" after step {step}" if len(self.probabilities) > 1 else ""
+            yield f"{self.name}{after}: {self.labels[int(row.argmax())]} ({100 * row.max():.1f}%)"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return name, label and every label's probability, over time as a list."""
+        each = [{str(label): float(p) for label, p in zip(self.labels, row, strict=True)} for row in self.probabilities]
+        best = self.labels[int(self.probabilities[-1].argmax())]
+        return {"file": self.name, "label": best, "probabilities": each if len(each) > 1 else each[0]}
+
+
+def classify(
+    run: str | Path, files: Sequence[Path], *, resize: bool = False, invert: bool = False, over_time: bool = False
+) -> list[Verdict]:
+    """Classify what the files hold; every file is read before the first verdict.
+
+    Args:
+        run: a classifier's run folder.
+        files: images (PNG and what else Pillow reads), or arrays of sequences.
+        resize: bring an image of another size to the model's.
+        invert: exchange light and dark of images.
+        over_time: the verdict after each step.
+
+    Raises:
+        UsageError: the run is of another task.
+        DataError: a file is not as it should be.
+    """
+    model = load_as(SequenceClassifier, run)
+    if not files:
+        raise UsageError("no FILE to classify; expected images, arrays or texts")
+    inputs = [_read(model, file, resize, invert) for file in files]
+    verdicts = []
+    for file, x in zip(files, inputs, strict=True):
+        p = model.predict_proba_over_time(x) if over_time else model.predict_proba(x)[:, None]
+        names = [str(file)] if len(x) == 1 else [f"{file}[{k}]" for k in range(len(x))]
+        verdicts += [Verdict(name, model.labels, rows) for name, rows in zip(names, p, strict=True)]
+    return verdicts
+
+
+def _read(model: SequenceClassifier, file: Path, resize: bool, invert: bool) -> npt.NDArray[np.float32]:
+    """Read the sequences of a file, (N, T, I)."""
+    if file.name.endswith(ARRAYS):
+        return read_array_file(file, model.steps, model.input_size)
+    if model.steps is None:
+        raise UsageError(f"{file}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
+    return read_image(file, model.steps, model.input_size, resize, invert)[None]
