@@ -11,7 +11,9 @@ from jaxtyping import install_import_hook
 import tests.typechecker  # noqa: F401  (the hook below finds it by its name)
 
 # Every function with jaxtyping's shapes checks them in the tests. Not in the stacks: a compiler cannot trace that.
-install_import_hook(["gatewise.nn.loss", "gatewise.models"], "tests.typechecker.check")
+install_import_hook(
+    ["gatewise.nn.loss", "gatewise.nn.crf", "gatewise.nn.words", "gatewise.models"], "tests.typechecker.check"
+)
 
 os.environ["GATEWISE_CACHE"] = tempfile.mkdtemp(prefix="gatewise-test-cache-")
 os.environ.setdefault("OMP_NUM_THREADS", "2")

@@ -10,13 +10,14 @@ from torch import nn
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
+from gatewise.data.lexicon import Lexicon
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
+from gatewise.models.text_classifier import TextClassifier
 
-Model = LanguageModel | SequenceClassifier | SequenceRegressor
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -28,7 +29,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
         device: where the weights go.
 
     Returns:
-        A ``LanguageModel``, ``SequenceClassifier`` or ``SequenceRegressor``.
+        A ``LanguageModel``, ``SequenceClassifier``, ``TextClassifier`` or ``SequenceRegressor``.
 
     Raises:
         RunError: something in the folder is missing or wrong.
@@ -65,6 +66,12 @@ def _classifier(run: RunFolder, config: Config) -> SequenceClassifier:
     return SequenceClassifier(config.model, facts["input_size"], facts["labels"], steps=facts.get("steps"))
 
 
+def _text_classifier(run: RunFolder, config: Config) -> TextClassifier:
+    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
+    labels = run.read_json(run.labels_file, {"labels": list})["labels"]
+    return TextClassifier(config.model, words, characters, labels, config.data.level)
+
+
 def _regressor(run: RunFolder, config: Config) -> SequenceRegressor:
     facts = run.read_json(run.scaling_file, {"input_size": int, "x_mean": list, "x_std": list})
     size = facts.pop("input_size")
@@ -79,6 +86,7 @@ _MAKERS: dict[str, Callable[[RunFolder, Config], nn.Module]] = {
     "language-model": _language_model,
     "scratch-language-model": _language_model,
     "classifier": _classifier,
+    "text-classifier": _text_classifier,
     "regressor": _regressor,
     "memory-task": _regressor,
 }

@@ -1,0 +1,85 @@
+"""Words (or characters) and their ids, each looked up whole, kept as a file of the tokenizers library."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+
+from gatewise.data.vocabulary import UNK
+from gatewise.errors import RunError
+
+
+class Lexicon:
+    """Tokens in the order of their ids: words that were cut already, spaces and all, or characters.
+
+    A token outside the lexicon reads as ``<unk>``.
+
+    Args:
+        tokens: the tokens, ``<unk>`` among them; a token's id is its place.
+        lowercase: tokens are looked up in lower case.
+    """
+
+    def __init__(self, tokens: Sequence[str], lowercase: bool = False) -> None:
+        self.tokens = list(tokens)
+        self.lowercase = lowercase
+        self.ids = {token: index for index, token in enumerate(self.tokens)}
+        self.unk_id = self.ids[UNK]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def from_tokens(cls, tokens: Iterable[str], min_count: int = 1, lowercase: bool = False) -> "Lexicon":
+        """Count the tokens of a training text: ids by falling count, ties in alphabetical order.
+
+        Args:
+            tokens: the training text.
+            min_count: a token that stands fewer times is left out; ``<unk>`` never is, and comes last where it does
+                not stand in the text.
+            lowercase: tokens are counted and looked up in lower case.
+        """
+        counts = Counter(map(lower, tokens) if lowercase else tokens)
+        kept = [token for token, count in counts.items() if count >= min_count or token == UNK]
+        kept.sort(key=lambda token: (-counts[token], token))
+        return cls(kept if UNK in counts else [*kept, UNK], lowercase)
+
+    def encode(self, tokens: Iterable[str]) -> list[int]:
+        """Return the id of each token."""
+        get, unk = self.ids.get, self.unk_id
+        return [get(token, unk) for token in (map(lower, tokens) if self.lowercase else tokens)]
+
+    @cached_property
+    def json(self) -> str:
+        """The lexicon as a ``tokenizers`` file, which reads a token whole."""
+        tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
+        if self.lowercase:
+            tokenizer.normalizer = Lowercase()
+        return tokenizer.to_str(pretty=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "Lexicon":
+        """Read what ``json`` was written to.
+
+        Raises:
+            RunError: the file is missing, no tokenizer file, or its ids have gaps.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path}: no such file; expected the run's lexicon, train again") from None
+        except Exception as problem:  # the library raises bare Exception for a file that it cannot parse
+            raise RunError(f"{path}: no lexicon can be read from it ({problem}); train again") from None
+        ids = tokenizer.get_vocab()
+        tokens = sorted(ids, key=lambda token: ids[token])
+        if [ids[token] for token in tokens] != list(range(len(tokens))) or UNK not in ids:
+            raise RunError(f"{path}: expected ids 0 to {len(tokens) - 1} with {UNK} among them; train again")
+        return cls(tokens, isinstance(tokenizer.normalizer, Lowercase))
+
+
+def lower(token: str) -> str:
+    """Put a token into lower case, each character by itself as the tokenizers library does (Greek ends in σ too)."""
+    return "".join(map(str.lower, token))

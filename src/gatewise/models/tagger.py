@@ -1,0 +1,163 @@
+"""The tagger: words and their characters, a recurrent stack, a tag for each word."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatewise.config import ModelConfig
+from gatewise.data.lexicon import Lexicon
+from gatewise.errors import UsageError
+from gatewise.nn import linear_cross_entropy, make_stack
+from gatewise.nn.crf import CRF
+from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+
+
+class Tagger(WordEncoder):
+    """Label each word of a sentence (Huang, Xu and Yu 2015, arXiv 1508.01991).
+
+    ``x = dropout([embedding[word], characters(spelling)])``; ``y = rnn(x)`` with dropout between layers, in one
+    direction or two; ``e = decoder(dropout(y))``; then ``p(tag) = softmax(e)`` for each word by itself, or a
+    linear-chain CRF over the sentence.
+
+    Args:
+        config: sizes and options, the ``[model]`` section of a recipe.
+        words: the words that have an embedding.
+        characters: the characters that have one.
+        tags: the tags, in the order of their ids.
+        generator: draws the initial weights in ±init_scale; torch's own where not given. With ``init_scale`` 0 each
+            module draws its own, from torch's generator.
+        engine: computes the recurrent layers.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        words: Lexicon,
+        characters: Lexicon,
+        tags: Sequence[str],
+        generator: torch.Generator | None = None,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__(config, words, characters, engine)
+        self.tags = list(tags)
+        self.rnn = make_stack(
+            config.cell,
+            self.word_size,
+            config.hidden_size,
+            config.num_layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            forget_bias=config.forget_bias,
+            engine=engine,
+        )
+        self.decoder = nn.Linear(config.hidden_size * (2 if config.bidirectional else 1), len(self.tags))
+        self.crf = CRF(len(self.tags)) if config.output == "crf" else None
+        if config.init_scale:
+            self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw every weight in ±init_scale; recurrent biases are 0, the forget gate's forget_bias."""
+        scale = self.config.init_scale
+        for name, parameter in self.named_parameters():
+            if "rnn.bias" in name:
+                parameter.zero_()
+            else:
+                parameter.uniform_(-scale, scale, generator=generator)
+        if self.config.forget_bias:
+            for _, _, suffix in self.rnn.spec.passes():
+                _, forget, _, _ = self.rnn.get_parameter(f"bias_ih_{suffix}").chunk(4)
+                forget.fill_(self.config.forget_bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.decoder.weight.device
+
+    def features(self, batch: WordBatch) -> Float[Tensor, "T B K"]:
+        """Return the last layer's outputs after dropout, K = H of one direction or 2·H of two."""
+        x = F.dropout(self.encode(batch), self.config.dropout, self.training)
+        y: Tensor = self.rnn(x, lengths=batch.lengths)[0]
+        return F.dropout(y, self.config.dropout, self.training)
+
+    def forward(self, batch: WordBatch, tags: Int[Tensor, "T B"]) -> Float[Tensor, ""]:
+        """Return the mean over the batch's words of the negative log-likelihood in nats.
+
+        With a CRF it is that of the whole sentences, by the number of their words.
+
+        Args:
+            batch: sentences side by side.
+            tags: ids of their tags; what stands past a sentence's end is not read.
+        """
+        y, count = self.features(batch), int(batch.lengths.sum())
+        if self.crf is not None:
+            return self.crf.nll(self.decoder(y), tags, batch.lengths).sum() / count
+        inside = (torch.arange(len(y))[:, None] < batch.lengths).to(y.device)
+        return linear_cross_entropy(y[inside], self.decoder.weight, self.decoder.bias, tags[inside], scale=1 / count)
+
+    def predict(self, batch: WordBatch) -> Int[Tensor, "T B"]:
+        """Return the ids of the best tags: of each word, or with a CRF of the sentence as a whole."""
+        scores = self.decoder(self.features(batch))
+        return scores.argmax(2) if self.crf is None else self.crf.decode(scores, batch.lengths)
+
+    def probabilities(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
+        """Return the probability of each tag for each word; with a CRF its marginals."""
+        scores = self.decoder(self.features(batch))
+        return torch.softmax(scores, 2) if self.crf is None else self.crf.marginals(scores, batch.lengths)
+
+    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        """Return the best tag of each word.
+
+        Args:
+            sentences: the words of each; a sentence without words has no tags.
+
+        Raises:
+            UsageError: a string stands where a list of words is expected.
+        """
+        return [[self.tags[index] for index in ids.tolist()] for ids in self._each(sentences, self.predict)]
+
+    def tag_probabilities(self, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Return the probability of each tag for each word, (words, C) on the CPU, tags in the order of ``tags``.
+
+        With a CRF they are its marginals: of one word, whatever the tags of the others are.
+
+        Args:
+            sentences: the words of each.
+
+        Raises:
+            UsageError: a string stands where a list of words is expected.
+        """
+        return [p.view(-1, len(self.tags)) for p in self._each(sentences, self.probabilities)]
+
+    @torch.no_grad()
+    def _each(self, sentences: Sequence[Sequence[str]], read: Callable[[WordBatch], Tensor]) -> list[Tensor]:
+        """Read sentences of like length side by side, in eval mode; return each one's part of the result."""
+        check_sentences(sentences)
+        encoded = EncodedSentences(sentences, self.lexicon, self.alphabet)
+        found, was_training = [torch.empty(0)] * len(sentences), self.training
+        self.eval()
+        try:
+            for rows in batches_by_length(encoded.lengths.tolist()):
+                batch = encoded.batch(rows).to(self.device)
+                result = read(batch).cpu()
+                for column, (row, length) in enumerate(zip(rows, batch.lengths.tolist(), strict=True)):
+                    found[row] = result[:length, column]
+        finally:
+            self.train(was_training)
+        return found
+
+
+def check_sentences(sentences: Sequence[Sequence[str]]) -> None:
+    """Check that these are lists of words.
+
+    Raises:
+        UsageError: one is a string.
+    """
+    if isinstance(sentences, str):
+        raise UsageError("the sentences are one string; expected a list of lists of words, such as [['A', 'dog']]")
+    for place, sentence in enumerate(sentences):
+        if isinstance(sentence, str):
+            raise UsageError(f"sentence {place} is a string, {sentence[:30]!r}; expected a list of words: split it")

@@ -1,0 +1,121 @@
+"""The linear-chain conditional random field: what a sequence of tags costs, which is the best, how sure each tag is."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class CRF(nn.Module):
+    """Score whole sequences of tags (Lafferty, McCallum and Pereira 2001; Lample et al. 2016, arXiv 1603.01360, 2.2).
+
+    ``s(y) = start[y₁] + Σₜ emissions[t, yₜ] + Σₜ transitions[yₜ₋₁, yₜ] + end[y_T]``,
+    ``p(y) = exp s(y) / Σ_y' exp s(y')``.
+
+    All is computed in float64, whatever the emissions are: the sums over a long sentence are large, and what is asked
+    for is their small differences. What stands past a row's length is never read.
+
+    Args:
+        num_tags: C.
+    """
+
+    def __init__(self, num_tags: int) -> None:
+        super().__init__()
+        self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
+        self.start = nn.Parameter(torch.empty(num_tags))
+        self.end = nn.Parameter(torch.empty(num_tags))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start from zeros: every sequence of tags is as likely as another."""
+        for parameter in self.parameters():
+            parameter.zero_()
+
+    def nll(
+        self, emissions: Float[Tensor, "T B C"], tags: Int[Tensor, "T B"], lengths: Int[Tensor, " B"]
+    ) -> Float[Tensor, " B"]:
+        """Return ``−log p(tags)`` of each row, in nats.
+
+        ``log Σ exp s = logsumexp_c (αₙ + end)`` with ``α₁ = start + e₁`` and
+        ``αₜ[c] = eₜ[c] + logsumexp_c' (αₜ₋₁[c'] + transitions[c', c])``.
+
+        Args:
+            emissions: the scores of each tag at each step.
+            tags: ids of the tags.
+            lengths: steps of each row, 0 to T; a row of none costs 0.
+        """
+        if not len(emissions):
+            return emissions.sum((0, 2))
+        inside = _inside(emissions, lengths)
+        e = _cut(emissions, inside)
+        alphas = self._alphas(e, inside, self.start.double(), self.transitions.double())
+        log_z = torch.logsumexp(alphas[-1] + self.end.double(), 1)
+        tags = tags.where(inside, 0)
+        score = e.gather(2, tags[..., None])[..., 0].sum(0) + self.start.double()[tags[0]]
+        score = score + (self.transitions.double()[tags[:-1], tags[1:]] * inside[1:]).sum(0)
+        score = score + self.end.double()[_last(tags, lengths)]
+        return torch.where(inside[0], log_z - score, 0).to(emissions.dtype)
+
+    @torch.no_grad()
+    def decode(self, emissions: Float[Tensor, "T B C"], lengths: Int[Tensor, " B"]) -> Int[Tensor, "T B"]:
+        """Return the best sequence of tags of each row (Viterbi 1967), int64, 0 past its length.
+
+        ``δₜ[c] = eₜ[c] + max_c' (δₜ₋₁[c'] + transitions[c', c])``, the best c' kept, and followed from the row's end.
+        """
+        T, B, C = emissions.shape
+        path = torch.zeros(T, B, dtype=torch.long, device=emissions.device)
+        if not T:
+            return path
+        inside = _inside(emissions, lengths)
+        e, transitions = _cut(emissions, inside), self.transitions.double()
+        best, stay, came_from = self.start.double() + e[0], torch.arange(C, device=e.device), list[Tensor]()
+        for t in range(1, T):
+            score, before = (best[:, :, None] + transitions).max(1)
+            best = torch.where(inside[t, :, None], score + e[t], best)
+            came_from.append(torch.where(inside[t, :, None], before, stay))
+        tag = (best + self.end.double()).argmax(1)
+        for t in range(T - 1, 0, -1):
+            path[t] = tag
+            tag = came_from[t - 1].gather(1, tag[:, None])[:, 0]
+        path[0] = tag
+        return path.where(inside, 0)
+
+    def marginals(self, emissions: Float[Tensor, "T B C"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "T B C"]:
+        """Return the probability of each tag at each step, whatever the others are; 0 past a row's length.
+
+        ``p(yₜ = c) = softmax_c (αₜ + βₜ)`` where ``βₜ``, of all that follows, is the α of the row read from its end.
+        """
+        if not len(emissions):
+            return emissions
+        inside = _inside(emissions, lengths)
+        e = _cut(emissions, inside)
+        time = torch.arange(len(e), device=e.device)[:, None]
+        turned = torch.where(inside, lengths.to(e.device) - 1 - time, time)[..., None].expand_as(e)
+        alphas = self._alphas(e, inside, self.start.double(), self.transitions.double())
+        betas = self._alphas(e.gather(0, turned), inside, self.end.double(), self.transitions.double().t())
+        p = torch.softmax(torch.stack(alphas) + torch.stack(betas).gather(0, turned) - e, 2)
+        return torch.where(inside[..., None], p, 0).to(emissions.dtype)
+
+    def _alphas(self, e: Tensor, inside: Tensor, start: Tensor, transitions: Tensor) -> list[Tensor]:
+        """Return α of each step, (B, C); past a row's length it stays as it was."""
+        alphas = [start + e[0]]
+        for t in range(1, len(e)):
+            score = torch.logsumexp(alphas[-1][:, :, None] + transitions, 1) + e[t]
+            alphas.append(torch.where(inside[t, :, None], score, alphas[-1]))
+        return alphas
+
+
+def _inside(emissions: Tensor, lengths: Tensor) -> Tensor:
+    """Say of each step (T, B) whether it lies within its row."""
+    steps = torch.arange(len(emissions), device=emissions.device)
+    return steps[:, None] < lengths.to(emissions.device)
+
+
+def _cut(emissions: Tensor, inside: Tensor) -> Tensor:
+    """Put zeros past each row's length, so that no number there has a part in any gradient."""
+    return torch.where(inside[..., None], emissions, 0).double()
+
+
+def _last(tags: Tensor, lengths: Tensor) -> Tensor:
+    """Return the last tag of each row, and the first of an empty one."""
+    return tags.gather(0, (lengths.to(tags.device) - 1).clamp(min=0)[None])[0]
