@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gatewise.inspection.runs import FinishedRun, labels
+from gatewise.inspection.sequences import sample_batch
 from gatewise.inspection.style import CELL_LOOKS, LOOKS, WIDTH, Look, line_named, title, whole_decades
+from gatewise.models.loading import load, load_fresh
 from gatewise.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -72,6 +76,25 @@ def gradient_norms(rnn: Recurrent, loss: Callable[[Tensor], Tensor], x: Tensor) 
         dlast, dx = torch.autograd.grad(loss(last), (last, x))
     norms: Tensor = (dx.norm(dim=-1) / dlast.norm(dim=-1)).mean(1).flip(0)
     return norms.double().cpu().numpy()
+
+
+def measure_gradient_flow(runs: Sequence[FinishedRun], steps: int = 0) -> GradientFlows:
+    """Measure every run, trained and as it was when fresh, on the same sequences, in float64.
+
+    Args:
+        runs: of any task.
+        steps: the length of the sequences; 0 is that of each run's own, of text 100.
+
+    Raises:
+        RunError: something in a run folder is missing or wrong.
+    """
+    flows = []
+    for run, name in zip(runs, labels(runs), strict=True):
+        trained, fresh = load(run.folder.path).double(), load_fresh(run.folder.path).double()
+        batch = sample_batch(trained, run.config, steps)
+        norms = [gradient_norms(m.rnn, partial(batch.loss, m), batch.stack_input(m)) for m in (fresh, trained)]
+        flows.append(GradientFlow(name, run.config.model.cell, *norms, batch.source))
+    return GradientFlows(flows)
 
 
 def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:

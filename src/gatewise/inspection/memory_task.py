@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.errors import RunError
-from gatewise.inspection.runs import FinishedRun, evaluations, labels
+from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, labels
 from gatewise.inspection.style import CELL_LOOKS, INK, LOOKS, WIDTH, Look, count_from_left, line_named, title, whole_decades
 
 if TYPE_CHECKING:
@@ -27,14 +26,16 @@ class ErrorCurve:
         model: the name of the kind of model, the same in every length.
         cell: a key of ``gatewise.spec.GATES``.
         length: T of the sequences.
-        steps: training steps.
+        axis: what ``at`` counts, ``step`` or ``epoch``.
+        at: training steps or epochs.
         errors: mean squared errors.
     """
 
     model: str
     cell: str
     length: int
-    steps: npt.NDArray[np.floating]
+    axis: str
+    at: npt.NDArray[np.floating]
     errors: npt.NDArray[np.floating]
 
 
@@ -56,10 +57,10 @@ class MemoryTask:
 
     def table(self) -> Iterator[Sequence[object]]:
         """Yield the numbers: an evaluation a line."""
-        yield "model", "cell", "length", "step", "mean_squared_error"
+        yield "model", "cell", "length", "axis", "at", "mean_squared_error"
         for curve in self.curves:
-            for step, error in zip(curve.steps, curve.errors, strict=True):
-                yield curve.model, curve.cell, curve.length, int(step), float(error)
+            for at, error in zip(curve.at, curve.errors, strict=True):
+                yield curve.model, curve.cell, curve.length, curve.axis, int(at), float(error)
 
 
 def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
@@ -68,20 +69,17 @@ def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
     Raises:
         RunError: a run has none.
     """
-    curves = []
-    # Runs of one kind of model differ by their length; only where two have the same are they told apart by name.
-    of_one_length = {run.config.data.length: [] for run in runs}
+    of_one_length: dict[int, list[FinishedRun]] = {}
     for run in runs:
-        of_one_length[run.config.data.length].append(run)
+        of_one_length.setdefault(run.config.data.length, []).append(run)
+    # Runs of one kind of model differ by their length; only where two have the same are they told apart by name.
     names = {id(run): name for group in of_one_length.values() for run, name in zip(group, labels(group), strict=True)}
+    curves = []
     for run in runs:
         lines = evaluations(run)
-        missing = next((key for key in ("valid_rmse",) if not all(key in line for line in lines)), None)
-        if missing or not lines:
-            raise RunError(f"{run.folder.metrics_file}: no {missing or 'valid_rmse'}; expected it in every line")
-        steps = np.array([line.get("step", line.get("epoch")) for line in lines], dtype=np.float64)
-        errors = np.array([line["valid_rmse"] for line in lines], dtype=np.float64) ** 2
-        curves.append(ErrorCurve(names[id(run)], run.config.model.cell, run.config.data.length, steps, errors))
+        axis = "step" if "step" in lines[0] else "epoch"
+        steps, rmse = (np.array([figure_in(line, key, run) for line in lines]) for key in (axis, "valid_rmse"))
+        curves.append(ErrorCurve(names[id(run)], run.config.model.cell, run.config.data.length, axis, steps, rmse**2))
     return MemoryTask(curves)
 
 
@@ -94,11 +92,12 @@ def draw_memory_task(data: MemoryTask, figure: "Figure") -> None:
     figure.set_size_inches(WIDTH, 1.3 + 2.3 * lines)
     names = [line_named(look, model) for model, look in looks.items()]
     title(figure, "The adding problem: who remembers two marked numbers?", "", names)
+    xlabel = " or ".join(sorted({"training step" if c.axis == "step" else "epoch" for c in data.curves}))
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axes, length in zip(grid.flat, lengths, strict=False):
         for curve in (c for c in data.curves if c.length == length):
-            axes.plot(curve.steps, curve.errors, **looks[curve.model].every(len(curve.steps)))
-        axes.set(title=f"sequences of {length:,} steps", xlabel="training step")
+            axes.plot(curve.at, curve.errors, **looks[curve.model].every(len(curve.at)))
+        axes.set(title=f"sequences of {length:,} steps", xlabel=xlabel)
         count_from_left(axes)
     if len(lengths) > 1:
         _draw_lengths(data, looks, grid.flat[len(lengths)])
@@ -119,7 +118,7 @@ def _draw_lengths(data: MemoryTask, looks: dict[str, Look], axes: "Axes") -> Non
     from matplotlib.ticker import NullLocator
 
     for model in data.models:
-        points = sorted((c.length, float(c.errors.min())) for c in data.curves if c.model == model)
+        points = sorted((c.length, float(np.nanmin(c.errors))) for c in data.curves if c.model == model)
         axes.plot(*zip(*points, strict=True), **looks[model].every(len(points), markevery=1))
     axes.set(title="the best of each run", xlabel="length of the sequences (steps)", xscale="log")
     axes.set_xticks(data.lengths, [str(length) for length in data.lengths])

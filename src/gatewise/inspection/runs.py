@@ -1,7 +1,8 @@
 """Finished runs, as pictures read them: of the right kind, with a name of their own each, their curves."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,22 +66,36 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def evaluations(run: FinishedRun) -> list[dict[str, Any]]:
-    """Return the lines of ``metrics.jsonl`` that were written while the run was trained, without the test's.
+    """Return the lines of ``metrics.jsonl`` that were written while the run was trained.
 
     Raises:
         RunError: there is none, or one is damaged.
     """
-    lines = run.folder.read_metrics()
+    lines = [line for line in run.folder.read_metrics() if "best_epoch" not in line]
     if not lines:
         raise RunError(
             f"{run.folder.metrics_file}: no figures; the run has not finished an epoch, train it (further) first"
         )
-    return [line for line in lines if not any(key.startswith("test_") for key in line)]
+    return lines
 
 
 def final_figures(run: FinishedRun) -> dict[str, Any]:
-    """Return the last line's figures of the test, where the run has come to its end."""
-    return next((line for line in run.folder.read_metrics() if any(key.startswith("test_") for key in line)), {})
+    """Return the last line, which has the test's figures, where the run has come to its end."""
+    return next((line for line in run.folder.read_metrics() if "best_epoch" in line), {})
+
+
+def figure_in(line: Mapping[str, Any], key: str, run: FinishedRun) -> float:
+    """Return one figure of a line; JSON's null stands for one that is not finite.
+
+    Raises:
+        RunError: it is missing, or no number.
+    """
+    value = line.get(key, "")
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise RunError(
+            f"{run.folder.metrics_file}: {key} is {value!r} in one line; expected a number, restore the file"
+        )
+    return math.nan if value is None else float(value)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.artifact.atomic import write_atomically
+from gatewise.data.extras import import_extra
 from gatewise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,28 +77,13 @@ CELL_LOOKS = {"lstm": LOOKS[0], "gru": LOOKS[2], "rnn_tanh": LOOKS[3], "rnn_relu
 """A cell looks the same in every picture."""
 
 
-def require_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises:
-        UsageError: Matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] != "matplotlib":
-            raise
-        raise UsageError(
-            "a picture needs Matplotlib, which is not installed; pip install 'gatewise[all]'"
-        ) from None
-
-
 def check_out(out: Path, data_out: Path | None = None) -> None:
-    """Check, writing nothing, the names of the picture and of the file of its numbers.
+    """Check, writing nothing, that pictures can be drawn, and the names of a picture and of the file of its numbers.
 
     Raises:
-        UsageError: another ending, or no folder to write to.
+        UsageError: Matplotlib is not installed; another ending, or no folder to write to.
     """
+    import_extra("matplotlib.figure", "Matplotlib", "a picture")
     for option, path, endings in (("--out", out, ENDINGS), ("--data-out", data_out, (".csv",))):
         if path is None:
             continue

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.errors import RunError
-from gatewise.inspection.runs import FinishedRun, evaluations, final_figures
+from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, final_figures
 from gatewise.inspection.style import INK, LOOKS, WIDTH, Look, count_from_left, line_named, short, title
 
 if TYPE_CHECKING:
@@ -86,30 +86,18 @@ def measure_training(runs: Sequence[FinishedRun]) -> TrainingCurves:
     """
     curves, test = list[Curve](), dict[tuple[str, str], float]()
     for run in runs:
-        lines = evaluations(run)
-        axis = "step" if all("step" in line for line in lines) else "epoch"
-        final = final_figures(run)
-        kept = next((line[axis] for line in lines if line.get("epoch") == final.get("best_epoch", -1)), None)
-        own = [
-            Curve(run.name, figure, part, axis, *_points(lines, axis, f"{part}_{figure}"), kept)
-            for figure in FIGURES
-            for part in PARTS
-            if any(f"{part}_{figure}" in line for line in lines)
-        ]
-        if not own:
+        lines, final = evaluations(run), final_figures(run)
+        axis = "step" if "step" in lines[0] else "epoch"
+        at = np.array([figure_in(line, axis, run) for line in lines])
+        keys = [(figure, part) for figure in FIGURES for part in PARTS if f"{part}_{figure}" in lines[0]]
+        if not keys:
             raise RunError(f"{run.folder.metrics_file}: none of {', '.join(FIGURES)} inside; restore the file")
-        curves += own
-        test |= {(run.name, figure): final[f"test_{figure}"] for figure in FIGURES if f"test_{figure}" in final}
+        for figure, part in keys:
+            values = np.array([figure_in(line, f"{part}_{figure}", run) for line in lines])
+            curves.append(Curve(run.name, figure, part, axis, at, values, final.get(f"best_{axis}")))
+        tested = (figure for figure in FIGURES if f"test_{figure}" in final)
+        test |= {(run.name, figure): figure_in(final, f"test_{figure}", run) for figure in tested}
     return TrainingCurves(curves, test)
-
-
-def _points(
-    lines: Sequence[dict[str, object]], axis: str, key: str
-) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
-    """Return where a figure stands and what it is; null, which is what JSON has for infinity, is left out."""
-    points = [(line[axis], line[key]) for line in lines if line.get(key) is not None]
-    at, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
-    return at, values
 
 
 def draw_training(data: TrainingCurves, figure: "Figure") -> None:
@@ -149,7 +137,7 @@ def _fit(axes: "Axes", curves: Sequence[Curve]) -> None:
 
     count_from_left(axes, 7)
     values = np.concatenate([curve.values for curve in curves])
-    if curves[0].figure != "accuracy" and values.min() > 0 and values.max() > 10 * values.min():
+    if curves[0].figure != "accuracy" and np.nanmin(values) > 0 and np.nanmax(values) > 10 * np.nanmin(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.arrays import read_array_file
-from gatewise.data.images import read_image
+from gatewise.data.sequence_files import read_sequence_file
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
-
-ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
-"""How the names of files with many sequences end; all others are read as images."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -64,19 +59,10 @@ def classify(
     model = load_as(SequenceClassifier, run)
     if not files:
         raise UsageError("no FILE to classify; expected images, arrays or texts")
-    inputs = [_read(model, file, resize, invert) for file in files]
+    inputs = [read_sequence_file(file, model.steps, model.input_size, resize=resize, invert=invert) for file in files]
     verdicts = []
     for file, x in zip(files, inputs, strict=True):
         p = model.predict_proba_over_time(x) if over_time else model.predict_proba(x)[:, None]
         names = [str(file)] if len(x) == 1 else [f"{file}[{k}]" for k in range(len(x))]
         verdicts += [Verdict(name, model.labels, rows) for name, rows in zip(names, p, strict=True)]
     return verdicts
-
-
-def _read(model: SequenceClassifier, file: Path, resize: bool, invert: bool) -> npt.NDArray[np.float32]:
-    """Read the sequences of a file, (N, T, I)."""
-    if file.name.endswith(ARRAYS):
-        return read_array_file(file, model.steps, model.input_size)
-    if model.steps is None:
-        raise UsageError(f"{file}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
-    return read_image(file, model.steps, model.input_size, resize, invert)[None]
