@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gatewise.models.loading import load
     from gatewise.models.sequence_classifier import SequenceClassifier
     from gatewise.models.sequence_regressor import SequenceRegressor
+    from gatewise.models.text_classifier import TextClassifier
     from gatewise.tasks.train import Run, train
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ _HOMES = {
     "Run": "gatewise.tasks.train",
     "SequenceClassifier": "gatewise.models.sequence_classifier",
     "SequenceRegressor": "gatewise.models.sequence_regressor",
+    "TextClassifier": "gatewise.models.text_classifier",
     "load": "gatewise.models.loading",
     "train": "gatewise.tasks.train",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "RunError",
     "SequenceClassifier",
     "SequenceRegressor",
+    "TextClassifier",
     "TrainingStopped",
     "UsageError",
     "load",
