@@ -49,7 +49,7 @@ class Prediction:
     def check(self, to: Path) -> None:
         """Write the probabilities of some images, in one batch and by themselves, and the count of the weights."""
         some = self.images[:_CHECKED]
-        alone = torch.cat([self.predict(part) for part in some.split(_CHECKED // 8)])
+        alone = torch.cat([self.predict(part) for part in torch.split(some, _CHECKED // 8)])
         weights = sum(p.numel() for p in self.model.parameters())
         save_file({"batch": self.predict(some), "alone": alone, "weights": torch.tensor(weights)}, to)
 

@@ -16,11 +16,12 @@ class RowReader(Prediction):
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__(arguments)
-        self.model = SequenceClassifier(load_config("mnist-rows").model, 28, list(range(10)), steps=28).eval()
+        self.reader = SequenceClassifier(load_config("mnist-rows").model, 28, list(range(10)), steps=28)
+        self.model = self.reader.eval()
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the probabilities of one batch."""
-        probabilities: Tensor = self.model.predict_proba(images, batch_size=len(images))
+        probabilities: Tensor = self.reader.predict_proba(images, batch_size=len(images))
         return probabilities
 
 

@@ -84,8 +84,7 @@ def gates_command(
         steps, name = read_file(model, file, index, resize=resize, invert=invert)
     else:
         steps = read_text(model, text or "")
-    where = {"layer": layer, "backward": backward}
-    measured = measure_gates(model.rnn, steps.x, steps.names, steps.kind, numbers=steps.numbers, name=name, **where)
+    measured = measure_gates(model.rnn, steps, layer=layer, backward=backward, name=name)
     write(draw_gates, measured, f"layer {measured.trace.layer}, {len(steps.names)} {steps.kind}(s)")
 
 

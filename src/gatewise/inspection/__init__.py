@@ -1,1 +1,1 @@
-"""Pictures of finished runs: each file has a ``measure_…`` (numbers from models) and a ``draw_…`` (ink from numbers)."""
+"""Pictures of finished runs: ``measure_…`` makes numbers of models, ``draw_…`` a figure of numbers."""

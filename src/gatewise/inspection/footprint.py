@@ -74,7 +74,9 @@ def read_footprint(path: str | Path) -> Footprint:
         contestants = [Contestant(**contestant) for contestant in found["contestants"]]
         return Footprint(contestants, *(found[key] for key in ("images", "threads", "machine", "date")))
     except (KeyError, TypeError) as problem:
-        raise DataError(f"{path}: a figure is missing or wrong ({problem}); run gatewise bench footprint again") from None
+        raise DataError(
+            f"{path}: a figure is missing or wrong ({problem}); run gatewise bench footprint again"
+        ) from None
 
 
 def draw_footprint(data: Footprint, figure: "Figure") -> None:
@@ -90,8 +92,8 @@ def draw_footprint(data: Footprint, figure: "Figure") -> None:
     title(
         figure,
         f"Predicting {data.images:,} images in one batch",
-        f"{data.machine}, {data.threads} thread(s), {data.date}; each model in a process of its own; time is the median "
-        f"of {len(data.contestants[0].seconds)} turns, the whisker their range.",
+        f"{data.machine}, {data.threads} thread(s), {data.date}; each model in a process of its own; time is the "
+        f"median of {len(data.contestants[0].seconds)} turns, the whisker their range.",
         names,
     )
     memory, time = figure.subplots(1, 2, sharey=True)

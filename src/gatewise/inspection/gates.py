@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
+from gatewise.inspection.inputs import Steps
 from gatewise.inspection.style import AMOUNT, BLUE, CELLS, GREY, SIGNED, WIDTH, name_steps, short, title, whole_decades
 from gatewise.inspection.trace import LayerTrace, trace_layer
 from gatewise.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 
@@ -69,32 +70,21 @@ class GatesReading:
 
 
 def measure_gates(
-    rnn: Recurrent,
-    x: Tensor,
-    steps: Sequence[str],
-    kind: str,
-    *,
-    layer: int = 0,
-    backward: bool = False,
-    numbers: npt.NDArray[np.floating] | None = None,
-    name: str = "",
+    rnn: Recurrent, steps: Steps, *, layer: int = 0, backward: bool = False, name: str = ""
 ) -> GatesReading:
-    """Trace one layer of a stack over one sequence.
+    """Trace one layer of a model's stack over one sequence.
 
     Args:
-        rnn: the model's stack.
-        x: its input, a batch of one sequence.
-        steps: what each step is called.
-        kind: what a step is.
+        rnn: the stack.
+        steps: the sequence, as the stack reads it.
         layer: counted from 1; 0 is the uppermost.
         backward: the direction from the end.
-        numbers: the sequence itself, where it is numbers.
-        name: where it is from.
+        name: where the sequence is from.
 
     Raises:
         UsageError: there is no such layer or direction.
     """
-    return GatesReading(trace_layer(rnn, x, layer, backward), list(steps), kind, numbers, name)
+    return GatesReading(trace_layer(rnn, steps.x, layer, backward), steps.names, steps.kind, steps.numbers, name)
 
 
 def draw_gates(data: GatesReading, figure: "Figure") -> None:
@@ -104,7 +94,9 @@ def draw_gates(data: GatesReading, figure: "Figure") -> None:
     figure.set_size_inches(min(max(WIDTH, 2.4 + 0.2 * T), 16), 1.1 + 1.35 * rows)
     side = " from the end" if trace.backward else ""
     of = f", {short(data.name, 40)}" if data.name else ""
-    title(figure, f"Inside layer {trace.layer}{side}: {CELLS[trace.cell]} of {len(trace.units)} units{of}", _below(data))
+    title(
+        figure, f"Inside layer {trace.layer}{side}: {CELLS[trace.cell]} of {len(trace.units)} units{of}", _below(data)
+    )
     grid = figure.subplots(rows, 2, width_ratios=(5, 1), squeeze=False)
     if data.numbers is not None:
         _draw_input(data, grid[0, 0])
@@ -155,11 +147,12 @@ def _draw_panel(data: GatesReading, panel: Panel, axes: "Axes") -> None:
     _color_bar(axes, shades, "both" if panel.signed and float(np.abs(values).max()) > most else "neither")
 
 
-def _color_bar(axes: "Axes", shades: object, extend: str = "neither") -> None:
-    bar = axes.figure.colorbar(shades, ax=axes, pad=0.01, aspect=12, extend=extend)  # type: ignore[arg-type,call-arg]
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
-    low, high = bar.vmin, bar.vmax
-    bar.set_ticks([low, (low + high) / 2, high], labels=[f"{tick:.2g}" for tick in (low, (low + high) / 2, high)])
+def _color_bar(axes: "Axes", shades: "ScalarMappable", extend: str = "neither") -> None:
+    bar = axes.figure.colorbar(shades, ax=axes, pad=0.01, aspect=12, extend=extend)
+    low, high = shades.get_clim()
+    assert low is not None and high is not None
+    ticks = [low, (low + high) / 2, high]
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
 
 
 def _draw_mean(trace: LayerTrace, panel: Panel, axes: "Axes") -> None:

@@ -92,8 +92,8 @@ def measure_gradient_flow(runs: Sequence[FinishedRun], steps: int = 0) -> Gradie
     for run, name in zip(runs, labels(runs), strict=True):
         trained, fresh = load(run.folder.path).double(), load_fresh(run.folder.path).double()
         batch = sample_batch(trained, run.config, steps)
-        norms = [gradient_norms(m.rnn, partial(batch.loss, m), batch.stack_input(m)) for m in (fresh, trained)]
-        flows.append(GradientFlow(name, run.config.model.cell, *norms, batch.source))
+        before, after = (gradient_norms(m.rnn, partial(batch.loss, m), batch.stack_input(m)) for m in (fresh, trained))
+        flows.append(GradientFlow(name, run.config.model.cell, before, after, batch.source))
     return GradientFlows(flows)
 
 

@@ -8,7 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, labels
-from gatewise.inspection.style import CELL_LOOKS, INK, LOOKS, WIDTH, Look, count_from_left, line_named, title, whole_decades
+from gatewise.inspection.style import (
+    CELL_LOOKS,
+    INK,
+    LOOKS,
+    WIDTH,
+    Look,
+    count_from_left,
+    line_named,
+    title,
+    whole_decades,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -77,8 +77,12 @@ def draw_rows(data: RowsReading, figure: "Figure") -> None:
     columns = min(len(shown), 7 if len(shown) > 8 else 4)
     lines = -(-len(shown) // columns)
     figure.set_size_inches(WIDTH, 3.5 + 0.78 * lines)
-    title(figure, f"{short(data.name, 50) or 'An image'}, read row by row", f"{data.verdict[0].upper()}{data.verdict[1:]}.")
-    above, below = figure.subfigures(2, 1, height_ratios=(3.1, 0.78 * lines), hspace=0.02)
+    title(
+        figure,
+        f"{short(data.name, 50) or 'An image'}, read row by row",
+        f"{data.verdict[0].upper()}{data.verdict[1:]}.",
+    )
+    above, below = figure.subfigures(2, 1, height_ratios=(3.1, 0.78 * lines), hspace=0.02, squeeze=False)[:, 0]
     _draw_image_and_verdicts(data, above)
     _draw_bars(data, below, shown, columns)
 

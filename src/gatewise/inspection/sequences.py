@@ -110,9 +110,7 @@ def _token_batch(model: LanguageModel, config: Config, steps: int, draw: np.rand
     return Batch(lambda m: m(tokens[:-1], m.initial_state(COUNT)), tokens[-1], source)
 
 
-def _word_batch(
-    model: Tagger | TextClassifier, config: Config, steps: int, draw: np.random.Generator
-) -> Batch:
+def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
     """Runs of words of the validation part, across the ends of sentences and texts; the answers are drawn."""
     settings = config.data
 

@@ -127,7 +127,7 @@ def house_style() -> Iterator[None]:
     from matplotlib import font_manager
 
     installed = set(font_manager.get_font_names())
-    style = {
+    style: dict[Any, Any] = {
         "font.family": [name for name in _FONTS if name in installed],
         "font.size": 8,
         "text.color": INK,
@@ -176,7 +176,9 @@ def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"
     figure.suptitle(text + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
     if lines:
         place = (0.01, 1 - 0.27 / height)
-        figure.legend(handles=lines, loc="upper left", bbox_to_anchor=place, ncols=columns, borderpad=0, borderaxespad=0)
+        figure.legend(
+            handles=lines, loc="upper left", bbox_to_anchor=place, ncols=columns, borderpad=0, borderaxespad=0
+        )
     if below:
         figure.supxlabel(below, x=0.01, ha="left", fontsize=7, color=GREY)
 
@@ -191,7 +193,7 @@ def line_named(look: Look, name: str) -> "Artist":
 def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool = False) -> None:
     """Name the steps of a picture on its x axis (or y): all of them, or every so many where there is no room."""
     every = max(1, -(-len(names) // room))
-    places = np.arange(0, len(names), every)
+    places = range(0, len(names), every)
     if vertical:
         axes.set_yticks(places, [names[k] for k in places])
     else:

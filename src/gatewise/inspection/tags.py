@@ -65,7 +65,9 @@ def draw_tags(data: TagsReading, figure: "Figure") -> None:
     T, columns = values.shape
     figure.set_size_inches(max(WIDTH, 1.6 + 0.42 * columns), 1.5 + 0.24 * T)
     of = f", {short(data.name, 40)}" if data.name else ""
-    title(figure, f"What each word may be{of}", "Framed: the model's answer. Probabilities of 0.005 and more are written.")
+    title(
+        figure, f"What each word may be{of}", "Framed: the model's answer. Probabilities of 0.005 and more are written."
+    )
     axes = figure.subplots()
     shades = axes.imshow(values, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
     axes.set_yticks(range(T), [short(word) for word in data.words])

@@ -93,6 +93,6 @@ def _memory(cell: str, values: dict[str, npt.NDArray[np.floating]]) -> npt.NDArr
     """Return of each unit how long it remembers."""
     if cell in ("lstm", "gru"):
         kept = values["f" if cell == "lstm" else "z"].mean(0)
-        return -1 / np.log(kept.clip(1e-12, 1 - 1e-9))
+        return np.asarray(-1 / np.log(kept.clip(1e-12, 1 - 1e-9)))
     h = values["h"] - values["h"].mean(0)
-    return (h[1:] * h[:-1]).sum(0) / np.maximum((h**2).sum(0), 1e-12)
+    return np.asarray((h[1:] * h[:-1]).sum(0) / np.maximum((h**2).sum(0), 1e-12))

@@ -15,6 +15,7 @@ from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.text_classifier import TextClassifier
 
+
 @dataclass(frozen=True)
 class Verdict:
     """What the model says of one sequence.
