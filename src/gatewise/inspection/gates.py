@@ -130,7 +130,7 @@ def _draw_input(data: GatesReading, axes: "Axes") -> None:
     shades = axes.imshow(data.numbers.T, cmap="gray_r", aspect="auto")
     axes.set_title("input x")
     axes.set_ylabel(f"place in the {data.kind}")
-    axes.set_yticks([0, data.numbers.shape[1] - 1], ["1", str(data.numbers.shape[1])])
+    _name_ends(axes, data.numbers.shape[1])
     _color_bar(axes, shades)
 
 
@@ -142,9 +142,14 @@ def _draw_panel(data: GatesReading, panel: Panel, axes: "Axes") -> None:
     shades = axes.imshow(values, cmap=SIGNED if panel.signed else AMOUNT, vmin=low, vmax=high, aspect="auto")
     axes.set_title(panel.words)
     axes.set_ylabel("unit, sorted")
-    axes.set_yticks([0, len(values) - 1], ["1", str(len(values))] if len(values) > 1 else ["1", "1"])
+    _name_ends(axes, len(values))
     axes.spines[["top", "right"]].set_visible(True)
     _color_bar(axes, shades, "both" if panel.signed and float(np.abs(values).max()) > most else "neither")
+
+
+def _name_ends(axes: "Axes", count: int) -> None:
+    ends = sorted({0, count - 1})
+    axes.set_yticks(ends, [str(end + 1) for end in ends])
 
 
 def _color_bar(axes: "Axes", shades: "ScalarMappable", extend: str = "neither") -> None:
@@ -153,6 +158,7 @@ def _color_bar(axes: "Axes", shades: "ScalarMappable", extend: str = "neither") 
     assert low is not None and high is not None
     ticks = [low, (low + high) / 2, high]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.set_label("value", fontsize=7, labelpad=1)
 
 
 def _draw_mean(trace: LayerTrace, panel: Panel, axes: "Axes") -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -173,14 +174,14 @@ def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"
     longest = max((len(str(line.get_label())) for line in lines), default=0)
     columns = max(1, min(len(lines), int(width / (0.65 + 0.06 * longest))))
     # Constrained layout keeps room for the title alone: the names stand where its further lines would.
-    figure.suptitle(text + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
+    figure.suptitle(_cut(text, int(width / 0.1)) + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
     if lines:
         place = (0.01, 1 - 0.27 / height)
         figure.legend(
             handles=lines, loc="upper left", bbox_to_anchor=place, ncols=columns, borderpad=0, borderaxespad=0
         )
     if below:
-        figure.supxlabel(below, x=0.01, ha="left", fontsize=7, color=GREY)
+        figure.supxlabel(fill(below, int(width / 0.055)), x=0.01, ha="left", fontsize=7, color=GREY)
 
 
 def line_named(look: Look, name: str) -> "Artist":
@@ -228,4 +229,8 @@ def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], m
 def short(text: str, most: int = 24) -> str:
     """Cut a long name; a dollar sign is none of mathematics, and what no font can show is shown as its escape."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+    return _cut(text, most).replace("$", r"\$")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
