@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gatewise.models.loading import load
     from gatewise.models.sequence_classifier import SequenceClassifier
     from gatewise.models.sequence_regressor import SequenceRegressor
+    from gatewise.models.tagger import Tagger
     from gatewise.models.text_classifier import TextClassifier
     from gatewise.tasks.train import Run, train
 
@@ -24,6 +25,7 @@ _HOMES = {
     "SequenceClassifier": "gatewise.models.sequence_classifier",
     "SequenceRegressor": "gatewise.models.sequence_regressor",
     "TextClassifier": "gatewise.models.text_classifier",
+    "Tagger": "gatewise.models.tagger",
     "load": "gatewise.models.loading",
     "train": "gatewise.tasks.train",
 }
@@ -37,6 +39,7 @@ __all__ = [
     "RunError",
     "SequenceClassifier",
     "SequenceRegressor",
+    "Tagger",
     "TextClassifier",
     "TrainingStopped",
     "UsageError",

@@ -23,6 +23,7 @@ def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
         ]
     else:
         lines = [f"{figures['split']} accuracy {100 * figures['accuracy']:.2f}% {over} sequences; {unknown}; {data}"]
+    lines += _label_lines(figures)
     if figures["split"] == "train":
         lines.append("this is what the run was trained on; for a figure on new data give another --data")
     return lines
@@ -62,6 +63,22 @@ def result_lines(metrics: Mapping[str, Any]) -> list[str]:
         for name, value in metrics.items()
         if name.endswith(("_test_accuracy", "_test_rmse"))
     ]
+
+
+def _label_lines(figures: Mapping[str, Any]) -> list[str]:
+    """Return a table with a line for each label, where there are such figures, and where the matrix lies."""
+    labels = [name.removeprefix("f1_") for name in figures if name.startswith("f1_")]
+    if not labels:
+        return []
+    width = max(map(len, labels))
+    lines = [f"{'':{width}}  precision   recall       F1    words"]
+    for label in labels:
+        shares = (_percent(figures[f"{name}_{label}"]) for name in ("precision", "recall", "f1"))
+        lines.append(
+            f"{label:{width}}  {next(shares):>9}{next(shares):>9}{next(shares):>9}{figures[f'tokens_{label}']:>9,}"
+        )
+    where = figures["confusion"]
+    return [*lines, f"confusion matrix: {where or 'not saved, the run folder cannot be written'}"]
 
 
 def _percent(share: float | None) -> str:

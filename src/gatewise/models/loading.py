@@ -16,6 +16,7 @@ from gatewise.errors import RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
+from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
 
 M = TypeVar("M", bound=nn.Module)
@@ -29,7 +30,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
         device: where the weights go.
 
     Returns:
-        A ``LanguageModel``, ``SequenceClassifier``, ``TextClassifier`` or ``SequenceRegressor``.
+        A ``LanguageModel``, ``Tagger``, ``SequenceClassifier``, ``TextClassifier`` or ``SequenceRegressor``.
 
     Raises:
         RunError: something in the folder is missing or wrong.
@@ -87,6 +88,12 @@ def _text_classifier(run: RunFolder, config: Config) -> TextClassifier:
     return TextClassifier(config.model, words, characters, labels, config.data.level)
 
 
+def _tagger(run: RunFolder, config: Config) -> Tagger:
+    facts = run.read_json(run.labels_file, {"labels": list})
+    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
+    return Tagger(config.model, words, characters, facts["labels"])
+
+
 def _regressor(run: RunFolder, config: Config) -> SequenceRegressor:
     facts = run.read_json(run.scaling_file, {"input_size": int, "x_mean": list, "x_std": list})
     size = facts.pop("input_size")
@@ -100,6 +107,7 @@ def _regressor(run: RunFolder, config: Config) -> SequenceRegressor:
 _MAKERS: dict[str, Callable[[RunFolder, Config], nn.Module]] = {
     "language-model": _language_model,
     "scratch-language-model": _language_model,
+    "tagger": _tagger,
     "classifier": _classifier,
     "text-classifier": _text_classifier,
     "regressor": _regressor,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
-from gatewise.nn import linear_cross_entropy, make_stack
+from gatewise.nn import draw_weights, linear_cross_entropy, make_stack
 from gatewise.nn.crf import CRF
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 
@@ -27,8 +27,7 @@ class Tagger(WordEncoder):
         words: the words that have an embedding.
         characters: the characters that have one.
         tags: the tags, in the order of their ids.
-        generator: draws the initial weights in ±init_scale; torch's own where not given. With ``init_scale`` 0 each
-            module draws its own, from torch's generator.
+        generator: draws the initial weights, see ``draw_weights``; torch's own where not given.
         engine: computes the recurrent layers.
     """
 
@@ -50,27 +49,11 @@ class Tagger(WordEncoder):
             config.num_layers,
             bidirectional=config.bidirectional,
             dropout=config.dropout if config.num_layers > 1 else 0.0,
-            forget_bias=config.forget_bias,
             engine=engine,
         )
         self.decoder = nn.Linear(config.hidden_size * (2 if config.bidirectional else 1), len(self.tags))
         self.crf = CRF(len(self.tags)) if config.output == "crf" else None
-        if config.init_scale:
-            self.reset_parameters(generator)
-
-    @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw every weight in ±init_scale; recurrent biases are 0, the forget gate's forget_bias."""
-        scale = self.config.init_scale
-        for name, parameter in self.named_parameters():
-            if "rnn.bias" in name:
-                parameter.zero_()
-            else:
-                parameter.uniform_(-scale, scale, generator=generator)
-        if self.config.forget_bias:
-            for _, _, suffix in self.rnn.spec.passes():
-                _, forget, _, _ = self.rnn.get_parameter(f"bias_ih_{suffix}").chunk(4)
-                forget.fill_(self.config.forget_bias)
+        draw_weights(self, config.init_scale, config.forget_bias, generator)
 
     @property
     def device(self) -> torch.device:
@@ -132,16 +115,26 @@ class Tagger(WordEncoder):
         """
         return [p.view(-1, len(self.tags)) for p in self._each(sentences, self.probabilities)]
 
-    @torch.no_grad()
     def _each(self, sentences: Sequence[Sequence[str]], read: Callable[[WordBatch], Tensor]) -> list[Tensor]:
-        """Read sentences of like length side by side, in eval mode; return each one's part of the result."""
         check_sentences(sentences)
-        encoded = EncodedSentences(sentences, self.lexicon, self.alphabet)
+        return self.read_each(EncodedSentences(sentences, self.lexicon, self.alphabet), read)
+
+    @torch.no_grad()
+    def read_each(self, sentences: EncodedSentences, read: Callable[[WordBatch], Tensor]) -> list[Tensor]:
+        """Read sentences of like length side by side, in eval mode.
+
+        Args:
+            sentences: encoded with this model's own words and characters.
+            read: ``predict`` or ``probabilities``.
+
+        Returns:
+            Each sentence's own part of the result, on the CPU, in their order; of one without words an empty tensor.
+        """
         found, was_training = [torch.empty(0)] * len(sentences), self.training
         self.eval()
         try:
-            for rows in batches_by_length(encoded.lengths.tolist()):
-                batch = encoded.batch(rows).to(self.device)
+            for rows in batches_by_length(sentences.lengths.tolist()):
+                batch = sentences.batch(rows).to(self.device)
                 result = read(batch).cpu()
                 for column, (row, length) in enumerate(zip(rows, batch.lengths.tolist(), strict=True)):
                     found[row] = result[:length, column]

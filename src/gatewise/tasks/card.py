@@ -94,6 +94,36 @@ def classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 """
 
 
+def tagger_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+    """Return the card of a tagger as Markdown."""
+    *evaluations, final = metrics
+    model, unseen = config.model, final["test_accuracy_unseen"]
+    spelled = {"none": "", "lstm": " and an LSTM over its characters", "cnn": " and a convolution of its characters"}
+    chosen = "a linear-chain CRF over the sentence" if model.output == "crf" else "a softmax for each word"
+    return f"""# {path.name}: a tagger
+
+{_stack(config)}, over each word's embedding{spelled[model.character_encoder]}, with {chosen}; trained on
+{_length(config, evaluations)}.
+
+| figure | value |
+|---|---|
+| test accuracy, {final["test_tokens"]:,} words | {100 * final["test_accuracy"]:.2f}% |
+| of the words that training did not see | {"none there" if unseen is None else f"{100 * unseen:.2f}%"} |
+| each word's commonest tag in training | {100 * final["commonest_tag_test_accuracy"]:.2f}% |
+| words of the test part that read as `<unk>` | {100 * final["test_oov_rate"]:.2f}% |
+| validation accuracy, {_best(final)} | {100 * _at_best(metrics)["valid_accuracy"]:.2f}% |
+| SHA-256 of the test part | `{final["test_data_hash"]}` |
+
+`figures/` holds which tag was given for which on the part scored last, as a table and, where Matplotlib is installed, a
+picture; `gatewise evaluate` prints precision, recall and F1 of each tag.
+
+{_again(path, "gatewise tag " + shlex.quote(str(path)) + " FILE")}
+`tokenizer.json` and `characters.json` the known words and characters in the format of the `tokenizers` library,
+`labels.json` the tags and the words that training saw, `config.toml` every setting, `metrics.jsonl` the figures of each
+evaluation.
+"""
+
+
 def _stack(config: Config) -> str:
     """Name the recurrent stack."""
     model = config.model

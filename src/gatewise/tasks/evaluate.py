@@ -11,6 +11,7 @@ from gatewise.config import Config
 from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.sequence_classification import evaluate_sequences
+from gatewise.tasks.tagging import evaluate_tagger
 from gatewise.tasks.text_classification import evaluate_texts
 from gatewise.training.precision import choose_device, keep_fp32_exact
 
@@ -46,5 +47,6 @@ def evaluate(
         "language-model": evaluate_language_model,
         "classifier": evaluate_sequences,
         "text-classifier": evaluate_texts,
+        "tagger": evaluate_tagger,
     }
     return kinds[config.task.name](folder, config, data, split, where)

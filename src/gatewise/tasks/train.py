@@ -22,6 +22,7 @@ from gatewise.tasks.language_modeling import LanguageModelTask
 from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.sequence_classification import SequenceClassifierTask
+from gatewise.tasks.tagging import TaggerTask
 from gatewise.tasks.task import Task
 from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
@@ -121,6 +122,7 @@ def read_task(config: Config) -> Task:
         "language-model": LanguageModelTask,
         "classifier": SequenceClassifierTask,
         "text-classifier": TextClassifierTask,
+        "tagger": TaggerTask,
     }
     return kinds[config.task.name](config)
 

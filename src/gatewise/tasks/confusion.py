@@ -1,0 +1,111 @@
+"""Which label was given for which: counts, precision and recall of each label, and the matrix as a picture."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.artifact.atomic import write_atomically
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of pairs of labels.
+
+    Attributes:
+        labels: the C labels.
+        counts: (C, C), the row the label that is right, the column the one that was given.
+    """
+
+    labels: Sequence[str]
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def count(cls, labels: Sequence[str], expected: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> "Confusion":
+        """Count places of labels, one pair for each thing that was labelled."""
+        size = len(labels)
+        return cls(labels, np.bincount(expected * size + found, minlength=size * size).reshape(size, size))
+
+    @property
+    def total(self) -> int:
+        """How many were labelled."""
+        return int(self.counts.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share that was labelled right."""
+        return float(self.counts.trace() / self.counts.sum())
+
+    def figures(self) -> dict[str, float | int | None]:
+        """Return ``precision_LABEL, recall_LABEL, f1_LABEL, tokens_LABEL`` of each label, by falling count.
+
+        ``precision = right / given``, ``recall = right / there``, ``f1 = 2 right / (given + there)``; None where
+        nothing is divided by nothing.
+        """
+        right, there, given = self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)
+        found: dict[str, float | int | None] = {}
+        for k in sorted(range(len(self.labels)), key=lambda k: (-there[k], self.labels[k])):
+            label = self.labels[k]
+            found[f"precision_{label}"] = _share(right[k], given[k])
+            found[f"recall_{label}"] = _share(right[k], there[k])
+            found[f"f1_{label}"] = _share(2 * right[k], given[k] + there[k])
+            found[f"tokens_{label}"] = int(there[k])
+        return found
+
+    def save(self, folder: Path, title: str) -> Path:
+        """Write ``confusion.csv`` and, where Matplotlib is installed, ``confusion.png``.
+
+        Args:
+            folder: made where it is missing.
+            title: what was labelled.
+
+        Returns:
+            The picture, or the table where there is none.
+        """
+        folder.mkdir(exist_ok=True)
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["right \\ given", *self.labels])
+        writer.writerows([label, *row] for label, row in zip(self.labels, self.counts.tolist(), strict=True))
+        write_atomically(folder / "confusion.csv", table.getvalue())
+        if find_spec("matplotlib") is None:
+            return folder / "confusion.csv"
+        write_atomically(folder / "confusion.png", self._picture(title))
+        return folder / "confusion.png"
+
+    def _picture(self, title: str) -> bytes:
+        """Draw the matrix: the colour is the share of a row, the number the count."""
+        from matplotlib.figure import Figure
+
+        size = len(self.labels)
+        shares = self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
+        side = 2.5 + 0.42 * size
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
+        for row, column in zip(*np.nonzero(self.counts), strict=True):
+            ink = "white" if shares[row, column] < 0.5 else "black"
+            axes.text(column, row, _short(self.counts[row, column]), ha="center", va="center", color=ink, fontsize=6.5)
+        axes.set_xticks(range(size), self.labels, rotation=90)
+        axes.set_yticks(range(size), self.labels)
+        axes.set_xlabel("tag given")
+        axes.set_ylabel("tag that is right")
+        axes.set_title(f"{100 * self.accuracy:.2f}% of {self.total:,} words right ({title})", fontsize=10)
+        figure.colorbar(image, ax=axes, label="% of the words with the right tag", shrink=0.8)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, dpi=150, format="png")
+        return buffer.getvalue()
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _short(count: int) -> str:
+    """Write a count in at most four letters."""
+    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"

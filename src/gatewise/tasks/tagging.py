@@ -1,0 +1,304 @@
+"""Tagging: sentences with their tags, the workload of the training loop, evaluation."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config, DataConfig
+from gatewise.data.lexicon import Lexicon
+from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
+from gatewise.data.text import SPLITS
+from gatewise.data.token_cache import file_hash
+from gatewise.errors import DataError, UsageError
+from gatewise.models.loading import load_as
+from gatewise.models.tagger import Tagger
+from gatewise.nn.words import EncodedSentences
+from gatewise.tasks.card import tagger_card
+from gatewise.tasks.confusion import Confusion
+from gatewise.tasks.task import reading_for
+from gatewise.training.batches import BatchWorkload
+from gatewise.training.distributed import Group
+
+
+@dataclass(frozen=True)
+class TaggedPart:
+    """One part of the data.
+
+    Attributes:
+        sentences: with a tag for each word.
+        data_hash: SHA-256 of the file.
+        name: the file, for errors.
+    """
+
+    sentences: Sequence[TaggedSentence]
+    data_hash: str
+    name: str
+
+    @classmethod
+    def read(cls, path: Path) -> "TaggedPart":
+        """Read a file."""
+        return cls(read_tagged(path), file_hash(path), str(path))
+
+    @cached_property
+    def words(self) -> list[list[str]]:
+        """The words of each sentence."""
+        return [sentence.words for sentence in self.sentences]
+
+    def numbered(self, tags: Sequence[str]) -> list[Tensor]:
+        """Return the place of each word's tag among the tags, sentence by sentence.
+
+        Raises:
+            DataError: one is not among them (with line).
+        """
+        place = {tag: index for index, tag in enumerate(tags)}
+        for sentence in self.sentences:
+            for word, tag, line in zip(sentence.words, sentence.tags, sentence.lines, strict=True):
+                if tag not in place:
+                    raise DataError(
+                        f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not stand in the training "
+                        f"data; expected one of {', '.join(tags)}"
+                    )
+        return [torch.tensor([place[tag] for tag in sentence.tags]) for sentence in self.sentences]
+
+
+def open_part(settings: DataConfig, split: str) -> TaggedPart:
+    """Read one of the parts that a configuration names.
+
+    Raises:
+        UsageError: it names no data, or more than one place.
+        DataError: the part is not there, or not as it should be.
+    """
+    if bool(settings.path) == bool(settings.builtin):
+        found = "no data" if not settings.path else "both path and builtin"
+        raise UsageError(f"data: the recipe names {found}; add --data FOLDER with three *-ud-*.conllu or *.txt files")
+    if settings.path:
+        return TaggedPart.read(find_tagged(settings.path, split))
+    if settings.builtin != "toy-sentences":
+        raise UsageError(f"data.builtin is {settings.builtin!r}; a tagger knows 'toy-sentences'")
+    lines = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in TOY)
+    return TaggedPart(TOY, hashlib.sha256(lines.encode()).hexdigest(), settings.builtin)
+
+
+class TaggerTask:
+    """A tagger's run.
+
+    Raises:
+        UsageError: a key asks for what cannot be.
+        DataError: the data is missing or not as it should be.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.parts = {split: open_part(config.data, split) for split in SPLITS}
+        train, settings = self.parts["train"], config.data
+        self.tags = sorted({tag for sentence in train.sentences for tag in sentence.tags})
+        if len(self.tags) < 2:
+            raise DataError(f"{train.name}: {len(self.tags)} tag in all ({self.tags[0]}); expected at least 2")
+        self.targets = {split: part.numbered(self.tags) for split, part in self.parts.items()}
+        words = list(chain.from_iterable(train.words))
+        self.seen = set(words)
+        self.words = Lexicon.from_tokens(words, settings.min_count, settings.lowercase)
+        self.characters = Lexicon.from_tokens(chain.from_iterable(words))
+        self.hashes: Mapping[str, str] = {split: part.data_hash for split, part in self.parts.items()}
+
+    @property
+    def summary(self) -> str:
+        """How many words there are."""
+        train = self.parts["train"]
+        count = sum(map(len, train.words))
+        return (
+            f"{count:,} words in {len(train.sentences):,} sentences to train on, {len(self.words):,} words and "
+            f"{len(self.characters)} characters known, {len(self.tags)} tags"
+        )
+
+    def make_model(self) -> Tagger:
+        """Make the model."""
+        engine = self.config.runtime.engine
+        return Tagger(self.config.model, self.words, self.characters, self.tags, engine=engine)
+
+    def write_parts(self, run: RunFolder) -> None:
+        """Write the words, the characters, the tags, and which words training saw."""
+        write_atomically(run.tokenizer_file, self.words.json)
+        write_atomically(run.characters_file, self.characters.json)
+        facts = {"labels": self.tags, "seen_words": sorted(self.seen)}
+        write_atomically(run.labels_file, json.dumps(facts, indent=0, ensure_ascii=False) + "\n")
+
+    def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Tagging":
+        """Shuffled batches of sentences of like length."""
+        assert isinstance(model, Tagger)
+        return Tagging(self, model, run, group)
+
+    def final(self, model: nn.Module, run: RunFolder) -> Metrics:
+        """Score the test part, and giving each word the tag that it most often has in training."""
+        assert isinstance(model, Tagger)
+        part = self.parts["test"]
+        scores = score(model, part, self.seen)
+        scores.confusion.save(run.figures, f"test, {part.data_hash[:12]}")
+        return {
+            "test_accuracy": scores.accuracy,
+            "test_accuracy_unseen": scores.accuracy_unseen,
+            "test_tokens": scores.confusion.total,
+            "test_oov_rate": scores.oov_rate,
+            "test_data_hash": part.data_hash,
+            "commonest_tag_test_accuracy": self._commonest_tag_accuracy(part),
+        }
+
+    def _commonest_tag_accuracy(self, part: TaggedPart) -> float:
+        """Accuracy of each word's commonest tag in training, and of an unseen word the commonest tag of all."""
+        counts: dict[str, Counter[str]] = {}
+        every: Counter[str] = Counter()
+        for word, tag in _pairs(self.parts["train"]):
+            counts.setdefault(word, Counter())[tag] += 1
+            every[tag] += 1
+        best = {word: found.most_common(1)[0][0] for word, found in counts.items()}
+        fallback = every.most_common(1)[0][0]
+        hits = [best.get(word, fallback) == tag for word, tag in _pairs(part)]
+        return sum(hits) / len(hits)
+
+    def card(self, path: Path, metrics: list[Metrics]) -> str:
+        """Return the model card."""
+        return tagger_card(path, self.config, metrics)
+
+
+def _pairs(part: TaggedPart) -> Iterator[tuple[str, str]]:
+    for sentence in part.sentences:
+        yield from zip(sentence.words, sentence.tags, strict=True)
+
+
+class Tagging(BatchWorkload):
+    """The loop's work: the mean negative log-likelihood of a batch's words."""
+
+    token_name = "words"
+
+    def __init__(self, task: TaggerTask, model: Tagger, run: RunFolder, group: Group) -> None:
+        self._encoded = {
+            split: EncodedSentences(task.parts[split].words, task.words, task.characters)
+            for split in ("train", "valid")
+        }
+        lengths = self._encoded["train"].lengths
+        super().__init__(task.config, model, run, group, len(lengths), lengths.tolist())
+        self.targets, self.tagger = task.targets, model
+
+    def tokens_in(self, step: int) -> int:
+        """The words of the batch's sentences."""
+        return int(self._encoded["train"].lengths[self.batch(step)].sum())
+
+    def cost(self, step: int) -> tuple[Tensor, float]:
+        """The mean over the words of the whole batch; the mean over the processes' shares is that of one process."""
+        chosen = self.share(self.batch(step))
+        batch = self._encoded["train"].batch(chosen).to(self.group.device)
+        targets = pad_sequence([self.targets["train"][row] for row in chosen]).to(self.group.device)
+        cost: Tensor = self.forward(batch, targets)
+        if self.group.world_size > 1:
+            cost = cost * (int(batch.lengths.sum()) * self.group.world_size / self.tokens_in(step))
+        return cost, 1.0
+
+    def validate(self) -> tuple[Metrics, float]:
+        """Accuracy on the validation part, in fp32."""
+        found = self.tagger.read_each(self._encoded["valid"], self.tagger.predict)
+        pairs = list(zip(found, self.targets["valid"], strict=True))[self.group.rank :: self.group.world_size]
+        hits = sum(int((tags == target).sum()) for tags, target in pairs)
+        total, count = self.group.sum(hits, sum(len(target) for _, target in pairs))
+        return {"valid_accuracy": total / count}, -total / count
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How a tagger did on a part: which tags it gave for which, and its accuracy on words that training did not see."""
+
+    confusion: Confusion
+    accuracy_unseen: float | None
+    oov_rate: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share of words with their own tag."""
+        return self.confusion.accuracy
+
+
+def score(model: Tagger, part: TaggedPart, seen: set[str]) -> Scores:
+    """Tag a part and compare.
+
+    Args:
+        model: the tagger.
+        part: sentences with their own tags.
+        seen: the words of the training text, as written.
+
+    Raises:
+        DataError: a tag is none of the model's (with line).
+    """
+    expected = torch.cat(part.numbered(model.tags)).numpy()
+    encoded = EncodedSentences(part.words, model.lexicon, model.alphabet)
+    found = torch.cat(model.read_each(encoded, model.predict)).numpy()
+    words = list(chain.from_iterable(part.words))
+    unseen = np.array([word not in seen for word in words])
+    right = found == expected
+    return Scores(
+        Confusion.count(model.tags, expected, found),
+        float(right[unseen].mean()) if unseen.any() else None,
+        float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
+    )
+
+
+def evaluate_tagger(
+    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
+) -> dict[str, Any]:
+    """Score a part with the best weights, in fp32, and save the confusion matrix in the run folder.
+
+    Args:
+        run: the run folder.
+        config: its configuration.
+        data: a folder with the split, or a file; the run's own data where not given.
+        split: ``train``, ``valid`` or ``test``.
+        device: where to compute.
+
+    Returns:
+        ``task, split, accuracy, accuracy_unseen`` (None where training saw every word), ``tokens`` (words scored),
+        ``oov_rate`` (words read as ``<unk>``), ``data_hash``; of each tag ``precision_TAG, recall_TAG, f1_TAG`` (None
+        where nothing is divided by nothing) and ``tokens_TAG``; ``confusion``, the file with the matrix (None where the
+        run folder cannot be written).
+    """
+    model = load_as(Tagger, run.path, device=device)
+    seen = set(run.read_json(run.labels_file, {"seen_words": list})["seen_words"])
+    part = _part_to_evaluate(run, config, data, split)
+    scores = score(model, part, seen)
+    return {
+        "task": config.task.name,
+        "split": split,
+        "accuracy": scores.accuracy,
+        "accuracy_unseen": scores.accuracy_unseen,
+        "tokens": scores.confusion.total,
+        "oov_rate": scores.oov_rate,
+        "data_hash": part.data_hash,
+        **scores.confusion.figures(),
+        "confusion": _save(scores.confusion, run, f"{split}, {part.data_hash[:12]}"),
+    }
+
+
+def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
+    """Save the matrix and say where; None where the run folder is someone else's and only to be read."""
+    try:
+        return str(confusion.save(run.figures, title))
+    except PermissionError:
+        return None
+
+
+def _part_to_evaluate(run: RunFolder, config: Config, data: str | Path | None, split: str) -> TaggedPart:
+    if data is not None:
+        path = Path(data).expanduser()
+        return TaggedPart.read(path if path.is_file() else find_tagged(path, split))
+    with reading_for(run, data):
+        return open_part(config.data, split)
