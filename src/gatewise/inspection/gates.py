@@ -104,10 +104,11 @@ def draw_gates(data: GatesReading, figure: "Figure") -> None:
     for (axes, beside), panel in zip(grid[rows - len(panels) :], panels, strict=True):
         _draw_panel(data, panel, axes)
         _draw_mean(trace, panel, beside)
-    every_step = int(9 * figure.get_size_inches()[0] * 0.72 / 1.2)
+    names, points = [short(step, 16) for step in data.steps], 72 * 0.65 * figure.get_size_inches()[0]
+    upright = points / T < 5.5 * max(map(len, names)) and max(map(len, names)) > 2
     for axes in grid[:, 0]:
-        name_steps(axes, [short(step, 16) for step in data.steps], every_step)
-        axes.tick_params("x", rotation=90 if max(map(len, data.steps)) > 2 else 0, labelbottom=axes is grid[-1, 0])
+        name_steps(axes, names, int(points / (11 if upright else 5.5 * max(map(len, names)))))
+        axes.tick_params("x", rotation=90 if upright else 0, labelbottom=axes is grid[-1, 0])
     grid[-1, 0].set_xlabel(data.kind)
 
 
@@ -158,7 +159,7 @@ def _color_bar(axes: "Axes", shades: "ScalarMappable", extend: str = "neither") 
     assert low is not None and high is not None
     ticks = [low, (low + high) / 2, high]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
-    bar.set_label("value", fontsize=7, labelpad=1)
+    bar.set_label("value", fontsize=7, labelpad=3)
 
 
 def _draw_mean(trace: LayerTrace, panel: Panel, axes: "Axes") -> None:

@@ -105,4 +105,4 @@ def read_sequence(
         raise UsageError(f"{path}: {len(sequences):,} sequences; choose one with --index K, 0 to {len(sequences) - 1}")
     if index is not None and not 0 <= index < len(sequences):
         raise UsageError(f"{path}: no sequence {index}; --index goes from 0 to {len(sequences) - 1}")
-    return sequences[index or 0], path.name if len(sequences) == 1 else f"{path.name}, {index}"
+    return sequences[index or 0], path.name if len(sequences) == 1 else f"{path.name}[{index}]"

@@ -102,14 +102,15 @@ def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
         verdict.tick_params("x", rotation=90)
     figure.colorbar(shades, ax=verdict, label="probability", pad=0.02)
     left = data.answer >= C / 2  # where the lead was taken the other half of the classes is dark
-    verdict.text(
-        -0.4 if left else C - 0.6,
-        data.decided - 1.3,
+    verdict.annotate(
         f"in the lead for good: {short(data.labels[data.answer], 12)}",
+        (-0.4 if left else C - 0.6, data.decided - 1.5),
+        xytext=(0, -3 if data.decided < 0.9 * T else 3),
+        textcoords="offset points",
         color="white",
         fontsize=7,
         ha="left" if left else "right",
-        va="top" if data.decided < T - 1 else "bottom",
+        va="top" if data.decided < 0.9 * T else "bottom",
     )
     for axes, color in ((image, VERMILLION), (verdict, "white")):
         axes.axhline(data.decided - 1.5, color=color, linewidth=1.2, linestyle=(0, (4, 2)))

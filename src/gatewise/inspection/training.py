@@ -125,7 +125,8 @@ def draw_training(data: TrainingCurves, figure: "Figure") -> None:
 
 def _draw_curve(curve: Curve, look: Look, axes: "Axes") -> None:
     if curve.part == "train":
-        axes.plot(curve.at, curve.values, color=look.color, linewidth=0.8)
+        marker = "_" if len(curve.at) == 1 else ""  # a line of one point has no length
+        axes.plot(curve.at, curve.values, color=look.color, linewidth=0.8, marker=marker, markersize=9)
         return
     axes.plot(curve.at, curve.values, **look.every(len(curve.at)))
     if curve.kept is not None:
@@ -138,6 +139,9 @@ def _fit(axes: "Axes", curves: Sequence[Curve]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     count_from_left(axes, 7)
+    at = np.unique(np.concatenate([curve.at for curve in curves]))
+    if len(at) == 1:
+        axes.set_xticks(at)
     values = np.concatenate([curve.values for curve in curves])
     if curves[0].figure != "accuracy" and np.nanmin(values) > 0 and np.nanmax(values) > 10 * np.nanmin(values):
         axes.set_yscale("log")
