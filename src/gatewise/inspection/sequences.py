@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatewise.config import Config
+from gatewise.data.adding import draw_adding_problem
 from gatewise.data.arrays import find_sequences, load_digits
 from gatewise.data.labelled import find_labelled, read_labelled
 from gatewise.data.python_docs import python_docs_corpus
@@ -162,25 +162,12 @@ def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw:
     scaling = model.scaling
     if config.task.name == "memory-task":
         steps = steps or config.data.length
-        x, targets = adding_problem(COUNT, steps, draw)
+        x, answers = draw_adding_problem(COUNT, steps, draw).batch(slice(None))
         source = f"{COUNT} sequences of {steps} steps of the adding problem"
     else:
         steps = steps or config.data.window or 100
-        x, targets = draw.standard_normal((COUNT, steps, model.input_size)), draw.standard_normal(COUNT)
-        if scaling.x_mean:
-            x = x * np.array(scaling.x_std) + np.array(scaling.x_mean)
+        x = draw.standard_normal((COUNT, steps, model.input_size)) * (scaling.x_std or 1.0) + (scaling.x_mean or 0.0)
+        answers = scaling.y_mean + scaling.y_std * draw.standard_normal(COUNT)
         source = f"{COUNT} sequences of {steps} steps of random numbers"
-    standard = (targets - scaling.y_mean) / scaling.y_std if config.task.name == "memory-task" else targets
-    return Batch(lambda m: m.predict(torch.from_numpy(x)), torch.from_numpy(standard), source)
-
-
-def adding_problem(
-    count: int, steps: int, draw: np.random.Generator
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Draw sequences of the adding problem."""
-    x = np.zeros((count, steps, 2))
-    x[..., 0] = draw.random((count, steps))
-    rows, half = np.arange(count), steps // 2
-    first, second = draw.integers(half, size=count), draw.integers(half, steps, size=count)
-    x[rows, first, 1] = x[rows, second, 1] = 1
-    return x, x[rows, first, 0] + x[rows, second, 0]
+    targets = torch.from_numpy((answers - scaling.y_mean) / scaling.y_std)
+    return Batch(lambda m: m.predict(torch.from_numpy(x)), targets, source)

@@ -53,7 +53,7 @@ class Tagger(WordEncoder):
         )
         self.decoder = nn.Linear(config.hidden_size * (2 if config.bidirectional else 1), len(self.tags))
         self.crf = CRF(len(self.tags)) if config.output == "crf" else None
-        draw_weights(self, config.init_scale, config.forget_bias, generator)
+        draw_weights(self, config.init_scale, config.forget_bias, generator=generator)
 
     @property
     def device(self) -> torch.device:
