@@ -54,7 +54,7 @@ def rows_command(
 @app.command("gates")
 def gates_command(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="An image, arrays, or a text file.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="An image, arrays, or a text file.")] = None,
     *,
     out: Out,
     text: Annotated[str | None, typer.Option(help="What a model of text reads.")] = None,
@@ -70,10 +70,12 @@ def gates_command(
     A GRU's reset and update gates and its state; a plain RNN has its state alone.
     """
     write = _checked(out, data_out)
+    from gatewise.cli.figures import unknown_line
     from gatewise.errors import UsageError
     from gatewise.inspection.gates import draw_gates, measure_gates
     from gatewise.inspection.inputs import read_file, read_text
     from gatewise.inspection.runs import open_run
+    from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load
 
     name = open_run(run, "gates").name
@@ -84,6 +86,8 @@ def gates_command(
         steps, name = read_file(model, file, index, resize=resize, invert=invert)
     else:
         steps = read_text(model, text or "")
+        if isinstance(model, LanguageModel) and (unknown := model.vocabulary.unknown_tokens(text or "")):
+            typer.echo(unknown_line(unknown), err=True)
     measured = measure_gates(model.rnn, steps, layer=layer, backward=backward, name=name)
     write(draw_gates, measured, f"layer {measured.trace.layer}, {len(steps.names)} {steps.kind}(s)")
 

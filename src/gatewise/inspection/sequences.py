@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -160,6 +161,7 @@ def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, dra
 def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw: np.random.Generator) -> Batch:
     """The adding problem's numbers and marks; of other regressors normal numbers in the model's units."""
     scaling = model.scaling
+    x: npt.NDArray[np.floating]
     if config.task.name == "memory-task":
         steps = steps or config.data.length
         x, answers = draw_adding_problem(COUNT, steps, draw).batch(slice(None))

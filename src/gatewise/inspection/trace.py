@@ -76,7 +76,9 @@ def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = Fals
     """
     spec = rnn.spec
     if not 0 <= layer <= spec.num_layers:
-        raise UsageError(f"--layer {layer}: this model has {spec.num_layers} recurrent layer(s); give 1 to that")
+        raise UsageError(
+            f"--layer {layer}: this model has {spec.num_layers} recurrent layer(s); give a number from 1 to that"
+        )
     if backward and not spec.bidirectional:
         raise UsageError("--backward: this model reads from the start only; leave it out")
     layer = layer or spec.num_layers
