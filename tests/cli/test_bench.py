@@ -1,4 +1,4 @@
-"""``gatewise bench recurrent`` from the command line."""
+"""``gatewise bench recurrent`` and ``footprint`` from the command line."""
 
 import json
 from pathlib import Path
@@ -30,3 +30,22 @@ def test_every_kind_of_work_is_checked_and_timed(
         assert 0 < low <= row["ratio"] <= high
         assert row["ours_ms"] > 0
         assert row["peer_ms"] > 0
+
+
+@pytest.mark.slow
+def test_two_networks_are_measured(gatewise: Gatewise, tmp_path: Path) -> None:
+    command = ("bench", "footprint", "--images", "300", "--turns", "2", "--threads", "1", "--json", "--out", "r.json")
+    result = gatewise(*command)
+    assert result.status == 0, result.err
+    found = json.loads(result.out)
+    assert found == json.loads((tmp_path / "r.json").read_text())
+    assert found["command"] == "gatewise bench footprint --images 300 --threads 1 --turns 2"
+    rows, convolution = found["contestants"]
+    # By hand: gates·H·(I + H) and two biases a layer, and the decoder; kernels, dense layers, and their biases.
+    assert rows["parameters"] == 4 * 256 * (28 + 256 + 2) + 4 * 256 * (256 + 256 + 2) + 257 * 10
+    assert convolution["parameters"] == 26 * 32 + (25 * 32 + 1) * 64 + (49 * 64 + 1) * 1024 + 1025 * 10
+    for side in (rows, convolution):
+        assert 0 < side["start_mib"] <= side["peak_mib"]
+        assert len(side["seconds"]) == 2
+    assert found["memory_ratio"] == convolution["peak_mib"] / rows["peak_mib"]
+    assert gatewise("inspect", "footprint", "r.json", "--out", "r.png").status == 0

@@ -135,6 +135,41 @@ def recurrent_command(
         typer.echo("ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours")
 
 
+@app.command("footprint")
+def footprint_command(
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with MNIST's IDX files; its test images.  [random images]")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="How many, in one batch.")] = 10_000,
+    threads: Annotated[int, typer.Option(help="Of each network; 0 is PyTorch's own choice.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Measure peak memory and time of predicting images in one batch: the row reader, and a convolutional network."""
+    from statistics import median
+
+    from gatewise.bench.footprint import bench_footprint
+
+    result = bench_footprint(data, images=images, threads=threads, turns=turns)
+    options = [f"--data {data}" if data else "", f"--images {images} --threads {threads} --turns {turns}"]
+    _keep(result, " ".join(["gatewise bench footprint", *filter(None, options)]), out)
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    typer.echo(f"{result['images']:,} images in one batch, {result['threads']} threads; outputs were checked")
+    typer.echo(f"{'':<44}{'weights':>12}{'peak memory':>16}{'before':>16}{'time':>10}")
+    for c in result["contestants"]:
+        typer.echo(
+            f"{c['name']:<44}{c['parameters']:>12,}{c['peak_mib']:>12,.0f} MiB{c['start_mib']:>12,.0f} MiB"
+            f"{median(c['seconds']):>8.2f} s"
+        )
+    typer.echo(
+        f"the convolutional network needs {result['memory_ratio']:.2f} times the memory and {result['time_ratio']:.2f} "
+        f"times the time (median of {turns} turns)"
+    )
+
+
 def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
     """Add command, machine and date to a result, and write it where it is to be kept."""
     from datetime import datetime, timezone

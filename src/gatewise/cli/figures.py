@@ -1,6 +1,6 @@
-"""Figures as the lines that ``train`` and ``evaluate`` print."""
+"""Figures and remarks as the lines that commands print."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -79,6 +79,11 @@ def _label_lines(figures: Mapping[str, Any]) -> list[str]:
         )
     where = figures["confusion"]
     return [*lines, f"confusion matrix: {where or 'not saved, the run folder cannot be written'}"]
+
+
+def unknown_line(unknown: Iterable[str]) -> str:
+    """Return what is said of words that a model does not know, each named once."""
+    return f"not in the vocabulary, read as <unk>: {', '.join(repr(token) for token in dict.fromkeys(unknown))}"
 
 
 def _percent(share: float | None) -> str:

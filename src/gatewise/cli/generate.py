@@ -16,6 +16,7 @@ def command(
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal text.  [a new one]")] = None,
 ) -> None:
     """Continue a text, token by token."""
+    from gatewise.cli.figures import unknown_line
     from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load_as
     from gatewise.models.sampling import check_sampling
@@ -23,8 +24,7 @@ def command(
     check_sampling(max_tokens, temperature, top_k, top_p, seed)
     model = load_as(LanguageModel, run)
     if prompt and (unknown := model.vocabulary.unknown_tokens(prompt)):
-        listed = ", ".join(repr(token) for token in dict.fromkeys(unknown))
-        typer.echo(f"not in the vocabulary, read as <unk>: {listed}", err=True)
+        typer.echo(unknown_line(unknown), err=True)
     typer.echo(
         model.generate(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     )

@@ -42,6 +42,21 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
     return model.to(device).eval()
 
 
+def load_fresh(path: str | Path) -> Any:
+    """Make a run's model anew, with the weights that its training began with: the same seed, the same draw.
+
+    Torch's own generator is left as it was. In eval mode, on the CPU.
+
+    Raises:
+        RunError: something in the folder is missing or wrong.
+    """
+    run = RunFolder.existing(path)
+    config = run.read_config()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return _MAKERS[config.task.name](run, config).eval()
+
+
 def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cpu") -> M:
     """Load a model of a kind.
 

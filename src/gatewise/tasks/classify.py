@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.arrays import read_array_file
-from gatewise.data.images import read_image
 from gatewise.data.labelled import read_texts
+from gatewise.data.sequence_files import read_sequence_file
 from gatewise.errors import UsageError
 from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.text_classifier import TextClassifier
-
-ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
-"""How the names of files with many sequences end; all others are read as images."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def classify(
         return _classify_texts(model, files, over_time, resize or invert)
     if not isinstance(model, SequenceClassifier):
         raise UsageError(f"{run}: its model is a {type(model).__name__}; expected a classifier's run")
-    inputs = [_read(model, file, resize, invert) for file in files]
+    inputs = [read_sequence_file(file, model.steps, model.input_size, resize=resize, invert=invert) for file in files]
     verdicts = []
     for file, x in zip(files, inputs, strict=True):
         p = model.predict_proba_over_time(x) if over_time else model.predict_proba(x)[:, None]
@@ -86,12 +82,3 @@ def _classify_texts(model: TextClassifier, files: Sequence[Path], over_time: boo
     else:
         p = [row[None] for row in model.predict_proba([text for _, text in texts]).numpy()]
     return [Verdict(name, model.labels, rows) for (name, _), rows in zip(texts, p, strict=True)]
-
-
-def _read(model: SequenceClassifier, file: Path, resize: bool, invert: bool) -> npt.NDArray[np.float32]:
-    """Read the sequences of a file, (N, T, I)."""
-    if file.name.endswith(ARRAYS):
-        return read_array_file(file, model.steps, model.input_size)
-    if model.steps is None:
-        raise UsageError(f"{file}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
-    return read_image(file, model.steps, model.input_size, resize, invert)[None]

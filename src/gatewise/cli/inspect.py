@@ -1,0 +1,181 @@
+"""``gatewise inspect``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+app = typer.Typer(help="Pictures of finished runs.", rich_markup_mode=None)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+Out = Annotated[Path, typer.Option(help="The picture, .png or .svg.", show_default=False)]
+DataOut = Annotated[Path | None, typer.Option(help="The numbers behind the picture, .csv.")]
+Index = Annotated[int | None, typer.Option(help="Which sequence of a file with several, from 0.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Bring an image of another size to the model's.")]
+Invert = Annotated[bool, typer.Option("--invert", help="Exchange light and dark, for dark strokes.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Pictures of finished runs: PNG or SVG, and the numbers behind each. Nothing is trained."""
+
+
+@app.command("rows")
+def rows_command(
+    run: Run,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image, or arrays (.npy, .npz, IDX).")],
+    out: Out,
+    data_out: DataOut = None,
+    index: Index = None,
+    resize: Resize = False,
+    invert: Invert = False,
+) -> None:
+    """Draw an image, and after each of its rows the probability of each class."""
+    write = _checked(out, data_out)
+    import torch
+
+    from gatewise.inspection.inputs import read_sequence
+    from gatewise.inspection.rows import draw_rows, measure_rows
+    from gatewise.inspection.runs import open_run
+    from gatewise.models.loading import load
+
+    open_run(run, "rows", "classifier")
+    model = load(run)
+    numbers, name = read_sequence(model, image, index, resize=resize, invert=invert)
+    measured = measure_rows(model, torch.from_numpy(numbers), name)
+    write(draw_rows, measured, measured.verdict)
+
+
+@app.command("gates")
+def gates_command(
+    run: Run,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="An image, arrays, or a text file.")] = None,
+    *,
+    out: Out,
+    text: Annotated[str | None, typer.Option(help="What a model of text reads.")] = None,
+    data_out: DataOut = None,
+    layer: Annotated[int, typer.Option(help="Counted from 1; 0 is the uppermost.")] = 0,
+    backward: Annotated[bool, typer.Option("--backward", help="The direction from the end.")] = False,
+    index: Index = None,
+    resize: Resize = False,
+    invert: Invert = False,
+) -> None:
+    """Draw gates and cell over the words of a text or the rows of an image, the units sorted by how long they remember.
+
+    A GRU's reset and update gates and its state; a plain RNN has its state alone.
+    """
+    write = _checked(out, data_out)
+    from gatewise.cli.figures import unknown_line
+    from gatewise.errors import UsageError
+    from gatewise.inspection.gates import draw_gates, measure_gates
+    from gatewise.inspection.inputs import read_file, read_text
+    from gatewise.inspection.runs import open_run
+    from gatewise.models.language_model import LanguageModel
+    from gatewise.models.loading import load
+
+    name = open_run(run, "gates").name
+    if (text is None) == (file is None):
+        raise UsageError("expected one of --text TEXT and FILE: what the model is to read")
+    model = load(run)
+    if file is not None:
+        steps, name = read_file(model, file, index, resize=resize, invert=invert)
+    else:
+        steps = read_text(model, text or "")
+        if isinstance(model, LanguageModel) and (unknown := model.vocabulary.unknown_tokens(text or "")):
+            typer.echo(unknown_line(unknown), err=True)
+    measured = measure_gates(model.rnn, steps, layer=layer, backward=backward, name=name)
+    write(draw_gates, measured, f"layer {measured.trace.layer}, {len(steps.names)} {steps.kind}(s)")
+
+
+@app.command("tags")
+def tags_command(
+    run: Run,
+    text: Annotated[str, typer.Option(help="A sentence, its words between spaces.", show_default=False)],
+    out: Out,
+    data_out: DataOut = None,
+) -> None:
+    """Draw each word of a sentence with the probabilities of its tags."""
+    write = _checked(out, data_out)
+    from gatewise.errors import UsageError
+    from gatewise.inspection.runs import open_run
+    from gatewise.inspection.tags import draw_tags, measure_tags
+    from gatewise.models.loading import load
+
+    opened = open_run(run, "tags", "tagger")
+    if not text.split():
+        raise UsageError("--text is empty; expected at least one word")
+    measured = measure_tags(load(run), text.split(), opened.name)
+    answer = (f"{word}/{measured.tags[k]}" for word, k in zip(measured.words, measured.chosen, strict=True))
+    write(draw_tags, measured, " ".join(answer))
+
+
+@app.command("gradient-flow")
+def gradient_flow_command(
+    runs: Runs,
+    out: Out,
+    data_out: DataOut = None,
+    steps: Annotated[int, typer.Option(min=0, help="Length of the sequences; 0 is the run's own, of text 100.")] = 0,
+) -> None:
+    """Draw how the gradient of the last step's loss fades with distance, trained and as it was when fresh."""
+    write = _checked(out, data_out)
+    from gatewise.inspection.gradient_flow import draw_gradient_flow, measure_gradient_flow
+    from gatewise.inspection.runs import open_runs
+
+    measured = measure_gradient_flow(open_runs(runs, "gradient-flow"), steps)
+    write(draw_gradient_flow, measured, f"{len(runs)} run(s)")
+
+
+@app.command("memory-task")
+def memory_task_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
+    """Draw the error of the adding problem against training step and length."""
+    write = _checked(out, data_out)
+    from gatewise.inspection.memory_task import draw_memory_task, measure_memory_task
+    from gatewise.inspection.runs import open_runs
+
+    measured = measure_memory_task(open_runs(runs, "memory-task", "memory-task"))
+    write(draw_memory_task, measured, f"{len(runs)} run(s)")
+
+
+@app.command("training")
+def training_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
+    """Draw the training curves of one run, or of several beside each other."""
+    write = _checked(out, data_out)
+    from gatewise.inspection.runs import open_runs
+    from gatewise.inspection.training import draw_training, measure_training
+
+    write(draw_training, measure_training(open_runs(runs, "training")), f"{len(runs)} run(s)")
+
+
+@app.command("footprint")
+def footprint_command(
+    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="What gatewise bench footprint --out wrote.")],
+    out: Out,
+    data_out: DataOut = None,
+) -> None:
+    """Draw peak memory and time of predicting many images in one batch."""
+    write = _checked(out, data_out)
+    from gatewise.inspection.footprint import draw_footprint, read_footprint
+
+    measured = read_footprint(result)
+    write(draw_footprint, measured, f"{len(measured.contestants)} models")
+
+
+def _checked(out: Path, data_out: Path | None) -> Callable[[Callable[[Any, "Figure"], None], Any, str], None]:
+    """Check where picture and numbers are to go; return what writes them there and says so."""
+    from gatewise.inspection.style import check_out, save_picture, save_table
+
+    out, data_out = out.expanduser(), data_out and data_out.expanduser()
+    check_out(out, data_out)
+
+    def write(draw: Callable[[Any, "Figure"], None], measured: Any, finding: str) -> None:
+        save_picture(draw, measured, out)
+        if data_out is not None:
+            save_table(measured.table(), data_out)
+        typer.echo(f"{out}: {finding}" + (f"; numbers in {data_out}" if data_out else ""))
+
+    return write

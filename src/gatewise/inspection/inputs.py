@@ -1,0 +1,108 @@
+"""From a text or a file to what a model's recurrent stack reads, step by step, with a name for each step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gatewise.data.sequence_files import read_sequence_file
+from gatewise.data.text import read_lines
+from gatewise.errors import DataError, UsageError
+from gatewise.inspection.trace import stack_input
+from gatewise.models.language_model import LanguageModel
+from gatewise.models.sequence_reader import SequenceReader
+from gatewise.models.tagger import Tagger
+from gatewise.models.text_classifier import TextClassifier
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One sequence on its way into a stack.
+
+    Attributes:
+        x: the stack's input, (T, 1, I).
+        names: of the T steps.
+        kind: what a step is.
+        numbers: (T, I) as given, where it is numbers.
+    """
+
+    x: Tensor
+    names: list[str]
+    kind: str
+    numbers: npt.NDArray[np.floating] | None = None
+
+
+def read_text(model: nn.Module, text: str) -> Steps:
+    """Return a text as the model reads it: a language model after ``<eos>`` or ``<bos>``.
+
+    Raises:
+        UsageError: the text is empty or has several sentences for a model of single ones; the model reads numbers.
+    """
+    if not text.strip():
+        raise UsageError("the text is empty; expected at least one word")
+    if isinstance(model, LanguageModel):
+        sequences = model.vocabulary.sequences(text)
+        if len(sequences) > 1:
+            raise UsageError(f"the text has {len(sequences)} sentences, this model reads each alone; give one of them")
+        ids = torch.tensor(sequences[0][:-1], device=model.device)[:, None]
+        x = stack_input(model.rnn, lambda: model(ids, model.initial_state()))
+        kind = "character" if model.vocabulary.level == "character" else "word"
+        return Steps(x, [model.vocabulary.tokens[k] for k in ids[:, 0].tolist()], kind)
+    if isinstance(model, Tagger):
+        words = text.split()
+        return Steps(stack_input(model.rnn, lambda: model.tag_probabilities([words])), words, "word")
+    if isinstance(model, TextClassifier):
+        words = model.split(text)
+        kind = "character" if model.level == "character" else "word"
+        return Steps(stack_input(model.rnn, lambda: model.predict_proba([words])), words, kind)
+    raise UsageError(f"a {type(model).__name__} reads numbers, no text; give a FILE with an image or arrays")
+
+
+def read_numbers(model: SequenceReader, numbers: npt.NDArray[np.float32]) -> Steps:
+    """Return one sequence (T, I) as the model reads it, a regressor in its own units."""
+    given: Any = model
+    call = given.predict if not hasattr(given, "predict_proba") else given.predict_proba
+    x = stack_input(model.rnn, lambda: call(torch.from_numpy(numbers[None])))
+    return Steps(x, [str(t + 1) for t in range(len(numbers))], "row" if hasattr(given, "labels") else "step", numbers)
+
+
+def read_file(
+    model: nn.Module, path: Path, index: int | None = None, *, resize: bool = False, invert: bool = False
+) -> tuple[Steps, str]:
+    """Return the sequence of a file and its name: text in UTF-8, or one of the sequences of ``read_sequence``."""
+    if isinstance(model, SequenceReader):
+        numbers, name = read_sequence(model, path, index, resize=resize, invert=invert)
+        return read_numbers(model, numbers), name
+    text = "\n".join(read_lines(path)).strip()
+    if not text:
+        raise DataError(f"{path}: no word inside; expected text")
+    return read_text(model, text), path.name
+
+
+def read_sequence(
+    model: SequenceReader, path: Path, index: int | None = None, *, resize: bool = False, invert: bool = False
+) -> tuple[npt.NDArray[np.float32], str]:
+    """Return one sequence of a file, (T, I), and its name.
+
+    Args:
+        model: reads it.
+        path: a picture, or arrays.
+        index: which, of several; counted from 0.
+        resize: bring a picture of another size to the model's.
+        invert: exchange light and dark of a picture.
+
+    Raises:
+        UsageError: there is no such one, or there are several and none was chosen.
+        DataError: the file cannot be read, or holds another size.
+    """
+    width, steps = model.rnn.input_size, getattr(model, "steps", None)
+    sequences = read_sequence_file(path, steps, width, resize=resize, invert=invert)
+    if index is None and len(sequences) > 1:
+        raise UsageError(f"{path}: {len(sequences):,} sequences; choose one with --index K, 0 to {len(sequences) - 1}")
+    if index is not None and not 0 <= index < len(sequences):
+        raise UsageError(f"{path}: no sequence {index}; --index goes from 0 to {len(sequences) - 1}")
+    return sequences[index or 0], path.name if len(sequences) == 1 else f"{path.name}[{index}]"

@@ -1,0 +1,143 @@
+"""``memory-task``: error of the adding problem against training step and length."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, labels
+from gatewise.inspection.style import (
+    CELL_LOOKS,
+    INK,
+    LOOKS,
+    WIDTH,
+    Look,
+    count_from_left,
+    line_named,
+    title,
+    whole_decades,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CHANCE = 1 / 6
+"""The mean squared error of always answering 1: the variance of the sum of two numbers uniform in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ErrorCurve:
+    """One run: the mean squared error on the validation part after so many training steps.
+
+    Attributes:
+        model: the name of the kind of model, the same in every length.
+        cell: a key of ``gatewise.spec.GATES``.
+        length: T of the sequences.
+        axis: what ``at`` counts, ``step`` or ``epoch``.
+        at: training steps or epochs.
+        errors: mean squared errors.
+    """
+
+    model: str
+    cell: str
+    length: int
+    axis: str
+    at: npt.NDArray[np.floating]
+    errors: npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class MemoryTask:
+    """The curves of one picture."""
+
+    curves: Sequence[ErrorCurve]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Every length, rising."""
+        return sorted({curve.length for curve in self.curves})
+
+    @property
+    def models(self) -> list[str]:
+        """Every kind of model, in the order given."""
+        return list(dict.fromkeys(curve.model for curve in self.curves))
+
+    def table(self) -> Iterator[Sequence[object]]:
+        """Yield the numbers: an evaluation a line."""
+        yield "model", "cell", "length", "axis", "at", "mean_squared_error"
+        for curve in self.curves:
+            for at, error in zip(curve.at, curve.errors, strict=True):
+                yield curve.model, curve.cell, curve.length, curve.axis, int(at), float(error)
+
+
+def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
+    """Read the errors of finished runs.
+
+    Raises:
+        RunError: a run has none.
+    """
+    of_one_length: dict[int, list[FinishedRun]] = {}
+    for run in runs:
+        of_one_length.setdefault(run.config.data.length, []).append(run)
+    # Runs of one kind of model differ by their length; only where two have the same are they told apart by name.
+    names = {id(run): name for group in of_one_length.values() for run, name in zip(group, labels(group), strict=True)}
+    curves = []
+    for run in runs:
+        lines = evaluations(run)
+        axis = "step" if "step" in lines[0] else "epoch"
+        steps, rmse = (np.array([figure_in(line, key, run) for line in lines]) for key in (axis, "valid_rmse"))
+        curves.append(ErrorCurve(names[id(run)], run.config.model.cell, run.config.data.length, axis, steps, rmse**2))
+    return MemoryTask(curves)
+
+
+def draw_memory_task(data: MemoryTask, figure: "Figure") -> None:
+    """Draw error against training step for each length, and the least error against length."""
+    lengths, looks = data.lengths, _looks(data)
+    panels = len(lengths) + (len(lengths) > 1)
+    columns = panels if panels < 4 else 2 if panels == 4 else 3
+    lines = -(-panels // columns)
+    figure.set_size_inches(WIDTH, 1.3 + 2.3 * lines)
+    names = [line_named(look, model) for model, look in looks.items()]
+    title(figure, "The adding problem: who remembers two marked numbers?", "", names)
+    xlabel = " or ".join(sorted({"training step" if c.axis == "step" else "epoch" for c in data.curves}))
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes, length in zip(grid.flat, lengths, strict=False):
+        for curve in (c for c in data.curves if c.length == length):
+            axes.plot(curve.at, curve.errors, **looks[curve.model].every(len(curve.at)))
+        axes.set(title=f"sequences of {length:,} steps", xlabel=xlabel)
+        count_from_left(axes)
+    if len(lengths) > 1:
+        _draw_lengths(data, looks, grid.flat[len(lengths)])
+    for axes in grid.flat[panels:]:
+        axes.set_visible(False)
+    whole_decades(grid[0, 0], "y", np.concatenate([[CHANCE], *(curve.errors for curve in data.curves)]))
+    for axes in grid.flat[:panels]:
+        axes.axhline(CHANCE, color=INK, linewidth=1, linestyle=(0, (1, 1.5)))
+        axes.grid()
+    first = grid[0, 0]
+    first.text(0.98, 1.4 * CHANCE, "always answering 1", transform=first.get_yaxis_transform(), ha="right")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("mean squared error")
+
+
+def _draw_lengths(data: MemoryTask, looks: dict[str, Look], axes: "Axes") -> None:
+    """Draw the least error of each run against its length."""
+    from matplotlib.ticker import NullLocator
+
+    for model in data.models:
+        points = sorted((c.length, float(np.nanmin(c.errors))) for c in data.curves if c.model == model)
+        axes.plot(*zip(*points, strict=True), **looks[model].every(len(points), markevery=1))
+    axes.set(title="the best of each run", xlabel="length of the sequences (steps)", xscale="log")
+    axes.set_xticks(data.lengths, [str(length) for length in data.lengths])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _looks(data: MemoryTask) -> dict[str, Look]:
+    """Give each model the look of its cell, or one of its own where two have the same cell."""
+    cells = {curve.model: curve.cell for curve in data.curves}
+    if len(set(cells.values())) == len(cells):
+        return {model: CELL_LOOKS[cell] for model, cell in cells.items()}
+    return {model: LOOKS[k % len(LOOKS)] for k, model in enumerate(cells)}

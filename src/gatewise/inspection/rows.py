@@ -1,0 +1,145 @@
+"""``rows``: an image, and after each of its rows the probability of each class."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+
+from gatewise.inspection.style import AMOUNT, BLUE, INK, PALE, VERMILLION, WIDTH, name_steps, short, title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.patches import Patch
+
+    from gatewise.models.sequence_classifier import SequenceClassifier
+
+GRID = 28
+"""So many small charts at most; of a longer sequence evenly spaced steps, the last one always among them."""
+
+
+@dataclass(frozen=True)
+class RowsReading:
+    """An image as it was read.
+
+    Attributes:
+        image: (T, I), in the units that the model was trained on.
+        probabilities: (T, C): row t is the verdict on the first t + 1 rows alone.
+        labels: the C classes.
+        name: where the image is from.
+    """
+
+    image: npt.NDArray[np.floating]
+    probabilities: npt.NDArray[np.floating]
+    labels: Sequence[str]
+    name: str = ""
+
+    @property
+    def answer(self) -> int:
+        """The class that is most probable at the end."""
+        return int(self.probabilities[-1].argmax())
+
+    @property
+    def decided(self) -> int:
+        """The first row, counted from 1, from which on the most probable class is the last one."""
+        others = np.flatnonzero(self.probabilities.argmax(1) != self.answer)
+        return int(others[-1]) + 2 if len(others) else 1
+
+    @property
+    def verdict(self) -> str:
+        """The reading in one sentence."""
+        return (
+            f"read as {self.labels[self.answer]} with probability {self.probabilities[-1, self.answer]:.3f}; in the "
+            f"lead for good from row {self.decided} of {len(self.image)} on"
+        )
+
+    def table(self) -> Iterator[Sequence[object]]:
+        """Yield the numbers: a row of the image and a class a line."""
+        yield "row", "class", "probability"
+        for row, line in enumerate(self.probabilities, 1):
+            for label, probability in zip(self.labels, line, strict=True):
+                yield row, label, float(probability)
+
+
+def measure_rows(model: "SequenceClassifier", image: Float[torch.Tensor, "T I"], name: str = "") -> RowsReading:
+    """Ask a classifier for its verdict after each row of one image."""
+    probabilities = model.predict_proba_over_time(image[None])[0]
+    return RowsReading(image.cpu().numpy(), probabilities.cpu().numpy(), [str(label) for label in model.labels], name)
+
+
+def draw_rows(data: RowsReading, figure: "Figure") -> None:
+    """Draw the image, the verdict after each row beside it, and the same verdicts as small bar charts."""
+    T = len(data.image)
+    shown = np.unique(np.linspace(0, T - 1, min(T, GRID)).round().astype(int))
+    columns = min(len(shown), 7 if len(shown) > 8 else 4)
+    lines = -(-len(shown) // columns)
+    figure.set_size_inches(WIDTH, 3.5 + 0.78 * lines)
+    title(
+        figure,
+        f"{short(data.name, 50) or 'An image'}, read row by row",
+        f"{data.verdict[0].upper()}{data.verdict[1:]}.",
+    )
+    above, below = figure.subfigures(2, 1, height_ratios=(3.1, 0.78 * lines), hspace=0.02, squeeze=False)[:, 0]
+    _draw_image_and_verdicts(data, above)
+    _draw_bars(data, below, shown, columns)
+
+
+def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
+    T, C = data.probabilities.shape
+    image, verdict = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.25))
+    image.imshow(data.image, cmap="gray_r", aspect="auto")
+    image.set_box_aspect(1)
+    image.set(title="what is read", xlabel="column", ylabel="row")
+    name_steps(image, [str(k + 1) for k in range(T)], 15, vertical=True)
+    name_steps(image, [str(k + 1) for k in range(data.image.shape[1])], 8)
+    shades = verdict.imshow(data.probabilities, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
+    verdict.set(title="what the model believes after that row", xlabel="class")
+    name_steps(verdict, [short(label, 12) for label in data.labels], 30)
+    if max(map(len, data.labels)) * C > 40:
+        verdict.tick_params("x", rotation=90)
+    figure.colorbar(shades, ax=verdict, label="probability", pad=0.02)
+    left = data.answer >= C / 2  # where the lead was taken the other half of the classes is dark
+    verdict.annotate(
+        f"in the lead for good: {short(data.labels[data.answer], 12)}",
+        (-0.4 if left else C - 0.6, data.decided - 1.5),
+        xytext=(0, -3 if data.decided < 0.9 * T else 3),
+        textcoords="offset points",
+        color="white",
+        fontsize=7,
+        ha="left" if left else "right",
+        va="top" if data.decided < 0.9 * T else "bottom",
+    )
+    for axes, color in ((image, VERMILLION), (verdict, "white")):
+        axes.axhline(data.decided - 1.5, color=color, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.spines[["top", "right"]].set_visible(True)
+
+
+def _draw_bars(data: RowsReading, figure: "SubFigure", shown: npt.NDArray[np.int_], columns: int) -> None:
+    C = data.probabilities.shape[1]
+    grid = figure.subplots(-(-len(shown) // columns), columns, sharex=True, sharey=True, squeeze=False)
+    figure.supylabel("probability", fontsize=8)
+    labelled = max(map(len, data.labels)) <= 2 and C <= 12
+    for axes, row in zip(grid.flat, shown, strict=False):
+        leader = int(data.probabilities[row].argmax())
+        colors = [PALE] * C
+        colors[data.answer] = BLUE
+        if leader != data.answer:
+            colors[leader] = VERMILLION
+        axes.bar(range(C), data.probabilities[row], color=colors, edgecolor=INK, linewidth=0.3, width=0.85)
+        axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(-0.6, C - 0.4))
+        axes.set_title(f"row {row + 1}: {short(data.labels[leader], 10)}", fontsize=6.5, pad=2)
+        axes.set_xticks(range(C) if labelled else [], data.labels if labelled else [])
+        axes.tick_params(labelsize=6, length=2, pad=1.5)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_visible(False)
+    figure.legend(handles=_colors(), loc="outside upper right", ncols=3, handlelength=1.2)
+
+
+def _colors() -> list["Patch"]:
+    from matplotlib.patches import Patch
+
+    names = {BLUE: "the final answer", VERMILLION: "in the lead before it", PALE: "the other classes"}
+    return [Patch(facecolor=color, edgecolor=INK, linewidth=0.3, label=name) for color, name in names.items()]

@@ -1,0 +1,175 @@
+"""Sequences for a run's model to read: of its own data where they can be had, else random ones of the same kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatewise.config import Config
+from gatewise.data.adding import draw_adding_problem
+from gatewise.data.arrays import find_sequences, load_digits
+from gatewise.data.labelled import find_labelled, read_labelled
+from gatewise.data.python_docs import python_docs_corpus
+from gatewise.data.tagged import TOY, find_tagged, read_tagged
+from gatewise.data.text import TextCorpus
+from gatewise.data.token_cache import tokenize_file
+from gatewise.errors import DataError
+from gatewise.inspection.trace import stack_input
+from gatewise.models.language_model import LanguageModel
+from gatewise.models.sequence_classifier import SequenceClassifier
+from gatewise.models.sequence_regressor import SequenceRegressor
+from gatewise.models.tagger import Tagger
+from gatewise.models.text_classifier import TextClassifier
+from gatewise.nn.words import BATCH_WORDS
+
+T = TypeVar("T")
+COUNT = 64
+"""Sequences in a batch, each of the same length."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of one length, as some kind of model reads them.
+
+    Attributes:
+        read: lets a model read them.
+        targets: (B,) what is to be answered at the last step: a class or a number.
+        source: what they are, in words.
+    """
+
+    read: Callable[[Any], object]
+    targets: Tensor
+    source: str
+
+    def stack_input(self, model: nn.Module) -> Tensor:
+        """Return what enters the model's recurrent stack: (T, B, I)."""
+        rnn: Any = model.rnn
+        return stack_input(rnn, lambda: self.read(model))
+
+    def loss(self, model: nn.Module, last: Tensor) -> Tensor:
+        """Return the loss of what the model answers from its last layer's output (B, K), summed over the rows."""
+        decoder: Any = model.decoder
+        answers = decoder(last)
+        if isinstance(model, SequenceRegressor):
+            return F.mse_loss(answers[:, 0], self.targets.to(last.dtype), reduction="sum")
+        return F.cross_entropy(answers, self.targets, reduction="sum")
+
+
+def sample_batch(model: nn.Module, config: Config, steps: int, seed: int = 1) -> Batch:
+    """Draw ``COUNT`` sequences for a model.
+
+    Args:
+        model: of a finished run.
+        config: the run's.
+        steps: the length of the sequences; 0 is that of the run's own, of text 100.
+        seed: of the choice.
+    """
+    draw = np.random.default_rng(seed)
+    if isinstance(model, LanguageModel):
+        return _token_batch(model, config, steps or 100, draw)
+    if isinstance(model, Tagger | TextClassifier):
+        return _word_batch(model, config, steps or 100, draw)
+    if isinstance(model, SequenceClassifier):
+        return _classifier_batch(model, config, steps, draw)
+    assert isinstance(model, SequenceRegressor)
+    return _regressor_batch(model, config, steps, draw)
+
+
+def _own(read: Callable[[], T]) -> T | None:
+    """Return the run's own data, or None where it has gone."""
+    try:
+        return read()
+    except DataError:
+        return None
+
+
+def _token_batch(model: LanguageModel, config: Config, steps: int, draw: np.random.Generator) -> Batch:
+    """Windows of the validation text."""
+    settings, size = config.data, len(model.vocabulary)
+    ids, source = draw.integers(size, size=(steps + 1, COUNT)), f"{COUNT} sequences of {steps} random tokens"
+
+    def valid() -> Path:
+        if settings.builtin:
+            return python_docs_corpus().valid
+        if settings.valid_file:
+            return Path(settings.valid_file)
+        return TextCorpus.from_folder(settings.path).valid
+
+    path = _own(valid) if config.task.name == "language-model" else None
+    text = _own(lambda: tokenize_file(path, model.vocabulary).ids) if path else None
+    if path is not None and text is not None and len(text) > steps:
+        starts = draw.integers(len(text) - steps, size=COUNT)
+        ids = np.stack([np.asarray(text[start : start + steps + 1], dtype=np.int64) for start in starts], 1)
+        source = f"{COUNT} windows of {steps} tokens of {path.name}"
+    tokens = torch.from_numpy(ids)
+    return Batch(lambda m: m(tokens[:-1], m.initial_state(COUNT)), tokens[-1], source)
+
+
+def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
+    """Runs of words of the validation part, across the ends of sentences and texts; the answers are drawn."""
+    settings = config.data
+
+    def words_of_valid() -> list[str]:
+        if settings.builtin:
+            return [word for sentence in TOY for word in sentence.words]
+        if isinstance(model, Tagger):
+            return [word for sentence in read_tagged(find_tagged(settings.path, "valid")) for word in sentence.words]
+        path = find_labelled(settings.path, "valid")
+        texts = read_labelled(path, settings.column, settings.label_column, model.split)
+        return [word for text in texts for word in text.words]
+
+    count = max(1, min(COUNT, BATCH_WORDS // steps))
+    words, source = _own(words_of_valid), "the validation part"
+    if words is None or len(words) < steps:
+        known = model.lexicon.tokens
+        words, source = [known[k] for k in draw.integers(len(known), size=count * steps)], "the vocabulary, at random"
+    starts = draw.integers(len(words) - steps + 1, size=count)
+    rows = [words[start : start + steps] for start in starts]
+    classes = len(model.tags) if isinstance(model, Tagger) else len(model.labels)
+    return Batch(
+        lambda m: m.tag_probabilities(rows) if isinstance(m, Tagger) else m.predict_proba(rows),
+        torch.from_numpy(draw.integers(classes, size=count)),
+        f"{count} runs of {steps} words of {source}",
+    )
+
+
+def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
+    """Sequences of the validation part."""
+    settings = config.data
+    sizes = settings.valid_size, settings.test_size
+    parts = _own(lambda: load_digits(*sizes) if settings.builtin else find_sequences(settings.path, *sizes))
+    if parts is None:
+        steps = steps or model.steps or 100
+        x = torch.from_numpy(draw.random((COUNT, steps, model.input_size), dtype=np.float32))
+        targets, source = draw.integers(len(model.labels), size=COUNT), f"{COUNT} sequences of {steps} random steps"
+    else:
+        chosen = np.sort(draw.permutation(len(parts["valid"]))[:COUNT])
+        array, labels = parts["valid"].batch(chosen)
+        x = torch.from_numpy(array)[:, : steps or None]
+        places = {label: k for k, label in enumerate(model.labels)}
+        targets = np.array([places[label] for label in labels.tolist()])
+        source = f"{len(chosen)} sequences of {x.shape[1]} steps of the validation part"
+    return Batch(lambda m: m.predict_proba(x), torch.from_numpy(targets), source)
+
+
+def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw: np.random.Generator) -> Batch:
+    """The adding problem's numbers and marks; of other regressors normal numbers in the model's units."""
+    scaling = model.scaling
+    x: npt.NDArray[np.floating]
+    if config.task.name == "memory-task":
+        steps = steps or config.data.length
+        x, answers = draw_adding_problem(COUNT, steps, draw).batch(slice(None))
+        source = f"{COUNT} sequences of {steps} steps of the adding problem"
+    else:
+        steps = steps or config.data.window or 100
+        x = draw.standard_normal((COUNT, steps, model.input_size)) * (scaling.x_std or 1.0) + (scaling.x_mean or 0.0)
+        answers = scaling.y_mean + scaling.y_std * draw.standard_normal(COUNT)
+        source = f"{COUNT} sequences of {steps} steps of random numbers"
+    targets = torch.from_numpy((answers - scaling.y_mean) / scaling.y_std)
+    return Batch(lambda m: m.predict(torch.from_numpy(x)), targets, source)

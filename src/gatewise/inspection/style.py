@@ -1,0 +1,236 @@
+"""What all pictures share: colours, fonts, axes, and how a picture and its numbers are written.
+
+Colours are those of Okabe and Ito (2008, "Color universal design"), which survive colour blindness; each goes with a
+line style and a marker of its own, so that black and white print tells them apart too. Amounts are shown in cividis
+(Nuñez, Anderton and Renslow 2018), whose lightness rises evenly; signed values in PuOr, white at zero.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.data.extras import import_extra
+from gatewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+M = TypeVar("M")
+Table = Iterable[Sequence[object]]
+"""Rows of a CSV file, the first one the columns' names."""
+
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+INK, GREY, PALE = "#222222", "#767676", "#C4C4C4"
+AMOUNT, SIGNED = "cividis", "PuOr_r"
+WIDTH = 7.2
+"""Inches: two columns of a paper."""
+
+ENDINGS = (".png", ".svg")
+# The first is Matplotlib's own and always there; the others, where they are installed, have the Chinese, Japanese and
+# Korean characters that it lacks.
+_FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "Arial Unicode MS")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one line is told from the others, in colour and without."""
+
+    color: str
+    line: Any
+    marker: str
+
+    def every(self, points: int, **changes: Any) -> dict[str, Any]:
+        """Return arguments of ``plot`` for a line of so many points, about eight of them marked."""
+        return {
+            "color": self.color,
+            "linestyle": self.line,
+            "marker": self.marker,
+            "markevery": max(1, points // 8),
+            **changes,
+        }
+
+
+LOOKS = (
+    Look(BLUE, "-", "o"),
+    Look(ORANGE, (0, (5, 1.5)), "s"),
+    Look(GREEN, (0, (3, 1, 1, 1)), "D"),
+    Look(VERMILLION, (0, (1.2, 1)), "^"),
+    Look(PURPLE, (0, (7, 1.5, 1, 1.5)), "v"),
+    Look(SKY, (0, (8, 2)), "X"),
+)
+"""In this order for lines that have no look of their own."""
+
+CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
+"""The cells' names in pictures."""
+
+CELL_LOOKS = {"lstm": LOOKS[0], "gru": LOOKS[2], "rnn_tanh": LOOKS[3], "rnn_relu": LOOKS[4]}
+"""A cell looks the same in every picture."""
+
+
+def check_out(out: Path, data_out: Path | None = None) -> None:
+    """Check, writing nothing, that pictures can be drawn, and the names of a picture and of the file of its numbers.
+
+    Raises:
+        UsageError: Matplotlib is not installed; another ending, or no folder to write to.
+    """
+    import_extra("matplotlib.figure", "Matplotlib", "a picture")
+    for option, path, endings in (("--out", out, ENDINGS), ("--data-out", data_out, (".csv",))):
+        if path is None:
+            continue
+        if path.suffix.lower() not in endings:
+            raise UsageError(f"{option} {path}: expected a name that ends in {' or '.join(endings)}")
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: no folder {path.parent}; make it, or choose another place")
+        if path.is_dir():
+            raise UsageError(f"{option} {path}: a folder; expected the name of a file")
+
+
+def make_figure(draw: Callable[[M, "Figure"], None], measured: M) -> "Figure":
+    """Draw on a new figure, in the house style; no window, no global figure."""
+    from matplotlib.figure import Figure
+
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+        draw(measured, figure)
+    return figure
+
+
+def save_picture(draw: Callable[[M, "Figure"], None], measured: M, out: Path) -> None:
+    """Draw, and write PNG or SVG by the ending of ``out``; equal numbers give equal bytes."""
+    figure, content, kind = make_figure(draw, measured), io.BytesIO(), out.suffix.lower()[1:]
+    with house_style():
+        figure.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    write_atomically(out, content.getvalue())
+
+
+def save_table(table: Table, out: Path) -> None:
+    """Write a picture's numbers as CSV."""
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(table)
+    write_atomically(out, content.getvalue())
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Set Matplotlib's defaults within the block."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    style: dict[Any, Any] = {
+        "font.family": [name for name in _FONTS if name in installed],
+        "font.size": 8,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": GREY,
+        "axes.linewidth": 0.6,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "figure.titlesize": 11,
+        "figure.titleweight": "bold",
+        "figure.dpi": 200,
+        "savefig.dpi": 200,
+        "grid.color": "#E3E3E3",
+        "grid.linewidth": 0.5,
+        "legend.fontsize": 7.5,
+        "legend.frameon": False,
+        "legend.handlelength": 3.2,
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.4,
+        "ytick.minor.width": 0.4,
+        "image.interpolation": "nearest",
+        "svg.hashsalt": "gatewise",
+        "svg.fonttype": "path",
+    }
+    with matplotlib.rc_context(style):
+        yield
+
+
+def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"] = ()) -> None:
+    """Put a title at the upper left, under it the names of lines or colours, below the drawing what was measured.
+
+    Call it when the figure has its size.
+    """
+    width, height = figure.get_size_inches()
+    longest = max((len(str(line.get_label())) for line in lines), default=0)
+    columns = max(1, min(len(lines), int(width / (0.65 + 0.06 * longest))))
+    # Constrained layout keeps room for the title alone: the names stand where its further lines would.
+    figure.suptitle(_cut(text, int(width / 0.1)) + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
+    if lines:
+        place = (0.01, 1 - 0.27 / height)
+        figure.legend(
+            handles=lines, loc="upper left", bbox_to_anchor=place, ncols=columns, borderpad=0, borderaxespad=0
+        )
+    if below:
+        figure.supxlabel(fill(below, int(width / 0.055)), x=0.01, ha="left", fontsize=7, color=GREY)
+
+
+def line_named(look: Look, name: str) -> "Artist":
+    """Return what names a line in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=name, **look.every(1))
+
+
+def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool = False) -> None:
+    """Name the steps of a picture on its x axis (or y): all of them, or every so many where there is no room."""
+    every = max(1, -(-len(names) // room))
+    places = range(0, len(names), every)
+    if vertical:
+        axes.set_yticks(places, [names[k] for k in places])
+    else:
+        axes.set_xticks(places, [names[k] for k in places])
+
+
+def count_from_left(axes: "Axes", most: int = 5) -> None:
+    """Mark whole numbers on the x axis, so many at most."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], most: float = 12) -> None:
+    """Make the x or y axis logarithmic, from a power of ten to another; so many decades at most, the upper ones."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+    positive = values[np.isfinite(values) & (values > 0)]
+    high = np.ceil(np.log10(positive.max(initial=1e-300)) - 1e-9)
+    low = max(np.floor(np.log10(positive.min(initial=10.0**high)) + 1e-9), high - most)
+    axes.set(**{f"{letter}scale": "log", f"{letter}lim": (10.0 ** min(low, high - 1), 10.0**high)})
+    axis = axes.xaxis if letter == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_minor_formatter(NullFormatter())
+    if high - low > 3:
+        axis.set_minor_locator(NullLocator())
+    if low >= -3 and high <= 3:
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def short(text: str, most: int = 24) -> str:
+    """Cut a long name; a dollar sign is none of mathematics, and what no font can show is shown as its escape."""
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return _cut(text, most).replace("$", r"\$")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,61 @@
+"""What a picture must be, whatever its numbers: titled, every word inside and none upon another."""
+
+from collections.abc import Iterator
+from math import isclose
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+PIXEL = 1.5
+
+
+def check_readable(figure: Figure) -> list[str]:
+    """Lay a figure out and check its words; return them."""
+    figure.draw_without_rendering()
+    assert figure.get_suptitle().strip()
+    for axes in figure.findobj(Axes):
+        if axes.get_visible() and axes.axison and axes.has_data():
+            assert axes.get_xlabel() or axes.get_ylabel() or axes.get_title(loc="left"), "axes with data and no name"
+    words = [(text.get_text(), _box(text)) for text in _texts(figure)]
+    for k, (text, box) in enumerate(words):
+        inside = box.x0 >= -PIXEL and box.y0 >= -PIXEL
+        inside &= box.x1 <= figure.bbox.width + PIXEL and box.y1 <= figure.bbox.height + PIXEL
+        assert inside, f"{text!r} leaves the picture {figure.bbox}: {box}"
+        for other, its_box in words[:k]:
+            assert not _overlap(box, its_box), f"{text!r} stands upon {other!r}"
+    return [text for text, _ in words]
+
+
+def _box(text: Text) -> Bbox:
+    """Return the place of a text; lines without ink below it, which only keep room, are none of it."""
+    box, lines = text.get_window_extent(), text.get_text().split("\n")
+    empty = len(lines) - len(text.get_text().rstrip("\n").split("\n"))
+    return Bbox([[box.x0, box.y0 + box.height * empty / len(lines)], [box.x1, box.y1]])
+
+
+def _overlap(a: Bbox, b: Bbox) -> bool:
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > PIXEL and min(a.y1, b.y1) - max(a.y0, b.y0) > PIXEL
+
+
+def _texts(figure: Figure) -> Iterator[Text]:
+    """Yield what is written; of the ticks those in sight."""
+    seen = {axes: axes.get_visible() and axes.axison for axes in figure.findobj(Axes)}
+    of_axes = {text: axes for axes in seen for text in axes.findobj(Text)}
+    of_axis = {text for axis in figure.findobj(Axis) for text in axis.findobj(Text)}
+    candidates = [text for text in figure.findobj(Text) if text not in of_axis]
+    candidates += [axis.label for axes in seen for axis in (axes.xaxis, axes.yaxis)]
+    candidates += [tick for axes in seen for axis in (axes.xaxis, axes.yaxis) for tick in _ticks(axis)]
+    for text in candidates:
+        if text.get_visible() and text.get_text().strip() and seen.get(of_axes.get(text), True):
+            yield text
+
+
+def _ticks(axis: Axis) -> Iterator[Text]:
+    low, high = sorted(axis.get_view_interval())
+    for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+        at = tick.get_loc()
+        if low <= at <= high or isclose(at, low) or isclose(at, high):
+            yield tick.label1

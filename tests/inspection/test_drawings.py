@@ -1,0 +1,140 @@
+"""Every drawing with ordinary and with extreme numbers: nothing is cut off, nothing stands upon another thing."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gatewise.inspection.footprint import Contestant, Footprint, draw_footprint
+from gatewise.inspection.gates import GatesReading, draw_gates
+from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow
+from gatewise.inspection.memory_task import ErrorCurve, MemoryTask, draw_memory_task
+from gatewise.inspection.rows import RowsReading, draw_rows
+from gatewise.inspection.style import make_figure
+from gatewise.inspection.tags import TagsReading, draw_tags
+from gatewise.inspection.trace import LayerTrace
+from gatewise.inspection.training import Curve, TrainingCurves, draw_training
+from tests.inspection.readable import check_readable
+
+RNG = np.random.default_rng(1)
+CELLS = {"lstm": ("i", "f", "g", "o", "c", "h"), "gru": ("r", "z", "n", "h"), "rnn_tanh": ("h",)}
+
+
+def distribution(*shape: int) -> np.ndarray:
+    p = np.exp(3 * RNG.normal(size=shape))
+    return p / p.sum(-1, keepdims=True)
+
+
+def rows(T: int, I: int, labels: list[str]) -> RowsReading:
+    return RowsReading(RNG.random((T, I)), distribution(T, len(labels)), labels, "t10k-images-idx3-ubyte.gz, 9999")
+
+
+def gates(cell: str, T: int, H: int, words: list[str] | None = None) -> GatesReading:
+    values = {name: RNG.random((T, H)) - (0.5 if name in "gcnh" else 0) for name in CELLS[cell]}
+    memory = np.sort(RNG.lognormal(size=H))[::-1]
+    trace = LayerTrace(cell, 2, True, values, RNG.permutation(H), memory)
+    if words:
+        return GatesReading(trace, words, "word", None, "ptb-small")
+    return GatesReading(trace, [str(t + 1) for t in range(T)], "row", RNG.random((T, 28)), "a" * 60)
+
+
+def tags(T: int, C: int, word: str = "word") -> TagsReading:
+    p = distribution(T, C)
+    return TagsReading([f"{word}{t}" for t in range(T)], [f"TAG{k}" for k in range(C)], p, p.argmax(1), "ewt-upos")
+
+
+def flows(number: int, T: int) -> GradientFlows:
+    cells = ["rnn_tanh", "gru", "lstm", "rnn_relu", "lstm", "lstm", "lstm"]
+    decay = [np.exp(-(k + 1) * np.arange(T)) for k in range(number)]
+    names = [
+        "tanh RNN 1×128",
+        "GRU 1×128",
+        "LSTM 1×128",
+        "ReLU RNN 1×128",
+        *(f"LSTM 1×128, seed-{k}" for k in (1, 2, 3)),
+    ]
+    return GradientFlows(
+        [GradientFlow(names[k], cells[k], decay[k], decay[k] ** 0.01, "64 windows") for k in range(number)]
+    )
+
+
+def memory(lengths: list[int], points: int = 20) -> MemoryTask:
+    curves = []
+    for length in lengths:
+        for k, cell in enumerate(("rnn_tanh", "gru", "lstm")):
+            steps = np.arange(1, points + 1) * 1000.0
+            curves.append(ErrorCurve(f"{cell} 1×128", cell, length, "step", steps, np.exp(-k * steps / 3000) / 6))
+    return MemoryTask(curves)
+
+
+def training(figures: list[str], runs: int, points: int = 12, axis: str = "epoch") -> TrainingCurves:
+    at = np.arange(1, points + 1) * (200.0 if axis == "step" else 1.0)
+    curves = [
+        Curve(f"run-{k}", figure, part, axis, at, (300 + k) * np.exp(-at / at[-1] * 4) + 1, float(at[-1]))
+        for k in range(runs)
+        for figure in figures
+        for part in ("train", "valid")
+    ]
+    return TrainingCurves(curves, {(f"run-{k}", figures[0]): 114.5 + k for k in range(runs)})
+
+
+def footprint(seconds: float, mib: float) -> Footprint:
+    turns = [seconds, 1.1 * seconds, 0.9 * seconds]
+    names = ("row reader, 2 LSTM layers of 256", "convolutional network, 32 and 64 channels")
+    contestants = [Contestant(name, 3_274_634, mib / 3, mib * k, turns) for k, name in enumerate(names, 1)]
+    return Footprint(contestants, 10_000, 2, "AMD EPYC 7763 64-Core Processor", "2026-11-21")
+
+
+DIGITS = [str(k) for k in range(10)]
+CASES: dict[str, tuple[Callable[..., None], object]] = {
+    "rows of MNIST": (draw_rows, rows(28, 28, DIGITS)),
+    "rows of 8x8 digits": (draw_rows, rows(8, 8, DIGITS)),
+    "one row, two classes": (draw_rows, rows(1, 1, ["no", "yes"])),
+    "many long labels, a long sequence": (
+        draw_rows,
+        rows(300, 3, [f"a class with a long name {k}" for k in range(30)]),
+    ),
+    "gates of an LSTM over an image": (draw_gates, gates("lstm", 28, 256)),
+    "gates of an LSTM over words": (draw_gates, gates("lstm", 12, 200, [f"word{k}" for k in range(12)])),
+    "gates of a GRU": (draw_gates, gates("gru", 12, 33, ["$5", "$6", *"abcdefghij"])),
+    "gates of an RNN": (draw_gates, gates("rnn_tanh", 9, 5, ["the"] * 9)),
+    "one step, one unit": (draw_gates, gates("lstm", 1, 1, ["one"])),
+    "a long text": (draw_gates, gates("gru", 400, 8, ["internationalisation"] * 400)),
+    "tags": (draw_tags, tags(14, 17)),
+    "one word, two tags": (draw_tags, tags(1, 2)),
+    "many tags, long words": (draw_tags, tags(40, 50, "Donaudampfschifffahrtsgesellschaft")),
+    "gradient flow": (draw_gradient_flow, flows(3, 200)),
+    "gradient flow of one run": (draw_gradient_flow, flows(1, 28)),
+    "gradient flow of seven runs": (draw_gradient_flow, flows(7, 28)),
+    "memory task": (draw_memory_task, memory([200])),
+    "memory task of four lengths": (draw_memory_task, memory([50, 100, 200, 400])),
+    "memory task of two lengths, one point": (draw_memory_task, memory([50, 1000], 1)),
+    "training": (draw_training, training(["perplexity"], 1)),
+    "training of three runs": (draw_training, training(["loss", "accuracy"], 3, axis="step")),
+    "training of eight runs": (draw_training, training(["loss", "rmse"], 8, 1)),
+    "footprint": (draw_footprint, footprint(2.0, 1245.0)),
+    "a slow footprint": (draw_footprint, footprint(640.0, 12450.0)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_cut_off_or_hidden(name: str) -> None:
+    draw, measured = CASES[name]
+    check_readable(make_figure(draw, measured))
+
+
+def test_the_check_finds_what_is_wrong() -> None:
+    def outside(_: object, figure: Figure) -> None:
+        figure.suptitle("title")
+        figure.text(0.99, 0.5, "beyond the edge")
+
+    def upon(_: object, figure: Figure) -> None:
+        figure.suptitle("title")
+        figure.text(0.5, 0.5, "one")
+        figure.text(0.51, 0.5, "two")
+
+    with pytest.raises(AssertionError, match="leaves the picture"):
+        check_readable(make_figure(outside, None))
+    with pytest.raises(AssertionError, match="stands upon"):
+        check_readable(make_figure(upon, None))

@@ -1,0 +1,246 @@
+"""What the pictures measure, against plain computations of the same numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import gatewise as gw
+from gatewise.errors import DataError, RunError, UsageError
+from gatewise.inspection.footprint import read_footprint
+from gatewise.inspection.gates import measure_gates
+from gatewise.inspection.gradient_flow import gradient_norms, measure_gradient_flow
+from gatewise.inspection.inputs import Steps, read_text
+from gatewise.inspection.memory_task import measure_memory_task
+from gatewise.inspection.rows import RowsReading, measure_rows
+from gatewise.inspection.runs import open_run, open_runs
+from gatewise.inspection.tags import measure_tags
+from gatewise.inspection.trace import stack_input, trace_layer
+from gatewise.inspection.training import measure_training
+from gatewise.models.loading import load_fresh
+from gatewise.nn import GRU, LSTM, RNN
+
+
+def test_rows_of_a_model(classifier_run: Path) -> None:
+    model, image = gw.load(classifier_run), torch.randn(6, 4)
+    reading = measure_rows(model, image, "x")
+    for t in range(6):
+        np.testing.assert_allclose(reading.probabilities[t], model.predict_proba(image[None, : t + 1])[0], atol=1e-6)
+    header, *lines = reading.table()
+    assert header == ("row", "class", "probability")
+    assert len(lines) == 6 * 3
+    assert lines[4] == (2, "5", float(reading.probabilities[1, 1]))
+
+
+@pytest.mark.parametrize(("leaders", "row"), [([0, 0, 0], 1), ([1, 0, 0], 2), ([0, 1, 0], 3), ([1, 1, 0], 3)])
+def test_from_which_row_on_the_answer_leads(leaders: list[int], row: int) -> None:
+    reading = RowsReading(np.zeros((3, 2)), np.eye(2)[leaders] * 0.8 + 0.1, ["no", "yes"])
+    assert (reading.answer, reading.decided) == (0, row)
+    assert reading.verdict == f"read as no with probability 0.900; in the lead for good from row {row} of 3 on"
+
+
+def test_units_are_sorted_by_their_time_scale() -> None:
+    torch.manual_seed(0)
+    lstm, x = LSTM(3, 7, num_layers=2, bidirectional=True), torch.randn(5, 1, 3)
+    *_, traced = lstm(x, trace=("i", "f", "o", "c"))
+    found = trace_layer(lstm, x, layer=1, backward=True)
+    f = traced["f"][0, 1, :, 0].double().detach().numpy()
+    np.testing.assert_allclose(found.memory, np.sort(-1 / np.log(f.mean(0)))[::-1], rtol=1e-6)
+    for name, values in traced.items():
+        np.testing.assert_allclose(found.values[name], values[0, 1, :, 0].detach().numpy()[:, found.units], atol=1e-7)
+    assert trace_layer(lstm, x).layer == 2
+    assert not trace_layer(lstm, x).backward
+
+
+def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(9, 1, 3)
+    gru, rnn = GRU(3, 5), RNN(3, 5)
+    z = gru(x, trace=("z",))[2]["z"][0, 0, :, 0].double().detach().numpy()
+    np.testing.assert_allclose(trace_layer(gru, x).memory, np.sort(-1 / np.log(z.mean(0)))[::-1], rtol=1e-6)
+    h = rnn(x)[0][:, 0].double().detach().numpy()
+    h = h - h.mean(0)
+    expected = [(column[1:] * column[:-1]).sum() / (column**2).sum() for column in h.T]
+    np.testing.assert_allclose(trace_layer(rnn, x).memory, sorted(expected, reverse=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "backward", "message"),
+    [(3, False, r"--layer 3: this model has 2 rec"), (-1, False, "--layer -1"), (0, True, "reads from the start only")],
+)
+def test_no_such_layer(layer: int, backward: bool, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        trace_layer(LSTM(3, 4, num_layers=2), torch.randn(2, 1, 3), layer, backward)
+
+
+def test_stack_input_is_what_the_model_gave_its_stack(tiny_run: Path) -> None:
+    model = gw.load(tiny_run)
+    steps = read_text(model, "the dog ate\nthe apple")
+    assert steps.names == ["<eos>", "the", "dog", "ate", "<eos>", "the", "apple"]
+    ids = torch.tensor([model.vocabulary.ids[name] for name in steps.names])
+    torch.testing.assert_close(steps.x[:, 0], model.embedding(ids).detach())
+    with pytest.raises(RuntimeError, match="was not run"):
+        stack_input(model.rnn, lambda: None)
+
+
+def test_gates_as_a_table() -> None:
+    lstm = LSTM(2, 3)
+    reading = measure_gates(lstm, Steps(torch.randn(2, 1, 2), ["the", "dog"], "word"))
+    header, *lines = reading.table()
+    assert header == ("step", "word", "layer", "unit", "time_scale_steps", "i", "f", "o", "c")
+    assert [line[:2] for line in lines] == [(1, "the")] * 3 + [(2, "dog")] * 3
+    unit = lines[4][3]
+    traced = trace_layer(lstm, torch.zeros(2, 1, 2))
+    assert sorted(line[3] for line in lines[:3]) == [0, 1, 2]
+    assert unit == reading.trace.units[1]
+    assert lines[4][8] == reading.trace.values["c"][1, 1]
+    assert traced.values["c"].shape == (2, 3)
+
+
+def test_tags(tagger_run: Path) -> None:
+    model = gw.load(tagger_run)
+    reading = measure_tags(model, ["the", "dog"], "toy")
+    np.testing.assert_allclose(reading.probabilities.sum(1), 1, atol=1e-5)
+    assert [model.tags[k] for k in reading.chosen] == model.tag([["the", "dog"]])[0]
+    assert sum(line[4] for line in list(reading.table())[1:]) == 2
+
+
+def test_gradient_norms_against_each_sequence_by_itself() -> None:
+    torch.manual_seed(0)
+    lstm, readout, x = LSTM(3, 4, num_layers=2).double(), torch.nn.Linear(4, 1).double(), torch.randn(6, 5, 3).double()
+    found = gradient_norms(lstm, lambda last: readout(last).square().sum(), x)
+    expected = np.zeros(6)
+    for b in range(5):
+        row = x[:, b].clone().requires_grad_()
+        last = lstm(row)[0][-1]
+        loss = readout(last).square().sum()
+        dlast, drow = torch.autograd.grad(loss, (last, row))
+        expected += [float(drow[5 - d].norm() / dlast.norm()) / 5 for d in range(6)]
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_a_fresh_model_is_what_training_began_with(corpus: Path, tagged: Path, sequences: Path, tmp_path: Path) -> None:
+    """Training that hardly moves the weights ends where the fresh model stands."""
+    still = {
+        "training.learning_rate": 1e-30,
+        "training.epochs": 1,
+        "model.hidden_size": 6,
+        "logging.tensorboard": False,
+    }
+    recipes = {
+        "demo": (corpus, {"data.batch_size": 4}),
+        "ewt-upos": (tagged, {"data.batch_size": 4}),
+        "mnist-rows": (sequences, {"training.max_steps": 1, "training.eval_every": 1, "data.batch_size": 9}),
+    }
+    for name, (data, others) in recipes.items():
+        run = gw.train(name, data=data, out=tmp_path / name, overrides={**still, **others}, seed=3)
+        before = torch.get_rng_state()
+        fresh = load_fresh(run.path).state_dict()
+        assert torch.equal(torch.get_rng_state(), before)
+        for key, weight in run.model.state_dict().items():
+            torch.testing.assert_close(fresh[key], weight, rtol=0, atol=1e-20, msg=f"{name} {key}")
+
+
+def test_gradient_flow_of_every_kind_of_run(tiny_run: Path, classifier_run: Path, tagger_run: Path) -> None:
+    runs = open_runs([tiny_run, classifier_run, tagger_run], "gradient-flow")
+    text, numbers, words = measure_gradient_flow(runs, 5).flows
+    for flow in (text, numbers, words):
+        assert flow.fresh.shape == flow.trained.shape == (5,)
+        assert (flow.fresh > 0).all()
+        assert not np.allclose(flow.fresh, flow.trained, rtol=1e-3)
+    assert text.source == "64 windows of 5 tokens of toy.valid.txt"
+    assert numbers.source == "20 sequences of 5 steps of the validation part"
+    assert words.source == "64 runs of 5 words of the validation part"
+
+
+def test_random_sequences_where_the_data_has_gone(tiny_run: Path) -> None:
+    (run,) = open_runs([tiny_run], "gradient-flow")
+    away = run.config.model_copy(update={"data": run.config.data.model_copy(update={"path": "/nowhere"})})
+    (flow,) = measure_gradient_flow([type(run)(run.folder, away, run.name)], 4).flows
+    assert flow.source == "64 sequences of 4 random tokens"
+
+
+def write_run(folder: Path, lines: list[dict[str, object]], config: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(config)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def memory_run(folder: Path, cell: str, length: int, rmse: float) -> Path:
+    lines = [{"epoch": 1, "step": 100, "valid_rmse": 0.41}, {"epoch": 2, "step": 200, "valid_rmse": rmse}]
+    final = {"test_rmse": rmse, "best_epoch": 2, "best_step": 200}
+    config = f'[task]\nname = "memory-task"\n[data]\nlength = {length}\n[model]\ncell = "{cell}"\nhidden_size = 16\n'
+    return write_run(folder, [*lines, final], config)
+
+
+def test_memory_task_squares_the_error(tmp_path: Path) -> None:
+    paths = [memory_run(tmp_path / f"{cell}-{T}", cell, T, 0.1) for cell in ("lstm", "rnn_tanh") for T in (50, 100)]
+    found = measure_memory_task(open_runs(paths, "memory-task", "memory-task"))
+    assert found.lengths == [50, 100]
+    assert found.models == ["LSTM 2×16", "tanh RNN 2×16"]
+    np.testing.assert_allclose(found.curves[3].errors, [0.41**2, 0.01])
+    assert list(found.curves[3].at) == [100, 200]
+
+
+def test_memory_task_tells_seeds_apart(tmp_path: Path) -> None:
+    paths = [memory_run(tmp_path / name, "lstm", 50, 0.1) for name in ("seed-1", "seed-2")]
+    assert measure_memory_task(open_runs(paths, "memory-task")).models == ["LSTM 2×16, seed-1", "LSTM 2×16, seed-2"]
+
+
+def test_training_curves(tiny_run: Path, tmp_path: Path) -> None:
+    other = memory_run(tmp_path / "memory", "lstm", 50, 0.1)
+    found = measure_training(open_runs([tiny_run, other], "training"))
+    assert found.panels == [("perplexity", "epoch"), ("rmse", "step")]
+    metrics = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    valid = next(curve for curve in found.curves if curve.part == "valid")
+    assert list(valid.values) == [line["valid_perplexity"] for line in metrics[:-1]]
+    assert valid.kept == metrics[-1]["best_epoch"]
+    assert found.test == {("tiny", "perplexity"): metrics[-1]["test_perplexity"], ("memory", "rmse"): 0.1}
+    assert list(found.table())[-1] == ("memory", "rmse", "test", "", "", 0.1)
+
+
+def test_infinite_figures_are_gaps(tmp_path: Path) -> None:
+    lines = [{"epoch": k, "train_perplexity": None if k == 1 else 5.0, "valid_perplexity": 6.0} for k in (1, 2)]
+    run = write_run(tmp_path / "r", lines, "")
+    train, _ = measure_training([open_run(run, "training")]).curves
+    np.testing.assert_array_equal(train.values, [np.nan, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "no figures; the run has not finished an epoch"),
+        ([{"epoch": 1, "learning_rate": 1}], "none of perplexity, loss, accuracy, rmse inside"),
+        ([{"epoch": 1, "valid_rmse": "x"}], "valid_rmse is 'x' in one line; expected a number"),
+        ([{"epoch": 1, "valid_rmse": 1.0}, {"epoch": 2}], "valid_rmse is '' in one line"),
+    ],
+)
+def test_runs_without_figures(lines: list[dict[str, object]], message: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", lines, "")
+    with pytest.raises(RunError, match=message):
+        measure_training([open_run(run, "training")])
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [memory_run(tmp_path / part / "run", "lstm", 50, 0.1) for part in ("a", "b")]
+    assert [run.name for run in open_runs(paths, "training")] == [str(path) for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read it .*; expected the file that gatewise bench footprint --out writes"),
+        (b"{", "no result; expected the JSON"),
+        (b'{"bench": "recurrent"}', "the result of bench recurrent; expected the JSON"),
+        (b'{"bench": "footprint"}', "a figure is missing or wrong"),
+        (b'{"bench": "footprint", "contestants": [{"name": 1}]}', "a figure is missing or wrong"),
+    ],
+)
+def test_no_result_of_the_benchmark(content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "r.json").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_footprint(tmp_path / "r.json")
