@@ -8,12 +8,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs format clean
 
 help:
 	@echo "make demo    make an environment in .venv, train a small language model, show what it can do"
 	@echo "make test    make the same environment and run all tests (TESTS=... for some)"
 	@echo "make check   style, types and the direction of imports"
+	@echo "make docs    build the guide into build/docs/site, its commands run and its figures made anew"
 	@echo "make format  put the code into its style"
 	@echo "make clean   remove .venv and runs/demo"
 
@@ -36,6 +37,12 @@ check: $(TEST_READY)
 	@echo "==> style, types, direction of imports"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+# Material for MkDocs prints an announcement that is no warning about these pages.
+docs: $(TEST_READY)
+	@echo "==> building the documentation (its commands take a few minutes; they are run again when the code has changed)"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "==> open build/docs/site/index.html"
+
 format: $(TEST_READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
@@ -57,5 +64,5 @@ $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt
 
 $(TEST_READY): $(RUN_READY)
 	@echo "==> installing the test tools into $(VENV) (once only)"
-	@$(PIP) install -c constraints.txt --group dev --group peers
+	@$(PIP) install -c constraints.txt --group dev --group peers --group docs
 	@touch $@

@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -140,6 +141,7 @@ def write_tagged(folder: Path) -> Path:
                 text += f"{k}\t{word}\t_\t{tag}\t_\t_\t0\troot\t_\t_\n"
             text += "1.1\t" + "\t".join("_" * 9) + "\n\n"
         (folder / f"toy-ud-{split}.conllu").write_text(text, encoding="utf-8")
+
     return folder
 
 
@@ -155,6 +157,46 @@ def tagger_run(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import gatewise as gw
 
     return gw.train("ewt-upos", data=tagged, out=tmp_path_factory.mktemp("runs") / "tagger", overrides=TINY_TAGGER).path
+
+
+TINY_CLASSIFIER = {
+    "data.batch_size": 10,
+    "model.hidden_size": 8,
+    "model.num_layers": 1,
+    "model.dropout": 0.0,
+    "training.max_steps": 40,
+    "training.eval_every": 10,
+    "training.learning_rate": 0.03,
+    "logging.tensorboard": False,
+}
+"""Overrides that make ``mnist-rows`` a matter of a second."""
+
+
+def write_sequences(folder: Path, labels: tuple[int, int, int] = (3, 5, 8)) -> Path:
+    """Write three ``.npz`` files of sequences (6 steps of 4 numbers) whose largest column tells the label."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(7)
+    for split, count in (("train", 90), ("valid", 20), ("test", 30)):
+        which = draw.integers(0, 3, count)
+        x = draw.normal(0, 0.3, (count, 6, 4))
+        x[np.arange(count), :, which] += 1
+        np.savez(folder / f"toy.{split}.npz", x=x.astype(np.float32), y=np.array(labels)[which])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sequences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the small sequences."""
+    return write_sequences(tmp_path_factory.mktemp("sequences") / "toy")
+
+
+@pytest.fixture(scope="session")
+def classifier_run(sequences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of ``mnist-rows`` on the small sequences; tests that change a run copy it first."""
+    import gatewise as gw
+
+    out = tmp_path_factory.mktemp("runs") / "classifier"
+    return gw.train("mnist-rows", data=sequences, out=out, overrides=TINY_CLASSIFIER).path
 
 
 def real_data(name: str) -> Path:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gatewise.models.sequence_classifier import SequenceClassifier
     from gatewise.models.sequence_regressor import SequenceRegressor
     from gatewise.models.tagger import Tagger
+    from gatewise.models.text_classifier import TextClassifier
     from gatewise.tasks.train import Run, train
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ _HOMES = {
     "SequenceClassifier": "gatewise.models.sequence_classifier",
     "SequenceRegressor": "gatewise.models.sequence_regressor",
     "Tagger": "gatewise.models.tagger",
+    "TextClassifier": "gatewise.models.text_classifier",
     "load": "gatewise.models.loading",
     "train": "gatewise.tasks.train",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceRegressor",
     "Tagger",
+    "TextClassifier",
     "TrainingStopped",
     "UsageError",
     "load",

@@ -30,7 +30,7 @@ def test_train_prints_results_and_progress_apart(gatewise: Gatewise, corpus: Pat
     assert f"run folder: {out}" in result.out
     assert "epoch" not in result.out.replace("(epoch", "")
     assert "epoch 1/2" in result.err
-    assert "epoch 2/2  100%" in result.err
+    assert "epoch 2/2  train perplexity" in result.err
     assert "test perplexity" not in result.err
     config = load_config(out / "config.toml")
     assert (config.training.seed, config.training.epochs) == (7, 2)

@@ -153,3 +153,20 @@ def test_folder_that_cannot_be_made(gatewise: Gatewise, server: Server, tmp_path
     result = gatewise(*fetch(server, tmp_path / "file" / "ptb"))
     result.check_refused(3, "cannot make this folder", "choose another --to", progress=True)
     assert server.asked == []
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_corpus_of_the_catalogue(name: str, gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
+    """Its files are asked for by their names, refused where they are others, and its name stands in the help."""
+    first = CORPORA[name].files[0].name
+    server.texts = {first: b"something else\n"}
+    mirror = f"http://127.0.0.1:{server.server_port}/texts"
+    result = gatewise("data", "fetch", name, "--to", tmp_path / "to", "--mirror", mirror)
+    assert server.asked[0] == (first, None)
+    result.check_refused(3, first, progress=True)
+    assert name in gatewise("data", "fetch", "--help").out
+
+
+def test_a_corpus_that_is_not_there(gatewise: Gatewise) -> None:
+    """An unknown name is status 2, with the names that there are."""
+    gatewise("data", "fetch", "ptp").check_refused(2, "no corpus 'ptp'; expected one of ptb, mnist, ud-ewt")

@@ -1,6 +1,7 @@
 """Downloads from a server on this machine: whole, cut off, resumed, refused, wrong."""
 
 import hashlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from gatewise.data import download
-from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
+from gatewise.data.corpora import RemoteCorpus, RemoteFile
 from gatewise.data.download import fetch
+from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError
+from tests.conftest import real_data
 
 CONTENT = {"toy.train.txt": bytes(range(256)) * 1200, "toy.valid.txt": b"the dog ate\n", "toy.test.txt": b"the apple\n"}
 FILES = tuple(RemoteFile(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in CONTENT.items())
@@ -198,3 +201,29 @@ def test_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot make this folder"):
         fetch("toy", tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_the_catalogue(name: str) -> None:
+    """Every entry can be what it says: addresses, names that differ, sizes, SHA-256, a command of this program."""
+    corpus = CORPORA[name]
+    assert corpus.url.startswith("https://")
+    assert not corpus.url.endswith("/")
+    assert len({file.name for file in corpus.files}) == len({file.sha256 for file in corpus.files}) == len(corpus.files)
+    assert all(file.size > 0 and re.fullmatch("[0-9a-f]{64}", file.sha256) for file in corpus.files)
+    assert re.fullmatch("gatewise train [a-z-]+ --data", corpus.next_command)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "files"),
+    [
+        ("ptb", "ptb", ["ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]),
+        # The training text stands there with its documents in another order; MNIST was packed anew.
+        ("ud-ewt", "ud_en_ewt", ["en_ewt-ud-dev.conllu", "en_ewt-ud-test.conllu"]),
+    ],
+)
+def test_the_catalogue_has_the_real_bytes(name: str, folder: str, files: list[str]) -> None:
+    expected = {file.name: (file.size, file.sha256) for file in CORPORA[name].files}
+    for file in files:
+        path = real_data(folder) / file
+        assert (path.stat().st_size, file_hash(path)) == expected[file]

@@ -61,9 +61,9 @@ def check_numbers(array: npt.NDArray[Any], name: str, ndim: int) -> npt.NDArray[
     """
     shape = "(N, T, I)" if ndim == 3 else "(N,)"
     if array.ndim != ndim or array.size == 0:
-        raise DataError(f"{name} has the shape {array.shape}; expected {shape}, none of them 0")
+        raise DataError(f"{name} of the shape {array.shape}; expected {shape}, none of them 0")
     if array.dtype.kind not in "buif":
-        raise DataError(f"{name} has the type {array.dtype}; expected whole or real numbers")
+        raise DataError(f"{name} of the type {array.dtype}; expected whole or real numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"{name}{list(place)} is {array[place]}; expected finite numbers")

@@ -79,7 +79,7 @@ def check_classes(labels: Iterable[Any], name: str | Path) -> list[Any]:
         DataError: they are numbers with a fraction, or all the same.
     """
     found = np.unique(labels if isinstance(labels, np.ndarray) else list(labels))
-    if found.dtype.kind == "f":
+    if found.dtype.kind == "f" and len(found):
         raise DataError(f"{name}: the labels are {found.dtype}; expected whole numbers, save them as int64")
     classes: list[Any] = found.tolist()
     if len(classes) < 2:
@@ -158,7 +158,7 @@ def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
         UsageError: scikit-learn is not installed.
         DataError: the sizes leave nothing to train on.
     """
-    digits = import_extra("sklearn.datasets", "scikit-learn", "the data digits").load_digits()
+    digits = import_extra("sklearn.datasets", "scikit-learn", "the data set digits").load_digits()
     whole = Sequences(digits.images.astype(np.uint8), digits.target.astype(np.int64), 1 / 16)
     return _cut({"train": whole}, valid_size, test_size, "digits")
 
@@ -193,8 +193,8 @@ def _read_idx_pair(folder: Path, part: str) -> Sequences:
                 "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
             )
         paths.append(found[0])
-    x = check_numbers(read_idx(paths[0]), f"{paths[0]}: the images", ndim=3)
-    y = check_numbers(read_idx(paths[1]), f"{paths[1]}: the labels", ndim=1)
+    x = check_numbers(read_idx(paths[0]), f"{paths[0]}: images", ndim=3)
+    y = check_numbers(read_idx(paths[1]), f"{paths[1]}: labels", ndim=1)
     for path, array in zip(paths, (x, y), strict=True):
         if array.dtype != np.uint8:
             raise DataError(f"{path}: numbers of the type {array.dtype}; expected unsigned bytes")
@@ -230,6 +230,6 @@ def _check_alike(parts: dict[str, Sequences], what: str, of: Callable[[Sequences
     for split in ("valid", "test"):
         if of(parts[split]) != of(parts["train"]):
             raise DataError(
-                f"{name}: {what} of the part {split}: {of(parts[split])}, of train: {of(parts['train'])}; expected the "
-                "same, save both alike"
+                f"{name}: {what} of the part {split}: {of(parts[split])}, of train: {of(parts['train'])}; expected "
+                "the same, save both alike"
             )

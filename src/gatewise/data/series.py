@@ -62,7 +62,7 @@ def load_sunspots() -> Series:
     Raises:
         UsageError: statsmodels is not installed.
     """
-    sunspots = import_extra("statsmodels.datasets.sunspots", "statsmodels", "the data sunspots")
+    sunspots = import_extra("statsmodels.datasets.sunspots", "statsmodels", "the data set sunspots")
     values = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy(np.float64)
     return Series(["SUNACTIVITY"], values, hashlib.sha256(values.tobytes()).hexdigest())
 

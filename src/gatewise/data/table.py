@@ -56,8 +56,8 @@ class Table:
         for row in self._fields():
             if row and len(row) != len(self.names):
                 raise DataError(
-                    f"{self.path}:{last + 1}: {len(row)} fields in this row, expected {len(self.names)} as in the first; put a "
-                    "field with commas into double quotes"
+                    f"{self.path}:{last + 1}: {len(row)} fields in this row, expected {len(self.names)} as in the "
+                    "first; put a field with commas into double quotes"
                 )
             if row:
                 yield last + 1, row

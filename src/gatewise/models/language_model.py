@@ -65,7 +65,7 @@ class LanguageModel(nn.Module):
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw weights and decoder bias in ±init_scale; recurrent biases are 0, the forget gate's forget_bias."""
-        draw_weights(self, self.config.init_scale, self.config.forget_bias, generator)
+        draw_weights(self, self.config.init_scale, self.config.forget_bias, generator=generator)
 
     @property
     def device(self) -> torch.device:

@@ -17,8 +17,8 @@ from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
 from gatewise.models.tagger import Tagger
+from gatewise.models.text_classifier import TextClassifier
 
-Model = LanguageModel | SequenceClassifier | SequenceRegressor | Tagger
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -30,7 +30,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
         device: where the weights go.
 
     Returns:
-        A ``LanguageModel``, ``Tagger``, ``SequenceClassifier`` or ``SequenceRegressor``.
+        A ``LanguageModel``, ``Tagger``, ``SequenceClassifier``, ``TextClassifier`` or ``SequenceRegressor``.
 
     Raises:
         RunError: something in the folder is missing or wrong.
@@ -73,6 +73,12 @@ def _tagger(run: RunFolder, config: Config) -> Tagger:
     return Tagger(config.model, words, characters, facts["labels"])
 
 
+def _text_classifier(run: RunFolder, config: Config) -> TextClassifier:
+    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
+    labels = run.read_json(run.labels_file, {"labels": list})["labels"]
+    return TextClassifier(config.model, words, characters, labels, config.data.level)
+
+
 def _regressor(run: RunFolder, config: Config) -> SequenceRegressor:
     facts = run.read_json(run.scaling_file, {"input_size": int, "x_mean": list, "x_std": list})
     size = facts.pop("input_size")
@@ -88,6 +94,7 @@ _MAKERS: dict[str, Callable[[RunFolder, Config], nn.Module]] = {
     "scratch-language-model": _language_model,
     "tagger": _tagger,
     "classifier": _classifier,
+    "text-classifier": _text_classifier,
     "regressor": _regressor,
     "memory-task": _regressor,
 }

@@ -40,7 +40,6 @@ class SequenceClassifier(SequenceReader):
     ) -> None:
         super().__init__(config, input_size, len(labels), engine)
         self.input_size, self.labels, self.steps = input_size, list(labels), steps
-        self.reset_parameters()
 
     def forward(
         self, x: Float[Tensor, "N T I"], targets: Int[Tensor, " N"] | None = None, lengths: Tensor | None = None

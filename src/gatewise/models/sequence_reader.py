@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.errors import UsageError
-from gatewise.nn import draw_weights, make_stack
+from gatewise.nn import draw_weights, make_stack, pool
 
 BATCH = 1000
 """Sequences that a prediction reads side by side, where nothing else is asked."""
@@ -45,15 +45,7 @@ class SequenceReader(nn.Module):
             engine=engine,
         )
         self.decoder = nn.Linear(self.rnn.spec.num_directions * config.hidden_size, outputs)
-
-    @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights as ``config`` says; called when the model is whole."""
-        draw_weights(self, self.config.init_scale, self.config.forget_bias, generator)
-        if self.config.decoder_std:
-            std = self.config.decoder_std
-            nn.init.trunc_normal_(self.decoder.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
-            nn.init.constant_(self.decoder.bias, self.config.decoder_bias)
+        draw_weights(self, config.init_scale, config.forget_bias, config.decoder_std, config.decoder_bias)
 
     @property
     def device(self) -> torch.device:
@@ -64,15 +56,7 @@ class SequenceReader(nn.Module):
         """Return the answers to sequences, time first; ``lengths`` are the steps of each, all where not given."""
         y, state = self.rnn(x, lengths=lengths)
         h_n = state if isinstance(state, Tensor) else state[0]
-        if self.config.pooling == "last":
-            pooled = torch.cat(list(h_n[-self.rnn.spec.num_directions :]), -1)
-        else:
-            steps = torch.full((x.shape[1],), len(x), device=x.device) if lengths is None else lengths.to(x.device)
-            inside = (torch.arange(len(x), device=x.device)[:, None] < steps)[..., None]
-            if self.config.pooling == "mean":
-                pooled = (y * inside).sum(0) / steps.clamp(min=1)[:, None]
-            else:
-                pooled = y.masked_fill(~inside, -torch.inf).amax(0).masked_fill((steps == 0)[:, None], 0)
+        pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, lengths)
         answers: Tensor = self.decoder(F.dropout(pooled, self.config.dropout, self.training))
         return answers
 

@@ -52,7 +52,6 @@ class SequenceRegressor(SequenceReader):
     ) -> None:
         super().__init__(config, input_size, 1, engine)
         self.input_size, self.scaling = input_size, scaling or Scaling()
-        self.reset_parameters()
 
     def forward(self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None) -> Tensor:
         """Return the answers (N,) in the user's units; with targets the mean squared error of z, a scalar."""

@@ -1,6 +1,6 @@
 """The tagger: words and their characters, a recurrent stack, a tag for each word."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -12,10 +12,7 @@ from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
 from gatewise.nn import draw_weights, linear_cross_entropy, make_stack
 from gatewise.nn.crf import CRF
-from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder
-
-BATCH_ROWS, BATCH_WORDS = 128, 8192
-"""Sentences, and words with their padding, that are tagged side by side; neither changes a tag."""
+from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 
 
 class Tagger(WordEncoder):
@@ -56,7 +53,7 @@ class Tagger(WordEncoder):
         )
         self.decoder = nn.Linear(config.hidden_size * (2 if config.bidirectional else 1), len(self.tags))
         self.crf = CRF(len(self.tags)) if config.output == "crf" else None
-        draw_weights(self, config.init_scale, config.forget_bias, generator)
+        draw_weights(self, config.init_scale, config.forget_bias, generator=generator)
 
     @property
     def device(self) -> torch.device:
@@ -157,15 +154,3 @@ def check_sentences(sentences: Sequence[Sequence[str]]) -> None:
     for place, sentence in enumerate(sentences):
         if isinstance(sentence, str):
             raise UsageError(f"sentence {place} is a string, {sentence[:30]!r}; expected a list of words: split it")
-
-
-def batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the places of sequences, those of like length together, the empty ones not at all."""
-    rows: list[int] = []
-    for row in sorted((row for row, length in enumerate(lengths) if length), key=lengths.__getitem__):
-        if rows and (len(rows) == BATCH_ROWS or lengths[row] * (len(rows) + 1) > BATCH_WORDS):
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows

@@ -2,6 +2,7 @@
 
 from gatewise.nn.initial import draw_weights
 from gatewise.nn.loss import linear_cross_entropy
+from gatewise.nn.pooling import pool
 from gatewise.nn.recurrent import GRU, LSTM, RNN, Recurrent, make_stack
 from gatewise.nn.state import LSTMState, RNNState
 
@@ -15,4 +16,5 @@ __all__ = [
     "draw_weights",
     "linear_cross_entropy",
     "make_stack",
+    "pool",
 ]

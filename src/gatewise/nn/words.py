@@ -1,6 +1,6 @@
 """Words as vectors: an embedding, and beside it what a small network reads from the characters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.nn.recurrent import make_stack
+
+BATCH_ROWS, BATCH_WORDS = 128, 8192
+"""Sentences, and words with their padding, that are read side by side where no gradient is wanted; neither changes a
+result."""
 
 
 class WordBatch(NamedTuple):
@@ -154,6 +158,18 @@ class WordEncoder(nn.Module):
             return x
         spelled = self.characters(batch.spellings, batch.spelling_lengths)
         return torch.cat([x, spelled.to(x.dtype)[batch.forms]], 2)
+
+
+def batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the places of sequences, those of like length together, the empty ones not at all."""
+    rows: list[int] = []
+    for row in sorted((row for row, length in enumerate(lengths) if length), key=lengths.__getitem__):
+        if rows and (len(rows) == BATCH_ROWS or lengths[row] * (len(rows) + 1) > BATCH_WORDS):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
 
 
 def _ragged(

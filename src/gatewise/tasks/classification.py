@@ -1,7 +1,7 @@
-"""Sequences of numbers, such as images read row by row, to one of several labels: data, workload, evaluation."""
+"""One label for each example, whatever is read: what the loop trains, how it is validated, scored and described."""
 
-import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,100 +10,107 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import Config, DataConfig
-from gatewise.data.arrays import Sequences, check_classes, find_sequences, load_digits
-from gatewise.errors import DataError, UsageError
-from gatewise.models.loading import load_as
-from gatewise.models.sequence_classifier import SequenceClassifier
-from gatewise.models.sequence_reader import BATCH
+from gatewise.config import Config
+from gatewise.errors import DataError
 from gatewise.tasks.card import classifier_card
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
+SCORED_TOGETHER = 500
+"""Examples that are scored side by side; the figure does not depend on it."""
 
-def open_sequences(settings: DataConfig) -> dict[str, Sequences]:
-    """Read the three parts that a configuration names.
 
-    Raises:
-        UsageError: it names none, or more than one place.
-        DataError: they are not there, or not as they should be.
+class Examples(ABC):
+    """A part of the data: N examples with the places of their labels.
+
+    Attributes:
+        targets: (N,) places among the labels.
+        data_hash: SHA-256 of the data.
+        lengths: (N,) steps of each; None where all have the same.
+        oov_rate: the share of words outside the vocabulary; 0 of numbers.
     """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "no data" if not settings.path else "both path and builtin"
-        raise UsageError(f"data: the recipe names {found}; add --data FOLDER with IDX files or *.npz")
-    if settings.builtin == "digits":
-        return load_digits(settings.valid_size, settings.test_size)
-    if settings.builtin:
-        raise UsageError(f"data.builtin is {settings.builtin!r}; a classifier knows 'digits'")
-    return find_sequences(Path(settings.path).expanduser(), settings.valid_size, settings.test_size)
+
+    targets: npt.NDArray[np.int64]
+    data_hash: str
+    lengths: npt.NDArray[np.int64] | None = None
+    oov_rate: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @abstractmethod
+    def inputs(self, indices: Indices, device: torch.device) -> Any:
+        """Return what the model reads of some examples, side by side."""
 
 
-def numbered(part: Sequences, labels: npt.NDArray[np.generic], what: str) -> npt.NDArray[np.int64]:
-    """Return the place of each example's label among the sorted labels of the training part.
+def places_of(found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str) -> npt.NDArray[np.int64]:
+    """Return the place of each label among the labels of the training part.
+
+    Args:
+        found: the labels of some examples.
+        labels: those of the training part.
+        where: what to call each example in an error, or the part as a whole.
 
     Raises:
         DataError: one is not among them.
     """
-    places = np.searchsorted(labels, part.y).clip(max=len(labels) - 1)
-    if (unknown := np.flatnonzero(labels[places] != part.y)).size:
-        raise DataError(
-            f"{what}: example {unknown[0]} has the label {part.y[unknown[0]]}, which the training part has not; "
-            f"expected one of {', '.join(map(str, labels[:20]))}"
-        )
-    return places
+    ids = {label: place for place, label in enumerate(labels)}
+    for number, label in enumerate(found):
+        if label not in ids:
+            name = f"{where}, example {number}" if isinstance(where, str) else where[number]
+            raise DataError(
+                f"{name}: the label {label!r} does not stand in the training part; expected one of "
+                f"{', '.join(map(str, labels[:20]))}"
+            )
+    return np.array([ids[label] for label in found], dtype=np.int64)
 
 
-class ClassifierTask:
-    """A classifier's run.
+class LabelTask(ABC):
+    """A classifier's run, with its data read.
 
-    Raises:
-        UsageError: a key asks for what cannot be.
-        DataError: the data is missing or not as it should be.
+    Attributes:
+        config: the run's configuration.
+        labels: the C labels.
+        parts: train, valid and test.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config, self.parts = config, open_sequences(config.data)
-        name = f"{config.data.path or config.data.builtin} (train)"
-        self.labels = np.array(check_classes(self.parts["train"].y, name))
-        self.targets = {name: numbered(part, self.labels, name) for name, part in self.parts.items()}
-        self.hashes: Mapping[str, str] = {name: part.data_hash for name, part in self.parts.items()}
+    config: Config
+    labels: list[Any]
+    parts: Mapping[str, Examples]
+    token_name = "sequences"
 
     @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each part."""
+        return {name: part.data_hash for name, part in self.parts.items()}
+
+    @property
+    @abstractmethod
     def summary(self) -> str:
-        """How many examples there are."""
-        part = self.parts["train"]
-        steps, width = part.x.shape[1:]
-        return f"{len(part):,} sequences of {steps} × {width} to train on, {len(self.labels)} labels"
+        """What there is to train on."""
 
-    def make_model(self) -> SequenceClassifier:
+    @abstractmethod
+    def make_model(self) -> nn.Module:
         """Make the model."""
-        steps, width = self.parts["train"].x.shape[1:]
-        labels, engine = self.labels.tolist(), self.config.runtime.engine
-        return SequenceClassifier(self.config.model, width, labels, engine, steps)
 
+    @abstractmethod
     def write_parts(self, run: RunFolder) -> None:
-        """Write the labels, and what an input looks like."""
-        steps, width = self.parts["train"].x.shape[1:]
-        facts = {"labels": self.labels.tolist(), "input_size": width, "steps": steps}
-        write_atomically(run.labels_file, json.dumps(facts, indent=1) + "\n")
+        """Write the labels, and what else the model is loaded with."""
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Classification":
         """Shuffled batches."""
-        assert isinstance(model, SequenceClassifier)
         return Classification(self, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part."""
-        assert isinstance(model, SequenceClassifier)
-        part, targets = self.parts["test"], self.targets["test"]
-        hits = count_hits(model, part, targets, np.arange(len(part)))
+        """Score the test part, and the commonest label."""
+        test, train = self.parts["test"], self.parts["train"]
         return {
-            "test_accuracy": hits / len(part),
-            "test_tokens": len(part),
-            "test_data_hash": part.data_hash,
-            "majority_test_accuracy": float((targets == np.bincount(self.targets["train"]).argmax()).mean()),
+            "test_accuracy": accuracy(model, test),
+            "test_tokens": len(test),
+            "test_oov_rate": test.oov_rate,
+            "test_data_hash": test.data_hash,
+            "majority_test_accuracy": float((test.targets == np.bincount(train.targets).argmax()).mean()),
         }
 
     def card(self, path: Path, metrics: list[Metrics]) -> str:
@@ -114,65 +121,64 @@ class ClassifierTask:
 class Classification(BatchWorkload):
     """The loop's work: the mean negative log-likelihood of a batch's labels."""
 
-    def __init__(self, task: ClassifierTask, model: SequenceClassifier, run: RunFolder, group: Group) -> None:
-        super().__init__(task.config, model, run, group, len(task.parts["train"]))
-        self.task, self.classifier = task, model
+    def __init__(self, task: LabelTask, model: nn.Module, run: RunFolder, group: Group) -> None:
+        train = task.parts["train"]
+        super().__init__(task.config, model, run, group, len(train), train.lengths)
+        self.task, self.token_name = task, task.token_name
+
+    def tokens_in(self, step: int) -> int:
+        """The steps of the batch's examples where they differ in length, else the examples."""
+        return self.batch_size if self.lengths is None else int(self.lengths[self.batch(step)].sum())
 
     def cost(self, step: int) -> tuple[Tensor, float]:
         """The mean over this process's part of the batch."""
-        chosen = self.share(self.batch(step))
-        x, _ = self.task.parts["train"].batch(chosen)
-        targets = self.task.targets["train"][chosen]
-        device = self.group.device
-        cost: Tensor = self.forward(torch.from_numpy(x).to(device), torch.from_numpy(targets).to(device))
-        return cost, 1.0
+        chosen, part, device = self.share(self.batch(step)), self.task.parts["train"], self.group.device
+        targets = torch.from_numpy(part.targets[chosen]).to(device)
+        cost: Tensor = self.forward(part.inputs(chosen, device), targets)
+        # The processes' means are averaged: each counts by its share of the batch.
+        return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
-        """Accuracy on the validation part, and on as many of the first training examples, both without dropout."""
+        """Accuracy on the validation part, and on as many training examples, always the same; without dropout."""
         figures: Metrics = {}
-        size = min(len(self.task.parts["valid"]), len(self.task.parts["train"]))
-        for name in ("train", "valid"):
-            chosen = self.share(np.arange(size))
-            hits = count_hits(self.classifier, self.task.parts[name], self.task.targets[name], chosen)
-            total, count = self.group.sum(hits, len(chosen))
-            figures[f"{name}_accuracy"] = total / count
+        valid, train = len(self.task.parts["valid"]), len(self.task.parts["train"])
+        some = np.random.default_rng(0).permutation(train)[:valid]
+        for name, chosen in (("train", self.share(some)), ("valid", self.share(np.arange(valid)))):
+            hits, total = self.group.sum(hits_among(self.model, self.task.parts[name], chosen), len(chosen))
+            figures[f"{name}_accuracy"] = hits / total
         return figures, -figures["valid_accuracy"]
 
 
-def count_hits(
-    model: SequenceClassifier, part: Sequences, targets: npt.NDArray[np.int64], chosen: Indices, batch: int = BATCH
-) -> int:
-    """Count the chosen examples to which the model gives their own label, in fp32."""
-    hits = 0
-    for start in range(0, len(chosen), batch):
-        some = chosen[start : start + batch]
-        x, _ = part.batch(some)
-        found = model.predict_proba(torch.from_numpy(x), batch).argmax(-1).cpu().numpy()
-        hits += int((found == targets[some]).sum())
+@torch.no_grad()
+def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
+    """Count the chosen examples to which the model, in eval mode, gives their own label."""
+    hits, was_training = 0, model.training
+    device = next(model.parameters()).device
+    if part.lengths is not None:
+        chosen = chosen[np.argsort(part.lengths[chosen], kind="stable")]
+    model.eval()
+    try:
+        for start in range(0, len(chosen), SCORED_TOGETHER):
+            some = chosen[start : start + SCORED_TOGETHER]
+            found = model(part.inputs(some, device)).argmax(-1).cpu().numpy()
+            hits += int((found == part.targets[some]).sum())
+    finally:
+        model.train(was_training)
     return hits
 
 
-def evaluate_classifier(
-    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
-) -> dict[str, Any]:
-    """Score a part with the best weights, in fp32.
+def accuracy(model: nn.Module, part: Examples) -> float:
+    """Return the share of a part's examples to which the model gives their own label."""
+    return hits_among(model, part, np.arange(len(part))) / len(part)
 
-    Returns:
-        ``task, split, accuracy, tokens`` (sequences scored), ``oov_rate`` (0: numbers are never unknown),
-        ``data_hash``.
-    """
-    model = load_as(SequenceClassifier, run.path, device=device)
-    settings = config.data
-    if data is not None:
-        settings = settings.model_copy(update={"path": str(data), "builtin": ""})
-    part = open_sequences(settings)[split]
-    targets = numbered(part, np.asarray(model.labels), f"{data or settings.path or settings.builtin} ({split})")
-    hits = count_hits(model, part, targets, np.arange(len(part)))
+
+def figures_of(config: Config, split: str, model: nn.Module, part: Examples) -> dict[str, Any]:
+    """Return what ``evaluate --json`` prints: ``task, split, accuracy, tokens`` (examples), ``oov_rate, data_hash``."""
     return {
         "task": config.task.name,
         "split": split,
-        "accuracy": hits / len(part),
+        "accuracy": accuracy(model, part),
         "tokens": len(part),
-        "oov_rate": 0.0,
+        "oov_rate": part.oov_rate,
         "data_hash": part.data_hash,
     }

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from gatewise.data.arrays import read_array_file
 from gatewise.data.images import read_image
+from gatewise.data.labelled import read_texts
 from gatewise.errors import UsageError
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
+from gatewise.models.text_classifier import TextClassifier
 
 ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
 """How the names of files with many sequences end; all others are read as images."""
@@ -52,7 +54,7 @@ def classify(
 
     Args:
         run: a classifier's run folder.
-        files: images (PNG and what else Pillow reads), or arrays of sequences.
+        files: images (PNG and what else Pillow reads), or arrays of sequences; for a text model texts, one a line.
         resize: bring an image of another size to the model's.
         invert: exchange light and dark of images.
         over_time: the verdict after each step.
@@ -61,9 +63,11 @@ def classify(
         UsageError: the run is of another task.
         DataError: a file is not as it should be.
     """
-    model = load_as(SequenceClassifier, run)
-    if not files:
-        raise UsageError("no FILE to classify; expected images, arrays or texts")
+    model = load(run)
+    if isinstance(model, TextClassifier):
+        return _classify_texts(model, files, over_time, resize or invert)
+    if not isinstance(model, SequenceClassifier):
+        raise UsageError(f"{run}: its model is a {type(model).__name__}; expected a classifier's run")
     inputs = [_read(model, file, resize, invert) for file in files]
     verdicts = []
     for file, x in zip(files, inputs, strict=True):
@@ -71,6 +75,17 @@ def classify(
         names = [str(file)] if len(x) == 1 else [f"{file}[{k}]" for k in range(len(x))]
         verdicts += [Verdict(name, model.labels, rows) for name, rows in zip(names, p, strict=True)]
     return verdicts
+
+
+def _classify_texts(model: TextClassifier, files: Sequence[Path], over_time: bool, image: bool) -> list[Verdict]:
+    if image:
+        raise UsageError("--resize and --invert are for images, and this model reads texts; leave them out")
+    texts = [(f"{file}:{line}", text) for file in files for line, text in enumerate(read_texts(file), 1)]
+    if over_time:
+        p = [model.predict_proba_over_time(text).numpy() for _, text in texts]
+    else:
+        p = [row[None] for row in model.predict_proba([text for _, text in texts]).numpy()]
+    return [Verdict(name, model.labels, rows) for (name, _), rows in zip(texts, p, strict=True)]
 
 
 def _read(model: SequenceClassifier, file: Path, resize: bool, invert: bool) -> npt.NDArray[np.float32]:

@@ -8,10 +8,11 @@ import torch
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
-from gatewise.tasks.classification import evaluate_classifier
 from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.scratch import evaluate_scratch
+from gatewise.tasks.sequence_classification import evaluate_sequences
 from gatewise.tasks.tagging import evaluate_tagger
+from gatewise.tasks.text_classification import evaluate_texts
 from gatewise.training.precision import choose_device, keep_fp32_exact
 
 Evaluator = Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
@@ -45,6 +46,7 @@ def evaluate(
     kinds: dict[str, Evaluator] = {
         "language-model": evaluate_language_model,
         "tagger": evaluate_tagger,
-        "classifier": evaluate_classifier,
+        "classifier": evaluate_sequences,
+        "text-classifier": evaluate_texts,
     }
     return kinds[config.task.name](folder, config, data, split, where)

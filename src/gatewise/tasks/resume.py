@@ -16,6 +16,7 @@ DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
 
 _MAY_DIFFER = {
     "training.epochs",
+    "training.max_steps",
     "training.checkpoint_every",
     "runtime.threads",
     "logging.tensorboard",
@@ -44,7 +45,7 @@ def take_up(
         note(console, line)
     final = final_metrics(run, config, data_hashes, checkpoint)
     if final:
-        note(console, f"{run.path}: this run is finished ({len(run.read_metrics()) - 1} epochs); nothing is changed")
+        note(console, f"{run.path}: this run is finished ({_length(run.read_metrics()[-2])}); nothing is changed")
     elif not checkpoint:
         note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     return checkpoint, final
@@ -78,14 +79,21 @@ def final_metrics(
         kept = {split: final[key] for split in data_hashes if (key := f"{split}_data_hash") in final}
         saved = {"config": run.read_config().model_dump(), "data": kept}
         _check_same(saved, now, run)
-    if config.training.epochs <= len(epochs):
+    training, last = config.training, epochs[-1]
+    asked = {"step": training.max_steps} if training.max_steps else {"epoch": training.epochs}
+    if all(number <= last.get(unit, 0) for unit, number in asked.items()):
         return final
     if not checkpoint:
         raise RunError(
-            f"{run.checkpoints}: no checkpoint left of this finished run, so its {len(epochs)} epochs cannot become "
-            f"{config.training.epochs}; train anew in another --out"
+            f"{run.checkpoints}: no checkpoint left of this finished run, so its {_length(last)} cannot become "
+            f"{_length(asked)}; train anew in another --out"
         )
     return None
+
+
+def _length(line: Mapping[str, Any]) -> str:
+    """Say how far a line of the metrics is: in steps where it counts them, else in epochs."""
+    return f"{line['step']} steps" if "step" in line else f"{line['epoch']} epochs"
 
 
 def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:

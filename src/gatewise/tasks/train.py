@@ -18,12 +18,13 @@ from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped,
 from gatewise.kernels import why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
-from gatewise.tasks.classification import ClassifierTask
 from gatewise.tasks.language_modeling import LanguageModelTask
 from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
+from gatewise.tasks.sequence_classification import SequenceClassifierTask
 from gatewise.tasks.tagging import TaggerTask
 from gatewise.tasks.task import Task
+from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Position, Trainer
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
@@ -120,7 +121,8 @@ def read_task(config: Config) -> Task:
     kinds: dict[str, Callable[[Config], Task]] = {
         "language-model": LanguageModelTask,
         "tagger": TaggerTask,
-        "classifier": ClassifierTask,
+        "classifier": SequenceClassifierTask,
+        "text-classifier": TextClassifierTask,
     }
     return kinds[config.task.name](config)
 

@@ -41,7 +41,7 @@ class BatchWorkload(ABC):
         run: RunFolder,
         group: Group,
         count: int,
-        lengths: Sequence[int] | None = None,
+        lengths: Sequence[int] | Indices | None = None,
     ) -> None:
         self.config, self._model, self.run, self.group = config, model, run, group
         self.lengths = None if lengths is None else np.asarray(lengths)

@@ -167,9 +167,9 @@ class Trainer:
         if self.at.step_in_epoch == self.workload.steps_per_epoch:
             self.at.epoch, self.at.step_in_epoch = self.at.epoch + 1, 0
 
-    def _title(self) -> str:
+    def _title(self, ahead: int = 0) -> str:
         if self.settings.max_steps:
-            return f"step {self.at.step}/{self.settings.max_steps}"
+            return f"step {self.at.step + ahead}/{self.settings.max_steps}"
         return f"epoch {self.at.epoch}/{self.settings.epochs}"
 
     def _train_to_evaluation(self, guard: InterruptGuard) -> None:
@@ -177,7 +177,7 @@ class Trainer:
         ahead, behind = self._steps_to_evaluation(), at.since_evaluation
         self._begin_epoch()
         work.model.train()
-        progress = EpochProgress(self.console, self._title(), behind + ahead, behind)
+        progress = EpochProgress(self.console, self._title(ahead), behind + ahead, behind)
         try:
             for _ in range(ahead):
                 if at.step_in_epoch == work.steps_per_epoch:

@@ -1,0 +1,99 @@
+"""Runs the commands that the guide shows, in order, and keeps what they print.
+
+A block that opens with ``sh run`` or ``python run`` is run as it stands, in a work folder that all pages share; the
+blocks of later pages find there what those of earlier ones made. What is written to standard output is kept for the
+page, and so are the pictures under ``figures/``. A block that fails stops the build.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import get_plugin_logger
+
+log = get_plugin_logger("guide")
+
+RUN = re.compile(r"^```(sh|python) run\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+DONE = "outputs.json"
+LIMIT = 600
+"""Seconds after which a block is given up."""
+
+
+class Block(NamedTuple):
+    """A piece of a page that is run."""
+
+    language: str
+    text: str
+
+    @property
+    def key(self) -> str:
+        """What the block is known by in both languages' pages: its text without the remarks."""
+        return self.language + "\n" + re.sub(r"\s+#.*|^#.*\n", "", self.text, flags=re.MULTILINE)
+
+
+def blocks(page: str) -> list[Block]:
+    """Return what a page runs."""
+    return [Block(*found) for found in RUN.findall(page)]
+
+
+def source_hash(*roots: Path) -> str:
+    """Return a hash of all files under the folders, names and bytes."""
+    digest = hashlib.sha256()
+    for root in roots:
+        for file in sorted(root.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def run_all(pages: Iterable[str], work: Path, source: Path) -> dict[str, str]:
+    """Run the blocks of all pages, unless the work folder holds what they gave with the same source.
+
+    Args:
+        pages: the text of each, in the reader's order.
+        work: the folder to run in; emptied where anything has changed.
+        source: the code that the commands are of.
+
+    Returns:
+        What each block printed, by its key.
+
+    Raises:
+        PluginError: a block failed.
+    """
+    todo = [block for page in pages for block in blocks(page)]
+    state = hashlib.sha256("\n".join([source_hash(source), *(block.key for block in todo)]).encode()).hexdigest()
+    done = work / DONE
+    if done.exists() and (kept := json.loads(done.read_text(encoding="utf-8")))["state"] == state:
+        log.info("the commands of the guide were run before, with this code")
+        outputs: dict[str, str] = kept["outputs"]
+        return outputs
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "figures").mkdir(parents=True)
+    outputs = {block.key: run(block, work) for block in todo}
+    done.write_text(json.dumps({"state": state, "outputs": outputs}), encoding="utf-8")
+    return outputs
+
+
+def run(block: Block, work: Path) -> str:
+    """Run one block and return what it printed on standard output."""
+    log.info("running: %s", " ; ".join(block.text.strip().splitlines()))
+    command = ["bash", "-e", "-c", block.text] if block.language == "sh" else [sys.executable, "-c", block.text]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1", "MPLBACKEND": "Agg"}
+    environment.setdefault("OMP_NUM_THREADS", "1")  # small models; and one thread gives the same figures everywhere
+    done = subprocess.run(
+        command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+    )
+    if done.returncode:
+        raise PluginError(
+            f"a command of the guide ended with status {done.returncode}:\n{block.text}\n{done.stderr[-2000:]}"
+        )
+    return done.stdout

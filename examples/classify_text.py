@@ -1,0 +1,36 @@
+"""Sort the sentences of a CSV file into two classes."""
+
+import csv
+import random
+from pathlib import Path
+
+import gatewise as gw
+
+PRAISE, BLAME = ["good", "great", "lovely", "fresh"], ["bad", "awful", "bland", "cold"]
+draw = random.Random(1)
+
+
+def sentence() -> tuple[str, str]:
+    """Draw a sentence and its label; "not" turns the label round, so the order of the words counts."""
+    word, turned = draw.choice(PRAISE + BLAME), draw.random() < 0.5
+    label = "praise" if (word in PRAISE) != turned else "blame"
+    return f"the {draw.choice(['soup', 'bread', 'coffee'])} was {'not ' if turned else ''}{word}", label
+
+
+folder = Path("reviews")
+folder.mkdir(exist_ok=True)
+for part, count in (("train", 400), ("valid", 60), ("test", 60)):
+    with (folder / f"reviews.{part}.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *(sentence() for _ in range(count))])
+
+run = gw.train(
+    "ewt-genre",
+    data=folder,
+    overrides={"data.column": "text", "model.hidden_size": 32, "training.max_steps": 200},
+)
+print(f"test accuracy {run.metrics['test_accuracy']:.1%}")
+
+model = gw.load(run.path)
+texts = ["the soup was lovely", "the soup was not lovely", "the bread was not cold"]
+for text, label in zip(texts, model.predict(texts), strict=True):
+    print(f"{label:7} {text}")

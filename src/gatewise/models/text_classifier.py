@@ -1,0 +1,115 @@
+"""The text classifier: words and their characters, a recurrent stack, one label for the whole text."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatewise.config import ModelConfig
+from gatewise.data.lexicon import Lexicon
+from gatewise.data.vocabulary import split_tokens
+from gatewise.errors import UsageError
+from gatewise.nn import draw_weights, make_stack, pool
+from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+
+
+class TextClassifier(WordEncoder):
+    """Give each text one of C labels.
+
+    ``x = dropout([embedding[word], characters(spelling)])``; ``y, (h_n, …) = rnn(x)`` with dropout between layers;
+    ``p = pool(y, h_n)``: the last, the mean or the largest; ``z = decoder(dropout(p))``; ``p(label) = softmax(z)``.
+
+    Args:
+        config: sizes and options, the ``[model]`` section of a recipe.
+        words: the words that have an embedding.
+        characters: the characters that have one.
+        labels: the C labels, in the order of their ids.
+        level: how a text is cut into words: ``word``, ``character`` or ``prose``.
+        engine: computes the recurrent layers.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        words: Lexicon,
+        characters: Lexicon,
+        labels: Sequence[str],
+        level: str = "word",
+        engine: str = "auto",
+    ) -> None:
+        super().__init__(config, words, characters, engine)
+        self.labels, self.level = list(labels), level
+        self.rnn = make_stack(
+            config.cell,
+            self.word_size,
+            config.hidden_size,
+            config.num_layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+            engine=engine,
+        )
+        self.decoder = nn.Linear(self.rnn.spec.num_directions * config.hidden_size, len(self.labels))
+        draw_weights(self, config.init_scale, config.forget_bias, config.decoder_std, config.decoder_bias)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.decoder.weight.device
+
+    def forward(self, batch: WordBatch, targets: Int[Tensor, " B"] | None = None) -> Tensor:
+        """Return the logits (B, C); with targets the mean negative log-likelihood in nats, a scalar."""
+        x = F.dropout(self.encode(batch), self.config.dropout, self.training)
+        y, state = self.rnn(x, lengths=batch.lengths)
+        h_n = state if isinstance(state, Tensor) else state[0]
+        pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, batch.lengths)
+        logits: Tensor = self.decoder(F.dropout(pooled, self.config.dropout, self.training))
+        return logits if targets is None else F.cross_entropy(logits, targets)
+
+    def split(self, text: str) -> list[str]:
+        """Cut a text into words, as the training texts were cut."""
+        return list(split_tokens(text, self.level))
+
+    def predict_proba(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> Float[Tensor, "N C"]:
+        """Return the probability of each label for each text, on the CPU.
+
+        Args:
+            texts: strings, or lists of words.
+
+        Raises:
+            UsageError: it is one string, or a text has no word.
+        """
+        return self._each(texts, lambda words: [words])
+
+    def predict_proba_over_time(self, text: str | Sequence[str]) -> Float[Tensor, "T C"]:
+        """Return, for one text, the probabilities after its first t+1 words alone, for each t."""
+        return self._each([text], lambda words: [words[: k + 1] for k in range(len(words))])
+
+    def predict(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> list[str]:
+        """Return the most probable label of each text."""
+        return [self.labels[k] for k in self.predict_proba(texts).argmax(1).tolist()]
+
+    @torch.no_grad()
+    def _each(
+        self, texts: Sequence[str] | Sequence[Sequence[str]], cut: Callable[[list[str]], list[list[str]]]
+    ) -> Float[Tensor, "N C"]:
+        """Read what is cut from each text, those of like length side by side, in eval mode."""
+        if isinstance(texts, str):
+            raise UsageError("the texts are one string; expected a list of texts, such as [text]")
+        read = list[list[str]]()
+        for place, text in enumerate(texts):
+            words = self.split(text) if isinstance(text, str) else list(text)
+            if not words:
+                raise UsageError(f"text {place} has no word; expected one at least in each")
+            read += cut(words)
+        encoded, was_training = EncodedSentences(read, self.lexicon, self.alphabet), self.training
+        answers = torch.empty(len(read), len(self.labels))
+        self.eval()
+        try:
+            for rows in batches_by_length(encoded.lengths.tolist()):
+                answers[np.array(rows)] = self(encoded.batch(rows).to(self.device)).softmax(1).cpu()
+        finally:
+            self.train(was_training)
+        return answers

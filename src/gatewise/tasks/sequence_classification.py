@@ -1,0 +1,92 @@
+"""Sequences of numbers, such as images read row by row, to one of several labels: data and evaluation."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import RunFolder
+from gatewise.config import Config, DataConfig
+from gatewise.data.arrays import Sequences, check_classes, find_sequences, load_digits
+from gatewise.errors import UsageError
+from gatewise.models.loading import load_as
+from gatewise.models.sequence_classifier import SequenceClassifier
+from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
+from gatewise.training.batches import Indices
+
+
+def open_sequences(settings: DataConfig) -> dict[str, Sequences]:
+    """Read the three parts that a configuration names.
+
+    Raises:
+        UsageError: it names none, or more than one place.
+        DataError: they are not there, or not as they should be.
+    """
+    if bool(settings.path) == bool(settings.builtin):
+        found = "both path and builtin" if settings.path else "no data"
+        raise UsageError(f"data: the recipe names {found}; add --data FOLDER, a folder with IDX files or *.npz")
+    if settings.builtin == "digits":
+        return load_digits(settings.valid_size, settings.test_size)
+    if settings.builtin:
+        raise UsageError(f"data.builtin is {settings.builtin!r}, which is no data of this task; expected 'digits'")
+    return find_sequences(settings.path, settings.valid_size, settings.test_size)
+
+
+class LabelledSequences(Examples):
+    """Sequences of T steps of I numbers with their labels."""
+
+    def __init__(self, part: Sequences, labels: Sequence[Any], name: str) -> None:
+        self.part, self.data_hash = part, part.data_hash
+        self.targets = places_of(part.y.tolist(), labels, name)
+
+    def inputs(self, indices: Indices, device: torch.device) -> Tensor:
+        """Return (B, T, I)."""
+        return torch.from_numpy(self.part.batch(indices)[0]).to(device)
+
+
+class SequenceClassifierTask(LabelTask):
+    """A run of a classifier of sequences.
+
+    Raises:
+        UsageError: the configuration names no data.
+        DataError: the data is missing or not as it should be.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, parts = config, open_sequences(config.data)
+        name = config.data.path or config.data.builtin
+        self.labels = check_classes(parts["train"].y, f"{name} (train)")
+        self.steps, self.width = parts["train"].x.shape[1:]
+        self.parts = {split: LabelledSequences(part, self.labels, f"{name} ({split})") for split, part in parts.items()}
+
+    @property
+    def summary(self) -> str:
+        """How many examples there are."""
+        count = len(self.parts["train"])
+        return f"{count:,} sequences of {self.steps} × {self.width} to train on, {len(self.labels)} labels"
+
+    def make_model(self) -> SequenceClassifier:
+        """Make the model."""
+        return SequenceClassifier(self.config.model, self.width, self.labels, self.config.runtime.engine, self.steps)
+
+    def write_parts(self, run: RunFolder) -> None:
+        """Write the labels, and what an input looks like."""
+        facts = {"labels": self.labels, "input_size": self.width, "steps": self.steps}
+        write_atomically(run.labels_file, json.dumps(facts, indent=1) + "\n")
+
+
+def evaluate_sequences(
+    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
+) -> dict[str, Any]:
+    """Score a part with the best weights, in fp32."""
+    model = load_as(SequenceClassifier, run.path, device=device)
+    settings = config.data
+    if data is not None:
+        settings = settings.model_copy(update={"path": str(data), "builtin": ""})
+    part = open_sequences(settings)[split]
+    name = f"{settings.path or settings.builtin} ({split})"
+    return figures_of(config, split, model, LabelledSequences(part, model.labels, name))

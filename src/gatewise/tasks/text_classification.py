@@ -1,0 +1,138 @@
+"""Texts to one of several labels: data and evaluation."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config, DataConfig
+from gatewise.data.arrays import check_classes
+from gatewise.data.labelled import LabelledText, find_labelled, read_labelled
+from gatewise.data.lexicon import Lexicon
+from gatewise.data.text import SPLITS
+from gatewise.data.token_cache import file_hash
+from gatewise.data.vocabulary import split_tokens
+from gatewise.errors import UsageError
+from gatewise.models.loading import load_as
+from gatewise.models.text_classifier import TextClassifier
+from gatewise.nn.words import EncodedSentences, WordBatch
+from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
+from gatewise.training.batches import Indices
+
+
+def read_part(settings: DataConfig, path: Path) -> list[LabelledText]:
+    """Read the labelled texts of a file, cut into words as a configuration says."""
+    split = partial(split_tokens, level=settings.level)
+    return read_labelled(path, settings.column, settings.label_column, split)
+
+
+class LabelledTexts(Examples):
+    """Texts as ids of their words and characters, with their labels."""
+
+    def __init__(
+        self, texts: Sequence[LabelledText], words: Lexicon, characters: Lexicon, labels: Sequence[str], path: Path
+    ) -> None:
+        self.encoded = EncodedSentences([text.words for text in texts], words, characters)
+        self.lengths = self.encoded.lengths
+        self.targets = places_of([t.label for t in texts], labels, [f"{path}:{t.line}" for t in texts])
+        self.data_hash = file_hash(path)
+        ids = words.encode(chain.from_iterable(text.words for text in texts))
+        self.oov_rate = ids.count(words.unk_id) / len(ids)
+
+    def inputs(self, indices: Indices, device: torch.device) -> WordBatch:
+        """Return the texts' words side by side."""
+        return self.encoded.batch(indices).to(device)
+
+
+class TextClassifierTask(LabelTask):
+    """A run of a classifier of texts.
+
+    Raises:
+        UsageError: the configuration names no data.
+        DataError: the data is missing or not as it should be.
+    """
+
+    token_name = "words"
+
+    def __init__(self, config: Config) -> None:
+        if not config.data.path:
+            raise UsageError("data: the recipe names no data; add --data FOLDER with labelled texts")
+        self.config = config
+        files = {split: find_labelled(config.data.path, split) for split in SPLITS}
+        texts = {split: read_part(config.data, path) for split, path in files.items()}
+        self.labels = check_classes([text.label for text in texts["train"]], files["train"])
+        flat = list(chain.from_iterable(text.words for text in texts["train"]))
+        self.words = Lexicon.from_tokens(flat, config.data.min_count, config.data.lowercase)
+        self.characters = Lexicon.from_tokens(chain.from_iterable(flat))
+        self.texts = texts
+        self.parts = {
+            split: LabelledTexts(texts[split], self.words, self.characters, self.labels, path)
+            for split, path in files.items()
+        }
+
+    @property
+    def summary(self) -> str:
+        """How many texts and words there are."""
+        train = self.parts["train"]
+        assert train.lengths is not None
+        return (
+            f"{len(train):,} texts, {train.lengths.sum():,} words to train on, vocabulary {len(self.words):,}, "
+            f"{len(self.labels)} labels"
+        )
+
+    def make_model(self) -> TextClassifier:
+        """Make the model."""
+        config = self.config
+        return TextClassifier(
+            config.model, self.words, self.characters, self.labels, config.data.level, config.runtime.engine
+        )
+
+    def write_parts(self, run: RunFolder) -> None:
+        """Write words, characters and labels."""
+        write_atomically(run.tokenizer_file, self.words.json)
+        write_atomically(run.characters_file, self.characters.json)
+        write_atomically(run.labels_file, json.dumps({"labels": self.labels}, indent=1) + "\n")
+
+    def final(self, model: nn.Module, run: RunFolder) -> Metrics:
+        """Score the test part, the commonest label, and a logistic regression where scikit-learn is installed."""
+        figures = super().final(model, run)
+        if find_spec("sklearn"):
+            figures["logistic_regression_test_accuracy"] = logistic_regression_accuracy(self.texts)
+        return figures
+
+
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""C of the logistic regression; the best on the validation part is taken."""
+
+
+def logistic_regression_accuracy(texts: Mapping[str, Sequence[LabelledText]]) -> float:
+    """Return the test accuracy of a logistic regression on counts of lower-cased words: what order has to beat."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    count = CountVectorizer(analyzer=lambda text: [word.lower() for word in text.words])
+    x = {split: (count.transform if split != "train" else count.fit_transform)(part) for split, part in texts.items()}
+    y = {split: [text.label for text in part] for split, part in texts.items()}
+    fitted = [LogisticRegression(C=c, max_iter=1000).fit(x["train"], y["train"]) for c in STRENGTHS]
+    best = max(fitted, key=lambda one: one.score(x["valid"], y["valid"]))
+    return float(best.score(x["test"], y["test"]))
+
+
+def evaluate_texts(
+    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
+) -> dict[str, Any]:
+    """Score a part, or a file, with the best weights, in fp32."""
+    model = load_as(TextClassifier, run.path, device=device)
+    place = Path(config.data.path if data is None else data).expanduser()
+    path = place if place.is_file() else find_labelled(place, split)
+    texts = read_part(config.data, path)
+    part = LabelledTexts(texts, model.lexicon, model.alphabet, model.labels, path)
+    return figures_of(config, split, model, part)

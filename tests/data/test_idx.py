@@ -1,0 +1,96 @@
+"""IDX files: every type, packed or not, and headers that lie."""
+
+import gzip
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatewise.data.idx import read_idx
+from gatewise.errors import DataError
+
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+
+
+def idx_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """Return an array as an IDX file holds it, written from the format's description."""
+    code = CODES[array.dtype.str[1:]]
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, code, array.ndim]) + sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+RAW = idx_bytes(IMAGES)
+
+
+def write(folder: Path, raw: bytes) -> Path:
+    (folder / "a-ubyte").write_bytes(raw)
+    return folder / "a-ubyte"
+
+
+@pytest.mark.parametrize("kind", CODES)
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3)])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_all_types_whatever_the_name(tmp_path: Path, kind: str, shape: tuple[int, ...], pack: Any) -> None:
+    array = (np.arange(6) * 40 - (0 if kind == "u1" else 100)).astype(kind).reshape(shape)
+    found = read_idx(write(tmp_path, pack(idx_bytes(array))))
+    assert (found.dtype, found.shape) == (np.dtype(kind), shape)
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (RAW[:-1], r"a-ubyte: the header says 2 x 3 x 4 numbers, 24 bytes, but 23 follow; download"),
+        (RAW + b"\0", r"a-ubyte: the header says 2 x 3 x 4 numbers, 24 bytes, but more follow"),
+        (RAW[:16], r"24 bytes, but 0 follow"),
+        (RAW[:4] + b"\xff" * 12 + RAW[16:], r"4294967295 x 4294967295 x 4294967295 numbers, .* bytes, but 24 follow"),
+        (RAW[:4] + bytes(4) + RAW[8:], r"the header says 0 x 3 x 4, so nothing"),
+        (RAW[:10], r"a-ubyte: the file ends within its header; expected 3 sizes"),
+        (RAW[:3] + b"\xff" + RAW[4:], r"a-ubyte: the file ends within its header; expected 255 sizes"),
+        (RAW[:3] + b"\0" + RAW[4:], r"a-ubyte: it begins with the bytes 00000800; expected the header of an IDX file"),
+        (RAW[:2] + b"\x0a" + RAW[3:], r"it begins with the bytes 00000a03"),
+        (b"\0\1" + RAW[2:], r"it begins with the bytes 00010803"),
+        (b"\x89PNG....", r"it begins with the bytes 89504e47"),
+        (RAW[:3], r"it begins with the bytes 000008"),
+        (b"", r"it begins with the bytes \(none\)"),
+    ],
+)
+def test_headers_that_lie(tmp_path: Path, raw: bytes, message: str, pack: Any) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_idx(write(tmp_path, pack(raw)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_long_tail_is_not_unpacked(tmp_path: Path) -> None:
+    """A small packed file that swells to 64 MiB is refused after the first piece of its tail."""
+    path = tmp_path / "a-ubyte"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(RAW)
+        for _ in range(8):
+            file.write(bytes(1 << 23))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="more follow"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("end", [3, 9, 15, 20, -5])
+def test_damaged_gzip(tmp_path: Path, end: int) -> None:
+    packed = gzip.compress(RAW)
+    with pytest.raises(DataError, match=r"a-ubyte: damaged gzip \(.*download it again"):
+        read_idx(write(tmp_path, packed[:end]))
+    with pytest.raises(DataError, match="damaged gzip"):
+        read_idx(write(tmp_path, packed[:12] + b"\xff\xff" + packed[14:]))
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none: cannot read it \(No such file or directory\); expected an IDX file"):
+        read_idx(tmp_path / "none")
