@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 
 import gatewise as gw
 
-run = gw.train("digits-rows", overrides={"training.max_steps": 300})
+run = gw.train("digits-rows", overrides={"training.epochs": 12})
 print(f"test accuracy {run.metrics['test_accuracy']:.1%}")
 
 digits = gw.load(run.path)

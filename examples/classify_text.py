@@ -23,12 +23,21 @@ for part, count in (("train", 400), ("valid", 60), ("test", 60)):
     with (folder / f"reviews.{part}.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("text", "label"), *(sentence() for _ in range(count))])
 
-run = gw.train(
-    "ewt-genre",
-    data=folder,
-    overrides={"data.column": "text", "model.hidden_size": 32, "training.max_steps": 200},
+small = {
+    "model.character_encoder": "none",
+    "model.embedding_size": 16,
+    "model.hidden_size": 16,
+    "model.dropout": 0.0,
+    "model.word_dropout": 0.0,
+    "training.learning_rate": 0.01,
+    "training.lr_decay": 1.0,
+    "training.average_decay": 0.0,
+}
+run = gw.train("ewt-genre", data=folder, overrides=small)
+print(
+    f"test accuracy {run.metrics['test_accuracy']:.1%}, of a logistic regression on word counts, which sees no order, "
+    f"{run.metrics['logistic_regression_test_accuracy']:.1%}"
 )
-print(f"test accuracy {run.metrics['test_accuracy']:.1%}")
 
 model = gw.load(run.path)
 texts = ["the soup was lovely", "the soup was not lovely", "the bread was not cold"]

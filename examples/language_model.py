@@ -4,7 +4,7 @@ import torch
 
 import gatewise as gw
 
-run = gw.train("demo", overrides={"model.hidden_size": 64, "training.epochs": 1})
+run = gw.train("demo", overrides={"model.hidden_size": 64, "training.max_steps": 300})
 print(
     f"test perplexity {run.metrics['test_perplexity']:.1f}, of word frequencies alone "
     f"{run.metrics['unigram_test_perplexity']:.1f}; the run is in {run.path}"

@@ -4,7 +4,7 @@ import torch
 
 import gatewise as gw
 
-run = gw.train("demo", overrides={"model.hidden_size": 64, "training.epochs": 1})
+run = gw.train("demo", overrides={"model.hidden_size": 64, "training.max_steps": 300})
 lm = gw.load(run.path)
 
 words = ["the", "value", "of", "the", "expression", "is", "an", "object", "."]

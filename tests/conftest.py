@@ -108,57 +108,6 @@ def scratch_run(comments: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return gw.train("comments-scratch", data=comments, out=out, overrides=TINY_SCRATCH).path
 
 
-TAGGED = [
-    ("The/DET dog/NN ate/V the/DET apple/NN", "answers-1"),
-    ("Everybody/NN read/V that/DET book/NN", "answers-2"),
-    ("the/DET book/NN ate/V New_York/NN", "weblog-1"),
-    ("It/NN read/V", "weblog-2"),
-]
-"""Tagged sentences; an underscore stands for a space."""
-
-TINY_TAGGER = {
-    "data.batch_size": 4,
-    "model.embedding_size": 6,
-    "model.hidden_size": 8,
-    "model.num_layers": 1,
-    "model.character_embedding_size": 4,
-    "model.character_hidden_size": 4,
-    "training.epochs": 3,
-    "logging.tensorboard": False,
-}
-"""Overrides that make ``ewt-upos`` a matter of a second."""
-
-
-def write_tagged(folder: Path) -> Path:
-    """Write three CoNLL-U files, with a multiword token, an empty node and a word with a space."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, part in (("train", TAGGED * 5), ("dev", TAGGED[:3]), ("test", [*TAGGED[2:], ("xyzzy/NN ate/V", "x-1")])):
-        text = ""
-        for sentence, name in part:
-            text += f"# sent_id = {name}\n1-2\t" + "\t".join("_" * 9) + "\n"
-            for k, pair in enumerate(sentence.split(), 1):
-                word, tag = pair.replace("_", " ").rsplit("/", 1)
-                text += f"{k}\t{word}\t_\t{tag}\t_\t_\t0\troot\t_\t_\n"
-            text += "1.1\t" + "\t".join("_" * 9) + "\n\n"
-        (folder / f"toy-ud-{split}.conllu").write_text(text, encoding="utf-8")
-
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of small CoNLL-U files."""
-    return write_tagged(tmp_path_factory.mktemp("tagged"))
-
-
-@pytest.fixture(scope="session")
-def tagger_run(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of ``ewt-upos`` on them; tests that change a run copy it first."""
-    import gatewise as gw
-
-    return gw.train("ewt-upos", data=tagged, out=tmp_path_factory.mktemp("runs") / "tagger", overrides=TINY_TAGGER).path
-
-
 TINY_CLASSIFIER = {
     "data.batch_size": 10,
     "model.hidden_size": 8,
@@ -197,6 +146,56 @@ def classifier_run(sequences: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     out = tmp_path_factory.mktemp("runs") / "classifier"
     return gw.train("mnist-rows", data=sequences, out=out, overrides=TINY_CLASSIFIER).path
+
+
+TAGGED = [
+    ("The/DET dog/NN ate/V the/DET apple/NN", "answers-1"),
+    ("Everybody/NN read/V that/DET book/NN", "answers-2"),
+    ("the/DET book/NN ate/V New_York/NN", "weblog-1"),
+    ("It/NN read/V", "weblog-2"),
+]
+"""Tagged sentences; an underscore stands for a space."""
+
+TINY_TAGGER = {
+    "data.batch_size": 4,
+    "model.embedding_size": 6,
+    "model.hidden_size": 8,
+    "model.num_layers": 1,
+    "model.character_embedding_size": 4,
+    "model.character_hidden_size": 4,
+    "training.epochs": 3,
+    "logging.tensorboard": False,
+}
+"""Overrides that make ``ewt-upos`` a matter of a second."""
+
+
+def write_tagged(folder: Path) -> Path:
+    """Write three CoNLL-U files, with a multiword token, an empty node and a word with a space."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, part in (("train", TAGGED * 5), ("dev", TAGGED[:3]), ("test", [*TAGGED[2:], ("xyzzy/NN ate/V", "x-1")])):
+        text = ""
+        for sentence, name in part:
+            text += f"# sent_id = {name}\n1-2\t" + "\t".join("_" * 9) + "\n"
+            for k, pair in enumerate(sentence.split(), 1):
+                word, tag = pair.replace("_", " ").rsplit("/", 1)
+                text += f"{k}\t{word}\t_\t{tag}\t_\t_\t0\troot\t_\t_\n"
+            text += "1.1\t" + "\t".join("_" * 9) + "\n\n"
+        (folder / f"toy-ud-{split}.conllu").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small CoNLL-U files."""
+    return write_tagged(tmp_path_factory.mktemp("tagged"))
+
+
+@pytest.fixture(scope="session")
+def tagger_run(tagged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of ``ewt-upos`` on them; tests that change a run copy it first."""
+    import gatewise as gw
+
+    return gw.train("ewt-upos", data=tagged, out=tmp_path_factory.mktemp("runs") / "tagger", overrides=TINY_TAGGER).path
 
 
 def real_data(name: str) -> Path:

@@ -24,8 +24,8 @@ _HOMES = {
     "Run": "gatewise.tasks.train",
     "SequenceClassifier": "gatewise.models.sequence_classifier",
     "SequenceRegressor": "gatewise.models.sequence_regressor",
-    "Tagger": "gatewise.models.tagger",
     "TextClassifier": "gatewise.models.text_classifier",
+    "Tagger": "gatewise.models.tagger",
     "load": "gatewise.models.loading",
     "train": "gatewise.tasks.train",
 }

@@ -8,7 +8,7 @@ import pytest
 from gatewise.bench import comments_scratch, duel
 from gatewise.bench.comments_scratch import _check, _losses_agree, bench_speed, check_faults, compare_losses
 from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
-from gatewise.bench.language_model import OutputsDiffer
+from gatewise.bench.training import OutputsDiffer
 from gatewise.scratch import ScratchModel, initial_weights
 
 SENTENCE = [0, 5, 9, 5, 5, 2, 1]

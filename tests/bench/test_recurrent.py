@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gatewise.bench import recurrent
-from gatewise.bench.language_model import OutputsDiffer
+from gatewise.bench.training import OutputsDiffer
 
 
 @pytest.fixture

@@ -162,18 +162,21 @@ def test_bad_npz(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_damaged_npz(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_npz(tmp_path: Path, save: Callable[..., None]) -> None:
     """Cut or changed anywhere, a file is read as it was or refused in one line."""
-    raw, path = npz(tmp_path / "a.npz", x=X, y=Y).read_bytes(), tmp_path / "b.npz"
+    save(tmp_path / "a.npz", x=X, y=Y)
+    raw, path = (tmp_path / "a.npz").read_bytes(), tmp_path / "b.npz"
     refused = []
-    for k in range(0, len(raw), 3):
+    for k in range(len(raw)):
         for damaged in (raw[:k], raw[:k] + bytes([raw[k] ^ 0xFF]) + raw[k + 1 :]):
             path.write_bytes(damaged)
             try:
                 np.testing.assert_array_equal(read_npz(path).x, X)
             except DataError as problem:
                 refused.append(str(problem))
-    assert len(refused) > len(raw) // 3
+    assert len(refused) > len(raw)
     assert not any("\n" in line for line in refused)
 
 

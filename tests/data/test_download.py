@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gatewise.data import download
-from gatewise.data.corpora import RemoteCorpus, RemoteFile
+from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
 from gatewise.data.download import fetch
 from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError

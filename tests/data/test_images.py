@@ -72,15 +72,16 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
             read_image(tmp_path / "a.png", 2, 3)
 
 
-@pytest.mark.parametrize("size", [3, 40])
-def test_damaged_anywhere(tmp_path: Path, size: int) -> None:
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("size", "kind"), [(3, "png"), (40, "png"), (3, "tiff")])
+def test_damaged_anywhere(tmp_path: Path, size: int, kind: str) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (size, size), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    raw, path = buffer.getvalue(), tmp_path / "a.png"
+    Image.fromarray(pixels).save(buffer, kind)
+    raw, path = buffer.getvalue(), tmp_path / f"a.{kind}"
     refused = []
     for k in range(0, len(raw), max(1, len(raw) // 200)):
-        for damaged in (raw[:k], raw[:k] + bytes([raw[k] ^ 0xFF]) + raw[k + 1 :]):
+        for damaged in (raw[:k], *(raw[:k] + bytes([raw[k] ^ flip]) + raw[k + 1 :] for flip in (0xFF, 1))):
             path.write_bytes(damaged)
             try:
                 read_image(path, size, size)

@@ -61,7 +61,7 @@ def test_the_four_steps_quote_every_forward_line_of_the_lstm(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_no_measured_number_is_typed_by_hand(name: str) -> None:
     """Perplexities, accuracies and errors with decimals come from files; what is exact or defined may be written."""
-    allowed = {"0.167", "0.5", "0.9", "0.99", "3.10"}
+    allowed = {"0.167", "0.41", "0.5", "0.9", "0.99", "3.10"}
     text = re.sub(r"\{\{ .*? \}\}|arxiv\S+|arXiv [\d.]+", "", prose(FENCED.sub("", read(name))))
     assert set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", text)) <= allowed
 

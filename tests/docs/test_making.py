@@ -41,6 +41,7 @@ def test_commands_run_in_order_in_one_folder_and_again_only_when_something_chang
     assert (work / "mark").exists()
     assert commands.run_all([PAGE, PAGE.replace("first", "third")], work, source) != outputs
     assert not (work / "mark").exists()
+    assert commands.run_all([PAGE], work, source) == outputs
     (work / "mark").touch()
     (source / "code.py").write_text("a = 2\n")
     assert commands.run_all([PAGE], work, source) == outputs

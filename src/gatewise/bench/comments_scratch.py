@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
 from gatewise.bench.duel import fight
-from gatewise.bench.language_model import OutputsDiffer
+from gatewise.bench.training import OutputsDiffer
 from gatewise.config import load_config
 from gatewise.errors import UsageError
 from gatewise.reference import Array, cross_entropy, gradcheck, stack

@@ -1,16 +1,14 @@
 """The peer: the same model as a straightforward PyTorch program, nothing of ours in it."""
 
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from gatewise.bench.duel import serve, write_cost_and_gradients
+from gatewise.bench.duel import serve
+from gatewise.bench.training_pytorch import Peer
 
 
 class Model(nn.Module):
@@ -31,29 +29,18 @@ class Model(nn.Module):
         return self.decoder(self.drop(y)), state
 
 
-class Peer:
-    """Training steps as a PyTorch user writes them."""
+class LanguageModelPeer(Peer):
+    """Training steps on contiguous windows, the state carried over."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        config = arguments["config"]
-        torch.set_num_threads(arguments["threads"])
-        model, training, data = config["model"], config["training"], config["data"]
-        self.model = Model(
-            arguments["vocabulary"],
-            model["embedding_size"] or model["hidden_size"],
-            model["hidden_size"],
-            model["num_layers"],
-            model["dropout"],
-        )
-        self.model.load_state_dict(load_file(arguments["weights"]))
-        self.B, self.T, self.clip = data["batch_size"], data["tbptt_length"], training["max_grad_norm"]
+        model, data = arguments["config"]["model"], arguments["config"]["data"]
+        self.B, self.T = data["batch_size"], data["tbptt_length"]
         self.shape = model["num_layers"], self.B, model["hidden_size"]
         ids = np.load(arguments["ids"])
         length = len(ids) // self.B
         self.rows = torch.from_numpy(ids[: self.B * length].astype(np.int64)).view(self.B, length).t().contiguous()
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=arguments["learning_rate"])
-        self.reset()
-        self.model.train()
+        sizes = model["embedding_size"] or model["hidden_size"], model["hidden_size"], model["num_layers"]
+        super().__init__(Model(arguments["vocabulary"], *sizes, model["dropout"]), arguments)
 
     def reset(self) -> None:
         """Start from the first window with a state of zeros."""
@@ -62,6 +49,8 @@ class Peer:
 
     def cost(self) -> torch.Tensor:
         """The sum over the window's steps of the mean over the batch."""
+        if self.start + self.T + 1 > len(self.rows):
+            self.reset()
         ids = self.rows[self.start : self.start + self.T]
         targets = self.rows[self.start + 1 : self.start + self.T + 1]
         logits, (h, c) = self.model(ids, self.state)
@@ -70,27 +59,6 @@ class Peer:
         cost: torch.Tensor = F.cross_entropy(logits.flatten(0, 1), targets.flatten()) * self.T
         return cost
 
-    def check(self, to: Path) -> None:
-        """Write cost and gradients, before clipping, of the first window."""
-        torch.manual_seed(0)
-        self.reset()
-        cost = self.cost()
-        write_cost_and_gradients(self.model, cost, to)
-
-    def run(self, steps: int) -> float:
-        """Do training steps, wrapping around at the end of the text."""
-        began = time.perf_counter()
-        for _ in range(steps):
-            if self.start + self.T + 1 > len(self.rows):
-                self.reset()
-            self.optimizer.zero_grad()
-            cost = self.cost()
-            cost.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-            self.optimizer.step()
-            cost.item()
-        return time.perf_counter() - began
-
 
 if __name__ == "__main__":
-    serve(Peer)
+    serve(LanguageModelPeer)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from gatewise.bench.language_model import OutputsDiffer
+from gatewise.bench.training import OutputsDiffer
 from gatewise.nn import GRU, LSTM
 
 PLAIN = ((20, 20, 200), (35, 20, 650), (100, 32, 256))

@@ -27,17 +27,41 @@ def language_model_command(
 
     result = bench_language_model(recipe, threads=threads, turns=turns)
     _keep(result, f"gatewise bench language-model --recipe {recipe} --turns {turns}", out)
-    if as_json:
-        typer.echo(json.dumps(result))
-        return
-    typer.echo(f"{recipe}, training step, {result['precision']}, {result['threads']} threads; cost and gradients agree")
-    typer.echo(f"{'':<12}{'words/s':>10}{'peak memory':>16}")
-    for name, speed, peak in (
-        ("gatewise", result["ours_words_per_second"], result["ours_peak_mib"]),
-        ("PyTorch", result["pytorch_words_per_second"], result["peer_peak_mib"]),
-    ):
-        typer.echo(f"{name:<12}{speed:>10,.0f}{peak:>12,.0f} MiB")
-    _show_ratio(result["ratio"], result["ours_seconds"], result["peer_seconds"])
+    _show_training(result, "words", as_json)
+
+
+@app.command("tagger")
+def tagger_command(
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with a UD treebank; made-up sentences of such lengths if not given.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time a tagger's training step: ours and a straightforward PyTorch program with packed sequences, in turns."""
+    from gatewise.bench.tagger import bench_tagger
+
+    result = bench_tagger(data, threads=threads, turns=turns)
+    _keep(result, f"gatewise bench tagger {f'--data {data} ' if data else ''}--turns {turns}", out)
+    _show_training(result, "words", as_json)
+
+
+@app.command("rows")
+def rows_command(
+    data: Annotated[Path | None, typer.Option(help="A folder with MNIST; random images if not given.")] = None,
+    threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time a row reader's training step: ours and a straightforward PyTorch program of the same model, in turns."""
+    from gatewise.bench.rows import bench_rows
+
+    result = bench_rows(data, threads=threads, turns=turns)
+    _keep(result, f"gatewise bench rows {f'--data {data} ' if data else ''}--turns {turns}", out)
+    _show_training(result, "images", as_json)
 
 
 @app.command("comments-scratch")
@@ -121,6 +145,20 @@ def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
     result |= {"command": command, "machine": processor_name(), "date": date}
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _show_training(result: dict[str, Any], tokens: str, as_json: bool) -> None:
+    """Print a comparison of training steps."""
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    what = ", ".join(filter(None, (result["recipe"], result.get("data"), "training step", result["precision"])))
+    typer.echo(f"{what}, {result['threads']} threads; cost and gradients agree")
+    typer.echo(f"{'':<12}{f'{tokens}/s':>10}{'peak memory':>16}")
+    for name, side, memory in (("gatewise", "ours", "ours"), ("PyTorch", "pytorch", "peer")):
+        speed, peak = result[f"{side}_{tokens}_per_second"], result[f"{memory}_peak_mib"]
+        typer.echo(f"{name:<12}{speed:>10,.0f}{peak:>12,.0f} MiB")
+    _show_ratio(result["ratio"], result["ours_seconds"], result["peer_seconds"])
 
 
 def _show_ratio(ratio: float, ours: list[float], peer: list[float]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from gatewise.cli import bench, classify, data, doctor, evaluate, generate, recipes, tag, train
+from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, recipes, tag, train
 from gatewise.errors import GatewiseError
 
 # Typer carries Click inside since 0.26 and stood upon it before: its base of usage errors is found from either.
@@ -24,6 +24,7 @@ app.command("evaluate")(evaluate.command)
 app.command("generate")(generate.command)
 app.command("tag")(tag.command)
 app.command("classify")(classify.command)
+app.command("forecast")(forecast.command)
 app.command("recipes")(recipes.command)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.command)

@@ -17,10 +17,7 @@ _UNREADABLE = (
     EOFError,
     MemoryError,
     OverflowError,
-    NotImplementedError,
     RuntimeError,
-    TypeError,
-    SyntaxError,
     zipfile.BadZipFile,
     zlib.error,
 )

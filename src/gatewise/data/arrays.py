@@ -148,7 +148,7 @@ def find_sequences(folder: str | Path, valid_size: int, test_size: int) -> dict[
         for split in ("valid", "test"):
             if any(folder.glob(f"*.{split}.npz")) or (folder / f"{split}.npz").exists():
                 parts[split] = read_npz(find_part(folder, split, [_npz_names]))
-    return _cut(parts, valid_size, test_size, str(folder))
+    return cut_parts(parts, valid_size, test_size, str(folder))
 
 
 def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
@@ -160,7 +160,35 @@ def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
     """
     digits = import_extra("sklearn.datasets", "scikit-learn", "the data set digits").load_digits()
     whole = Sequences(digits.images.astype(np.uint8), digits.target.astype(np.int64), 1 / 16)
-    return _cut({"train": whole}, valid_size, test_size, "digits")
+    return cut_parts({"train": whole}, valid_size, test_size, "digits")
+
+
+def cut_parts(parts: dict[str, Sequences], valid_size: int, test_size: int, name: str) -> dict[str, Sequences]:
+    """Cut the parts that are not there off the training part's end, the test first, and check that all fit.
+
+    Args:
+        parts: ``train``, and ``valid`` and ``test`` where the data has them.
+        valid_size: how many of the last training examples are for validation, where there is no such part.
+        test_size: how many of the last examples are the test, where there is no such part.
+        name: what to call the data in an error.
+
+    Raises:
+        DataError: the parts do not fit, or the sizes leave nothing to train on.
+    """
+    for split, size, key in (("test", test_size, "data.test_size"), ("valid", valid_size, "data.valid_size")):
+        if split in parts:
+            continue
+        train = parts["train"]
+        if not 0 < size < len(train):
+            raise DataError(
+                f"{name}: no {split} part, and {key} is {size} of {len(train):,} examples; expected a file of its own, "
+                f"or --set {key}=N with N from 1 to {len(train) - 1}"
+            )
+        parts |= {"train": train.part(slice(0, len(train) - size)), split: train.part(slice(len(train) - size, None))}
+    _check_alike(parts, "steps and numbers", lambda part: part.x.shape[1:], name)
+    _check_alike(parts, "type of x", lambda part: str(part.x.dtype), name)
+    _check_alike(parts, "type of y", lambda part: str(part.y.dtype), name)
+    return {split: parts[split] for split in ("train", "valid", "test")}
 
 
 def _any_array(path: Path) -> npt.NDArray[Any]:
@@ -206,24 +234,6 @@ def _check_count(x: npt.NDArray[Any], y: npt.NDArray[Any], x_path: Path, y_path:
     if len(x) != len(y):
         between = "" if x_path == y_path else f" of {x_path.name}"
         raise DataError(f"{y_path}: {len(y):,} labels for the {len(x):,} sequences{between}; expected one for each")
-
-
-def _cut(parts: dict[str, Sequences], valid_size: int, test_size: int, name: str) -> dict[str, Sequences]:
-    """Cut the parts that are not there off the training part's end, the test first, and check that all fit."""
-    for split, size, key in (("test", test_size, "data.test_size"), ("valid", valid_size, "data.valid_size")):
-        if split in parts:
-            continue
-        train = parts["train"]
-        if not 0 < size < len(train):
-            raise DataError(
-                f"{name}: no {split} part, and {key} is {size} of {len(train):,} examples; expected a file of its own, "
-                f"or --set {key}=N with N from 1 to {len(train) - 1}"
-            )
-        parts |= {"train": train.part(slice(0, len(train) - size)), split: train.part(slice(len(train) - size, None))}
-    _check_alike(parts, "steps and numbers", lambda part: part.x.shape[1:], name)
-    _check_alike(parts, "type of x", lambda part: str(part.x.dtype), name)
-    _check_alike(parts, "type of y", lambda part: str(part.y.dtype), name)
-    return {split: parts[split] for split in ("train", "valid", "test")}
 
 
 def _check_alike(parts: dict[str, Sequences], what: str, of: Callable[[Sequences], object], name: str) -> None:

@@ -1,7 +1,5 @@
 """One picture as rows of grey numbers in 0..1."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +44,7 @@ def read_image(
     except OSError as problem:
         reason = problem.strerror or "no format that Pillow knows, or damaged"
         raise DataError(f"{path}: cannot read it ({reason}); expected a picture, such as PNG") from None
-    except (SyntaxError, ValueError, struct.error, zlib.error, pillow.DecompressionBombError) as problem:
+    except (SyntaxError, TypeError, ValueError, pillow.DecompressionBombError) as problem:  # Pillow on damaged files
         reason = " ".join(str(problem).split())
         raise DataError(f"{path}: no picture can be read from it ({reason}); expected one, such as PNG") from None
     if found != (width, height):

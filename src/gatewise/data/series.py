@@ -24,11 +24,19 @@ class Series:
         columns: K names.
         values: (N, K) float64, in the units of the file.
         data_hash: SHA-256 of the file's bytes, or of the values where there is no file.
+        index: (N,) what counts the rows, such as the year; None where nothing does.
     """
 
     columns: list[str]
     values: npt.NDArray[np.float64]
     data_hash: str
+    index: npt.NDArray[np.float64] | None = None
+
+    def position(self, steps: int) -> str:
+        """Name the time so many steps after the last row: by the index where there is one, else ``+steps``."""
+        if self.index is None:
+            return f"+{steps}"
+        return f"{self.index[-1] + steps * (self.index[-1] - self.index[-2]):.10g}"
 
 
 def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
@@ -36,7 +44,10 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
 
     Args:
         path: a CSV file as ``data/table.py`` reads it; one row a time.
-        columns: names; where there are none, all columns whose first field is not text.
+        columns: names; where there are none, all columns whose first field is not text, without the index.
+
+    A first column that rises or falls by the same number from row to row is the index: it counts the rows, such as by
+    years, and is read as numbers only where it is named or stands alone.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or holds no row; a field is empty, text, or not finite (with
@@ -45,15 +56,20 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
     table = Table(path)
     places = {name: table.place(name, "data.columns='[\"NAME\"]'") for name in columns}
     values: list[list[float]] = []
+    first: list[str] = []
     for line, row in table.rows():
         if not places:
             places = {name: k for k, name in enumerate(table.names) if not _is_text(row[k])}
             if not places:
                 raise DataError(f"{path}:{line}: no number in this row; expected at least one numeric column")
+        first.append(row[0])
         values.append([_number(row[place], f"{path}:{line}", name) for name, place in places.items()])
     if not values:
         raise DataError(f"{path}: no row below the first; expected one for each time")
-    return Series(list(places), np.array(values, dtype=np.float64), file_hash(path))
+    names, array, index = list(places), np.array(values, dtype=np.float64), _index(first)
+    if index is not None and len(names) > 1 and not columns:
+        names, array = names[1:], array[:, 1:]
+    return Series(names, array, file_hash(path), None if table.names[0] in names else index)
 
 
 def load_sunspots() -> Series:
@@ -63,8 +79,8 @@ def load_sunspots() -> Series:
         UsageError: statsmodels is not installed.
     """
     sunspots = import_extra("statsmodels.datasets.sunspots", "statsmodels", "the data set sunspots")
-    values = sunspots.load_pandas().data[["SUNACTIVITY"]].to_numpy(np.float64)
-    return Series(["SUNACTIVITY"], values, hashlib.sha256(values.tobytes()).hexdigest())
+    years, numbers = sunspots.load_pandas().data[["YEAR", "SUNACTIVITY"]].to_numpy(np.float64).T
+    return Series(["SUNACTIVITY"], numbers[:, None], hashlib.sha256(numbers.tobytes()).hexdigest(), years)
 
 
 def windows(
@@ -94,6 +110,17 @@ def windows(
         )
     first = np.arange(count, dtype=np.int64)
     return first[:, None] + np.arange(window, dtype=np.int64), first + (window - 1 + horizon)
+
+
+def _index(fields: Sequence[str]) -> npt.NDArray[np.float64] | None:
+    """Return a column as numbers where it counts the rows in equal steps."""
+    try:
+        counts = np.array([float(field) for field in fields])
+    except ValueError:
+        return None
+    steps = np.diff(counts)
+    regular = len(steps) > 1 and np.isfinite(counts).all() and steps[0] != 0 and np.allclose(steps, steps[0])
+    return counts if regular else None
 
 
 def _is_text(field: str) -> bool:

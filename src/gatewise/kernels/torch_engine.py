@@ -22,12 +22,12 @@ class TorchEngine:
     """Loops over the steps in tensor operations.
 
     Two kinds of plain pass (no lengths, mask, projection or trace) go to a layer that PyTorch has: an LSTM in float32
-    on the CPU to oneDNN's, any cell on a GPU to cuDNN's.
+    on the CPU to oneDNN's, also where lengths are given and each is T; any cell on a GPU to cuDNN's.
     """
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
         """Run one pass."""
-        if _fits_onednn(inputs, options):
+        if _fits_onednn(_without_needless_lengths(inputs), options):
             return _onednn_forward(inputs, options)
         if _fits_cudnn(inputs, options):
             return LayerOutputs(*_fused_forward(inputs, options), [], [])
@@ -161,6 +161,13 @@ def _is_plain(inputs: LayerInputs, options: LayerOptions) -> bool:
     """Whether the pass is what a layer of PyTorch's own computes."""
     extras = (inputs.w_hr, inputs.h_mask, inputs.lengths, options.products)
     return extras == (None,) * 4 and not options.trace
+
+
+def _without_needless_lengths(inputs: LayerInputs) -> LayerInputs:
+    """Leave the lengths out where each row has all the steps, as in most batches of sentences sorted by length."""
+    lengths = inputs.lengths
+    full = lengths is not None and len(lengths) > 0 and int(lengths.min()) == len(inputs.x)
+    return inputs._replace(lengths=None) if full else inputs
 
 
 def _fits_onednn(inputs: LayerInputs, options: LayerOptions) -> bool:

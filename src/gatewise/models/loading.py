@@ -67,16 +67,16 @@ def _classifier(run: RunFolder, config: Config) -> SequenceClassifier:
     return SequenceClassifier(config.model, facts["input_size"], facts["labels"], steps=facts.get("steps"))
 
 
-def _tagger(run: RunFolder, config: Config) -> Tagger:
-    facts = run.read_json(run.labels_file, {"labels": list})
-    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
-    return Tagger(config.model, words, characters, facts["labels"])
-
-
 def _text_classifier(run: RunFolder, config: Config) -> TextClassifier:
     words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
     labels = run.read_json(run.labels_file, {"labels": list})["labels"]
     return TextClassifier(config.model, words, characters, labels, config.data.level)
+
+
+def _tagger(run: RunFolder, config: Config) -> Tagger:
+    facts = run.read_json(run.labels_file, {"labels": list})
+    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
+    return Tagger(config.model, words, characters, facts["labels"])
 
 
 def _regressor(run: RunFolder, config: Config) -> SequenceRegressor:

@@ -124,6 +124,40 @@ evaluation.
 """
 
 
+def regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+    """Return the card of a regressor as Markdown."""
+    *evaluations, final = metrics
+    where, end = shlex.quote(str(path)), "_test_rmse"
+    beside = [
+        f"| test RMSE of {name.removesuffix(end).replace('_', ' ')} | {value:.4g} |\n"
+        for name, value in final.items()
+        if name.endswith(end)
+    ]
+    if config.task.name == "memory-task":
+        what = f"the adding problem, {config.data.length} steps"
+        use = f"gatewise inspect memory-task {where} --out error.png"
+    elif "persistence_test_rmse" in final:
+        what = f"a forecast from {config.data.window} values, {config.data.horizon} step(s) ahead"
+        use = f"gatewise forecast {where} --steps {config.data.horizon}"
+    else:
+        what, use = "a regressor of sequences", f"python -c \"import gatewise; gatewise.load('{path}').predict(x)\""
+    return f"""# {path.name}: {what}
+
+{_stack(config)}, trained on {_length(config, evaluations)}.
+
+| figure | value |
+|---|---|
+| test RMSE, {final["test_tokens"]:,} values, in the data's units | {final["test_rmse"]:.4g} |
+| test MAE | {final["test_mae"]:.4g} |
+{"".join(beside)}| validation RMSE, {_best(final)} | {_at_best(metrics)["valid_rmse"]:.4g} |
+| SHA-256 of the test part | `{final["test_data_hash"]}` |
+
+{_again(path, use)}
+`scaling.json` holds mean and deviation of the training part, `config.toml` every setting, `metrics.jsonl` the figures
+of each evaluation.
+"""
+
+
 def _stack(config: Config) -> str:
     """Name the recurrent stack."""
     model = config.model

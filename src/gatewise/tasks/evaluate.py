@@ -9,6 +9,8 @@ import torch
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.tasks.language_modeling import evaluate_language_model
+from gatewise.tasks.memory import evaluate_memory
+from gatewise.tasks.regression import evaluate_regression
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.sequence_classification import evaluate_sequences
 from gatewise.tasks.tagging import evaluate_tagger
@@ -45,8 +47,10 @@ def evaluate(
     where, split = choose_device(device), split or "test"
     kinds: dict[str, Evaluator] = {
         "language-model": evaluate_language_model,
-        "tagger": evaluate_tagger,
         "classifier": evaluate_sequences,
         "text-classifier": evaluate_texts,
+        "tagger": evaluate_tagger,
+        "regressor": evaluate_regression,
+        "memory-task": evaluate_memory,
     }
     return kinds[config.task.name](folder, config, data, split, where)

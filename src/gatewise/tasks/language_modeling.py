@@ -20,10 +20,11 @@ from gatewise.data.streams import TokenStream
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.data.token_cache import TokenizedText, tokenize_file
 from gatewise.data.vocabulary import Vocabulary
-from gatewise.errors import DataError, RunError, UsageError
+from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
 from gatewise.tasks.card import model_card
+from gatewise.tasks.task import reading_for
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
@@ -224,12 +225,8 @@ def evaluate_language_model(
     """
     model = load_as(LanguageModel, run.path, device=device)
     if data is None:
-        try:
+        with reading_for(run, data):
             path = open_corpus(config.data).split(split)
-        except UsageError as problem:
-            raise RunError(f"{run.config_file}: {problem}") from None
-        except DataError as problem:
-            raise DataError(f"{problem} (where this run was trained; name the data's place now with --data)") from None
     else:
         path = Path(data).expanduser()
         path = path if path.is_file() else find_split(path, split)

@@ -16,6 +16,7 @@ from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
+from gatewise.tasks.task import reading_for
 from gatewise.training.batches import Indices
 
 
@@ -87,6 +88,7 @@ def evaluate_sequences(
     settings = config.data
     if data is not None:
         settings = settings.model_copy(update={"path": str(data), "builtin": ""})
-    part = open_sequences(settings)[split]
+    with reading_for(run, data):
+        part = open_sequences(settings)[split]
     name = f"{settings.path or settings.builtin} ({split})"
     return figures_of(config, split, model, LabelledSequences(part, model.labels, name))

@@ -22,12 +22,13 @@ from gatewise.data.lexicon import Lexicon
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS
 from gatewise.data.token_cache import file_hash
-from gatewise.errors import DataError, RunError, UsageError
+from gatewise.errors import DataError, UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.tasks.card import tagger_card
 from gatewise.tasks.confusion import Confusion
+from gatewise.tasks.task import reading_for
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -299,9 +300,5 @@ def _part_to_evaluate(run: RunFolder, config: Config, data: str | Path | None, s
     if data is not None:
         path = Path(data).expanduser()
         return TaggedPart.read(path if path.is_file() else find_tagged(path, split))
-    try:
+    with reading_for(run, data):
         return open_part(config.data, split)
-    except UsageError as problem:
-        raise RunError(f"{run.config_file}: {problem}") from None
-    except DataError as problem:
-        raise DataError(f"{problem} (where this run was trained; name the data's place now with --data)") from None

@@ -1,12 +1,14 @@
 """What training and evaluation ask of a kind of run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from torch import nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.errors import DataError, RunError, UsageError
 from gatewise.training.distributed import Group
 from gatewise.training.loop import Workload
 
@@ -36,3 +38,22 @@ class Task(Protocol):
 
     def card(self, path: Path, metrics: list[Metrics]) -> str:
         """Return the model card as Markdown."""
+
+
+@contextmanager
+def reading_for(run: RunFolder, data: str | Path | None) -> Iterator[None]:
+    """Within the block data is read to evaluate a run: its own, where ``data`` is None, may have been moved since.
+
+    Raises:
+        RunError: the run's configuration names its data wrongly.
+        DataError: the data is not there; of the run's own with the advice to name another place.
+    """
+    try:
+        yield
+    except UsageError as problem:
+        if data is not None:
+            raise
+        raise RunError(f"{run.config_file}: {problem}") from None
+    except DataError as problem:
+        hint = " (where this run was trained; name the data's place now with --data)" if data is None else ""
+        raise DataError(f"{problem}{hint}") from None

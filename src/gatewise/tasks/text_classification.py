@@ -25,6 +25,7 @@ from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
+from gatewise.tasks.task import reading_for
 from gatewise.training.batches import Indices
 
 
@@ -132,7 +133,8 @@ def evaluate_texts(
     """Score a part, or a file, with the best weights, in fp32."""
     model = load_as(TextClassifier, run.path, device=device)
     place = Path(config.data.path if data is None else data).expanduser()
-    path = place if place.is_file() else find_labelled(place, split)
+    with reading_for(run, data):
+        path = place if place.is_file() else find_labelled(place, split)
     texts = read_part(config.data, path)
     part = LabelledTexts(texts, model.lexicon, model.alphabet, model.labels, path)
     return figures_of(config, split, model, part)

@@ -19,6 +19,8 @@ from gatewise.kernels import why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.language_modeling import LanguageModelTask
+from gatewise.tasks.memory import MemoryTask
+from gatewise.tasks.regression import RegressorTask
 from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.sequence_classification import SequenceClassifierTask
@@ -120,9 +122,11 @@ def read_task(config: Config) -> Task:
     """
     kinds: dict[str, Callable[[Config], Task]] = {
         "language-model": LanguageModelTask,
-        "tagger": TaggerTask,
         "classifier": SequenceClassifierTask,
         "text-classifier": TextClassifierTask,
+        "tagger": TaggerTask,
+        "regressor": RegressorTask,
+        "memory-task": MemoryTask,
     }
     return kinds[config.task.name](config)
 

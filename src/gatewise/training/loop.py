@@ -88,6 +88,8 @@ def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Op
         "adamw": torch.optim.AdamW,
     }
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer != "sgd":
+        options["fused"] = True  # one pass over memory instead of nine: of a tagger 6 ms of a step of 110
     return kinds[settings.optimizer](model.parameters(), **options)
 
 

@@ -1,0 +1,54 @@
+"""The row reader's peer: the same model as a straightforward PyTorch program, nothing of ours in it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gatewise.bench.duel import serve
+from gatewise.bench.training_pytorch import Peer
+
+
+class Model(nn.Module):
+    """nn.LSTM over the rows of an image, nn.Linear on what its last layer holds after the last row."""
+
+    def __init__(self, width: int, hidden_size: int, num_layers: int, labels: int, dropout: float) -> None:
+        super().__init__()
+        between = dropout if num_layers > 1 else 0.0
+        self.rnn = nn.LSTM(width, hidden_size, num_layers, batch_first=True, dropout=between)
+        self.drop = nn.Dropout(dropout)
+        self.decoder = nn.Linear(hidden_size, labels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits of (N, T, I)."""
+        _, (h_n, _) = self.rnn(x)
+        logits: torch.Tensor = self.decoder(self.drop(h_n[-1]))
+        return logits
+
+
+class RowsPeer(Peer):
+    """Training steps on batches of images that lie in memory as floats."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        with np.load(arguments["arrays"]) as arrays:
+            self.x = torch.from_numpy(arrays["x"]).float() * arguments["scale"]
+            self.y, self.batches = torch.from_numpy(arrays["y"]), torch.from_numpy(arrays["batches"])
+        model = arguments["config"]["model"]
+        sizes = self.x.shape[2], model["hidden_size"], model["num_layers"], arguments["labels"]
+        super().__init__(Model(*sizes, model["dropout"]), arguments)
+
+    def reset(self) -> None:
+        """Start from the first batch."""
+        self.step = 0
+
+    def cost(self) -> torch.Tensor:
+        """The mean over a batch."""
+        rows = self.batches[self.step % len(self.batches)]
+        self.step += 1
+        return F.cross_entropy(self.model(self.x[rows]), self.y[rows])
+
+
+if __name__ == "__main__":
+    serve(RowsPeer)

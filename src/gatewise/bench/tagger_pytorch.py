@@ -1,0 +1,115 @@
+"""The tagger's peer: the same model as a straightforward PyTorch program, nothing of ours in it.
+
+Packed sequences for the sentences and for the characters of every word, ids as tensors made beforehand, padding as a
+collate function does it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+from gatewise.bench.duel import serve
+from gatewise.bench.training_pytorch import Peer
+
+
+class Characters(nn.Module):
+    """A word's characters: both ends of a bidirectional LSTM, or the largest answers of a convolution."""
+
+    def __init__(self, kind: str, characters: int, embedding_size: int, size: int) -> None:
+        super().__init__()
+        self.kind, self.size = kind, 2 * size if kind == "lstm" else size
+        self.embedding = nn.Embedding(characters, embedding_size)
+        if kind == "lstm":
+            self.rnn = nn.LSTM(embedding_size, size, bidirectional=True)
+        else:
+            self.convolution = nn.Conv1d(embedding_size, size, kernel_size=3, padding=1)
+
+    def forward(self, spellings: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Return (W, K) of (S, W)."""
+        x = self.embedding(spellings)
+        if self.kind == "lstm":
+            _, (h_n, _) = self.rnn(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            return torch.cat([h_n[0], h_n[1]], 1)
+        inside = torch.arange(len(spellings))[:, None] < lengths
+        answers: torch.Tensor = self.convolution((x * inside[..., None]).permute(1, 2, 0))
+        return answers.masked_fill(~inside.t()[:, None], -torch.inf).amax(2)
+
+
+class Model(nn.Module):
+    """nn.Embedding, characters, a packed nn.LSTM, nn.Linear."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        super().__init__()
+        model = arguments["config"]["model"]
+        self.word_dropout, self.unk = model["word_dropout"], arguments["unk"]
+        size, hidden_size = model["embedding_size"] or model["hidden_size"], model["hidden_size"]
+        self.embedding = nn.Embedding(arguments["words"], size)
+        self.characters = Characters(
+            model["character_encoder"],
+            arguments["characters"],
+            model["character_embedding_size"],
+            model["character_hidden_size"],
+        )
+        self.drop = nn.Dropout(model["dropout"])
+        self.rnn = nn.LSTM(
+            size + self.characters.size,
+            hidden_size,
+            model["num_layers"],
+            dropout=model["dropout"] if model["num_layers"] > 1 else 0.0,
+            bidirectional=model["bidirectional"],
+        )
+        self.decoder = nn.Linear(hidden_size * (2 if model["bidirectional"] else 1), arguments["tags"])
+
+    def forward(
+        self, words: torch.Tensor, lengths: torch.Tensor, spellings: torch.Tensor, spelling_lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits (T, B, C); the spellings are those of every word, sentence after sentence."""
+        if self.training and self.word_dropout:
+            words = words.masked_fill(torch.rand(words.shape) < self.word_dropout, self.unk)
+        spelled = self.characters(spellings, spelling_lengths)
+        spelled = pad_sequence(list(spelled.split(lengths.tolist())))
+        x = self.drop(torch.cat([self.embedding(words), spelled], 2))
+        y, _ = self.rnn(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        logits: torch.Tensor = self.decoder(self.drop(pad_packed_sequence(y)[0]))
+        return logits
+
+
+class TaggerPeer(Peer):
+    """Training steps on batches of sentences of nearly the same length."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        data = json.loads(Path(arguments["sentences"]).read_text(encoding="utf-8"))
+        self.words = [torch.tensor(ids) for ids in data["words"]]
+        self.tags = [torch.tensor(ids) for ids in data["tags"]]
+        spelled = {spelling: torch.tensor(ids) for spelling, ids in data["spellings"].items()}
+        self.spellings = [[spelled[word] for word in sentence] for sentence in data["forms"]]
+        self.batches = data["batches"]
+        super().__init__(Model(arguments), arguments)
+
+    def reset(self) -> None:
+        """Start from the first batch."""
+        self.step = 0
+
+    def cost(self) -> torch.Tensor:
+        """The mean over the words of a batch."""
+        rows = self.batches[self.step % len(self.batches)]
+        self.step += 1
+        words = [self.words[row] for row in rows]
+        spellings = [spelling for row in rows for spelling in self.spellings[row]]
+        logits = self.model(
+            pad_sequence(words),
+            torch.tensor([len(ids) for ids in words]),
+            pad_sequence(spellings),
+            torch.tensor([len(ids) for ids in spellings]),
+        )
+        tags = pad_sequence([self.tags[row] for row in rows], padding_value=-100)
+        return F.cross_entropy(logits.flatten(0, 1), tags.flatten())
+
+
+if __name__ == "__main__":
+    serve(TaggerPeer)

@@ -1,0 +1,70 @@
+"""What the peers share: a training step as a PyTorch user writes it; nothing of ours is in it."""
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gatewise.bench.duel import write_cost_and_gradients
+
+
+class Peer(ABC):
+    """Training steps with PyTorch's own optimiser and clipping.
+
+    Args:
+        model: what is trained.
+        arguments: ``config``, ``threads``, the file ``weights`` to start from, ``dropout_in_check``.
+    """
+
+    def __init__(self, model: nn.Module, arguments: dict[str, Any]) -> None:
+        torch.set_num_threads(arguments["threads"])
+        training = arguments["config"]["training"]
+        self.model, self.clip = model, training["max_grad_norm"]
+        model.load_state_dict(load_file(arguments["weights"]))
+        self.dropout_in_check = arguments["dropout_in_check"]
+        decay = training["average_decay"]
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(model, multi_avg_fn=average) if decay else None
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        options = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"]}
+        if training["optimizer"] != "sgd":
+            options["fused"] = True  # the fastest that PyTorch has, though it must be asked for
+        self.optimizer = kinds[training["optimizer"]](model.parameters(), **options)
+        self.reset()
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Stand before the first step."""
+
+    @abstractmethod
+    def cost(self) -> torch.Tensor:
+        """Return the next step's cost."""
+
+    def check(self, to: Path) -> None:
+        """Write cost and gradients, before clipping, of the first step."""
+        torch.manual_seed(0)
+        self.reset()
+        self.model.train(self.dropout_in_check)
+        write_cost_and_gradients(self.model, self.cost(), to)
+        self.reset()
+
+    def run(self, steps: int) -> float:
+        """Do training steps."""
+        self.model.train()
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            cost = self.cost()
+            cost.backward()  # type: ignore[no-untyped-call]
+            if self.clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            cost.item()
+        return time.perf_counter() - began

@@ -1,0 +1,45 @@
+"""What a forecast has to beat: the last value, and a weighted sum of the last few."""
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.data.series import windows
+
+
+def persistence_rmse(values: npt.NDArray[np.float64], horizon: int, test_size: int) -> float:
+    """Return the error of "it stays as it is": ``x̂_{t+h} = x_t``.
+
+    Args:
+        values: (N,) the series.
+        horizon: h.
+        test_size: how many of the last values are forecast.
+    """
+    last = values[len(values) - test_size - horizon : len(values) - horizon]
+    return _rmse(last, values[-test_size:])
+
+
+def autoregression_rmse(values: npt.NDArray[np.float64], order: int, horizon: int, test_size: int) -> float | None:
+    """Return the error of ``x̂_{t+h} = a_0 + a_1 x_t + … + a_p x_{t-p+1}``, each forecast from the true past.
+
+    The weights are those of least squares on all values before the test, the validation part among them.
+
+    Args:
+        values: (N,) the series.
+        order: p.
+        horizon: h.
+        test_size: how many of the last values are forecast.
+
+    Returns:
+        The root mean squared error; None where fewer values than p + 1 can be fitted to.
+    """
+    if len(values) - order - horizon + 1 - test_size <= order:
+        return None
+    read, answered = windows(values, order, horizon)
+    inputs = np.concatenate([np.ones((len(read), 1)), values[read]], axis=1)
+    targets = values[answered]
+    weights, *_ = np.linalg.lstsq(inputs[:-test_size], targets[:-test_size], rcond=None)
+    return _rmse(inputs[-test_size:] @ weights, targets[-test_size:])
+
+
+def _rmse(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean((found - expected) ** 2)))

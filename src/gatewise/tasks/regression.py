@@ -1,0 +1,180 @@
+"""One number for each sequence, or a series' next value: data, the loop's work, evaluation."""
+
+import json
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import Config
+from gatewise.data.arrays import Sequences
+from gatewise.models.loading import load_as
+from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
+from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
+from gatewise.tasks.card import regressor_card
+from gatewise.tasks.regression_data import data_of, open_parts
+from gatewise.training.batches import BatchWorkload
+from gatewise.training.distributed import Group
+
+Batch = tuple[npt.NDArray[np.float32], npt.NDArray[Any]]
+
+ORDERS = (2, 9)
+"""Of the autoregressions that stand beside a forecast."""
+
+
+class RegressorTask:
+    """A run of a regressor, with its data read.
+
+    Raises:
+        UsageError: the configuration names no data.
+        DataError: the data is missing or not as it should be.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, settings = config, config.data
+        self.series, self.parts = open_parts(settings)
+        columns = self.series.columns if self.series else []
+        x, y = self.parts["train"].batch(slice(None))
+        self.steps, self.width = x.shape[1:]
+        self.scaling = scaling_of(x, y, columns, settings.target or next(iter(columns), ""))
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each part."""
+        return {name: part.data_hash for name, part in self.parts.items()}
+
+    @property
+    def summary(self) -> str:
+        """How many examples there are."""
+        return f"{len(self.parts['train']):,} sequences of {self.steps} × {self.width} to train on"
+
+    def make_model(self) -> SequenceRegressor:
+        """Make the model."""
+        return SequenceRegressor(self.config.model, self.width, self.scaling, self.config.runtime.engine)
+
+    def write_parts(self, run: RunFolder) -> None:
+        """Write the standardisation."""
+        write_scaling(run, self.width, self.scaling)
+
+    def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Regression":
+        """Shuffled batches."""
+        return Shuffled(self.config, self.parts, model, run, group)
+
+    def final(self, model: nn.Module, run: RunFolder) -> Metrics:
+        """Score the test part, and of a series what a forecast has to beat."""
+        return {**final_figures(model, self.parts["test"]), **self._to_beat()}
+
+    def _to_beat(self) -> Metrics:
+        test, train = self.parts["test"], self.parts["train"]
+        if self.series is None:
+            return {"mean_test_rmse": float(np.sqrt(np.mean((test.y - train.y.mean(dtype=np.float64)) ** 2)))}
+        values = self.series.values[:, self.series.columns.index(self.scaling.target)]
+        figures: Metrics = {"persistence_test_rmse": persistence_rmse(values, self.config.data.horizon, len(test))}
+        for order in ORDERS:
+            error = autoregression_rmse(values, order, self.config.data.horizon, len(test))
+            if error is not None:
+                figures[f"autoregression_{order}_test_rmse"] = error
+        return figures
+
+    def card(self, path: Path, metrics: list[Metrics]) -> str:
+        """Return the model card."""
+        return regressor_card(path, self.config, metrics)
+
+
+def write_scaling(run: RunFolder, width: int, scaling: Scaling) -> None:
+    """Write ``scaling.json``."""
+    write_atomically(run.scaling_file, json.dumps({"input_size": width, **asdict(scaling)}, indent=1) + "\n")
+
+
+class Regression(BatchWorkload):
+    """The loop's work: the mean squared error of a batch, in standardised units.
+
+    Args:
+        config: the run's configuration.
+        valid: the validation part.
+        count: N, the examples of an epoch.
+        model: what is trained.
+        run: where the best weights go.
+        group: the processes.
+    """
+
+    def __init__(
+        self, config: Config, valid: Sequences, count: int, model: nn.Module, run: RunFolder, group: Group
+    ) -> None:
+        super().__init__(config, model, run, group, count)
+        self.valid = valid
+
+    @abstractmethod
+    def examples(self, step: int) -> Batch:
+        """Return this process's part of a step's batch: x (B, T, I) and y (B,)."""
+
+    def cost(self, step: int) -> tuple[Tensor, float]:
+        """The mean over this process's part of the batch."""
+        x, y = (torch.from_numpy(array).to(self.group.device) for array in self.examples(step))
+        cost: Tensor = self.forward(x, y)
+        # The processes' means are averaged: each counts by its share of the batch.
+        return cost * (len(x) * self.group.world_size / self.batch_size), 1.0
+
+    def validate(self) -> tuple[Metrics, float]:
+        """The root mean squared error of the validation part, in the data's units; without dropout."""
+        errors = errors_of(self.model, self.valid.batch(self.share(np.arange(len(self.valid)))))
+        squares, count = self.group.sum(float((errors**2).sum()), len(errors))
+        rmse = math.sqrt(squares / count)
+        return {"valid_rmse": rmse}, rmse
+
+
+class Shuffled(Regression):
+    """The examples of the training part, in an order of their own in each epoch."""
+
+    def __init__(
+        self, config: Config, parts: Mapping[str, Sequences], model: nn.Module, run: RunFolder, group: Group
+    ) -> None:
+        super().__init__(config, parts["valid"], len(parts["train"]), model, run, group)
+        self.train = parts["train"]
+
+    def examples(self, step: int) -> Batch:
+        """Return this process's part of a step's batch."""
+        return self.train.batch(self.share(self.batch(step)))
+
+
+def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:
+    """Return what the model answers less what is right, (N,), in the data's units."""
+    assert isinstance(model, SequenceRegressor)
+    x, y = batch
+    return np.asarray(model.predict(x), np.float64) - y
+
+
+def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
+    """Return ``rmse`` and ``mae``, root mean squared and mean absolute error, in the data's units."""
+    errors = errors_of(model, part.batch(slice(None)))
+    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
+
+
+def final_figures(model: nn.Module, part: Sequences) -> Metrics:
+    """Return what stands of the test part in the last line of the metrics."""
+    named = {f"test_{name}": value for name, value in scores(model, part).items()}
+    return {**named, "test_tokens": len(part), "test_data_hash": part.data_hash}
+
+
+def figures_of(config: Config, split: str, model: nn.Module, part: Sequences) -> dict[str, Any]:
+    """Return what ``evaluate --json`` prints: ``task, split, rmse, mae, tokens`` (values), ``oov_rate, data_hash``."""
+    known = {"task": config.task.name, "split": split, **scores(model, part)}
+    return {**known, "tokens": len(part), "oov_rate": 0.0, "data_hash": part.data_hash}
+
+
+def evaluate_regression(
+    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
+) -> dict[str, Any]:
+    """Score a part with the best weights, in fp32."""
+    model = load_as(SequenceRegressor, run.path, device=device)
+    _, parts = open_parts(data_of(config.data, model.scaling, data))
+    return figures_of(config, split, model, parts[split])

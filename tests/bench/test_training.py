@@ -1,0 +1,152 @@
+"""The duels of training steps: only what agrees is timed, and both sides do the same work."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gatewise.bench import duel, rows, rows_pytorch, tagger, tagger_pytorch, training, training_ours
+from gatewise.bench.training import OutputsDiffer, agree
+from gatewise.bench.training_pytorch import Peer
+from gatewise.data.tagged import read_columns
+from gatewise.errors import DataError, UsageError
+
+SMALL = {"rows": {"model.hidden_size": 8, "data.batch_size": 16}, "tagger": {"model.hidden_size": 8}}
+BENCHES: dict[str, Callable[..., dict[str, Any]]] = {"rows": rows.bench_rows, "tagger": tagger.bench_tagger}
+PEERS: dict[str, type[Peer]] = {"rows": rows_pytorch.RowsPeer, "tagger": tagger_pytorch.TaggerPeer}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes of eight units, and little data."""
+    for module, keys in ((rows, SMALL["rows"]), (tagger, SMALL["tagger"])):
+        honest = module.load_config
+        monkeypatch.setattr(module, "load_config", lambda name, more, h=honest, k=keys: h(name, {**more, **k}))
+    monkeypatch.setattr(rows, "_IMAGES", 60)
+    monkeypatch.setattr(rows, "_HELD_BACK", 10)
+    monkeypatch.setattr(tagger, "SENTENCES", 70)
+    monkeypatch.setattr(duel, "SECONDS_A_TURN", 0.05)
+
+
+def write(path: Path, **changes: float) -> Path:
+    tensors = {"cost": torch.tensor(5.0), "rnn.weight_hh_l0": torch.ones(4, 4)}
+    for name, value in changes.items():
+        tensors[name.replace("__", ".")].view(-1)[0] += value
+    save_file(tensors, path)
+    return path
+
+
+def test_nothing_is_timed_where_outputs_differ(tmp_path: Path) -> None:
+    peer = write(tmp_path / "peer")
+    agree(write(tmp_path / "same", rnn__weight_hh_l0=1e-5), peer)
+    with pytest.raises(OutputsDiffer, match=r"rnn\.weight_hh_l0 differs by"):
+        agree(write(tmp_path / "gradient", rnn__weight_hh_l0=1e-3), peer)
+    with pytest.raises(OutputsDiffer, match="cost differs by"):
+        agree(write(tmp_path / "cost", cost=float("nan")), peer)
+    save_file({"cost": torch.tensor(5.0)}, tmp_path / "missing")
+    with pytest.raises(OutputsDiffer, match=r"only one program has rnn\.weight_hh_l0"):
+        agree(tmp_path / "missing", peer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tokens"), [("rows", "images"), ("tagger", "words")])
+def test_both_are_timed_in_turns(small: None, name: str, tokens: str) -> None:
+    result = BENCHES[name](threads=1, turns=3)
+    ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True))
+    assert (len(ratios), result["ratio"], result["bench"]) == (3, ratios[1], name)
+    assert result[f"ours_{tokens}_per_second"] > 0
+    assert 50 < result["peer_peak_mib"] < 5000
+
+
+def in_process(monkeypatch: pytest.MonkeyPatch, name: str, use: Callable[[Any, Peer], None], **keys: Any) -> None:
+    """Make both contestants in this process, and hand them on instead of timing them."""
+
+    def fight(ours: str, peer: str, arguments: dict[str, Any], *_: Any) -> duel.Duel:
+        assert (ours, peer) == ("gatewise.bench.training_ours", f"gatewise.bench.{name}_pytorch")
+        use(training_ours.make(arguments), PEERS[name](arguments))
+        return duel.Duel(1, [1.0], [1.0])
+
+    SMALL[name].update(keys)
+    monkeypatch.setattr(training, "fight", fight)
+    try:
+        BENCHES[name](threads=torch.get_num_threads())
+    finally:
+        for key in keys:
+            del SMALL[name][key]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("rows", {}),
+        ("tagger", {}),
+        ("tagger", {"model.character_encoder": "cnn"}),
+        ("tagger", {"model.num_layers": 2}),
+    ],
+)
+def test_cost_and_every_gradient_agree(
+    small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, keys: dict[str, Any]
+) -> None:
+    files = tmp_path / "ours", tmp_path / "peer"
+
+    def check(ours: Any, peer: Peer) -> None:
+        for side, file in zip((ours, peer), files, strict=True):
+            side.check(file)
+        agree(*files)
+        assert set(load_file(files[0])) == {"cost", *dict(peer.model.named_parameters())}
+
+    in_process(monkeypatch, name, check, **keys)
+
+
+@pytest.mark.parametrize("name", ["rows", "tagger"])
+def test_both_sides_read_the_same_batches_and_end_with_the_same_weights(
+    small: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def train(ours: Any, peer: Peer) -> None:
+        steps = ours.work.steps_per_epoch + 1  # beginning again
+        for side in (ours, peer):
+            torch.manual_seed(3)
+            side.run(steps)
+        for (key, a), b in zip(ours.work.model.named_parameters(), peer.model.parameters(), strict=True):
+            assert float((a - b).abs().max()) < 1e-4, key
+
+    in_process(monkeypatch, name, train)
+
+
+def test_a_wrong_gradient_is_not_timed(small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def check(ours: Any, peer: Peer) -> None:
+        parameter: Tensor = peer.model.get_parameter("rnn.weight_hh_l0")
+        parameter.register_hook(lambda gradient: 1.01 * gradient)
+        ours.check(tmp_path / "ours")
+        peer.check(tmp_path / "peer")
+        with pytest.raises(OutputsDiffer, match=r"rnn\.weight_hh_l0 differs by"):
+            agree(tmp_path / "ours", tmp_path / "peer")
+
+    in_process(monkeypatch, "rows", check)
+
+
+@pytest.mark.parametrize("name", ["rows", "tagger"])
+def test_data_that_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=str(tmp_path)):
+        BENCHES[name](tmp_path)
+
+
+def test_a_model_without_characters_is_refused(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="LSTMs that read characters"):
+        in_process(monkeypatch, "tagger", lambda *_: None, **{"model.character_encoder": "none"})
+
+
+def test_made_up_sentences_are_distributed_as_those_of_the_treebank(tmp_path: Path) -> None:
+    (tmp_path / "made.txt").write_text(tagger.made_up_sentences(12_544), encoding="utf-8")
+    sentences = read_columns(tmp_path / "made.txt")
+    lengths = np.array([len(s.words) for s in sentences])
+    words = [word for s in sentences for word in s.words]
+    assert len(sentences) == 12_544
+    assert abs(lengths.mean() - 16.3) < 2
+    assert abs(np.mean([len(word) for word in words]) - 4.06) < 0.5
+    assert 15_000 < len(set(words)) < 20_000
