@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gatewise.bench.duel import Contestant
-from gatewise.bench.language_model import OutputsDiffer
+from gatewise.bench.training import OutputsDiffer
 from gatewise.data.arrays import find_sequences, scaled
 from gatewise.errors import DataError, UsageError
 

@@ -26,7 +26,7 @@ def language_model_command(
     from gatewise.bench.language_model import bench_language_model
 
     result = bench_language_model(recipe, threads=threads, turns=turns)
-    _keep(result, f"gatewise bench language-model --recipe {recipe} --turns {turns}", out)
+    _keep(result, f"gatewise bench language-model --recipe {recipe} --threads {threads} --turns {turns}", out)
     _show_training(result, "words", as_json)
 
 
