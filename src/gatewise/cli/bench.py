@@ -44,7 +44,7 @@ def tagger_command(
     from gatewise.bench.tagger import bench_tagger
 
     result = bench_tagger(data, threads=threads, turns=turns)
-    _keep(result, f"gatewise bench tagger {f'--data {data} ' if data else ''}--turns {turns}", out)
+    _keep(result, f"gatewise bench tagger {f'--data {data} ' if data else ''}--threads {threads} --turns {turns}", out)
     _show_training(result, "words", as_json)
 
 
@@ -60,7 +60,7 @@ def rows_command(
     from gatewise.bench.rows import bench_rows
 
     result = bench_rows(data, threads=threads, turns=turns)
-    _keep(result, f"gatewise bench rows {f'--data {data} ' if data else ''}--turns {turns}", out)
+    _keep(result, f"gatewise bench rows {f'--data {data} ' if data else ''}--threads {threads} --turns {turns}", out)
     _show_training(result, "images", as_json)
 
 
