@@ -133,7 +133,7 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(model.eval().features(batch), model.features(batch))
     y = model.train().features(batch)
     assert not torch.equal(y, model.features(batch))
-    assert (y == 0).any()
+    assert 0.2 < float((y[:4] == 0).double().mean()) < 0.8  # of the last output too, where all rows have words
 
 
 @pytest.mark.parametrize("output", ["softmax", "crf"])
@@ -158,15 +158,17 @@ def test_tags_come_back_in_their_order_and_agree_with_each_sentence_alone(
 
 
 def test_a_crfs_tags_are_those_of_the_best_sentence() -> None:
-    """Forbidding a step between tags changes the tags, which the words by themselves would not."""
-    model = make(output="crf")
+    """Forbidding every step from a tag to another leaves one tag a sentence, where the words alone have several."""
+    model = make(output="crf", bidirectional=True, init_scale=1.0)
     assert model.crf is not None
     with torch.no_grad():
+        model.crf.transitions.zero_()
+        model.decoder.bias -= model.decoder(model.features(batch_of([5])[0])).mean((0, 1))  # no tag is best throughout
+        assert max(len(set(tags)) for tags in model.tag(SENTENCES)) > 1
         model.crf.transitions.fill_(-50).fill_diagonal_(0)
-        model.decoder.weight.mul_(20)
-    for tags in model.tag(SENTENCES):
+    for tags, p in zip(model.tag(SENTENCES), model.tag_probabilities(SENTENCES), strict=True):
         assert len(set(tags)) <= 1
-    assert any(len(set(rows.argmax(1).tolist())) == 1 for rows in model.tag_probabilities(SENTENCES) if len(rows) > 1)
+        assert [TAGS[index] for index in p.argmax(1).tolist()] == tags
 
 
 def test_no_sentences_and_sentences_without_words() -> None:

@@ -80,6 +80,7 @@ class Confusion:
 
     def _picture(self, title: str) -> bytes:
         """Draw the matrix: the colour is the share of a row, the number the count."""
+        from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure
 
         size = len(self.labels)
@@ -87,9 +88,10 @@ class Confusion:
         side = 2.5 + 0.42 * size
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         axes = figure.add_subplot()
-        image = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
+        # The root of the share, so that a few percent, which is what errors are, can be seen.
+        image = axes.imshow(100 * shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
         for row, column in zip(*np.nonzero(self.counts), strict=True):
-            ink = "white" if shares[row, column] < 0.5 else "black"
+            ink = "white" if shares[row, column] > 0.3 else "black"
             axes.text(column, row, _short(self.counts[row, column]), ha="center", va="center", color=ink, fontsize=6.5)
         axes.set_xticks(range(size), self.labels, rotation=90)
         axes.set_yticks(range(size), self.labels)
