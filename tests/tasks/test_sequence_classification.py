@@ -1,7 +1,6 @@
 """A classifier of sequences from files to figures: arrays, digits, MNIST, and what is wrong with them."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.tasks.evaluate import evaluate
-from tests.conftest import TINY_CLASSIFIER, real_data, write_sequences
+from tests.conftest import TINY_CLASSIFIER, write_sequences
 
 
 def test_it_learns_what_can_be_learnt_and_leaves_a_run_folder(sequences: Path, classifier_run: Path) -> None:
@@ -115,14 +114,3 @@ def test_digits_are_read_without_a_download(tmp_path: Path) -> None:
     run = gw.train("digits-rows", out=tmp_path / "run", overrides={"training.epochs": 6, "logging.tensorboard": False})
     assert run.metrics["test_accuracy"] > 0.6
     assert run.model.predict_proba_over_time(np.zeros((1, 8, 8), np.float32)).shape == (1, 8, 10)
-
-
-@pytest.mark.slow
-def test_mnist_is_learnt_within_a_few_steps(tmp_path: Path) -> None:
-    """An independent count of the labels that ``classify`` prints, on a small part."""
-    data = real_data("mnist")
-    overrides = {"training.max_steps": 60, "training.eval_every": 60, "model.hidden_size": 64, "model.dropout": 0.1}
-    overrides |= {"training.learning_rate": 0.005, "data.valid_size": 100, "logging.tensorboard": False}
-    run = gw.train("mnist-rows", data=data, out=tmp_path / "run", overrides=overrides)
-    assert math.isclose(run.metrics["majority_test_accuracy"], 0.1135)
-    assert run.metrics["test_accuracy"] > 0.7
