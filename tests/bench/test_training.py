@@ -16,7 +16,7 @@ from gatewise.bench.training_pytorch import Peer
 from gatewise.data.tagged import read_columns
 from gatewise.errors import DataError, UsageError
 
-SMALL = {"rows": {"model.hidden_size": 8, "data.batch_size": 16}, "tagger": {"model.hidden_size": 8}}
+SMALL = {"rows": {"model.hidden_size": 8, "data.batch_size": 16}, "tagger": {"model.hidden_size": 8, "model.num_layers": 1}}
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {"rows": rows.bench_rows, "tagger": tagger.bench_tagger}
 PEERS: dict[str, type[Peer]] = {"rows": rows_pytorch.RowsPeer, "tagger": tagger_pytorch.TaggerPeer}
 
