@@ -16,7 +16,10 @@ from gatewise.bench.training_pytorch import Peer
 from gatewise.data.tagged import read_columns
 from gatewise.errors import DataError, UsageError
 
-SMALL = {"rows": {"model.hidden_size": 8, "data.batch_size": 16}, "tagger": {"model.hidden_size": 8, "model.num_layers": 1}}
+SMALL: dict[str, dict[str, Any]] = {
+    "rows": {"model.hidden_size": 8, "data.batch_size": 16},
+    "tagger": {"model.hidden_size": 8, "model.num_layers": 1},
+}
 BENCHES: dict[str, Callable[..., dict[str, Any]]] = {"rows": rows.bench_rows, "tagger": tagger.bench_tagger}
 PEERS: dict[str, type[Peer]] = {"rows": rows_pytorch.RowsPeer, "tagger": tagger_pytorch.TaggerPeer}
 
@@ -71,13 +74,14 @@ def in_process(monkeypatch: pytest.MonkeyPatch, name: str, use: Callable[[Any, P
         use(training_ours.make(arguments), PEERS[name](arguments))
         return duel.Duel(1, [1.0], [1.0])
 
+    small = dict(SMALL[name])
     SMALL[name].update(keys)
     monkeypatch.setattr(training, "fight", fight)
     try:
         BENCHES[name](threads=torch.get_num_threads())
     finally:
-        for key in keys:
-            del SMALL[name][key]
+        SMALL[name].clear()
+        SMALL[name].update(small)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ _SPELLED = (94, 469, 1221, 2217, 2659, 2838, 2783, 2325, 1744, 1344, 775, 520, 2
 def bench_tagger(data: str | Path | None = None, *, threads: int = 0, turns: int = 5) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
-    Recipe ``ewt-upos``, with a softmax in place of the CRF; the batches are equal, and in the check so are the dropout masks, drawn from the same seed
-    (with more layers than one the check leaves dropout out).
+    Recipe ``ewt-upos``, with a softmax in place of the CRF; the batches are equal, and in the check so are the dropout
+    masks, drawn from the same seed (with more layers than one the check leaves dropout out).
 
     Args:
         data: a folder as the recipe reads it; made-up sentences with the lengths of UD English-EWT where not given.
