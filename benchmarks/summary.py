@@ -38,7 +38,8 @@ def summarise(runs: list[RunFolder]) -> dict[str, Any]:
             figures[key] = first
         else:
             figures[key] = [final[key] for final in finals]
-            figures[f"{key}_mean"] = sum(figures[key]) / len(runs)
+            if not key.startswith("best_"):
+                figures[f"{key}_mean"] = sum(figures[key]) / len(runs)
     return figures
 
 
