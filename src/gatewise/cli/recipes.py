@@ -16,4 +16,4 @@ def command(
         return
     for recipe in recipe_names():
         first = recipe_text(recipe).splitlines()[0].removeprefix("# ")
-        typer.echo(f"{recipe:<12}  {first}")
+        typer.echo(f"{recipe:<16}  {first}")
