@@ -13,7 +13,7 @@ EXAMPLES = REPOSITORY / "examples"
 PRINTS = {
     "classify_rows": r"test accuracy [6-9]\d\.\d%(.|\n)*read as \d",
     "classify_text": r"praise +the soup was lovely\nblame +the soup was not lovely\npraise +the bread was not cold\n",
-    "forecast": r"the model 0\.[2-9]\d, the same as now 0\.[5-9]\d",
+    "forecast": r"the model 0\.[1-2]\d, the same as now 0\.[4-9]\d",
     "language_model": r"perplexity +\d+\.\d: object an is(.|\n)*most probable next word: \S+ \(\d+%\)",
     "look_inside": r"value +(0\.\d\d +){5}0\.\d\d\n",
     "memory": r"rnn_tanh test RMSE 0\.\d+\nlstm     test RMSE 0\.\d+\n",
