@@ -13,13 +13,8 @@ from tests.conftest import REPOSITORY
 EXAMPLES = REPOSITORY / "examples"
 PRINTS = {
     "classify_rows": r"test accuracy [6-9]\d\.\d%(.|\n)*read as \d",
-<<<<<<< HEAD
     "classify_text": r"test accuracy (9\d|100)\.\d%(.|\n)*praise +the soup was lovely\nblame +the soup was not l",
     "forecast": r"the model 0\.[12]\d, the same as now 0\.[5-9]\d",
-=======
-    "classify_text": r"praise +the soup was lovely\nblame +the soup was not lovely\npraise +the bread was not cold\n",
-    "forecast": r"the model 0\.[1-2]\d, the same as now 0\.[4-9]\d",
->>>>>>> e68c904a6258cb0531c2871a258c2539377999fb
     "language_model": r"perplexity +\d+\.\d: object an is(.|\n)*most probable next word: \S+ \(\d+%\)",
     "look_inside": r"value +(0\.\d\d +){5}0\.\d\d\n",
     "memory": r"rnn_tanh test RMSE 0\.\d+\nlstm     test RMSE 0\.\d+\n",
