@@ -9,7 +9,7 @@ import torch
 from gatewise.bench import footprint
 from gatewise.bench.footprint_convolution import Convolution
 from gatewise.bench.footprint_rows import RowReader
-from gatewise.bench.language_model import OutputsDiffer
+from gatewise.bench.training import OutputsDiffer
 from gatewise.errors import DataError
 
 
