@@ -13,6 +13,7 @@ from gatewise.config import Config
 from gatewise.tasks.train import read_task
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.loop import Trainer, Workload
+from gatewise.training.memory import keep_freed_memory
 from gatewise.training.scalars import Scalars
 
 
@@ -27,6 +28,7 @@ class Ours:
 
     def __init__(self, config: Config, work: Workload, arguments: dict[str, Any]) -> None:
         torch.set_num_threads(arguments["threads"])
+        keep_freed_memory()
         work.model.load_state_dict(load_file(arguments["weights"]))
         self.work, self.dropout_in_check = work, arguments["dropout_in_check"]
         self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None))

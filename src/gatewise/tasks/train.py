@@ -29,6 +29,7 @@ from gatewise.tasks.task import Task
 from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Position, Trainer
+from gatewise.training.memory import keep_freed_memory
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
@@ -106,6 +107,7 @@ def train(
         raise UsageError(f"runtime.engine {config.runtime.engine!r} is not available: {reason}; use auto or torch")
     check_precision(config.training.precision, device)
     keep_fp32_exact()
+    keep_freed_memory()
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
     with process_group(device) as group:
