@@ -102,15 +102,16 @@ def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
         verdict.tick_params("x", rotation=90)
     figure.colorbar(shades, ax=verdict, label="probability", pad=0.02)
     left = data.answer >= C / 2  # where the lead was taken the other half of the classes is dark
+    below = data.decided <= max(1, 0.9 * T)
     verdict.annotate(
         f"in the lead for good: {short(data.labels[data.answer], 12)}",
         (-0.4 if left else C - 0.6, data.decided - 1.5),
-        xytext=(0, -3 if data.decided < 0.9 * T else 3),
+        xytext=(0, -3 if below else 3),
         textcoords="offset points",
         color="white",
         fontsize=7,
         ha="left" if left else "right",
-        va="top" if data.decided < 0.9 * T else "bottom",
+        va="top" if below else "bottom",
     )
     for axes, color in ((image, VERMILLION), (verdict, "white")):
         axes.axhline(data.decided - 1.5, color=color, linewidth=1.2, linestyle=(0, (4, 2)))
