@@ -164,8 +164,9 @@ def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw:
     x: npt.NDArray[np.floating]
     if config.task.name == "memory-task":
         steps = steps or config.data.length
-        x, answers = draw_adding_problem(COUNT, steps, draw).batch(slice(None))
-        source = f"{COUNT} sequences of {steps} steps of the adding problem"
+        # Most of the gradient reaches the two marked steps alone: it takes many sequences for a mean at each distance.
+        x, answers = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
+        source = f"{8 * COUNT} sequences of {steps} steps of the adding problem"
     else:
         steps = steps or config.data.window or 100
         x = draw.standard_normal((COUNT, steps, model.input_size)) * (scaling.x_std or 1.0) + (scaling.x_mean or 0.0)
