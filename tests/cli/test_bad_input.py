@@ -35,7 +35,7 @@ def no_utf8(folder: Path) -> None:
 
 
 BAD_DATA: dict[str, tuple[Callable[[Path], object], list[str]]] = {
-    "missing folder": (shutil.rmtree, ["data: no such folder", "expected one with *.train.txt"]),
+    "missing folder": (shutil.rmtree, ["data: no such file or folder", "a folder with *.train.txt"]),
     "missing split": (lambda data: (data / "toy.valid.txt").unlink(), ["no *.valid.txt", "train, valid and test"]),
     "split there twice": (
         lambda data: (data / "more.test.txt").write_text("the dog\n"),
@@ -136,7 +136,7 @@ def test_unreadable_recipe(kind: str, gatewise: Gatewise, tmp_path: Path) -> Non
 
 
 BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
-    "unknown recipe": ("train ptb-smal", ["no recipe 'ptb-smal'", "demo, ptb-large", "did you mean ptb-small?"]),
+    "unknown recipe": ("train ptb-smal", ["no recipe 'ptb-smal'", "memory-task, mnist-rows, ptb-large", "did you mean ptb-small?"]),
     "recipe without data": ("train ptb-small --out {out}", ["no data", "--data FOLDER"]),
     "unknown recipe to print": ("recipes ptb-tiny", ["no recipe 'ptb-tiny'", "ptb-large"]),
     "--set without =": ("train --set training.epochs", ["--set 'training.epochs'", "expected KEY=VALUE"]),
@@ -218,5 +218,5 @@ def test_debug_shows_the_traceback(gatewise: Gatewise, tmp_path: Path) -> None:
     """With --debug, wherever it stands, the error itself comes up."""
     from gatewise import DataError
 
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         gatewise("train", "--data", tmp_path / "nowhere", "--debug")
