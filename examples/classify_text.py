@@ -29,7 +29,8 @@ small = {
     "model.hidden_size": 16,
     "model.dropout": 0.0,
     "model.word_dropout": 0.0,
-    "training.learning_rate": 0.01,
+    "training.learning_rate": 0.02,
+    "training.epochs": 15,
     "training.lr_decay": 1.0,
     "training.average_decay": 0.0,
 }
