@@ -136,7 +136,7 @@ def test_unreadable_recipe(kind: str, gatewise: Gatewise, tmp_path: Path) -> Non
 
 
 BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
-    "unknown recipe": ("train ptb-smal", ["no recipe 'ptb-smal'", "memory-task, mnist-rows, ptb-large", "did you mean ptb-small?"]),
+    "unknown recipe": ("train ptb-smal", ["no recipe 'ptb-smal'", "ptb-large, ptb-medium", "did you mean ptb-small?"]),
     "recipe without data": ("train ptb-small --out {out}", ["no data", "--data FOLDER"]),
     "unknown recipe to print": ("recipes ptb-tiny", ["no recipe 'ptb-tiny'", "ptb-large"]),
     "--set without =": ("train --set training.epochs", ["--set 'training.epochs'", "expected KEY=VALUE"]),
