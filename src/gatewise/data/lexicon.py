@@ -9,8 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 
-from gatewise.data.vocabulary import UNK
-from gatewise.errors import RunError
+from gatewise.data.vocabulary import UNK, read_tokenizer
 
 
 class Lexicon:
@@ -67,16 +66,7 @@ class Lexicon:
         Raises:
             RunError: the file is missing, no tokenizer file, or its ids have gaps.
         """
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{path}: no such file; expected the run's lexicon, train again") from None
-        except Exception as problem:  # the library raises bare Exception for a file that it cannot parse
-            raise RunError(f"{path}: no lexicon can be read from it ({problem}); train again") from None
-        ids = tokenizer.get_vocab()
-        tokens = sorted(ids, key=lambda token: ids[token])
-        if [ids[token] for token in tokens] != list(range(len(tokens))) or UNK not in ids:
-            raise RunError(f"{path}: expected ids 0 to {len(tokens) - 1} with {UNK} among them; train again")
+        tokenizer, tokens = read_tokenizer(path, "lexicon", (UNK,))
         return cls(tokens, isinstance(tokenizer.normalizer, Lowercase))
 
 

@@ -131,18 +131,35 @@ class Vocabulary:
         Raises:
             RunError: the file is missing, no tokenizer file, or its ids have gaps.
         """
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{path}: no such file; expected the run's vocabulary, train again") from None
-        except Exception as problem:  # the library raises bare Exception for a file that it cannot parse
-            raise RunError(f"{path}: no vocabulary can be read from it ({problem}); train again") from None
-        ids = tokenizer.get_vocab()
-        tokens = sorted(ids, key=lambda token: ids[token])
-        if [ids[token] for token in tokens] != list(range(len(tokens))) or EOS not in ids or UNK not in ids:
-            raise RunError(f"{path}: expected ids 0 to {len(tokens) - 1} with {EOS} and {UNK} among them; train again")
-        start = ids.get(BOS) in tokenizer.encode("").ids
+        tokenizer, tokens = read_tokenizer(path, "vocabulary", (EOS, UNK))
+        start = tokenizer.token_to_id(BOS) in tokenizer.encode("").ids
         return cls(tokens, level, start)
+
+
+def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Tokenizer, list[str]]:
+    """Read a file of the tokenizers library; return it, and its tokens in the order of their ids.
+
+    Args:
+        path: the file.
+        what: what it holds, for errors.
+        needed: tokens that must be among them.
+
+    Raises:
+        RunError: the file is missing, no tokenizer file, its ids have gaps, or a needed token is missing.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; expected the run's {what}, train again") from None
+    except Exception as problem:  # the library raises bare Exception for a file that it cannot parse
+        raise RunError(f"{path}: no {what} can be read from it ({problem}); train again") from None
+    ids = tokenizer.get_vocab()
+    tokens = sorted(ids, key=lambda token: ids[token])
+    if [ids[token] for token in tokens] != list(range(len(tokens))) or any(token not in ids for token in needed):
+        raise RunError(
+            f"{path}: expected ids 0 to {len(tokens) - 1} with {' and '.join(needed)} among them; train again"
+        )
+    return tokenizer, tokens
 
 
 def split_tokens(line: str, level: str) -> Sequence[str]:

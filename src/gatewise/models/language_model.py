@@ -1,8 +1,7 @@
 """The recurrent language model: embedding, a stack of recurrent layers, a linear decoder."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import UsageError
 from gatewise.models.sampling import check_sampling, sample
-from gatewise.nn import draw_weights, linear_cross_entropy, make_stack
+from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.recurrent import State
 
 SCORE_WINDOW = 1024
@@ -110,17 +109,6 @@ class LanguageModel(nn.Module):
         logits, after = self(token_ids[None], state)
         return logits[0], after
 
-    @contextmanager
-    def _in_eval_mode(self) -> Iterator[None]:
-        """Switch dropout off within the block."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
-
-    @torch.no_grad()
     def score(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> tuple[float, int]:
         """Score every token of a stream but the first, in one row with carried state, in eval mode and fp32.
 
@@ -131,7 +119,7 @@ class LanguageModel(nn.Module):
             The sum of the negative log-likelihoods in nats, and the number of tokens scored.
         """
         state, nll = self.initial_state(), 0.0
-        with self._in_eval_mode():
+        with in_eval_mode(self):
             for start in range(0, len(ids) - 1, SCORE_WINDOW):
                 window = np.asarray(ids[start : start + SCORE_WINDOW + 1], dtype=np.int64)
                 piece = torch.from_numpy(window).to(self.device)[:, None]
@@ -156,7 +144,6 @@ class LanguageModel(nn.Module):
             raise UsageError("perplexity() got no texts; expected at least one")
         return math.exp(sum(nll for nll, _ in scores) / sum(count for _, count in scores))
 
-    @torch.no_grad()
     def generate(
         self,
         prompt: str | None = None,
@@ -193,7 +180,7 @@ class LanguageModel(nn.Module):
         generator = torch.Generator(self.device)
         generator.manual_seed(seed) if seed is not None else generator.seed()
         state, drawn = self.initial_state(), list[int]()
-        with self._in_eval_mode():
+        with in_eval_mode(self):
             logits, state = self(torch.tensor(read, device=self.device)[:, None], state)
             row = logits[-1, 0]
             while len(drawn) < max_tokens:

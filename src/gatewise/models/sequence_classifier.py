@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.models.sequence_reader import BATCH, SequenceReader
+from gatewise.nn import in_eval_mode
 
 Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
 
@@ -51,14 +52,14 @@ class SequenceClassifier(SequenceReader):
     def predict_proba(self, x: Array, batch_size: int = BATCH) -> Array:
         """Return the probability of each label, (N, C), reading ``batch_size`` sequences at a time."""
         given = self.as_input(x)
-        with self.in_eval_mode():
+        with in_eval_mode(self):
             parts = [self.read(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
         return _as_given(x, torch.cat(parts))
 
     def predict_proba_over_time(self, x: Array, batch_size: int = BATCH) -> Array:
         """Return (N, T, C): row t holds the probabilities after the first t+1 steps alone."""
         given = self.as_input(x)
-        with self.in_eval_mode():
+        with in_eval_mode(self):
             parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
         return _as_given(x, torch.cat(parts, 1).transpose(0, 1))
 

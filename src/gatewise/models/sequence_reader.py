@@ -1,8 +1,5 @@
 """What classifiers and regressors share: a recurrent stack that reads a sequence, pooling, and a linear decoder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -88,14 +85,3 @@ class SequenceReader(nn.Module):
         if not bool(given.isfinite().all()):
             raise UsageError("x holds numbers that are not finite; expected finite numbers only")
         return given
-
-    @contextmanager
-    def in_eval_mode(self) -> Iterator[None]:
-        """Switch dropout and gradients off within the block."""
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(was_training)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.models.sequence_reader import BATCH, SequenceReader
+from gatewise.nn import in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class SequenceRegressor(SequenceReader):
     ) -> npt.NDArray[np.float32] | Float[Tensor, " N"]:
         """Return the answer to each sequence, (N,): a tensor for a tensor, a NumPy array for any other."""
         given = self.as_input(x)
-        with self.in_eval_mode():
+        with in_eval_mode(self):
             answers = torch.cat([self(part) for part in torch.split(given, batch_size)])
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
 

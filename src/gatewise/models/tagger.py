@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
-from gatewise.nn import draw_weights, linear_cross_entropy, make_stack
+from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.crf import CRF
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 
@@ -119,7 +119,6 @@ class Tagger(WordEncoder):
         check_sentences(sentences)
         return self.read_each(EncodedSentences(sentences, self.lexicon, self.alphabet), read)
 
-    @torch.no_grad()
     def read_each(self, sentences: EncodedSentences, read: Callable[[WordBatch], Tensor]) -> list[Tensor]:
         """Read sentences of like length side by side, in eval mode.
 
@@ -130,16 +129,13 @@ class Tagger(WordEncoder):
         Returns:
             Each sentence's own part of the result, on the CPU, in their order; of one without words an empty tensor.
         """
-        found, was_training = [torch.empty(0)] * len(sentences), self.training
-        self.eval()
-        try:
+        found = [torch.empty(0)] * len(sentences)
+        with in_eval_mode(self):
             for rows in batches_by_length(sentences.lengths.tolist()):
                 batch = sentences.batch(rows).to(self.device)
                 result = read(batch).cpu()
                 for column, (row, length) in enumerate(zip(rows, batch.lengths.tolist(), strict=True)):
                     found[row] = result[:length, column]
-        finally:
-            self.train(was_training)
         return found
 
 

@@ -12,7 +12,7 @@ from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.data.vocabulary import split_tokens
 from gatewise.errors import UsageError
-from gatewise.nn import draw_weights, make_stack, pool
+from gatewise.nn import draw_weights, in_eval_mode, make_stack, pool
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 
 
@@ -91,7 +91,6 @@ class TextClassifier(WordEncoder):
         """Return the most probable label of each text."""
         return [self.labels[k] for k in self.predict_proba(texts).argmax(1).tolist()]
 
-    @torch.no_grad()
     def _each(
         self, texts: Sequence[str] | Sequence[Sequence[str]], cut: Callable[[list[str]], list[list[str]]]
     ) -> Float[Tensor, "N C"]:
@@ -104,12 +103,9 @@ class TextClassifier(WordEncoder):
             if not words:
                 raise UsageError(f"text {place} has no word; expected one at least in each")
             read += cut(words)
-        encoded, was_training = EncodedSentences(read, self.lexicon, self.alphabet), self.training
+        encoded = EncodedSentences(read, self.lexicon, self.alphabet)
         answers = torch.empty(len(read), len(self.labels))
-        self.eval()
-        try:
+        with in_eval_mode(self):
             for rows in batches_by_length(encoded.lengths.tolist()):
                 answers[np.array(rows)] = self(encoded.batch(rows).to(self.device)).softmax(1).cpu()
-        finally:
-            self.train(was_training)
         return answers

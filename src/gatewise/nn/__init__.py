@@ -1,5 +1,6 @@
 """torch modules and functions that models are assembled from."""
 
+from gatewise.nn.eval_mode import in_eval_mode
 from gatewise.nn.initial import draw_weights
 from gatewise.nn.loss import linear_cross_entropy
 from gatewise.nn.pooling import pool
@@ -14,6 +15,7 @@ __all__ = [
     "RNNState",
     "Recurrent",
     "draw_weights",
+    "in_eval_mode",
     "linear_cross_entropy",
     "make_stack",
     "pool",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError
+from gatewise.nn import in_eval_mode
 from gatewise.tasks.card import classifier_card
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
@@ -149,21 +150,17 @@ class Classification(BatchWorkload):
         return figures, -figures["valid_accuracy"]
 
 
-@torch.no_grad()
 def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
     """Count the chosen examples to which the model, in eval mode, gives their own label."""
-    hits, was_training = 0, model.training
+    hits = 0
     device = next(model.parameters()).device
     if part.lengths is not None:
         chosen = chosen[np.argsort(part.lengths[chosen], kind="stable")]
-    model.eval()
-    try:
+    with in_eval_mode(model):
         for start in range(0, len(chosen), SCORED_TOGETHER):
             some = chosen[start : start + SCORED_TOGETHER]
             found = model(part.inputs(some, device)).argmax(-1).cpu().numpy()
             hits += int((found == part.targets[some]).sum())
-    finally:
-        model.train(was_training)
     return hits
 
 
