@@ -2,12 +2,15 @@
 
 import torch
 
+from gatewise.kernels import native_engine
 from gatewise.kernels.contract import Engine
 from gatewise.kernels.reference_engine import ReferenceEngine
 from gatewise.kernels.torch_engine import TorchEngine
 
 ENGINES: dict[str, Engine] = {"reference": ReferenceEngine(), "torch": TorchEngine()}
-"""Those that this version has."""
+"""Those that can be had."""
+if native_engine.why_not_built() is None:
+    ENGINES["native"] = native_engine.NativeEngine()
 
 NAMES = ("auto", "reference", "torch", "native")
 """All that may be asked for."""
@@ -16,7 +19,9 @@ NAMES = ("auto", "reference", "torch", "native")
 def why_not(name: str, device: torch.device | str = "cpu") -> str | None:
     """Say in a few words why an engine cannot be had; None where it can."""
     if name == "native":
-        return "it is not part of this version"
+        if torch.device(device).type != "cpu":
+            return f"it computes on the CPU, but the tensors are on {device}"
+        return native_engine.why_not_built()
     if name not in NAMES:
         return f"there is no such engine; expected one of {', '.join(NAMES)}"
     if name == "reference" and torch.device(device).type != "cpu":

@@ -1,0 +1,171 @@
+// Python's way in: gatewise.kernels._native. Arguments arrive as addresses and sizes (gatewise/kernels/native_engine.py
+// has checked them); an address of 0 is a tensor that is not there. The interpreter's lock is released while a pass runs.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "rungs.hpp"
+
+namespace nb = nanobind;
+
+namespace gatewise {
+namespace {
+
+template <class T>
+T* at(std::uintptr_t address) {
+    return reinterpret_cast<T*>(address);
+}
+
+// The order in which a pass reads its rows: see Steps.
+struct Plan {
+    std::vector<Index> offset, place, order, lengths;
+    Steps steps;
+
+    Plan(Index T, Index B, const std::int64_t* given, bool reverse) : order(B), lengths(B) {
+        auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };
+        std::iota(order.begin(), order.end(), Index{0});
+        if (given) std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return length(a) > length(b); });
+        for (Index r = 0; r < B; ++r) lengths[r] = length(order[r]);
+        Index count = B ? lengths[0] : 0, active = B;
+        offset.push_back(0);
+        for (Index s = 0; s < count; ++s) {
+            while (lengths[active - 1] <= s) --active;
+            for (Index r = 0; r < active; ++r) place.push_back((reverse ? lengths[r] - 1 - s : s) * B + order[r]);
+            offset.push_back(static_cast<Index>(place.size()));
+        }
+        steps = {count, B, offset.back(), offset.data(), place.data(), order.data(), lengths.data()};
+    }
+};
+
+using Address = std::uintptr_t;
+
+// What both directions take.
+struct Given {
+    CellKind cell;
+    Numbers numbers;
+    Index T, B, I, H;
+    bool reverse;
+    Address lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask;
+};
+
+template <class Real>
+LayerWeights<Real> weights(const Given& g) {
+    return {at<Real>(g.w_ih), at<Real>(g.w_hh), at<Real>(g.b_ih), at<Real>(g.b_hh)};
+}
+
+// A pass with what it is to be run with, for the threads.
+template <class Pass>
+struct Job {
+    const Given& given;
+    Pass pass;
+};
+
+template <class Real>
+void forward(const Given& g, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
+             Address traced_gates, Address traced_cells) {
+    Plan plan(g.T, g.B, at<std::int64_t>(g.lengths), g.reverse);
+    using Pass = LayerForward<Real>;
+    Job<Pass> job{g,
+                  {g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0), at<Real>(g.c_0),
+                   at<Real>(g.h_mask), at<Real>(y), at<Real>(h_n), at<Real>(c_n), at<Real>(gates), at<Real>(extra),
+                   at<Real>(traced_gates), at<Real>(traced_cells)}};
+    run(
+        threads,
+        [](const void* argument, Member me) {
+            const auto& job = *static_cast<const Job<Pass>*>(argument);
+            if constexpr (sizeof(Real) == 8) {
+                rung().forward_double(job.given.cell, job.pass, me);
+            } else {
+                rung().forward(job.given.cell, job.given.numbers, job.pass, me);
+            }
+        },
+        &job);
+}
+
+template <class Real>
+void backward(const Given& g, int threads, Address y, Address gates, Address extra, Address dy, Address dh_n, Address dc_n,
+              Address dx, Address dh_0, Address dc_0, Address dw_ih, Address dw_hh, Address db_ih, Address db_hh) {
+    Plan plan(g.T, g.B, at<std::int64_t>(g.lengths), g.reverse);
+    using Pass = LayerBackward<Real>;
+    Job<Pass> job{g, {g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0), at<Real>(g.c_0),
+                      at<Real>(g.h_mask), at<Real>(y), at<Real>(gates), at<Real>(extra), at<Real>(dy), at<Real>(dh_n),
+                      at<Real>(dc_n), at<Real>(dx), at<Real>(dh_0), at<Real>(dc_0), at<Real>(dw_ih), at<Real>(dw_hh),
+                      at<Real>(db_ih), at<Real>(db_hh)}};
+    run(
+        threads,
+        [](const void* argument, Member me) {
+            const auto& job = *static_cast<const Job<Pass>*>(argument);
+            if constexpr (sizeof(Real) == 8) {
+                rung().backward_double(job.given.cell, job.pass, me);
+            } else {
+                rung().backward(job.given.cell, job.given.numbers, job.pass, me);
+            }
+        },
+        &job);
+}
+
+}  // namespace
+}  // namespace gatewise
+
+NB_MODULE(_native, m) {
+    using namespace gatewise;
+    nb::enum_<CellKind>(m, "Cell")
+        .value("lstm", CellKind::lstm)
+        .value("gru", CellKind::gru)
+        .value("rnn_tanh", CellKind::rnn_tanh)
+        .value("rnn_relu", CellKind::rnn_relu);
+    nb::enum_<Numbers>(m, "Numbers")
+        .value("float32", Numbers::float32)
+        .value("float64", Numbers::float64)
+        .value("bfloat16", Numbers::bfloat16)
+        .value("high", Numbers::high);
+    nb::class_<Given>(m, "Given", "The inputs of a pass.")
+        .def(
+            "__init__",
+            [](Given* g, CellKind cell, Numbers numbers, Index T, Index B, Index I, Index H, bool reverse, Address lengths,
+               Address x, Address h_0, Address c_0, Address w_ih, Address w_hh, Address b_ih, Address b_hh,
+               Address h_mask) {
+                new (g) Given{cell, numbers, T, B, I, H, reverse, lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask};
+            },
+            nb::arg("cell"), nb::arg("numbers"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
+            nb::arg("reverse"), nb::arg("lengths"), nb::arg("x"), nb::arg("h_0"), nb::arg("c_0"), nb::arg("w_ih"),
+            nb::arg("w_hh"), nb::arg("b_ih"), nb::arg("b_hh"), nb::arg("h_mask"));
+    m.def(
+        "forward",
+        [](const Given& given, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
+           Address traced_gates, Address traced_cells) {
+            (void)rung();  // here it may throw
+            nb::gil_scoped_release released;
+            auto pass = given.numbers == Numbers::float64 ? forward<double> : forward<float>;
+            pass(given, threads, y, h_n, c_n, gates, extra, traced_gates, traced_cells);
+        },
+        nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("h_n"), nb::arg("c_n"), nb::arg("gates"),
+        nb::arg("extra"), nb::arg("traced_gates"), nb::arg("traced_cells"), "Run a layer pass.");
+    m.def(
+        "backward",
+        [](const Given& given, int threads, Address y, Address gates, Address extra, Address dy, Address dh_n,
+           Address dc_n, Address dx, Address dh_0, Address dc_0, Address dw_ih, Address dw_hh, Address db_ih,
+           Address db_hh) {
+            (void)rung();
+            nb::gil_scoped_release released;
+            auto pass = given.numbers == Numbers::float64 ? backward<double> : backward<float>;
+            pass(given, threads, y, gates, extra, dy, dh_n, dc_n, dx, dh_0, dc_0, dw_ih, dw_hh, db_ih, db_hh);
+        },
+        nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("gates"), nb::arg("extra"), nb::arg("dy"),
+        nb::arg("dh_n"), nb::arg("dc_n"), nb::arg("dx"), nb::arg("dh_0"), nb::arg("dc_0"), nb::arg("dw_ih"),
+        nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
+    m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
+    m.def(
+        "rungs",
+        [] {
+            std::vector<std::string> names;
+            for (const Rung* rung : available_rungs()) names.emplace_back(rung->name);
+            return names;
+        },
+        "Name the instructions that this build and this processor have, lowest first.");
+}

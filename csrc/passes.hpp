@@ -1,0 +1,76 @@
+// What goes into a layer pass and what comes out: the contract of gatewise.kernels.contract, in pointers.
+//
+// Memory is the caller's. Nothing overlaps, all is without gaps in the shape given, rows first. T steps, B rows, I
+// inputs, H units, G gates (LSTM i f g o: 4; GRU r z n: 3; RNN: 1). Real is float or double.
+//
+// *Packed rows*. A pass reads its rows in its own order: longest row first (`order`), and of each step only the rows that
+// reach it, so that no work is done on padding. Packed row offset[s] + r is step s of the r-th longest row; `place` says
+// where it stands in x, y and the traces: place = t·B + b. A pass from the end differs in `place` alone.
+#pragma once
+
+#include "matrix.hpp"
+#include "numbers.hpp"
+
+namespace gatewise {
+
+enum class CellKind : int { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
+
+// Which rows each step has; see above.
+struct Steps {
+    Index count;           // steps of the longest row
+    Index rows;            // B
+    Index total;           // packed rows: offset[count]
+    const Index* offset;   // (count + 1)
+    const Index* place;    // (total)
+    const Index* order;    // (B): the r-th longest row is row order[r]
+    const Index* lengths;  // (B), of the r-th longest row
+
+    Index active(Index s) const { return offset[s + 1] - offset[s]; }
+};
+
+template <class Real>
+struct LayerWeights {
+    const Real* w_ih;  // (G·H, I)
+    const Real* w_hh;  // (G·H, H)
+    const Real* b_ih;  // (G·H), or null
+    const Real* b_hh;  // (G·H), or null
+};
+
+template <class Real>
+struct LayerForward {
+    Index T, I, H;
+    Steps steps;
+    LayerWeights<Real> weights;
+    const Real* x;       // (T, B, I)
+    const Real* h_0;     // (B, H)
+    const Real* c_0;     // (B, H), of an LSTM
+    const Real* h_mask;  // (B, H), or null: multiplies h' in the recurrent product
+    // Written, whole:
+    Real* y;     // (T, B, H), zero where a row has no such step
+    Real* h_n;   // (B, H)
+    Real* c_n;   // (B, H), of an LSTM
+    // Written where not null, in packed rows:
+    Real* gates;  // (total, G·H), after activation
+    Real* extra;  // (total, H): c of an LSTM, W_hn h' + b_hn of a GRU
+    // Written where not null, like y:
+    Real* traced_gates;  // (T, B, G·H)
+    Real* traced_cells;  // (T, B, H), of an LSTM
+};
+
+template <class Real>
+struct LayerBackward {
+    Index T, I, H;
+    Steps steps;
+    LayerWeights<Real> weights;
+    const Real *x, *h_0, *c_0, *h_mask;  // as given forward
+    const Real *y, *gates, *extra;       // as written forward
+    const Real *dy;                      // (T, B, H)
+    const Real *dh_n, *dc_n;             // (B, H); dc_n of an LSTM
+    // Written, whole:
+    Real* dx;           // (T, B, I), or null: not wanted
+    Real *dh_0, *dc_0;  // (B, H); dc_0 of an LSTM
+    Real *dw_ih, *dw_hh;
+    Real *db_ih, *db_hh;  // null where there are no biases
+};
+
+}  // namespace gatewise

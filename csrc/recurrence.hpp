@@ -1,0 +1,271 @@
+// A layer pass over all steps, forward and backward, of any cell: who computes what, in which order.
+//
+// The large products (W_ih x of all steps, dx, dW) are `multiply`. In between, the steps: each member has its own blocks
+// of kTileColumns units. It multiplies h' of all rows by its units' columns of W_hh, one packed panel a gate, lets the
+// cell work on them, and writes its units of h: one barrier a step, since all of h is needed for the next. Backward the
+// same, with panels of W_hhᵀ: from da of all units to its units of dh'.
+#pragma once
+
+#include "cells.hpp"
+#include "passes.hpp"
+#include "product.hpp"
+
+namespace gatewise::GATEWISE_RUNG {
+
+constexpr Index kRowsAtOnce = 48;  // of a step, so that their products stay in the first-level cache
+
+// Set what stands past each row's length in (T, B, width) to zero.
+template <class Real>
+void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me) {
+    if (steps.total == T * steps.rows) return;
+    for (Index r = me.first(steps.rows); r < me.last(steps.rows); ++r) {
+        for (Index t = steps.lengths[r]; t < T; ++t) {
+            __builtin_memset(m + (t * steps.rows + steps.order[r]) * width, 0, static_cast<std::size_t>(width) * sizeof(Real));
+        }
+    }
+}
+
+// Where each packed row stands in (T, B, width).
+template <class Real>
+Rows<Real> packed_rows(Real* m, Index width, const Steps& steps, Member me) {
+    Real** at = me.shared<Real*>(steps.total);
+    for (Index k = me.first(steps.total); k < me.last(steps.total); ++k) at[k] = m + steps.place[k] * width;
+    me.barrier();
+    return {nullptr, 0, at};
+}
+
+template <class P, class Cell>
+void forward(const LayerForward<typename P::Real>& p, Member me) {
+    using Real = typename P::Real;
+    using V = Vector<Real>;
+    using Factor = typename P::Factor;
+    constexpr Index G = Cell::kGates, NR = kTileColumns<Real>;
+    const Steps& steps = p.steps;
+    const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR;
+
+    // W_hh in panels: a block of units, its gates side by side.
+    const Index panel = panel_size<P>(H), row = row_size<P>(H);
+    Factor* w_hh = me.shared<Factor>(blocks * G * panel);
+    for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
+        Index unit = k / G * NR, gate = k % G, count = H - unit < NR ? H - unit : NR;
+        pack<P>(w_hh + k * panel, NR, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
+    }
+
+    // h' of the step as a factor, two of them in turn; and what units carry. Of the longest row first.
+    Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
+    Real* carried = me.shared<Real>(B * H);
+    for (Index r = me.first(B); r < me.last(B); ++r) {
+        Index from = steps.order[r] * H;
+        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;  // past H too
+        for (Index unit = 0; unit < H; unit += kLanes<Real>) {
+            V h = load(p.h_0 + from + unit, H - unit);
+            if (steps.lengths[r] == 0) store(p.h_n + from + unit, h, H - unit);
+            if (Cell::kCarries) {
+                V c = p.c_0 ? load(p.c_0 + from + unit, H - unit) : h;
+                store(carried + r * H + unit, c, H - unit);
+                if (p.c_0 && steps.lengths[r] == 0) store(p.c_n + from + unit, c, H - unit);
+            }
+            if (p.h_mask) h = h * load(p.h_mask + from + unit, H - unit);
+            P::put(operand[0] + r * row + unit, h, H - unit);
+        }
+    }
+    clear_padding(p.y, p.T, H, steps, me);
+    if (p.traced_gates) clear_padding(p.traced_gates, p.T, G * H, steps, me);
+    if (p.traced_cells) clear_padding(p.traced_cells, p.T, H, steps, me);
+
+    // a = W_ih x + b, of all steps at once.
+    Real* a = p.gates ? p.gates : me.shared<Real>(steps.total * G * H);
+    Real* bias = p.weights.b_ih ? me.shared<Real>(G * H) : nullptr;
+    if (bias) {
+        for (Index k = me.first(G * H); k < me.last(G * H); ++k) {
+            bias[k] = p.weights.b_ih[k] + (Cell::kSeparateBias ? 0 : p.weights.b_hh[k]);
+        }
+    }
+    Rows<const Real> x = packed_rows(p.x, p.I, steps, me);  // and a barrier
+    multiply<P>({steps.total, G * H, p.I, x, true, {p.weights.w_ih, p.I, nullptr}, true, {a, G * H, nullptr}, false, bias},
+                me);
+
+    alignas(64) Real products[kRowsAtOnce * G * NR];
+    for (Index s = 0; s < steps.count; ++s) {
+        const Index n = steps.active(s), first = steps.offset[s];
+        const Factor* h_before = operand[s % 2];
+        Factor* h_after = operand[(s + 1) % 2];
+        for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
+            for (Index r0 = 0; r0 < n; r0 += kRowsAtOnce) {
+                Index rows = n - r0 < kRowsAtOnce ? n - r0 : kRowsAtOnce;
+                for (Index gate = 0; gate < G; ++gate) {  // (1), of the GRU (2)
+                    multiply_rows<P>(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
+                                     G * NR);
+                }
+                for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
+                    const Index count = H - unit, lane = unit - block * NR;
+                    V b_hh[G] = {};
+                    if (Cell::kSeparateBias && bias) {
+                        for (Index g = 0; g < G; ++g) b_hh[g] = load(p.weights.b_hh + g * H + unit, count);
+                    }
+                    for (Index r = r0; r < r0 + rows; ++r) {
+                        Real* gates = a + (first + r) * G * H + unit;
+                        V in[G], u[G], out[G] = {}, extra{}, kept{};
+                        for (Index g = 0; g < G; ++g) {
+                            in[g] = load(gates + g * H, count);
+                            u[g] = load(products + ((r - r0) * G + g) * NR + lane) + b_hh[g];
+                        }
+                        if (Cell::kCarries) kept = load(carried + r * H + unit, count);
+                        V h = Cell::forward(in, u, out, kept, extra);
+                        const Index at = steps.place[first + r], whole = steps.order[r] * H + unit;
+                        store(p.y + at * H + unit, h, count);
+                        if (p.gates) {
+                            for (Index g = 0; g < G; ++g) store(gates + g * H, out[g], count);
+                        }
+                        if (p.extra) store(p.extra + (first + r) * H + unit, extra, count);
+                        if (p.traced_gates) {
+                            for (Index g = 0; g < G; ++g) store(p.traced_gates + (at * G + g) * H + unit, out[g], count);
+                        }
+                        if (p.traced_cells) store(p.traced_cells + at * H + unit, extra, count);
+                        if (Cell::kCarries) store(carried + r * H + unit, kept, count);
+                        if (steps.lengths[r] == s + 1) {
+                            store(p.h_n + whole, h, count);
+                            if (p.c_0) store(p.c_n + whole, kept, count);
+                        }
+                        if (p.h_mask) h = h * load(p.h_mask + whole, count);
+                        P::put(h_after + r * row + unit, h, count);
+                    }
+                }
+            }
+        }
+        me.barrier();
+    }
+}
+
+template <class P, class Cell>
+void backward(const LayerBackward<typename P::Real>& p, Member me) {
+    using Real = typename P::Real;
+    using V = Vector<Real>;
+    using Factor = typename P::Factor;
+    constexpr Index G = Cell::kGates, NR = kTileColumns<Real>;
+    constexpr Index kSums = Cell::kSeparateBias ? G + 1 : G;  // of a GRU, du of the gate n behind da
+    const Steps& steps = p.steps;
+    const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR, width = kSums * H;
+
+    // W_hhᵀ in panels, one a block of units.
+    const Index panel = panel_size<P>(G * H), row = row_size<P>(G * H);
+    Factor* w_hh = me.shared<Factor>(blocks * panel);
+    for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
+        Index unit = block * NR, count = H - unit < NR ? H - unit : NR;
+        pack<P>(w_hh + block * panel, NR, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
+    }
+
+    // du of the step as a factor, two of them in turn; what is carried; da of all steps; its sums.
+    Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
+    Real* carried = me.shared<Real>(B * H);
+    Real* da = me.shared<Real>(steps.total * width);
+    Real* db = me.shared<Real>(width);
+    for (Index r = me.first(B); r < me.last(B); ++r) {
+        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;
+        for (Index unit = 0; unit < H; unit += kLanes<Real>) {
+            V dc = p.dc_n ? load(p.dc_n + steps.order[r] * H + unit, H - unit) : V{};
+            store(carried + r * H + unit, dc, H - unit);
+        }
+    }
+    for (Index k = me.first(width); k < me.last(width); ++k) db[k] = 0;
+    me.barrier();
+
+    alignas(64) Real products[kRowsAtOnce * NR];
+    for (Index s = steps.count - 1; s >= -1; --s) {
+        const Index n = s >= 0 ? steps.active(s) : B, later = s + 1 < steps.count ? steps.active(s + 1) : 0;
+        const Factor* du_after = operand[(s + 1) % 2];
+        Factor* du = operand[(s + 2) % 2];
+        for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
+            for (Index r0 = 0; r0 < n; r0 += kRowsAtOnce) {
+                const Index rows = n - r0 < kRowsAtOnce ? n - r0 : kRowsAtOnce;
+                const Index multiplied = later - r0 < rows ? later - r0 : rows;
+                if (multiplied > 0) multiply_rows<P>(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
+                for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
+                    const Index count = H - unit, lane = unit - block * NR;
+                    V sums[kSums] = {};
+                    for (Index r = r0; r < r0 + rows; ++r) {
+                        const Index whole = steps.order[r] * H + unit;
+                        V d, kept = load(carried + r * H + unit, count);
+                        if (r - r0 < multiplied) {
+                            d = load(products + (r - r0) * NR + lane);
+                            if (p.h_mask) d = d * load(p.h_mask + whole, count);
+                        } else {  // the row's last step, or it has none
+                            d = load(p.dh_n + whole, count);
+                        }
+                        if (s < 0) {
+                            store(p.dh_0 + whole, Cell::kSeparateBias ? d + kept : d, count);
+                            if (p.dc_0) store(p.dc_0 + whole, kept, count);
+                            continue;
+                        }
+                        const Index k = steps.offset[s] + r, at = steps.place[k] * H + unit;
+                        const Index earlier = s > 0 ? steps.offset[s - 1] + r : 0;
+                        V gates[G] = {}, extra{}, before{}, h{}, da_t[kSums];
+                        if (Cell::kHasExtra) {
+                            for (Index g = 0; g < G; ++g) gates[g] = load(p.gates + (k * G + g) * H + unit, count);
+                            extra = load(p.extra + k * H + unit, count);
+                            const Real* from = Cell::kSeparateBias
+                                                   ? (s > 0 ? p.y + steps.place[earlier] * H + unit : p.h_0 + whole)
+                                                   : (s > 0 ? p.extra + earlier * H + unit : p.c_0 + whole);
+                            before = load(from, count);
+                        } else {
+                            h = load(p.y + at, count);
+                        }
+                        Cell::backward(gates, extra, before, h, d + load(p.dy + at, count), da_t, da_t[kSums - 1], kept);
+                        for (Index g = 0; g < kSums; ++g) {
+                            store(da + k * width + g * H + unit, da_t[g], count);
+                            sums[g] = sums[g] + da_t[g];
+                        }
+                        for (Index g = 0; g < G; ++g) {
+                            P::put(du + r * row + g * H + unit, da_t[g + 1 == G ? kSums - 1 : g], count);
+                        }
+                        if (Cell::kCarries) store(carried + r * H + unit, kept, count);
+                    }
+                    if (s >= 0) {
+                        for (Index g = 0; g < kSums; ++g) {
+                            Real* sum = db + g * H + unit;
+                            store(sum, load(sum, count) + sums[g], count);
+                        }
+                    }
+                }
+            }
+        }
+        me.barrier();
+    }
+
+    if (p.db_ih) {
+        for (Index k = me.first(G * H); k < me.last(G * H); ++k) {
+            p.db_ih[k] = db[k];
+            p.db_hh[k] = db[k < (G - 1) * H ? k : k + (kSums - G) * H];
+        }
+    }
+
+    // h' of each packed row, as the product took it.
+    const Real** h_before = me.shared<const Real*>(steps.total);
+    Real* masked = p.h_mask ? me.shared<Real>(steps.total * H) : nullptr;
+    for (Index s = me.first(steps.count); s < me.last(steps.count); ++s) {
+        for (Index r = 0; r < steps.active(s); ++r) {
+            const Index k = steps.offset[s] + r;
+            h_before[k] = s > 0 ? p.y + steps.place[steps.offset[s - 1] + r] * H : p.h_0 + steps.order[r] * H;
+            if (masked) {
+                for (Index unit = 0; unit < H; ++unit) {
+                    masked[k * H + unit] = h_before[k][unit] * p.h_mask[steps.order[r] * H + unit];
+                }
+                h_before[k] = masked + k * H;
+            }
+        }
+    }
+    Rows<const Real> h{nullptr, 0, h_before}, x = packed_rows(p.x, p.I, steps, me);  // and a barrier
+    multiply<P>({G * H, p.I, steps.total, {da, width, nullptr}, false, x, false, {p.dw_ih, p.I, nullptr}}, me);
+    const Index same = kSums == G ? G * H : (G - 1) * H;  // rows of du that are da's
+    multiply<P>({same, H, steps.total, {da, width, nullptr}, false, h, false, {p.dw_hh, H, nullptr}}, me);
+    if (same < G * H) {
+        multiply<P>({H, H, steps.total, {da + G * H, width, nullptr}, false, h, false, {p.dw_hh + same * H, H, nullptr}}, me);
+    }
+    if (p.dx) {
+        clear_padding(p.dx, p.T, p.I, steps, me);
+        Rows<Real> dx = packed_rows(p.dx, p.I, steps, me);
+        multiply<P>({steps.total, p.I, G * H, {da, width, nullptr}, true, {p.weights.w_ih, p.I, nullptr}, false, dx}, me);
+    }
+}
+
+}  // namespace gatewise::GATEWISE_RUNG

@@ -1,0 +1,27 @@
+// The ladder of instruction sets: the same functions, compiled once for each rung; the best that the processor has is
+// chosen when first asked, or the one that GATEWISE_INSTRUCTIONS names.
+#pragma once
+
+#include <vector>
+
+#include "passes.hpp"
+#include "team.hpp"
+
+namespace gatewise {
+
+struct Rung {
+    const char* name;
+    // All members of a team call them with the same arguments.
+    void (*forward)(CellKind, Numbers, const LayerForward<float>&, Member);
+    void (*forward_double)(CellKind, const LayerForward<double>&, Member);
+    void (*backward)(CellKind, Numbers, const LayerBackward<float>&, Member);
+    void (*backward_double)(CellKind, const LayerBackward<double>&, Member);
+};
+
+// Those that were compiled and that this processor has, lowest first.
+std::vector<const Rung*> available_rungs();
+
+// The rung in use. Throws std::runtime_error, in one line, where the one that was asked for cannot be had.
+const Rung& rung();
+
+}  // namespace gatewise

@@ -1,0 +1,225 @@
+#include "team.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace gatewise {
+namespace {
+
+constexpr int kSpins = 1000;  // of some 50 ns each, before a waiting thread lets others run
+
+inline void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+template <class Done>
+void spin_until(Done done) {
+    for (int k = 0; !done(); ++k) {
+        if (k < kSpins) {
+            pause();
+        } else {
+            sched_yield();
+        }
+    }
+}
+
+// Memory that grows in pieces while in use and is one piece again when next used.
+class Scratch {
+  public:
+    void* take(std::size_t bytes) {
+        bytes = (bytes + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
+        if (used_ + bytes > capacity_) {
+            std::size_t piece = bytes > capacity_ ? bytes : capacity_;
+            pieces_.push_back(allocate(piece));
+            total_ += piece;
+            capacity_ = piece;
+            used_ = 0;
+        }
+        void* taken = pieces_.back() + used_;
+        used_ += bytes;
+        return taken;
+    }
+
+    Mark mark() const { return {pieces_.size(), used_}; }
+    void release(Mark mark) {
+        if (mark.piece == pieces_.size()) used_ = mark.used;  // else a new piece was begun, which stays
+    }
+
+    void reset() {
+        if (pieces_.size() > 1) {
+            for (char* piece : pieces_) std::free(piece);
+            pieces_.assign(1, allocate(total_));
+            capacity_ = total_;
+        }
+        used_ = 0;
+    }
+
+    ~Scratch() {
+        for (char* piece : pieces_) std::free(piece);
+    }
+
+  private:
+    static char* allocate(std::size_t bytes) {
+        void* memory = nullptr;
+        if (posix_memalign(&memory, 64, bytes) != 0) {
+            std::fprintf(stderr, "gatewise: no memory for %zu bytes of scratch\n", bytes);
+            std::abort();
+        }
+        return static_cast<char*>(memory);
+    }
+
+    std::vector<char*> pieces_;
+    std::size_t capacity_ = 0, used_ = 0, total_ = 0;
+};
+
+}  // namespace
+
+// The members of one run: where they meet, and their scratch.
+class Team {
+  public:
+    void barrier(int size) {
+        if (size == 1) return;
+        unsigned turn = turn_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
+            arrived_.store(0, std::memory_order_relaxed);
+            turn_.store(turn + 1, std::memory_order_release);
+        } else {
+            spin_until([&] { return turn_.load(std::memory_order_acquire) != turn; });
+        }
+    }
+
+    void* scratch(std::size_t bytes, const Member& member) {
+        if (member.index == 0) taken_ = scratch_.take(bytes);
+        barrier(member.size);
+        void* taken = taken_;
+        barrier(member.size);  // before the next one is taken
+        return taken;
+    }
+
+    Mark mark(const Member& member) {
+        if (member.index == 0) mark_ = scratch_.mark();
+        barrier(member.size);
+        Mark mark = mark_;
+        barrier(member.size);
+        return mark;
+    }
+
+    void release(Mark mark, const Member& member) {
+        barrier(member.size);
+        if (member.index == 0) scratch_.release(mark);
+    }
+
+    void reset() { scratch_.reset(); }
+
+  private:
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<unsigned> turn_{0};
+    void* taken_ = nullptr;
+    Mark mark_{};
+    Scratch scratch_;
+};
+
+void Member::barrier() const { team->barrier(size); }
+void* Member::scratch(Index bytes) const { return team->scratch(static_cast<std::size_t>(bytes), *this); }
+
+Mark Member::mark() const { return team->mark(*this); }
+void Member::release(Mark mark) const { team->release(mark, *this); }
+
+namespace {
+
+// The team that has workers.
+class Pool {
+  public:
+    std::mutex taken;  // by the run in progress
+
+    void run(int threads, void (*work)(const void*, Member), const void* argument) {
+        while (static_cast<int>(workers_.size()) < threads - 1) {
+            int index = static_cast<int>(workers_.size()) + 1;
+            // Its generation is read here: the worker may first look after the run was announced.
+            workers_.emplace_back(&Pool::serve, this, index, generation_.load(std::memory_order_relaxed));
+        }
+        work_ = work, argument_ = argument, size_ = threads;
+        team_.reset();
+        busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+        if (threads > 1) {
+            {
+                std::lock_guard<std::mutex> lock(sleep_);
+                generation_.fetch_add(1, std::memory_order_release);
+            }
+            if (asleep_.load(std::memory_order_acquire) > 0) wake_.notify_all();
+        }
+        work(argument, Member{&team_, 0, threads});
+        if (threads > 1) spin_until([&] { return busy_.load(std::memory_order_acquire) == 0; });
+    }
+
+  private:
+    void serve(int index, unsigned seen) {
+        for (;;) {
+            auto called = [&] { return generation_.load(std::memory_order_acquire) != seen; };
+            for (int k = 0; k < kSpins && !called(); ++k) pause();
+            if (!called()) {
+                std::unique_lock<std::mutex> lock(sleep_);
+                asleep_.fetch_add(1);
+                wake_.wait(lock, called);
+                asleep_.fetch_sub(1);
+            }
+            ++seen;
+            if (index < size_) work_(argument_, Member{&team_, index, size_});
+            busy_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    Team team_;
+    std::vector<std::thread> workers_;
+    void (*work_)(const void*, Member) = nullptr;
+    const void* argument_ = nullptr;
+    int size_ = 1;
+    alignas(64) std::atomic<unsigned> generation_{0};
+    alignas(64) std::atomic<int> busy_{0};
+    std::atomic<int> asleep_{0};
+    std::mutex sleep_;
+    std::condition_variable wake_;
+};
+
+// Never destroyed: its workers wait until the process ends. In a child process after fork there are no workers, and a lock
+// may be held by nobody: it gets a new pool.
+std::atomic<Pool*> pool{nullptr};
+
+Pool& the_pool() {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
+    (void)registered;
+    Pool* found = pool.load(std::memory_order_acquire);
+    if (found == nullptr) {
+        Pool* made = new Pool;
+        if (pool.compare_exchange_strong(found, made)) return *made;
+        delete made;
+    }
+    return *found;
+}
+
+}  // namespace
+
+void run(int threads, void (*work)(const void*, Member), const void* argument) {
+    Pool& shared = the_pool();
+    std::unique_lock<std::mutex> lock(shared.taken, std::try_to_lock);
+    if (lock.owns_lock()) {
+        shared.run(threads < 1 ? 1 : threads, work, argument);
+    } else {
+        Team alone;
+        work(argument, Member{&alone, 0, 1});
+    }
+}
+
+}  // namespace gatewise

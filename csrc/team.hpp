@@ -1,0 +1,57 @@
+// Threads: a team runs one function on each of its members, who meet at barriers. And the scratch that they share.
+//
+// Workers are started once and wait, spinning some 50 µs and then asleep, for the next run. One run at a time has the
+// workers; a call that comes meanwhile, or from a child process after fork, runs correctly too: alone, on the calling
+// thread, or with workers started anew. What is computed must not depend on the number of members.
+#pragma once
+
+#include "numbers.hpp"
+
+namespace gatewise {
+
+class Team;
+
+// A place in the scratch, to go back to.
+struct Mark {
+    std::size_t piece, used;
+};
+
+// One thread's part in a run.
+struct Member {
+    Team* team;
+    int index;  // 0 is the calling thread
+    int size;
+
+    // Wait until all members have come here; what they wrote before, all may read after.
+    void barrier() const;
+
+    // Scratch until the end of the run, not initialised, aligned to 64 bytes: the same memory for all members, who must
+    // all ask, in the same order. A barrier lies within.
+    template <class T>
+    T* shared(Index count) const {
+        return static_cast<T*>(scratch(count * static_cast<Index>(sizeof(T))));
+    }
+
+    // The same, but other memory for each member.
+    template <class T>
+    T* own(Index count) const {
+        Index bytes = (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
+        return reinterpret_cast<T*>(static_cast<char*>(scratch(bytes * size)) + bytes * index);
+    }
+
+    // Where the scratch stands; and give back what was taken since. Asked of all members; a barrier lies within each.
+    Mark mark() const;
+    void release(Mark mark) const;
+
+    // This member's part of `count` like things: first up to last.
+    Index first(Index count) const { return count * index / size; }
+    Index last(Index count) const { return count * (index + 1) / size; }
+
+  private:
+    void* scratch(Index bytes) const;
+};
+
+// Run `work(argument, member)` on `threads` members and return when all are done.
+void run(int threads, void (*work)(const void* argument, Member member), const void* argument);
+
+}  // namespace gatewise

@@ -1,0 +1,119 @@
+// Vectors of one rung: as many numbers as a register holds, and the functions that cells need of them.
+//
+// A rung's translation unit defines GATEWISE_RUNG (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64) before it
+// includes this. All is written in the compiler's own vector types (GCC and Clang), so the same lines serve SSE2, NEON,
+// AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add where the rung has one. Nothing of the standard library that
+// has inline code may be used below this line of the tree: the linker keeps one copy of such code for all rungs, and it
+// could be the one with instructions that the processor lacks.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "numbers.hpp"
+
+namespace gatewise::GATEWISE_RUNG {
+
+template <class T>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
+};
+template <class T>
+using Vector = typename VectorOf<T>::type;
+
+// Numbers in a vector.
+template <class T>
+constexpr Index kLanes = GATEWISE_VECTOR_BYTES / sizeof(T);
+
+template <class T>
+inline Vector<T> load(const T* p) {
+    Vector<T> v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+}
+
+template <class T>
+inline void store(T* p, Vector<T> v) {
+    __builtin_memcpy(p, &v, sizeof v);
+}
+
+// The first `count` numbers; the others are zero. `count` may exceed the lanes.
+template <class T>
+inline Vector<T> load(const T* p, Index count) {
+    if (__builtin_expect(count >= kLanes<T>, 1)) return load(p);
+    Vector<T> v{};
+    for (Index k = 0; k < count; ++k) v[k] = p[k];
+    return v;
+}
+
+template <class T>
+inline void store(T* p, Vector<T> v, Index count) {
+    if (__builtin_expect(count >= kLanes<T>, 1)) return store(p, v);
+    for (Index k = 0; k < count; ++k) p[k] = v[k];
+}
+
+// exp(x), for x of any size and NaN; relative error below 2e-7. x = n ln 2 + r, exp r by a polynomial (Cephes, expf).
+inline Vector<float> exp(Vector<float> x) {
+    typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
+    x = x > 88.0f ? Vector<float>{} + 88.0f : x;  // a NaN compares false and stays
+    x = x < -87.0f ? Vector<float>{} - 87.0f : x;
+    const float round = 12582912.0f;  // 1.5 · 2²³: adding it leaves a whole number in the low bits
+    Vector<float> shifted = x * 1.44269504088896341f + round;
+    Vector<float> n = shifted - round;
+    Vector<float> r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    Vector<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    Bits power = ((Bits)shifted + 127) << 23;  // 2ⁿ: what stands above the low bits of 1.5 · 2²³ is shifted out
+    return p * (Vector<float>)power;
+}
+
+// 1 / (1 + exp(−x)).
+inline Vector<float> sigmoid(Vector<float> x) { return 1.0f / (1.0f + exp(-x)); }
+
+// tanh x; relative error below 3e-7. Near 0 an odd polynomial (Cephes, tanhf), elsewhere 1 − 2 / (exp 2|x| + 1).
+inline Vector<float> tanh(Vector<float> x) {
+    typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
+    Bits sign = (Bits)x & INT32_MIN;
+    Vector<float> size = (Vector<float>)((Bits)x & INT32_MAX);
+    Vector<float> far = 1.0f - 2.0f / (exp(size + size) + 1.0f);
+    far = (Vector<float>)((Bits)far | sign);
+    Vector<float> z = x * x;
+    Vector<float> p = z * -5.70498872745e-3f + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    return size < 0.625f ? p * z * x + x : far;  // a NaN goes the far way, and is one there
+}
+
+// In double, for proof: the C library's.
+inline Vector<double> exp(Vector<double> x) {
+    for (Index k = 0; k < kLanes<double>; ++k) x[k] = std::exp(x[k]);
+    return x;
+}
+inline Vector<double> sigmoid(Vector<double> x) { return 1.0 / (1.0 + exp(-x)); }
+inline Vector<double> tanh(Vector<double> x) {
+    for (Index k = 0; k < kLanes<double>; ++k) x[k] = std::tanh(x[k]);
+    return x;
+}
+
+// max(x, 0), where a NaN stays one.
+template <class V>
+inline V relu(V x) {
+    return x <= V{} ? V{} : x;
+}
+
+// Rounded to the 8 bits of bfloat16, to nearest even, kept as a float; a NaN stays one.
+inline Vector<float> to_bfloat16(Vector<float> x) {
+    typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
+    Bits bits = (Bits)x;
+    Bits rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & ~0xFFFF;
+    return (Vector<float>)(x == x ? rounded : bits | 0x400000);
+}
+
+}  // namespace gatewise::GATEWISE_RUNG

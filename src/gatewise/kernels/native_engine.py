@@ -1,0 +1,158 @@
+"""The engine in C++ (``csrc/``): whole layer passes on the CPU, without a tensor operation in between.
+
+What it does not compute, ``why_not`` says in words; those passes go to the torch engine.
+"""
+
+import torch
+from torch import Tensor
+
+from gatewise.kernels.contract import (
+    LayerGradients,
+    LayerInputs,
+    LayerOptions,
+    LayerOutputs,
+    state_size,
+    work_dtype,
+)
+from gatewise.kernels.torch_engine import TorchEngine
+from gatewise.spec import GATES
+
+try:
+    from gatewise.kernels import _native
+except ImportError as error:
+    _native, NOT_BUILT = None, str(error)
+else:
+    NOT_BUILT = ""
+
+
+def why_not_built() -> str | None:
+    """Say why there is no native engine at all; None where there is one."""
+    if _native is not None:
+        return None
+    return "it was not built: installing Gatewise found no C++ compiler; get one (g++ or clang++) and install it again"
+
+
+def instructions() -> tuple[str, list[str]]:
+    """Return the instructions in use, and all that this build and this processor have.
+
+    Raises:
+        RuntimeError: ``GATEWISE_INSTRUCTIONS`` names others.
+    """
+    return _native.rung(), _native.rungs()
+
+
+def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
+    """Say why a pass goes to the torch engine; None where it is computed here."""
+    dtypes = {t.dtype for t in inputs[:8] if t is not None}
+    if inputs.w_hr is not None:
+        return "the output is projected"
+    if inputs.x.device.type != "cpu":
+        return f"the tensors are on {inputs.x.device}"
+    if not dtypes <= {torch.float32, torch.bfloat16} and dtypes != {torch.float64}:
+        return f"the tensors are {', '.join(sorted(str(d).removeprefix('torch.') for d in dtypes))}"
+    if options.products not in (None, torch.bfloat16, inputs.h_0.dtype) or (
+        options.products == torch.bfloat16 and torch.float64 in dtypes
+    ):
+        return f"products in {str(options.products).removeprefix('torch.')} are asked for"
+    return None
+
+
+class NativeEngine:
+    """Hands addresses to ``gatewise.kernels._native``; ``csrc/passes.hpp`` says what stands behind each."""
+
+    def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
+        """Run one pass."""
+        if why_not(inputs, options):
+            return _NEXT.forward(inputs, options)
+        dtype, out = work_dtype(inputs), inputs.h_0.dtype
+        given = _in_memory(inputs, dtype)
+        (T, B), H = inputs.x.shape[:2], state_size(inputs)
+        gates, lstm = len(GATES[options.cell]), options.cell == "lstm"
+
+        def new(*shape: int) -> Tensor:
+            return torch.empty(shape, dtype=dtype)
+
+        saved = [new(*shape) for shape in self._kept(inputs, options)] if options.save else []
+        y, h_n, c_n = new(T, B, H), new(B, H), new(B, H) if lstm else new(0)
+        trace = [new(T, B, gates * H)] if options.trace and gates > 1 else []
+        trace += [new(T, B, H)] if options.trace and lstm else []
+        _native.forward(
+            _describe(given, options, out),
+            torch.get_num_threads(),
+            *_addresses(y, h_n, c_n if lstm else None, *(saved or (None, None)), *trace, *(None,) * (2 - len(trace))),
+        )
+        return LayerOutputs(y.to(out), h_n.to(out), c_n.to(out), saved, [t.to(out) for t in trace])
+
+    def backward(
+        self,
+        inputs: LayerInputs,
+        outputs: LayerOutputs,
+        dy: Tensor,
+        dh_n: Tensor,
+        dc_n: Tensor,
+        options: LayerOptions,
+        needs_dx: bool,
+    ) -> LayerGradients:
+        """Return the gradients of the inputs."""
+        if why_not(inputs, options):
+            return _NEXT.backward(inputs, outputs, dy, dh_n, dc_n, options, needs_dx)
+        dtype, lstm = work_dtype(inputs), inputs.c_0 is not None
+        given = _in_memory(inputs, dtype)
+        y, dy, dh_n, dc_n = (t.to(dtype).contiguous() for t in (outputs.y, dy, dh_n, dc_n))
+        # In the order of LayerGradients.
+        found = [
+            torch.empty(t.shape, dtype=dtype) if t is not None and (k or needs_dx) else None
+            for k, t in enumerate(given[:7])
+        ]
+        _native.backward(
+            _describe(given, options, inputs.h_0.dtype),
+            torch.get_num_threads(),
+            *_addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
+        )
+        typed = [None if d is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=False)]  # type: ignore[union-attr]
+        return LayerGradients(*typed, None)
+
+    def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
+        """Return the shapes of what is kept: the gates of all packed rows, and c or ``W_hn h' + b_hn``."""
+        if why_not(inputs, options):
+            return _NEXT.saved_shapes(inputs, options)
+        return self._kept(inputs._replace(lengths=None), options)
+
+    def _kept(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
+        (T, B), H, gates = inputs.x.shape[:2], state_size(inputs), len(GATES[options.cell])
+        rows = T * B if inputs.lengths is None or options.known_shapes else int(inputs.lengths.sum())
+        return [(rows, gates * H), (rows, H)] if gates > 1 else []
+
+
+_NEXT = TorchEngine()
+
+
+def _in_memory(inputs: LayerInputs, dtype: torch.dtype) -> LayerInputs:
+    """The same in one dtype and without gaps: to be kept while their addresses are used."""
+    *numbers, lengths = inputs
+    inputs = LayerInputs(*(None if t is None else t.detach().to(dtype) for t in numbers), lengths)  # type: ignore[arg-type]
+    return LayerInputs(*(None if t is None else t.contiguous() for t in inputs))  # type: ignore[arg-type]
+
+
+def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> "_native.Given":
+    x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, h_mask, lengths = given
+    if x.dtype == torch.float64:
+        numbers = _native.Numbers.float64
+    elif torch.bfloat16 in (options.products, out):
+        numbers = _native.Numbers.bfloat16
+    elif torch.get_float32_matmul_precision() != "highest":
+        numbers = _native.Numbers.high
+    else:
+        numbers = _native.Numbers.float32
+    return _native.Given(
+        _native.Cell[options.cell],
+        numbers,
+        *x.shape,
+        h_0.shape[-1],
+        options.reverse,
+        *_addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
+    )
+
+
+def _addresses(*tensors: Tensor | None) -> list[int]:
+    return [0 if t is None else t.data_ptr() for t in tensors]
