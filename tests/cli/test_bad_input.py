@@ -150,10 +150,6 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
         "train --set runtime.engine=cudnn",
         ["runtime.engine is 'cudnn'", "'auto', 'torch', 'reference' or 'native'"],
     ),
-    "engine not there": (
-        "train --set runtime.engine=native --out {out}",
-        ["runtime.engine 'native' is not available", "not part of this version", "use auto or torch"],
-    ),
     "precision high": ("train --set training.precision=high --out {out}", ["precision 'high'", "use fp32 or bf16"]),
     "unknown precision": ("train --set training.precision=fp8", ["training.precision is 'fp8'", "'fp32', 'bf16'"]),
     "unknown device": ("train --set runtime.device=tpu --out {out}", ["device 'tpu'", "expected auto, cpu or cuda"]),
