@@ -2,6 +2,11 @@
 
 #include <pthread.h>
 #include <sched.h>
+#ifdef GATEWISE_CHECKED
+#include <sanitizer/asan_interface.h>
+
+#include <cstring>
+#endif
 
 #include <atomic>
 #include <condition_variable>
@@ -38,8 +43,8 @@ void spin_until(Done done) {
 // Memory that grows in pieces while in use and is one piece again when next used.
 class Scratch {
   public:
-    void* take(std::size_t bytes) {
-        bytes = (bytes + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
+    void* take(const std::size_t asked) {
+        const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
         if (used_ + bytes > capacity_) {
             std::size_t piece = bytes > capacity_ ? bytes : capacity_;
             pieces_.push_back(allocate(piece));
@@ -47,8 +52,13 @@ class Scratch {
             capacity_ = piece;
             used_ = 0;
         }
-        void* taken = pieces_.back() + used_;
+        char* taken = pieces_.back() + used_;
         used_ += bytes;
+#ifdef GATEWISE_CHECKED  // csrc/tests alone: what is read before it is written is NaN, what lies behind is no one's
+        ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
+        std::memset(taken, 0xFF, bytes);
+        ASAN_POISON_MEMORY_REGION(taken + asked, bytes - asked);
+#endif
         return taken;
     }
 
