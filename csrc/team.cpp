@@ -252,13 +252,13 @@ class Pool {
 // may be held by nobody: it gets a new pool, which leaves OpenMP's threads alone, since GNU's hangs there.
 std::atomic<Pool*> pool{nullptr};
 std::atomic<bool> forked{false};
+// Asked for when the module is loaded, since the threads that a fork leaves behind may be PyTorch's alone.
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] {
+    pool.store(nullptr);
+    forked.store(true);
+});
 
 Pool& the_pool() {
-    static const int registered = pthread_atfork(nullptr, nullptr, [] {
-        pool.store(nullptr);
-        forked.store(true);
-    });
-    (void)registered;
     Pool* found = pool.load(std::memory_order_acquire);
     if (found == nullptr) {
         Pool* made = new Pool(forked.load());
