@@ -127,7 +127,7 @@ def recurrent_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
 ) -> None:
-    """Time layers, ours and PyTorch's, in turns: full batches, ragged ones, a traced forward pass, one thread and all."""
+    """Time layers, ours and PyTorch's, in turns: full batches, ragged ones, traced passes, one thread and all."""
     import torch
 
     from gatewise.bench.recurrent import bench_recurrent
