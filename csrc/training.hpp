@@ -25,15 +25,15 @@ struct LinearLoss {
 
 // A parameter, its gradient, and what Adam keeps of it.
 struct Parameter {
-    float* p;             // (count)
-    const float* g;       // (count); or (row_count, width), the gradient of the rows that `rows` names, zero elsewhere
-    float *m, *v;         // (count), of Adam
+    float* p;        // (count)
+    const float* g;  // (count); or (row_count, width), the gradient of the rows that `rows` names, zero elsewhere
+    float *m, *v;    // (count), of Adam
     Index count;
-    const std::int64_t* rows;  // (row_count), rising; or null
-    Index row_count, width;
+    const std::int64_t* rows;  // (row_count), rising
+    Index row_count, width;    // width 0: the gradient is of all
     double correction_m, correction_v;  // 1 − β₁ᵗ, 1 − β₂ᵗ
 
-    Index gradient_count() const { return rows ? row_count * width : count; }
+    Index gradient_count() const { return width ? row_count * width : count; }
 };
 
 enum class UpdateRule : int { sgd = 0, adam = 1, adamw = 2 };

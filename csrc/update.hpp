@@ -62,7 +62,20 @@ inline void gradient_norm(const GradientNorm& n, Member me) {
 
 // The numbers of an update that are the same for all of a parameter.
 struct UpdateNumbers {
-    float clip, decay, lr, beta1, beta2, step, root, epsilon;  // step: lr / (1 − β₁ᵗ); root: 1 / √(1 − β₂ᵗ)
+    float clip, decay, lr, beta1, rest1, beta2, rest2, step, root, epsilon;
+
+    // Worked out in double: 1 − β₂ of a rounded β₂ would be off by 1e-5.
+    UpdateNumbers(const Update& u, const Parameter& p)
+        : clip(static_cast<float>(u.clip)),
+          decay(static_cast<float>(u.weight_decay)),
+          lr(static_cast<float>(u.lr)),
+          beta1(static_cast<float>(u.beta1)),
+          rest1(static_cast<float>(1 - u.beta1)),
+          beta2(static_cast<float>(u.beta2)),
+          rest2(static_cast<float>(1 - u.beta2)),
+          step(static_cast<float>(u.lr / p.correction_m)),
+          root(static_cast<float>(1 / std::sqrt(p.correction_v))),
+          epsilon(static_cast<float>(u.epsilon)) {}
 };
 
 inline void sgd(const UpdateNumbers& n, float* __restrict p, const float* __restrict g, Index count) {
@@ -80,29 +93,26 @@ inline void adam(const UpdateNumbers& n, float* __restrict p, const float* __res
         } else {
             d += n.decay * x;
         }
-        const float mean = n.beta1 * m[k] + (1 - n.beta1) * d, square = n.beta2 * v[k] + (1 - n.beta2) * d * d;
+        const float mean = n.beta1 * m[k] + n.rest1 * d, square = n.beta2 * v[k] + n.rest2 * d * d;
         m[k] = mean, v[k] = square;
         p[k] = x - n.step * mean / (__builtin_sqrtf(square) * n.root + n.epsilon);
     }
 }
 
 inline void update(const Update& u, Member me) {
-    auto rows_alone = [&](const Parameter& p) { return p.rows && u.rule == UpdateRule::sgd && u.weight_decay == 0; };
+    auto rows_alone = [&](const Parameter& p) { return p.width && u.rule == UpdateRule::sgd && u.weight_decay == 0; };
     // A parameter with a gradient of some rows is dealt by rows, the others by numbers.
     auto size = [&](Index k) {
         const Parameter& p = u.parameters[k];
-        return rows_alone(p) ? p.row_count : p.rows ? p.count / p.width : p.count;
+        return rows_alone(p) ? p.row_count : p.width ? p.count / p.width : p.count;
     };
     auto piece = [&](Index k) {
         const Parameter& p = u.parameters[k];
-        return p.rows && p.width < kPiece ? kPiece / p.width : p.rows ? 1 : kPiece;
+        return p.width == 0 ? kPiece : p.width < kPiece ? kPiece / p.width : 1;
     };
     each_piece(u.count, me, size, piece, [&](Index k, Index, Index first, Index last) {
         const Parameter& p = u.parameters[k];
-        const UpdateNumbers numbers{static_cast<float>(u.clip), static_cast<float>(u.weight_decay),
-                                    static_cast<float>(u.lr), static_cast<float>(u.beta1), static_cast<float>(u.beta2),
-                                    static_cast<float>(u.lr / p.correction_m),
-                                    static_cast<float>(1 / std::sqrt(p.correction_v)), static_cast<float>(u.epsilon)};
+        const UpdateNumbers numbers(u, p);
         auto numbers_from = [&](Index at, const float* g, Index count) {
             switch (u.rule) {
                 case UpdateRule::sgd: return sgd(numbers, p.p + at, g, count);
@@ -110,13 +120,20 @@ inline void update(const Update& u, Member me) {
                 case UpdateRule::adamw: return adam<true>(numbers, p.p + at, g, p.m + at, p.v + at, count);
             }
         };
-        if (!p.rows) return numbers_from(first, p.g + first, last - first);
+        if (p.width == 0) return numbers_from(first, p.g + first, last - first);
         if (rows_alone(p)) {
             for (Index i = first; i < last; ++i) numbers_from(p.rows[i] * p.width, p.g + i * p.width, p.width);
             return;
         }
-        Index i = 0;
-        while (i < p.row_count && p.rows[i] < first) ++i;
+        Index i = 0;  // of the first row from `first` on
+        for (Index end = p.row_count; i < end;) {
+            const Index middle = i + (end - i) / 2;
+            if (p.rows[middle] < first) {
+                i = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
         for (Index row = first; row < last; ++row) {
             const bool has = i < p.row_count && p.rows[i] == row;
             numbers_from(row * p.width, has ? p.g + i++ * p.width : nullptr, p.width);
