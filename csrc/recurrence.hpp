@@ -48,7 +48,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     Factor* w_hh = me.shared<Factor>(blocks * G * panel);
     for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
         Index unit = k / G * NR, gate = k % G, count = H - unit < NR ? H - unit : NR;
-        pack<P>(w_hh + k * panel, NR, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
+        pack<P, NR>(w_hh + k * panel, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
     }
 
     // h' of the step as a factor, two of them in turn; and what units carry. Of the longest row first.
@@ -152,7 +152,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     Factor* w_hh = me.shared<Factor>(blocks * panel);
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
         Index unit = block * NR, count = H - unit < NR ? H - unit : NR;
-        pack<P>(w_hh + block * panel, NR, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
+        pack<P, NR>(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
     }
 
     // du of the step as a factor, two of them in turn; what is carried; da of all steps; its sums.

@@ -19,7 +19,7 @@ namespace {
 #ifdef GATEWISE_EMULATE  // by the compiler and by tiles.hpp: on any processor, for tests
 bool has_avx512() { return true; }
 bool has_tiles() { return true; }
-#elif defined(GATEWISE_X86)
+#elif defined(GATEWISE_AVX512)
 bool has_avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
@@ -41,11 +41,11 @@ bool has_tiles() {
 
 std::vector<const Rung*> available_rungs() {
     std::vector<const Rung*> rungs = {&rung_portable};
-#ifdef GATEWISE_X86
+#ifdef GATEWISE_AVX2
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) rungs.push_back(&rung_avx2);
 #endif
-#if defined(GATEWISE_X86) || defined(GATEWISE_EMULATE)
+#ifdef GATEWISE_AVX512
     if (has_avx512()) rungs.push_back(&rung_avx512);
 #endif
 #ifdef GATEWISE_AMX

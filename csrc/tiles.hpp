@@ -11,8 +11,6 @@
 // terms, which are taken in their order.
 #pragma once
 
-#include <utility>
-
 #include "product.hpp"
 #ifndef GATEWISE_EMULATE
 #include <immintrin.h>
@@ -170,38 +168,6 @@ inline Pairs interleave(Vector<float> even, Vector<float> odd) {
 #endif
 }
 
-// Exchange, of a and b, the blocks of D lanes that stand off the diagonal of a matrix of blocks.
-template <int D, int... L>
-inline void exchange(Pairs& a, Pairs& b, std::integer_sequence<int, L...>) {
-    const Pairs was = a;
-#ifdef __clang__
-    a = __builtin_shufflevector(was, b, (L & D ? 16 + L - D : L)...);
-    b = __builtin_shufflevector(was, b, (L & D ? 16 + L : L + D)...);
-#else
-    a = __builtin_shuffle(was, b, Pairs{static_cast<uint32_t>(L & D ? 16 + L - D : L)...});
-    b = __builtin_shuffle(was, b, Pairs{static_cast<uint32_t>(L & D ? 16 + L : L + D)...});
-#endif
-}
-
-// Transpose 16 × 16 pairs.
-inline void transpose(Pairs (&m)[16]) {
-    constexpr std::make_integer_sequence<int, 16> lanes{};
-#pragma GCC unroll 16
-    for (int k = 0; k < 16; ++k) {
-        if (!(k & 1)) exchange<1>(m[k], m[k + 1], lanes);
-    }
-#pragma GCC unroll 16
-    for (int k = 0; k < 16; ++k) {
-        if (!(k & 2)) exchange<2>(m[k], m[k + 2], lanes);
-    }
-#pragma GCC unroll 16
-    for (int k = 0; k < 16; ++k) {
-        if (!(k & 4)) exchange<4>(m[k], m[k + 4], lanes);
-    }
-#pragma GCC unroll 16
-    for (int k = 0; k < 8; ++k) exchange<8>(m[k], m[k + 8], lanes);
-}
-
 // The part of x that is rounded to bfloat16: 0 is hi, x itself; 1 is lo, what its rounding left.
 template <int Part>
 inline Vector<float> part_of(Vector<float> x) {
@@ -320,9 +286,9 @@ struct OnTiles {
     }
 
     // One tile of each part, of what is there of its 16 lines and 32 terms.
-    static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool lines_are_rows, Index first, Index count,
-                          Index k0, Index K) {
-        Pairs found[Parts][16];
+    __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool lines_are_rows,
+                                                    Index first, Index count, Index k0, Index K) {
+        Vector<float> found[Parts][16];  // 16 pairs each
         for (Index j = 0; j < 16; ++j) {
             Vector<float> x{}, y{};
             if (lines_are_rows) {  // j is a line
@@ -330,17 +296,17 @@ struct OnTiles {
                     const float* terms = m[first + j] + k0;
                     x = load(terms, K), y = load(terms + kLanes<float>, K - kLanes<float>);
                 }
-                found[0][j] = narrow(part_of<0>(x), part_of<0>(y));
-                if (Parts == 2) found[Parts - 1][j] = narrow(part_of<1>(x), part_of<1>(y));
+                found[0][j] = (Vector<float>)narrow(part_of<0>(x), part_of<0>(y));
+                if (Parts == 2) found[Parts - 1][j] = (Vector<float>)narrow(part_of<1>(x), part_of<1>(y));
             } else {  // j is a pair of terms
                 if (2 * j < K) x = load(m[k0 + 2 * j] + first, count);
                 if (2 * j + 1 < K) y = load(m[k0 + 2 * j + 1] + first, count);
-                found[0][j] = interleave(part_of<0>(x), part_of<0>(y));
-                if (Parts == 2) found[Parts - 1][j] = interleave(part_of<1>(x), part_of<1>(y));
+                found[0][j] = (Vector<float>)interleave(part_of<0>(x), part_of<0>(y));
+                if (Parts == 2) found[Parts - 1][j] = (Vector<float>)interleave(part_of<1>(x), part_of<1>(y));
             }
         }
         for (int part = 0; part < Parts; ++part) {
-            if (lines_are_rows != by_line) transpose(found[part]);
+            if (lines_are_rows != by_line) transpose_square<float>(found[part]);
             __builtin_memcpy(to + part * 2 * kTileSize, found[part], sizeof found[part]);
         }
     }
