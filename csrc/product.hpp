@@ -12,19 +12,28 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-// How numbers enter a product. Real: what is given and summed. Factor: what is multiplied.
+// How numbers enter a product. Real: what is given and summed. Factor: what is multiplied. `put` writes the first `count`
+// of x as factors, `to` lying in a row of `row` factors. Whoever calls multiply_rows does it while a Session lives. A
+// policy with kOwnProducts (tiles.hpp) brings pack, panel_size, row_size, multiply_rows and multiply itself.
+struct NoSession {};
+template <class P>
+using OnVectors = std::enable_if_t<!P::kOwnProducts, int>;
+template <class P>
+using OnItsOwn = std::enable_if_t<P::kOwnProducts, int>;
 template <class T>
 struct Plain {
     using Real = T;
     using Factor = T;
-    static T factor(T x) { return x; }
-    static void put(T* to, Vector<T> x, Index count) { store(to, x, count); }
+    using Session = NoSession;
+    static constexpr bool kOwnProducts = false;
+    static void put(T* to, Index, Vector<T> x, Index count) { store(to, x, count); }
 };
 struct RoundedToBfloat16 {
     using Real = float;
     using Factor = float;
-    static float factor(float x) { return to_bfloat16(Vector<float>{x})[0]; }
-    static void put(float* to, Vector<float> x, Index count) { store(to, to_bfloat16(x), count); }
+    using Session = NoSession;
+    static constexpr bool kOwnProducts = false;
+    static void put(float* to, Index, Vector<float> x, Index count) { store(to, to_bfloat16(x), count); }
 };
 
 // A tile of the result is up to kTileRows × two vectors: as many sums as the registers hold beside their factors.
@@ -82,7 +91,7 @@ inline void with_rows(Index rows, F f) {
 // Pack `count` columns (up to W; the others become zeros) of K terms: packed[k·W + j] is term k of column j. Where the
 // terms of a column lie side by side, columns[first + j][k]; else terms[k][first + j]. Up to a vector behind the last term
 // may be written too.
-template <class P, Index W>
+template <class P, Index W, OnVectors<P> = 0>
 void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool columns_are_rows, Index first, Index count,
           Index k0, Index K) {
     using Real = typename P::Real;
@@ -90,7 +99,7 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool colum
     if (!columns_are_rows) {
         for (Index k = 0; k < K; ++k, packed += W) {
             const Real* terms = m[k0 + k] + first;
-            for (Index j = 0; j < W; j += N) P::put(packed + j, load(terms + j, count - j), W - j);
+            for (Index j = 0; j < W; j += N) P::put(packed + j, 0, load(terms + j, count - j), W - j);
         }
         return;
     }
@@ -102,7 +111,7 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool colum
             }
             transpose_square<Real>(block);
             for (Index r = 0; r < N && k + r < K; ++r) {  // where W is less than a vector, the next term writes over the rest
-                P::put(packed + (k + r) * W + j, block[r], W < N ? N : W - j);
+                P::put(packed + (k + r) * W + j, 0, block[r], W < N ? N : W - j);
             }
         }
     }
@@ -112,18 +121,18 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool colum
 constexpr Index kTerms = 320;
 
 // Factors in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
-template <class P>
+template <class P, OnVectors<P> = 0>
 constexpr Index panel_size(Index K) {
     return K * kTileColumns<typename P::Real>;
 }
-template <class P>
+template <class P, OnVectors<P> = 0>
 constexpr Index row_size(Index K) {
     return K;
 }
 
 // c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns: the
 // product of a time step, few rows and many terms. c has room for the whole panel and does not overlap a or b.
-template <class P, class T = typename P::Real>
+template <class P, class T = typename P::Real, OnVectors<P> = 0>
 void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
                    Index c_stride) {
     const Index a_stride = row_size<P>(K);
@@ -149,7 +158,7 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
 // C = A B (+ C, or + a bias), by all members; a barrier lies at the end.
 // Blocks: B is packed whole for some terms, by all, and read by all; each member has its own rows (or, where those are
 // few, columns) of C, whose A it packs in pieces that stay in the second-level cache.
-template <class P>
+template <class P, OnVectors<P> = 0>
 void multiply(const Product<typename P::Real>& p, Member me) {
     using Real = typename P::Real;
     using Factor = typename P::Factor;
@@ -205,6 +214,30 @@ void multiply(const Product<typename P::Real>& p, Member me) {
         }
     }
     me.release(before);
+}
+
+// The same of a policy that brings its own.
+template <class P, Index W, OnItsOwn<P> = 0>
+void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool columns_are_rows, Index first, Index count,
+          Index k0, Index K) {
+    P::pack(packed, false, m, columns_are_rows, first, count, k0, K);
+}
+template <class P, OnItsOwn<P> = 0>
+constexpr Index panel_size(Index K) {
+    return P::panel_size(K);
+}
+template <class P, OnItsOwn<P> = 0>
+constexpr Index row_size(Index K) {
+    return P::row_size(K);
+}
+template <class P, class T = typename P::Real, OnItsOwn<P> = 0>
+void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
+                   Index c_stride) {
+    P::multiply_rows(rows, K, a, panel, c, c_stride);
+}
+template <class P, OnItsOwn<P> = 0>
+void multiply(const Product<typename P::Real>& p, Member me) {
+    P::multiply(p, me);
 }
 
 }  // namespace gatewise::GATEWISE_RUNG

@@ -6,6 +6,7 @@
 
 #include "passes.hpp"
 #include "team.hpp"
+#include "training.hpp"
 
 namespace gatewise {
 
@@ -16,6 +17,10 @@ struct Rung {
     void (*forward_double)(CellKind, const LayerForward<double>&, Member);
     void (*backward)(CellKind, Numbers, const LayerBackward<float>&, Member);
     void (*backward_double)(CellKind, const LayerBackward<double>&, Member);
+    void (*loss)(Numbers, const LinearLoss<float>&, Member);
+    void (*loss_double)(const LinearLoss<double>&, Member);
+    void (*norm)(const GradientNorm&, Member);
+    void (*update)(const Update&, Member);
 };
 
 // Those that were compiled and that this processor has, lowest first.

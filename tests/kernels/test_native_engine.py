@@ -3,7 +3,6 @@
 The contract itself is held against it in ``test_engines.py``, like against every engine.
 """
 
-import ast
 import os
 import subprocess
 import sys
@@ -343,10 +342,3 @@ def test_every_rung_passes_what_the_best_one_passes(rung: str) -> None:
     )
     assert ran.returncode == 0, ran.stdout[-5000:]
     assert "passed" in ran.stdout
-
-
-def test_the_stub_has_the_modules_names() -> None:
-    stub = Path(native_engine.__file__).with_name("_native.pyi")
-    tree = ast.parse(stub.read_text(encoding="utf-8"))
-    described = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    assert described == {name for name in vars(native_engine._native) if not name.startswith("_")}

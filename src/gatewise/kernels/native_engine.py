@@ -4,6 +4,8 @@ What it does not compute, ``why_not`` says in words for a pass, ``NOT_COMPUTED``
 """
 
 import shutil
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,15 +22,16 @@ from gatewise.kernels.contract import (
 from gatewise.kernels.torch_engine import TorchEngine
 from gatewise.spec import GATES
 
+_native: Any = None
+"""The extension module; None where it cannot be had."""
 _PROBLEM = ""
 try:
-    import gatewise.kernels._native as _native
+    _native = import_module("gatewise.kernels._native")
 except ModuleNotFoundError as error:
     if error.name != "gatewise.kernels._native":
         raise
-    _native = None  # type: ignore[assignment]
 except ImportError as error:  # it is there, but is damaged, or was built for another system
-    _native, _PROBLEM = None, " ".join(str(error).split())  # type: ignore[assignment]
+    _PROBLEM = " ".join(str(error).split())
 
 NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
 """What goes to the torch engine."""
@@ -53,7 +56,7 @@ def instructions() -> tuple[str, list[str]]:
         UsageError: ``GATEWISE_INSTRUCTIONS`` names others.
     """
     check_instructions()
-    return _native.rung(), _native.rungs()
+    return str(_native.rung()), list(_native.rungs())
 
 
 def check_instructions() -> None:
@@ -117,7 +120,7 @@ class NativeEngine:
         _native.forward(
             _describe(given, options, out),
             torch.get_num_threads(),
-            *_addresses(y, h_n, c_n if lstm else None, *(saved or (None, None)), *trace, *(None,) * (2 - len(trace))),
+            *addresses(y, h_n, c_n if lstm else None, *(saved or (None, None)), *trace, *(None,) * (2 - len(trace))),
         )
         return LayerOutputs(y.to(out), h_n.to(out), c_n.to(out), saved, [t.to(out) for t in trace])
 
@@ -145,7 +148,7 @@ class NativeEngine:
         _native.backward(
             _describe(given, options, inputs.h_0.dtype),
             torch.get_num_threads(),
-            *_addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
+            *addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
         )
         typed = [None if d is None or t is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=False)]
         return LayerGradients._make((*typed, None))
@@ -172,25 +175,29 @@ def _in_memory(inputs: LayerInputs, dtype: torch.dtype) -> LayerInputs:
     return LayerInputs._make(None if t is None else t.contiguous() for t in given)
 
 
-def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> "_native.Given":
+def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> Any:
     x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, h_mask, lengths = given
     T, B, width = x.shape
-    if x.dtype == torch.float64:
-        numbers = _native.Numbers.float64
-    elif torch.bfloat16 in (options.products, out):
-        numbers = _native.Numbers.bfloat16
-    elif torch.get_float32_matmul_precision() != "highest":
-        numbers = _native.Numbers.high
-    else:
-        numbers = _native.Numbers.float32
     return _native.Given(
         _native.Cell[options.cell],
-        numbers,
+        numbers_for(x.dtype, options.products, out),
         *(T, B, width, h_0.shape[-1]),
         options.reverse,
-        *_addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
+        *addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
     )
 
 
-def _addresses(*tensors: Tensor | None) -> list[int]:
+def numbers_for(dtype: torch.dtype, *asked: torch.dtype | None) -> Any:
+    """Return what a pass in ``dtype`` computes with, whose products or outputs are asked for in other dtypes."""
+    if dtype == torch.float64:
+        return _native.Numbers.float64
+    if torch.bfloat16 in asked:
+        return _native.Numbers.bfloat16
+    if torch.get_float32_matmul_precision() != "highest":
+        return _native.Numbers.high
+    return _native.Numbers.float32
+
+
+def addresses(*tensors: Tensor | None) -> list[int]:
+    """Where tensors lie, who must live as long as the addresses are used; 0 for None."""
     return [0 if t is None else t.data_ptr() for t in tensors]
