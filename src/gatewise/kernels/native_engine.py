@@ -18,7 +18,7 @@ from gatewise.kernels.torch_engine import TorchEngine
 from gatewise.spec import GATES
 
 try:
-    from gatewise.kernels import _native
+    from gatewise.kernels import _native as _native  # for the other modules of the engine
 except ImportError as error:
     _native, NOT_BUILT = None, str(error)
 else:
