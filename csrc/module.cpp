@@ -14,6 +14,9 @@
 namespace nb = nanobind;
 
 namespace gatewise {
+
+void define_stream(nb::module_& m);  // module_stream.cpp
+
 namespace {
 
 template <class T>
@@ -159,6 +162,7 @@ NB_MODULE(_native, m) {
         nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("gates"), nb::arg("extra"), nb::arg("dy"),
         nb::arg("dh_n"), nb::arg("dc_n"), nb::arg("dx"), nb::arg("dh_0"), nb::arg("dc_0"), nb::arg("dw_ih"),
         nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
+    define_stream(m);
     m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
     m.def(
         "rungs",

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "passes.hpp"
+#include "stream.hpp"
 #include "team.hpp"
 
 namespace gatewise {
@@ -16,6 +17,9 @@ struct Rung {
     void (*forward_double)(CellKind, const LayerForward<double>&, Member);
     void (*backward)(CellKind, Numbers, const LayerBackward<float>&, Member);
     void (*backward_double)(CellKind, const LayerBackward<double>&, Member);
+    StreamPanel (*stream_panel)(Index gates);
+    void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
+    void (*stream)(const StreamStep&, Member);
 };
 
 // Those that were compiled and that this processor has, lowest first.
