@@ -5,11 +5,13 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
 #include <new>
+#include <string>
 #include <tuple>
 #include <vector>
 #ifdef __linux__
@@ -51,13 +53,14 @@ class Stream {
   public:
     // table: (tokens, width) of rows to look up, or 0; where w_ih of the first layer is 0, its products are what is
     // looked up.
-    Stream(CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<LayerAddresses>& layers, Address decoder,
-           Address decoder_bias, Address table, Index tokens, int threads)
+    Stream(CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<LayerAddresses>& layers,
+           Address decoder, Address decoder_bias, Address table, Index tokens, int threads)
         : cell_(cell), narrow_(narrow), H_(H), tokens_(table ? tokens : 0) {
         const Index gates = cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1;
         for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
             const Index inputs = !w_ih ? 0 : layers_.empty() ? I : H;
-            layers_.push_back({gates, H, {inputs, H}, {at(w_ih), at(w_hh)}, {kept(b_ih, gates * H), kept(b_hh, gates * H)}, nullptr});
+            const float *first_bias = kept(b_ih, gates * H), *second_bias = kept(b_hh, gates * H);
+            layers_.push_back({gates, H, {inputs, H}, {at(w_ih), at(w_hh)}, {first_bias, second_bias}, nullptr});
         }
         if (decoder) decoder_ = {1, V, {H, 0}, {at(decoder), nullptr}, {kept(decoder_bias, V), nullptr}, nullptr};
         width_ = layers_[0].terms[0] ? I : gates * H;
@@ -75,14 +78,43 @@ class Stream {
         thread_local std::vector<float> rows;
         const float* given = tokens_ ? look_up(reinterpret_cast<const std::int64_t*>(x), B, rows) : at(x);
         const bool multiplied = layers_[0].terms[0] == 0;
-        const StreamStep step{cell_,  narrow_, B, static_cast<Index>(layers_.size()), H_, layers_.data(),
-                              decoder_.packed ? &decoder_ : nullptr, multiplied ? nullptr : given, multiplied ? given : nullptr,
+        const StreamStep step{cell_, narrow_, B, static_cast<Index>(layers_.size()), H_, layers_.data(),
+                              decoder_.packed ? &decoder_ : nullptr, multiplied ? nullptr : given,
+                              multiplied ? given : nullptr,
                               at(h), at(c), at(h_n), at(c_n), at(logits)};
         nb::gil_scoped_release released;
         const std::size_t useful = std::max<std::size_t>(bytes_ / kBytesAThread, 1);
         run(
             static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads), useful)),
             [](const void* argument, Member me) { rung().stream(*static_cast<const StreamStep*>(argument), me); }, &step);
+    }
+
+    // Read every weight and compute nothing: what the memory alone takes of a step.
+    std::uint64_t read(int threads) const {
+        nb::gil_scoped_release released;
+        std::atomic<std::uint64_t> sum{0};
+        struct Job {
+            const char* memory;
+            Index bytes;
+            std::atomic<std::uint64_t>& sum;
+        } job{memory_.get(), static_cast<Index>(bytes_), sum};
+        run(
+            threads,
+            [](const void* argument, Member me) {
+                typedef std::uint64_t Vector __attribute__((vector_size(16)));
+                const Job& job = *static_cast<const Job*>(argument);
+                constexpr Index piece = 8;
+                Vector sums[piece] = {};
+                const Index count = job.bytes / static_cast<Index>(sizeof sums), first = me.first(count);
+                const Vector* at = reinterpret_cast<const Vector*>(job.memory) + first * piece;
+                for (Index k = first; k < me.last(count); ++k, at += piece) {
+                    for (Index j = 0; j < piece; ++j) sums[j] ^= at[j];
+                }
+                for (Index j = 1; j < piece; ++j) sums[0] ^= sums[j];
+                job.sum ^= sums[0][0] ^ sums[0][1];
+            },
+            &job);
+        return sum;
     }
 
   private:
@@ -133,8 +165,8 @@ class Stream {
         rows.resize(static_cast<std::size_t>(B * width_));
         for (Index r = 0; r < B; ++r) {
             if (ids[r] < 0 || ids[r] >= tokens_) {
-                throw nb::index_error(("token id " + std::to_string(ids[r]) + " is outside the vocabulary; expected 0 to " +
-                                       std::to_string(tokens_ - 1)).c_str());
+                const std::string found = "token id " + std::to_string(ids[r]) + " is outside the vocabulary";
+                throw nb::index_error((found + "; expected 0 to " + std::to_string(tokens_ - 1)).c_str());
             }
             float* to = rows.data() + r * width_;
             if (!narrow_) {
@@ -167,15 +199,17 @@ void define_stream(nb::module_& m) {
     nb::class_<Stream>(m, "Stream", "A stack's weights, packed for one step at a time.")
         .def(
             "__init__",
-            [](Stream* made, CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<LayerAddresses>& layers,
-               Address decoder, Address decoder_bias, Address table, Index tokens, int threads) {
+            [](Stream* made, CellKind cell, bool narrow, Index I, Index H, Index V,
+               const std::vector<LayerAddresses>& layers, Address decoder, Address decoder_bias, Address table,
+               Index tokens, int threads) {
                 (void)rung();  // here it may throw
                 new (made) Stream(cell, narrow, I, H, V, layers, decoder, decoder_bias, table, tokens, threads);
             },
             nb::arg("cell"), nb::arg("narrow"), nb::arg("I"), nb::arg("H"), nb::arg("V"), nb::arg("layers"),
             nb::arg("decoder"), nb::arg("decoder_bias"), nb::arg("table"), nb::arg("tokens"), nb::arg("threads"))
         .def_prop_ro("bytes", &Stream::bytes, "Bytes of weights that a step reads.")
-        .def("step", &Stream::step, "Run one step.");
+        .def("step", &Stream::step, "Run one step.")
+        .def("read", &Stream::read, "Read every weight of a step and compute nothing.");
 }
 
 }  // namespace gatewise

@@ -10,13 +10,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from gatewise.kernels.native_engine import why_not_built
+from gatewise.kernels.native_engine import _native, why_not_built
 from gatewise.spec import RecurrentSpec
-
-try:
-    from gatewise.kernels import _native
-except ImportError:
-    _native = None
 
 S = TypeVar("S", bound=tuple[Tensor, ...])
 
@@ -31,7 +26,7 @@ def why_no_stream(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype)
     if device.type != "cpu":
         return f"the weights are on {device}, and the native engine computes on the CPU"
     if dtype != torch.float32:
-        return f"the weights are {str(dtype).removeprefix('torch.')}; expected float32"
+        return f"the weights are {_name(dtype)}; expected float32"
     if spec.bidirectional:
         return "the stack reads from both ends, and a step has only what came before"
     return "its output is projected" if spec.proj_size else None
@@ -85,7 +80,7 @@ class Stream(Generic[S]):
             table = held["weight_ih_l0"].t()
             layers[0] = (0, *layers[0][1:])
         rows = None if table is None else table.detach().contiguous()
-        weight, bias = (None, None) if decoder is None else (None if p is None else p.detach().contiguous() for p in decoder)
+        weight, bias = (None if p is None else p.detach().contiguous() for p in decoder or (None, None))
         outputs = 0 if weight is None else len(weight)
         self._native: Any = _native.Stream(
             _native.Cell[spec.cell],
@@ -103,7 +98,10 @@ class Stream(Generic[S]):
         self.bytes: int = self._native.bytes
         self._state, self._parts, self._outputs = state, 2 if spec.cell == "lstm" else 1, outputs
         self._shape = spec.num_layers, spec.hidden_size
-        self._looks_up, self._input = rows is not None, () if rows is not None else (spec.input_size,)
+        self._dtype, self._input, self._input_words = torch.int64, torch.Size(()), "(B,)"
+        if rows is None:
+            self._dtype, self._input = torch.float32, torch.Size((spec.input_size,))
+            self._input_words = f"(B, {spec.input_size})"
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, S]:
         """Read one step of each row.
@@ -119,32 +117,44 @@ class Stream(Generic[S]):
             ValueError: a shape or dtype does not fit.
             IndexError: a token id is outside the table.
         """
-        (L, H), B = self._shape, len(x)
-        if (x.dtype != torch.int64 if self._looks_up else x.dtype != torch.float32) or x.shape[1:] != self._input:
-            expected = "int64 of shape (B,)" if self._looks_up else f"float32 of shape (B, {self._input[0]})"
+        if x.dtype is not self._dtype or x.shape[1:] != self._input:
+            expected = f"{_name(self._dtype)} of shape {self._input_words}"
             raise ValueError(f"the input is {_words(x)}; expected {expected}")
-        if len(state) != self._parts or any(p.shape != (L, B, H) or p.dtype != torch.float32 for p in state):
+        B = x.shape[0]
+        (L, H), parts = self._shape, len(state)
+        for part in state:
+            if part.shape != (L, B, H) or part.dtype is not torch.float32:
+                parts = 0
+        if parts != self._parts:
             found = ", ".join(map(_words, state))
             raise ValueError(f"the state is {found}; expected {self._parts} of float32 of shape {(L, B, H)}")
-        # New names, which keep their memory: what is not without gaps is copied.
-        x, given = x.contiguous(), [part.contiguous() for part in state]
-        after = [torch.empty(L, B, H) for _ in given]
+        # Held by names until the step is done: what has gaps is copied.
+        x, h, c = x.contiguous(), state[0].contiguous(), state[-1].contiguous()
+        after = [torch.empty(L, B, H) for _ in state]
         logits = torch.empty(B, self._outputs) if self._outputs else None
         self._native.step(
             torch.get_num_threads(),
             B,
             x.data_ptr(),
-            given[0].data_ptr(),
-            given[1].data_ptr() if len(given) > 1 else 0,
+            h.data_ptr(),
+            c.data_ptr() if parts > 1 else 0,
             after[0].data_ptr(),
-            after[1].data_ptr() if len(given) > 1 else 0,
+            after[1].data_ptr() if parts > 1 else 0,
             0 if logits is None else logits.data_ptr(),
         )
         return after[0][-1].clone() if logits is None else logits, self._state(*after)
+
+    def read(self) -> None:
+        """Read every weight and compute nothing: what the memory alone takes of a step."""
+        self._native.read(torch.get_num_threads())
 
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def _words(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+    return f"{_name(tensor.dtype)} of shape {tuple(tensor.shape)}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
