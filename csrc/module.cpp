@@ -15,7 +15,8 @@ namespace nb = nanobind;
 
 namespace gatewise {
 
-void define_stream(nb::module_& m);  // module_stream.cpp
+void bind_training(nb::module_& m);  // module_training.cpp
+void bind_stream(nb::module_& m);  // module_stream.cpp
 
 namespace {
 
@@ -61,6 +62,14 @@ LayerWeights<Real> weights(const Given& g) {
     return {at<Real>(g.w_ih), at<Real>(g.w_hh), at<Real>(g.b_ih), at<Real>(g.b_hh)};
 }
 
+// Threads that are worth their start and their barriers: each must have some 10 µs of products to compute.
+int worthwhile(const Given& g, int threads) {
+    constexpr double kOperations = 1e6;
+    const int gates = g.cell == CellKind::lstm ? 4 : g.cell == CellKind::gru ? 3 : 1;
+    double operations = 2.0 * static_cast<double>(g.T * g.B * g.H) * gates * static_cast<double>(g.I + g.H);
+    return operations < threads * kOperations ? std::max(1, static_cast<int>(operations / kOperations)) : threads;
+}
+
 // A pass with what it is to be run with, for the threads.
 template <class Pass>
 struct Job {
@@ -78,7 +87,7 @@ void forward(const Given& g, int threads, Address y, Address h_n, Address c_n, A
                    at<Real>(g.h_mask), at<Real>(y), at<Real>(h_n), at<Real>(c_n), at<Real>(gates), at<Real>(extra),
                    at<Real>(traced_gates), at<Real>(traced_cells)}};
     run(
-        threads,
+        worthwhile(g, threads),
         [](const void* argument, Member me) {
             const auto& job = *static_cast<const Job<Pass>*>(argument);
             if constexpr (sizeof(Real) == 8) {
@@ -100,7 +109,7 @@ void backward(const Given& g, int threads, Address y, Address gates, Address ext
                       at<Real>(dc_n), at<Real>(dx), at<Real>(dh_0), at<Real>(dc_0), at<Real>(dw_ih), at<Real>(dw_hh),
                       at<Real>(db_ih), at<Real>(db_hh)}};
     run(
-        threads,
+        worthwhile(g, threads),
         [](const void* argument, Member me) {
             const auto& job = *static_cast<const Job<Pass>*>(argument);
             if constexpr (sizeof(Real) == 8) {
@@ -162,7 +171,8 @@ NB_MODULE(_native, m) {
         nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("gates"), nb::arg("extra"), nb::arg("dy"),
         nb::arg("dh_n"), nb::arg("dc_n"), nb::arg("dx"), nb::arg("dh_0"), nb::arg("dc_0"), nb::arg("dw_ih"),
         nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
-    define_stream(m);
+    bind_training(m);
+    bind_stream(m);
     m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
     m.def(
         "rungs",

@@ -195,7 +195,7 @@ class Stream {
 
 }  // namespace
 
-void define_stream(nb::module_& m) {
+void bind_stream(nb::module_& m) {
     nb::class_<Stream>(m, "Stream", "A stack's weights, packed for one step at a time.")
         .def(
             "__init__",

@@ -48,7 +48,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     Factor* w_hh = me.shared<Factor>(blocks * G * panel);
     for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
         Index unit = k / G * NR, gate = k % G, count = H - unit < NR ? H - unit : NR;
-        pack<P>(w_hh + k * panel, NR, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
+        pack<P, NR>(w_hh + k * panel, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
     }
 
     // h' of the step as a factor, two of them in turn; and what units carry. Of the longest row first.
@@ -66,7 +66,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                 if (p.c_0 && steps.lengths[r] == 0) store(p.c_n + from + unit, c, H - unit);
             }
             if (p.h_mask) h = h * load(p.h_mask + from + unit, H - unit);
-            P::put(operand[0] + r * row + unit, h, H - unit);
+            P::put(operand[0] + r * row + unit, row, h, H - unit);
         }
     }
     clear_padding(p.y, p.T, H, steps, me);
@@ -128,7 +128,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                             if (p.c_0) store(p.c_n + whole, kept, count);
                         }
                         if (p.h_mask) h = h * load(p.h_mask + whole, count);
-                        P::put(h_after + r * row + unit, h, count);
+                        P::put(h_after + r * row + unit, row, h, count);
                     }
                 }
             }
@@ -152,7 +152,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     Factor* w_hh = me.shared<Factor>(blocks * panel);
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
         Index unit = block * NR, count = H - unit < NR ? H - unit : NR;
-        pack<P>(w_hh + block * panel, NR, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
+        pack<P, NR>(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
     }
 
     // du of the step as a factor, two of them in turn; what is carried; da of all steps; its sums.
@@ -216,7 +216,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                             sums[g] = sums[g] + da_t[g];
                         }
                         for (Index g = 0; g < G; ++g) {
-                            P::put(du + r * row + g * H + unit, da_t[g + 1 == G ? kSums - 1 : g], count);
+                            P::put(du + r * row + g * H + unit, row, da_t[g + 1 == G ? kSums - 1 : g], count);
                         }
                         if (Cell::kCarries) store(carried + r * H + unit, kept, count);
                     }

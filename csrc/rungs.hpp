@@ -7,6 +7,7 @@
 #include "passes.hpp"
 #include "stream.hpp"
 #include "team.hpp"
+#include "training.hpp"
 
 namespace gatewise {
 
@@ -17,6 +18,10 @@ struct Rung {
     void (*forward_double)(CellKind, const LayerForward<double>&, Member);
     void (*backward)(CellKind, Numbers, const LayerBackward<float>&, Member);
     void (*backward_double)(CellKind, const LayerBackward<double>&, Member);
+    void (*loss)(Numbers, const LinearLoss<float>&, Member);
+    void (*loss_double)(const LinearLoss<double>&, Member);
+    void (*norm)(const GradientNorm&, Member);
+    void (*update)(const Update&, Member);
     StreamPanel (*stream_panel)(Index gates);
     void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
     void (*stream)(const StreamStep&, Member);

@@ -33,9 +33,9 @@ inline void read_pair(const uint32_t* packed, Vector<float>& even, Vector<float>
 inline void write_column(float* pair, bool odd, Index lane, float x) { pair[odd * kLanes<float> + lane] = x; }
 
 inline void write_column(uint32_t* pair, bool odd, Index lane, float x) {
+    const float rounded = to_bfloat16(Vector<float>{x})[0];
     uint32_t bits;
-    x = RoundedToBfloat16::factor(x);
-    __builtin_memcpy(&bits, &x, sizeof bits);
+    __builtin_memcpy(&bits, &rounded, sizeof bits);
     pair[lane] = odd ? (pair[lane] & 0xFFFFu) | bits : bits >> 16;  // the even one comes first
 }
 

@@ -1,5 +1,6 @@
 #include "team.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -139,32 +140,75 @@ void Member::release(Mark mark) const { team->release(mark, *this); }
 
 namespace {
 
+// The OpenMP runtime that is in the process already, such as the one that PyTorch brings. Its idle workers spin for
+// milliseconds after each parallel operation; workers of our own would have to share the cores with them, which on two
+// cores doubled the time of a small layer. So its workers are ours too.
+struct OpenMP {
+    void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags) = nullptr;
+    int (*thread)() = nullptr;
+    int (*threads)() = nullptr;
+    int (*nested)() = nullptr;
+
+    OpenMP() {
+        find(parallel, "GOMP_parallel");
+        find(thread, "omp_get_thread_num");
+        find(threads, "omp_get_num_threads");
+        find(nested, "omp_in_parallel");
+    }
+    bool found() const { return parallel && thread && threads && nested; }
+
+  private:
+    template <class F>
+    static void find(F& function, const char* name) {
+        function = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+    }
+};
+
+const OpenMP& openmp() {
+    static const OpenMP found;
+    return found;
+}
+
 // The team that has workers.
 class Pool {
   public:
     std::mutex taken;  // by the run in progress
 
     void run(int threads, void (*work)(const void*, Member), const void* argument) {
-        while (static_cast<int>(workers_.size()) < threads - 1) {
+        work_ = work, argument_ = argument, size_ = threads;
+        team_.reset();
+        if (threads == 1) return work(argument, Member{&team_, 0, 1});
+        if (openmp().found() && !forked_) {
+            openmp().parallel(
+                [](void* pool) {
+                    auto& p = *static_cast<Pool*>(pool);
+                    p.work_(p.argument_, Member{&p.team_, openmp().thread(), openmp().threads()});
+                },
+                this, static_cast<unsigned>(threads), 0);
+        } else {
+            run_on_workers();
+        }
+    }
+
+    explicit Pool(bool forked) : forked_(forked) {}
+
+  private:
+    void run_on_workers() {
+        while (static_cast<int>(workers_.size()) < size_ - 1) {
             int index = static_cast<int>(workers_.size()) + 1;
             // Its generation is read here: the worker may first look after the run was announced.
             workers_.emplace_back(&Pool::serve, this, index, generation_.load(std::memory_order_relaxed));
         }
-        work_ = work, argument_ = argument, size_ = threads;
-        team_.reset();
         busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-        if (threads > 1) {
-            {
-                std::lock_guard<std::mutex> lock(sleep_);
-                generation_.fetch_add(1, std::memory_order_release);
-            }
-            if (asleep_.load(std::memory_order_acquire) > 0) wake_.notify_all();
+        {
+            std::lock_guard<std::mutex> lock(sleep_);
+            generation_.fetch_add(1, std::memory_order_release);
         }
-        work(argument, Member{&team_, 0, threads});
-        if (threads > 1) spin_until([&] { return busy_.load(std::memory_order_acquire) == 0; });
+        if (asleep_.load(std::memory_order_acquire) > 0) wake_.notify_all();
+        work_(argument_, Member{&team_, 0, size_});
+        spin_until([&] { return busy_.load(std::memory_order_acquire) == 0; });
     }
 
-  private:
     void serve(int index, unsigned seen) {
         for (;;) {
             auto called = [&] { return generation_.load(std::memory_order_acquire) != seen; };
@@ -181,6 +225,7 @@ class Pool {
         }
     }
 
+    const bool forked_;
     Team team_;
     std::vector<std::thread> workers_;
     void (*work_)(const void*, Member) = nullptr;
@@ -194,15 +239,19 @@ class Pool {
 };
 
 // Never destroyed: its workers wait until the process ends. In a child process after fork there are no workers, and a lock
-// may be held by nobody: it gets a new pool.
+// may be held by nobody: it gets a new pool, which leaves OpenMP's threads alone, since GNU's hangs there.
 std::atomic<Pool*> pool{nullptr};
+std::atomic<bool> forked{false};
 
 Pool& the_pool() {
-    static const int registered = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
+    static const int registered = pthread_atfork(nullptr, nullptr, [] {
+        pool.store(nullptr);
+        forked.store(true);
+    });
     (void)registered;
     Pool* found = pool.load(std::memory_order_acquire);
     if (found == nullptr) {
-        Pool* made = new Pool;
+        Pool* made = new Pool(forked.load());
         if (pool.compare_exchange_strong(found, made)) return *made;
         delete made;
     }
@@ -214,7 +263,7 @@ Pool& the_pool() {
 void run(int threads, void (*work)(const void*, Member), const void* argument) {
     Pool& shared = the_pool();
     std::unique_lock<std::mutex> lock(shared.taken, std::try_to_lock);
-    if (lock.owns_lock()) {
+    if (lock.owns_lock() && !(openmp().found() && openmp().nested())) {
         shared.run(threads < 1 ? 1 : threads, work, argument);
     } else {
         Team alone;

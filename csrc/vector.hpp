@@ -10,6 +10,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "numbers.hpp"
 
@@ -42,7 +44,7 @@ inline void store(T* p, Vector<T> v) {
 template <class T>
 inline Vector<T> load(const T* p, Index count) {
     if (__builtin_expect(count >= kLanes<T>, 1)) return load(p);
-    Vector<T> v{};
+    Vector<T> v{};  // also where count is not positive
     for (Index k = 0; k < count; ++k) v[k] = p[k];
     return v;
 }
@@ -51,6 +53,45 @@ template <class T>
 inline void store(T* p, Vector<T> v, Index count) {
     if (__builtin_expect(count >= kLanes<T>, 1)) return store(p, v);
     for (Index k = 0; k < count; ++k) p[k] = v[k];
+}
+
+// {a₀, b₀, a₁, b₁, …} of the lower halves, or of the upper ones.
+#if defined(__clang__)
+template <class V, std::size_t... k>
+inline V interleaved(V a, V b, std::index_sequence<k...>, bool upper) {
+    constexpr int n = sizeof...(k);
+    return upper ? __builtin_shufflevector(a, b, (n / 2 + k / 2 + k % 2 * n)...)
+                 : __builtin_shufflevector(a, b, (k / 2 + k % 2 * n)...);
+}
+template <class T>
+inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
+    return interleaved(a, b, std::make_index_sequence<kLanes<T>>{}, upper);
+}
+#else
+template <class T>
+inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
+    typedef typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type Int;
+    typename VectorOf<Int>::type which;
+    for (Index k = 0; k < kLanes<T>; ++k) which[k] = (upper ? kLanes<T> / 2 : 0) + k / 2 + k % 2 * kLanes<T>;
+    return __builtin_shuffle(a, b, which);
+}
+#endif
+
+// Transpose a square of numbers, row by row in vectors: each round deals the rows of the two halves like cards.
+template <class T>
+inline void transpose_square(Vector<T>* rows) {
+    constexpr Index n = kLanes<T>;
+#pragma GCC unroll 4
+    for (Index round = 1; round < n; round *= 2) {
+        Vector<T> dealt[n];
+#pragma GCC unroll 16
+        for (Index k = 0; k < n / 2; ++k) {
+            dealt[2 * k] = interleaved<T>(rows[k], rows[k + n / 2], false);
+            dealt[2 * k + 1] = interleaved<T>(rows[k], rows[k + n / 2], true);
+        }
+#pragma GCC unroll 16
+        for (Index k = 0; k < n; ++k) rows[k] = dealt[k];
+    }
 }
 
 // exp(x), for x of any size and NaN; relative error below 2e-7. x = n ln 2 + r, exp r by a polynomial (Cephes, expf).

@@ -5,6 +5,7 @@ import torch
 
 from gatewise.bench import recurrent
 from gatewise.bench.training import OutputsDiffer
+from gatewise.kernels import engine_named
 
 
 @pytest.fixture
@@ -16,16 +17,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("work", ["plain", "ragged"])
 def test_nothing_is_timed_where_outputs_differ(small: None, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
-    rounds = [r for r in recurrent._rounds() if r.work == work]
+    rounds = [r for r in recurrent._rounds("torch", 1) if r.work == work]
     wrong = [r.__class__(r.work, r.cell, r.shape, lambda r=r: [t + 0.01 for t in r.ours()], r.peer, "") for r in rounds]
-    monkeypatch.setattr(recurrent, "_rounds", lambda: iter(wrong))
+    monkeypatch.setattr(recurrent, "_rounds", lambda *_: iter(wrong))
     monkeypatch.setattr(recurrent, "_in_turns", lambda *_: pytest.fail("it was timed"))
     with pytest.raises(OutputsDiffer, match=f"{work} LSTM .* nothing is timed"):
         recurrent.bench_recurrent()
 
 
 def test_the_outputs_that_are_compared_hold_every_gradient(small: None) -> None:
-    for duel in recurrent._rounds():
+    for duel in recurrent._rounds(engine_named("auto"), 2):
         if duel.work != "traced":
             ours, peer = duel.ours(), duel.peer()
             assert len(ours) == len(peer) == 6  # y, dx and four weights

@@ -18,12 +18,13 @@ def without_type_checks() -> ModuleType:
 
     The tests' checks of types would be first to refuse a wrong argument, and a compiler cannot see through them.
     """
-    recurrent, state = (_loaded_anew(f"gatewise.nn.{name}") for name in ("recurrent", "state"))
+    recurrent, state = (loaded_anew(f"gatewise.nn.{name}") for name in ("recurrent", "state"))
     vars(recurrent).update(LSTMState=state.LSTMState, RNNState=state.RNNState)
     return recurrent
 
 
-def _loaded_anew(name: str) -> ModuleType:
+def loaded_anew(name: str) -> ModuleType:
+    """Load a module once more, without the tests' checks of types."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.origin is not None

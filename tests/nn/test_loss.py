@@ -1,11 +1,37 @@
 """The fused loss: finite differences, then PyTorch's own loss, then what breaks such things."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from gatewise.nn import linear_cross_entropy, loss
+from gatewise.kernels import native_loss, why_not
+from gatewise.nn import linear_cross_entropy as of_engine
+from gatewise.nn import loss
+from tests.nn.beside import loaded_anew
 from tests.tolerances import FINITE_DIFFERENCES, RELATIVE, differ
+
+NOT_NATIVE = why_not("native")
+native_only = pytest.mark.skipif(NOT_NATIVE is not None, reason=str(NOT_NATIVE))
+
+
+@pytest.fixture(params=["torch", pytest.param("native", marks=native_only)])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each test runs on each engine that takes it."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def linear_cross_entropy(engine: str) -> Callable[..., torch.Tensor]:
+    return partial(of_engine, engine=engine)
+
+
+def in_chunks_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(native_loss, "CHUNK_ROWS", rows)
 
 
 def make(n: int, h: int, v: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -19,8 +45,10 @@ def targets_for(n: int, v: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["x", "weight", "bias"])
-def test_each_gradient_against_central_differences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "CHUNK_ROWS", 3)  # 7 rows in three chunks, the last one short
+def test_each_gradient_against_central_differences(
+    linear_cross_entropy: Callable[..., torch.Tensor], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_chunks_of(3, monkeypatch)  # 7 rows in three chunks, the last one short
     inputs, targets = make(7, 4, 5, torch.float64), targets_for(7, 5)
     linear_cross_entropy(**inputs, targets=targets, scale=0.5).mul(0.37).backward()
     found = inputs[name].grad
@@ -40,9 +68,14 @@ def test_each_gradient_against_central_differences(name: str, monkeypatch: pytes
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("n", "h", "v"), [(1, 1, 2), (1, 63, 7), (256, 8, 10), (257, 8, 10), (700, 5, 31)])
 def test_equals_pytorchs_loss_and_gradients(
-    n: int, h: int, v: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    linear_cross_entropy: Callable[..., torch.Tensor],
+    n: int,
+    h: int,
+    v: int,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loss, "CHUNK_ROWS", 256)
+    in_chunks_of(256, monkeypatch)
     ours, peer, targets = make(n, h, v, dtype), make(n, h, v, dtype), targets_for(n, v)
     a = linear_cross_entropy(**ours, targets=targets)
     b = F.cross_entropy(F.linear(peer["x"], peer["weight"], peer["bias"]), targets, reduction="sum")
@@ -53,14 +86,14 @@ def test_equals_pytorchs_loss_and_gradients(
         assert differ(ours[name].grad, peer[name].grad) < RELATIVE[dtype], name
 
 
-def test_without_gradients_the_value_is_the_same() -> None:
+def test_without_gradients_the_value_is_the_same(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
     inputs, targets = make(300, 6, 9, torch.float64), targets_for(300, 9)
     with torch.no_grad():
         alone = linear_cross_entropy(**inputs, targets=targets)
     assert alone == linear_cross_entropy(**inputs, targets=targets).detach()
 
 
-def test_a_frozen_decoder_still_passes_its_gradient_on() -> None:
+def test_a_frozen_decoder_still_passes_its_gradient_on(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
     inputs, targets = make(5, 3, 4, torch.float64), targets_for(5, 4)
     full = torch.autograd.grad(linear_cross_entropy(**inputs, targets=targets), inputs["x"])[0]
     frozen = {k: t.detach().requires_grad_(k == "x") for k, t in inputs.items()}
@@ -68,7 +101,7 @@ def test_a_frozen_decoder_still_passes_its_gradient_on() -> None:
     assert torch.equal(frozen["x"].grad, full)  # type: ignore[arg-type]
 
 
-def test_huge_logits_do_not_overflow() -> None:
+def test_huge_logits_do_not_overflow(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
     x = torch.tensor([[1e4]], requires_grad=True)
     nll = linear_cross_entropy(x, torch.tensor([[1.0], [-1.0]]), torch.zeros(2), torch.tensor([1]))
     nll.backward()
@@ -78,14 +111,14 @@ def test_huge_logits_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_nan_and_infinity_come_out_as_such(bad: float) -> None:
+def test_nan_and_infinity_come_out_as_such(linear_cross_entropy: Callable[..., torch.Tensor], bad: float) -> None:
     inputs, targets = make(4, 3, 5, torch.float32), targets_for(4, 5)
     with torch.no_grad():
         inputs["x"][2, 1] = bad
     assert not torch.isfinite(linear_cross_entropy(**inputs, targets=targets))
 
 
-def test_a_second_backward_is_an_error_not_a_wrong_number() -> None:
+def test_a_second_backward_is_an_error_not_a_wrong_number(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
     inputs, targets = make(4, 3, 5, torch.float32), targets_for(4, 5)
     nll = linear_cross_entropy(**inputs, targets=targets)
     nll.backward(retain_graph=True)
@@ -93,8 +126,10 @@ def test_a_second_backward_is_an_error_not_a_wrong_number() -> None:
         nll.backward()
 
 
-def test_under_autocast_the_softmax_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "CHUNK_ROWS", 30)
+def test_under_autocast_the_softmax_stays_in_fp32(
+    linear_cross_entropy: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_chunks_of(30, monkeypatch)
     inputs, targets = make(64, 16, 50, torch.float32), targets_for(64, 50)
     full = linear_cross_entropy(**inputs, targets=targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -106,3 +141,138 @@ def test_under_autocast_the_softmax_stays_in_fp32(monkeypatch: pytest.MonkeyPatc
     for a, b in zip(torch.autograd.grad(reduced, list(inputs.values())), full_grads, strict=True):
         assert a.dtype == torch.float32
         assert differ(a, b) < RELATIVE[torch.bfloat16]
+
+
+SIZES = [(1, 1, 2), (37, 13, 50), (701, 200, 10007), (701, 1, 2), (1, 200, 10007), (37, 200, 50)]
+
+
+def value_and_gradients(
+    inputs: dict[str, torch.Tensor], targets: torch.Tensor, engine: str, scale: float = 0.05
+) -> list[torch.Tensor]:
+    leaves = {k: t.detach().clone().requires_grad_() for k, t in inputs.items()}
+    value = of_engine(**leaves, targets=targets, scale=scale, engine=engine)
+    value.backward()
+    return [value.detach(), *(leaves[name].grad for name in ("x", "weight", "bias"))]  # type: ignore[list-item]
+
+
+@native_only
+@pytest.mark.parametrize("kind", ["float32", "float64", "bfloat16 factors", "bfloat16"])
+@pytest.mark.parametrize(("n", "h", "v"), SIZES)
+def test_native_equals_torch(n: int, h: int, v: int, kind: str) -> None:
+    dtype = {"float64": torch.float64, "bfloat16": torch.bfloat16}.get(kind, torch.float32)
+    inputs = {k: t.to(dtype) for k, t in make(n, h, v, torch.float64).items()}
+    inputs["weight"] = inputs["weight"] / h**0.5
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "bfloat16 factors"):
+        found = value_and_gradients(inputs, targets_for(n, v), "native")
+    wide = {k: t.to(torch.promote_types(dtype, torch.float32)) for k, t in inputs.items()}
+    expected = value_and_gradients(wide, targets_for(n, v), "torch")
+    tolerance = RELATIVE[torch.bfloat16 if "bfloat16" in kind else dtype]
+    assert found[0].dtype == torch.promote_types(dtype, torch.float32)
+    for name, a, b in zip(("nll", "dx", "dweight", "dbias"), found, expected, strict=True):
+        assert name == "nll" or a.dtype == dtype
+        assert differ(a, b) < tolerance, name
+
+
+@native_only
+@pytest.mark.parametrize("factors", [torch.float32, torch.bfloat16])
+def test_native_gives_equal_bits_for_any_number_of_threads(factors: torch.dtype) -> None:
+    inputs, targets, threads = make(701, 13, 1009, torch.float32), targets_for(701, 1009), torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=factors == torch.bfloat16):
+                results.append(value_and_gradients(inputs, targets, "native"))
+    finally:
+        torch.set_num_threads(threads)
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
+
+
+def test_a_class_of_minus_infinity_has_no_part_and_as_target_an_infinite_loss(
+    linear_cross_entropy: Callable[..., torch.Tensor],
+) -> None:
+    inputs = make(5, 3, 70, torch.float32)
+    with torch.no_grad():
+        inputs["bias"][[2, 69]] = -torch.inf
+    linear_cross_entropy(**inputs, targets=torch.tensor([0, 1, 3, 4, 5])).backward()
+    assert inputs["bias"].grad is not None
+    assert inputs["weight"].grad is not None
+    assert not inputs["bias"].grad[[2, 69]].any()
+    assert not inputs["weight"].grad[[2, 69]].any()
+    assert inputs["bias"].grad.isfinite().all()
+    assert linear_cross_entropy(**inputs, targets=torch.tensor([0, 1, 2, 4, 5])) == torch.inf
+
+
+def test_of_no_rows_loss_and_gradients_are_zero(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
+    inputs = make(0, 3, 5, torch.float32)
+    nll = linear_cross_entropy(**inputs, targets=torch.empty(0, dtype=torch.int64))
+    nll.backward()
+    assert nll == 0
+    for t in inputs.values():
+        assert t.grad is not None
+        assert not t.grad.any()
+
+
+@pytest.mark.parametrize("target", [-1, 5])
+def test_a_target_that_is_no_class_is_an_error(linear_cross_entropy: Callable[..., torch.Tensor], target: int) -> None:
+    inputs = make(2, 3, 5, torch.float32)
+    with pytest.raises((IndexError, RuntimeError), match=r"targets holds|index .*out of bounds"):
+        linear_cross_entropy(**inputs, targets=torch.tensor([0, target]))
+
+
+def test_inputs_may_be_strided(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
+    inputs, targets = make(7, 4, 5, torch.float64), targets_for(7, 5)
+    strided = {k: t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_() for k, t in inputs.items()}
+    expected, found = (linear_cross_entropy(**given, targets=targets) for given in (inputs, strided))
+    assert differ(found, expected) < RELATIVE[torch.float64]
+
+
+@native_only
+def test_auto_takes_the_native_engine_and_leaves_it_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, honest = [], native_loss.linear_loss
+
+    def counted(*arguments: object) -> object:
+        calls.append(arguments)
+        return honest(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native_loss, "linear_loss", counted)
+    inputs, targets = make(3, 4, 5, torch.float32), targets_for(3, 5)
+    half = {k: t.half() for k, t in inputs.items()}
+    for name, given, expected in (("auto", inputs, 1), ("torch", inputs, 1), ("native", inputs, 2), ("auto", half, 2)):
+        of_engine(**given, targets=targets, engine=name)
+        assert len(calls) == expected
+    with pytest.raises(ValueError, match="engine 'cuda' is not available: there is no such engine"):
+        of_engine(**inputs, targets=targets, engine="cuda")
+
+
+@native_only
+@pytest.mark.parametrize("wanted", ["x", "weight", "bias"])
+def test_native_computes_the_wanted_gradients_alone(wanted: str) -> None:
+    inputs, targets = make(37, 4, 5, torch.float32), targets_for(37, 5)
+    full = dict(zip(("nll", "x", "weight", "bias"), value_and_gradients(inputs, targets, "native", 1.0), strict=True))
+    alone = {k: t.detach().requires_grad_(k == wanted) for k, t in inputs.items()}
+    of_engine(**alone, targets=targets, engine="native").backward()
+    assert torch.equal(alone[wanted].grad, full[wanted])  # type: ignore[arg-type]
+    assert all(alone[k].grad is None for k in alone if k != wanted)
+
+
+@native_only
+def test_native_compiles_into_one_graph() -> None:
+    bare = loaded_anew("gatewise.nn.loss").linear_cross_entropy
+    torch._dynamo.reset()
+    compiled = torch.compile(partial(bare, engine="native", scale=0.5), fullgraph=True, backend="aot_eager")
+    inputs, targets = make(37, 4, 5, torch.float32), targets_for(37, 5)
+    expected = value_and_gradients(inputs, targets, "native", 0.5)
+    nll = compiled(**inputs, targets=targets)
+    (nll * 2).backward()
+    assert torch.equal(nll.detach(), expected[0])
+    for name, d in zip(("x", "weight", "bias"), expected[1:], strict=True):
+        assert torch.equal(inputs[name].grad, 2 * d), name  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert torch.equal(compiled(**inputs, targets=targets), expected[0])
+    torch.library.opcheck(
+        torch.ops.gatewise.linear_loss,
+        (*inputs.values(), targets, 0.5, torch.float32, [True, True, True], 8),
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )

@@ -14,12 +14,13 @@ from gatewise.training.scalars import Scalars
 from tests.conftest import TINY
 
 
-def make_trainer(corpus: Path, folder: Path, **overrides: object) -> Trainer:
+def make_trainer(corpus: Path, folder: Path, engine: str = "auto", **overrides: object) -> Trainer:
     """Return a trainer that has not begun."""
     config = load_config("demo", {**TINY, "data.builtin": "", "data.path": str(corpus), **overrides})
     data, group = LanguageModelData.read(config.data), Group(0, 1, torch.device("cpu"))
     torch.manual_seed(config.training.seed)
     run = RunFolder(folder / "run")
+    folder.mkdir(exist_ok=True)
     run.claim()
-    workload = LanguageModelling(config, data, LanguageModel(config.model, data.vocabulary), run, group)
-    return Trainer(workload, config.training, run, group, None, {}, Scalars(None))
+    workload = LanguageModelling(config, data, LanguageModel(config.model, data.vocabulary, engine=engine), run, group)
+    return Trainer(workload, config.training, run, group, None, {}, Scalars(None), engine)

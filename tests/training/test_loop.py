@@ -13,7 +13,8 @@ from gatewise.config import TrainingConfig
 from gatewise.errors import TrainingStopped
 from gatewise.tasks.language_modeling import LanguageModelling
 from gatewise.training.checkpoints import load_newest
-from gatewise.training.loop import learning_rate, make_optimizer
+from gatewise.training.loop import learning_rate
+from gatewise.training.update import make_optimizer
 from tests.conftest import TINY
 
 

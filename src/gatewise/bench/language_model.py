@@ -16,14 +16,18 @@ VOCABULARY = 10_000
 _WINDOWS = 50
 
 
-def bench_language_model(recipe: str, *, threads: int = 0, turns: int = 5) -> dict[str, Any]:
+def bench_language_model(
+    recipe: str, *, precision: str = "fp32", peer_precision: str = "fp32", threads: int = 0, turns: int = 5
+) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
     The token ids are random, drawn with the frequencies of a natural text (Zipf), with the recipe's sizes and a
     vocabulary of 10,000; the dropout masks of the check are equal, drawn from the same seed.
 
     Args:
-        recipe: a language model's recipe; precision fp32.
+        recipe: a language model's recipe.
+        precision: ours, as ``training.precision``.
+        peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
 
@@ -35,7 +39,7 @@ def bench_language_model(recipe: str, *, threads: int = 0, turns: int = 5) -> di
     """
     refuse_where_memory_cannot_be_measured()
     # Of an early epoch the recipe's own rate would make the weights grow without end on random text.
-    config = load_config(recipe, {"training.learning_rate": 0.01})
+    config = load_config(recipe, {"training.learning_rate": 0.01, "training.precision": precision})
     if config.model.cell != "lstm" or config.training.optimizer != "sgd" or config.model.tie_weights:
         raise UsageError(
             f"recipe {recipe}: this benchmark compares LSTMs trained by SGD, with weights that are not tied"
@@ -61,6 +65,7 @@ def bench_language_model(recipe: str, *, threads: int = 0, turns: int = 5) -> di
         token_name="words",
         threads=threads,
         turns=turns,
+        peer_precision=peer_precision,
     )
     return {"bench": "language-model", "recipe": recipe, **result}
 

@@ -45,7 +45,8 @@ class LanguageModelPeer(Peer):
     def reset(self) -> None:
         """Start from the first window with a state of zeros."""
         self.start = 0
-        self.state = torch.zeros(self.shape), torch.zeros(self.shape)
+        like = next(self.model.parameters())
+        self.state = like.new_zeros(self.shape), like.new_zeros(self.shape)
 
     def cost(self) -> torch.Tensor:
         """The sum over the window's steps of the mean over the batch."""
@@ -56,7 +57,7 @@ class LanguageModelPeer(Peer):
         logits, (h, c) = self.model(ids, self.state)
         self.state = h.detach(), c.detach()
         self.start += self.T
-        cost: torch.Tensor = F.cross_entropy(logits.flatten(0, 1), targets.flatten()) * self.T
+        cost: torch.Tensor = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()) * self.T
         return cost
 
 

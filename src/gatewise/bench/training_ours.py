@@ -31,7 +31,7 @@ class Ours:
         keep_freed_memory()
         work.model.load_state_dict(load_file(arguments["weights"]))
         self.work, self.dropout_in_check = work, arguments["dropout_in_check"]
-        self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None))
+        self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None), config.runtime.engine)
         self.guard = InterruptGuard()
 
     def check(self, to: Path) -> None:

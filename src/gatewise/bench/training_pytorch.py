@@ -18,7 +18,8 @@ class Peer(ABC):
 
     Args:
         model: what is trained.
-        arguments: ``config``, ``threads``, the file ``weights`` to start from, ``dropout_in_check``.
+        arguments: ``config``, ``threads``, the file ``weights`` to start from, ``dropout_in_check``,
+            ``peer_precision``.
     """
 
     def __init__(self, model: nn.Module, arguments: dict[str, Any]) -> None:
@@ -26,6 +27,9 @@ class Peer(ABC):
         training = arguments["config"]["training"]
         self.model, self.clip = model, training["max_grad_norm"]
         model.load_state_dict(load_file(arguments["weights"]))
+        self.autocast = arguments["peer_precision"] == "bf16"
+        if arguments["peer_precision"] == "bf16 module":
+            model.to(torch.bfloat16)
         self.dropout_in_check = arguments["dropout_in_check"]
         decay = training["average_decay"]
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -45,12 +49,17 @@ class Peer(ABC):
     def cost(self) -> torch.Tensor:
         """Return the next step's cost."""
 
+    def cost_in_precision(self) -> torch.Tensor:
+        """Return the next step's cost, under autocast where that is asked for."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            return self.cost()
+
     def check(self, to: Path) -> None:
         """Write cost and gradients, before clipping, of the first step."""
         torch.manual_seed(0)
         self.reset()
         self.model.train(self.dropout_in_check)
-        write_cost_and_gradients(self.model, self.cost(), to)
+        write_cost_and_gradients(self.model, self.cost_in_precision(), to)
         self.reset()
 
     def run(self, steps: int) -> float:
@@ -59,7 +68,7 @@ class Peer(ABC):
         began = time.perf_counter()
         for _ in range(steps):
             self.optimizer.zero_grad()
-            cost = self.cost()
+            cost = self.cost_in_precision()
             cost.backward()  # type: ignore[no-untyped-call]
             if self.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)

@@ -17,6 +17,8 @@ def _group() -> None:
 @app.command("language-model")
 def language_model_command(
     recipe: Annotated[str, typer.Option(help="A language model's recipe.")] = "ptb-small",
+    precision: Annotated[str, typer.Option(help="Ours: fp32, high or bf16.")] = "fp32",
+    peer_precision: Annotated[str, typer.Option(help="The peer's: fp32, bf16 (autocast) or 'bf16 module'.")] = "fp32",
     threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
     turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
@@ -25,8 +27,11 @@ def language_model_command(
     """Time a training step: ours and a straightforward PyTorch program of the same model, in turns."""
     from gatewise.bench.language_model import bench_language_model
 
-    result = bench_language_model(recipe, threads=threads, turns=turns)
-    _keep(result, f"gatewise bench language-model --recipe {recipe} --threads {threads} --turns {turns}", out)
+    result = bench_language_model(
+        recipe, precision=precision, peer_precision=peer_precision, threads=threads, turns=turns
+    )
+    settings = f"--precision {precision} --peer-precision '{peer_precision}' --threads {threads} --turns {turns}"
+    _keep(result, f"gatewise bench language-model --recipe {recipe} {settings}", out)
     _show_training(result, "words", as_json)
 
 
@@ -116,23 +121,42 @@ def comments_scratch_command(
 
 @app.command("recurrent")
 def recurrent_command(
+    engine: Annotated[str, typer.Option(help="Ours: auto, native or torch.")] = "auto",
     threads: Annotated[int, typer.Option(help="PyTorch's threads; 0 is its own choice.")] = 0,
     turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
 ) -> None:
-    """Time LSTM and GRU layers, ours and PyTorch's, in turns: full batches, ragged ones, and a traced forward pass."""
+    """Time layers, ours and PyTorch's, in turns: full batches, ragged ones, traced passes, one thread and all."""
     import torch
 
     from gatewise.bench.recurrent import bench_recurrent
 
-    rows = bench_recurrent(threads, turns, report=lambda line: typer.echo(line, err=as_json))
+    rows = bench_recurrent(engine, threads, turns, report=lambda line: typer.echo(line, err=as_json))
     result = {"bench": "recurrent", "threads": torch.get_num_threads(), "rows": rows, "torch": torch.__version__}
-    _keep(result, f"gatewise bench recurrent --threads {threads} --turns {turns}", out)
+    _keep(result, f"gatewise bench recurrent --engine {engine} --threads {threads} --turns {turns}", out)
     if as_json:
         typer.echo(json.dumps(result))
     else:
         typer.echo("ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours")
+
+
+@app.command("streaming")
+def streaming_command(
+    threads: Annotated[int, typer.Option(min=1, help="The most that a side may use.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time one step of a language model, batch 1: ours, ONNX Runtime and PyTorch, in turns."""
+    from gatewise.bench.streaming import bench_streaming
+
+    result = bench_streaming(threads=threads, turns=turns, report=lambda line: typer.echo(line, err=as_json))
+    _keep(result, f"gatewise bench streaming --threads {threads} --turns {turns}", out)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo("ours, the peer, ratio: median of the turns (range), the memory's share of our step")
 
 
 @app.command("footprint")

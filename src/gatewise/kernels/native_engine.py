@@ -79,7 +79,7 @@ class NativeEngine:
         _native.forward(
             _describe(given, options, out),
             torch.get_num_threads(),
-            *_addresses(y, h_n, c_n if lstm else None, *(saved or (None, None)), *trace, *(None,) * (2 - len(trace))),
+            *addresses(y, h_n, c_n if lstm else None, *(saved or (None, None)), *trace, *(None,) * (2 - len(trace))),
         )
         return LayerOutputs(y.to(out), h_n.to(out), c_n.to(out), saved, [t.to(out) for t in trace])
 
@@ -107,7 +107,7 @@ class NativeEngine:
         _native.backward(
             _describe(given, options, inputs.h_0.dtype),
             torch.get_num_threads(),
-            *_addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
+            *addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
         )
         typed = [None if d is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=False)]  # type: ignore[union-attr]
         return LayerGradients(*typed, None)
@@ -136,23 +136,27 @@ def _in_memory(inputs: LayerInputs, dtype: torch.dtype) -> LayerInputs:
 
 def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> "_native.Given":
     x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, h_mask, lengths = given
-    if x.dtype == torch.float64:
-        numbers = _native.Numbers.float64
-    elif torch.bfloat16 in (options.products, out):
-        numbers = _native.Numbers.bfloat16
-    elif torch.get_float32_matmul_precision() != "highest":
-        numbers = _native.Numbers.high
-    else:
-        numbers = _native.Numbers.float32
     return _native.Given(
         _native.Cell[options.cell],
-        numbers,
+        numbers_for(x.dtype, options.products, out),
         *x.shape,
         h_0.shape[-1],
         options.reverse,
-        *_addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
+        *addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
     )
 
 
-def _addresses(*tensors: Tensor | None) -> list[int]:
+def numbers_for(dtype: torch.dtype, *asked: torch.dtype | None) -> "_native.Numbers":
+    """Return what a pass in ``dtype`` computes with, whose products or outputs are asked for in other dtypes."""
+    if dtype == torch.float64:
+        return _native.Numbers.float64
+    if torch.bfloat16 in asked:
+        return _native.Numbers.bfloat16
+    if torch.get_float32_matmul_precision() != "highest":
+        return _native.Numbers.high
+    return _native.Numbers.float32
+
+
+def addresses(*tensors: Tensor | None) -> list[int]:
+    """Where tensors lie, who must live as long as the addresses are used; 0 for None."""
     return [0 if t is None else t.data_ptr() for t in tensors]

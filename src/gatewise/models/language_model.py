@@ -38,7 +38,7 @@ class LanguageModel(nn.Module):
         config: sizes and options, the ``[model]`` section of a recipe.
         vocabulary: the tokens, in the order of their ids.
         generator: draws the initial weights; torch's own where not given.
-        engine: computes the recurrent layers.
+        engine: computes the recurrent layers and the loss.
     """
 
     def __init__(
@@ -106,8 +106,15 @@ class LanguageModel(nn.Module):
         y, after = self.features(ids, state)
         if targets is None:
             return self.decoder(y), after
-        weight, bias, rows = self.decoder.weight, self.decoder.bias, ids.shape[1]
-        return linear_cross_entropy(y.flatten(0, 1), weight, bias, targets.flatten(), scale=1 / rows), after
+        nll = linear_cross_entropy(
+            y.flatten(0, 1),
+            self.decoder.weight,
+            self.decoder.bias,
+            targets.flatten(),
+            scale=1 / ids.shape[1],
+            engine=self.rnn.engine,
+        )
+        return nll, after
 
     @torch.no_grad()
     def step(self, token_ids: Int[Tensor, " B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "B V"], State]:

@@ -28,7 +28,7 @@ class Tagger(WordEncoder):
         characters: the characters that have one.
         tags: the tags, in the order of their ids.
         generator: draws the initial weights, see ``draw_weights``; torch's own where not given.
-        engine: computes the recurrent layers.
+        engine: computes the recurrent layers and the loss.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class Tagger(WordEncoder):
         if self.crf is not None:
             return self.crf.nll(self.decoder(y), tags, batch.lengths).sum() / count
         inside = (torch.arange(len(y))[:, None] < batch.lengths).to(y.device)
-        return linear_cross_entropy(y[inside], self.decoder.weight, self.decoder.bias, tags[inside], scale=1 / count)
+        weight, bias, engine = self.decoder.weight, self.decoder.bias, self.rnn.engine
+        return linear_cross_entropy(y[inside], weight, bias, tags[inside], scale=1 / count, engine=engine)
 
     def predict(self, batch: WordBatch) -> Int[Tensor, "T B"]:
         """Return the ids of the best tags: of each word, or with a CRF of the sentence as a whole."""

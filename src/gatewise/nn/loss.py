@@ -1,4 +1,7 @@
-"""Softmax cross-entropy fused with the linear layer before it: one buffer of logits that becomes their gradient."""
+"""Softmax cross-entropy fused with the linear layer before it: one buffer of logits that becomes their gradient.
+
+On the CPU the native engine computes it (``kernels/native_loss.py``), elsewhere torch.
+"""
 
 from typing import Any
 
@@ -6,9 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Rows of logits held at a time, in one buffer that becomes their gradient (PyTorch holds them three times over:
-# logits, log-softmax, gradient). Fewer rows would read and write the decoder's gradient more often: 256 cost 3% of a
-# training step of ptb-medium.
+from gatewise.kernels import engine_named, native_loss
+
+# Rows of logits that torch's part holds, in one buffer that becomes their gradient (PyTorch holds them three times
+# over: logits, log-softmax, gradient). Fewer rows would read and write the decoder's gradient more often: 256 cost 3%
+# of a training step of ptb-medium.
 CHUNK_ROWS = 1024
 
 
@@ -18,6 +23,7 @@ def linear_cross_entropy(
     bias: Float[Tensor, " V"],
     targets: Int[Tensor, " N"],
     scale: float = 1.0,
+    engine: str = "auto",
 ) -> Float[Tensor, ""]:
     """Sum the negative log-likelihood, in nats, of ``targets`` under ``softmax(x weightᵀ + bias)``, times ``scale``.
 
@@ -28,12 +34,33 @@ def linear_cross_entropy(
     factor is best given as ``scale``, which costs nothing, where the loss's own gradient costs a pass over them.
     Under autocast the three products take the reduced precision, the softmax stays in fp32.
 
+    Args:
+        x: what the linear layer reads.
+        weight: its weight.
+        bias: its bias.
+        targets: which of the V each row should be.
+        scale: s.
+        engine: ``auto`` and ``native`` compute on the CPU in C++, where that was built and has the dtypes; else, and
+            for any other engine, torch does.
+
     Returns:
         A scalar in fp32 (fp64 where ``x`` is fp64).
+
+    Raises:
+        ValueError: the engine cannot be had on the device of ``x``; the reason in one line.
+        IndexError: a target is not one of the V (from torch: RuntimeError).
     """
+    engine_named(engine, x.device)
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+    native = engine in ("auto", "native") and native_loss.why_not(x, weight, bias, dtype) is None
     with torch.autocast(x.device.type, enabled=False):
-        nll: Tensor = _LinearCrossEntropy.apply(x, weight, bias, targets, scale, dtype)  # type: ignore[no-untyped-call]
+        if native and torch.compiler.is_compiling():
+            wanted = [torch.is_grad_enabled() and t.requires_grad for t in (x, weight, bias)]
+            return native_loss.linear_loss_in_graph(
+                x, weight, bias, targets, scale, dtype, wanted, native_loss.CHUNK_ROWS
+            )
+        function = _NativeLinearCrossEntropy if native else _LinearCrossEntropy
+        nll: Tensor = function.apply(x, weight, bias, targets, scale, dtype)  # type: ignore[no-untyped-call]
         return nll
 
 
@@ -47,6 +74,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         nll = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
         if needs_gradient:
             dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.zeros_like(bias)
+            if not len(x):  # else the first chunk overwrites it
+                dweight.zero_()
         for start in range(0, len(x), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             x_rows, target = x[rows].to(dtype), targets[rows, None]
@@ -77,4 +106,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
             )
         # Handed over, not copied: the gradients may be as large as the model.
         (dnll,), gradients, ctx.gradients = upstream, ctx.gradients, None
-        return (*(g if dnll.device.type == "cpu" and dnll == 1 else g.mul_(dnll) for g in gradients), None, None, None)
+        one = dnll.device.type == "cpu" and bool(dnll == 1)
+        return (*(g if one or g is None else g.mul_(dnll) for g in gradients), None, None, None)
+
+
+class _NativeLinearCrossEntropy(_LinearCrossEntropy):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, scale: float, dtype: torch.dtype
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[:3]
+        nll, *ctx.gradients = native_loss.linear_loss(
+            x, weight, bias, targets, scale, dtype, wanted, native_loss.CHUNK_ROWS
+        )
+        return nll

@@ -160,7 +160,8 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
         note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
-    trainer = Trainer(workload, config.training, run, group, console, run_identity(config, task.hashes), scalars)
+    identity = run_identity(config, task.hashes)
+    trainer = Trainer(workload, config.training, run, group, console, identity, scalars, config.runtime.engine)
     if checkpoint:
         trainer.resume(checkpoint)
         note(

@@ -20,6 +20,7 @@ from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.precision import products_in
 from gatewise.training.progress import EpochProgress, note
 from gatewise.training.scalars import Scalars
+from gatewise.training.update import Update, make_optimizer
 
 
 class Workload(Protocol):
@@ -80,19 +81,6 @@ class Position:
     history: list[Metrics] = field(default_factory=list)
 
 
-def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimiser that the configuration names."""
-    kinds: dict[str, type[torch.optim.Optimizer]] = {
-        "sgd": torch.optim.SGD,
-        "adam": torch.optim.Adam,
-        "adamw": torch.optim.AdamW,
-    }
-    options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    if settings.optimizer != "sgd":
-        options["fused"] = True  # one pass over memory instead of nine: of a tagger 6 ms of a step of 110
-    return kinds[settings.optimizer](model.parameters(), **options)
-
-
 def learning_rate(settings: TrainingConfig, epoch: int) -> float:
     """``learning_rate · lr_decay^max(epoch − lr_decay_after_epoch, 0)``, epochs counted from 1."""
     return settings.learning_rate * settings.lr_decay ** max(epoch - settings.lr_decay_after_epoch, 0)
@@ -109,6 +97,7 @@ class Trainer:
         console: progress and notes; None is silent.
         identity: JSON values saved in each checkpoint, by which a resume knows its own run.
         scalars: TensorBoard's curves.
+        engine: computes clipping and update, as it does the layers.
     """
 
     def __init__(
@@ -120,12 +109,14 @@ class Trainer:
         console: Console | None,
         identity: Mapping[str, Any],
         scalars: Scalars,
+        engine: str = "auto",
     ) -> None:
         self.workload, self.settings, self.run, self.group = workload, settings, run, group
         self.console, self.identity, self.scalars = console, identity, scalars
         self.parameters = list(workload.model.parameters())
         self.optimizer = make_optimizer(settings, workload.model)
         self.scaler = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16")
+        self.update = Update(workload.model, self.optimizer, self.scaler, engine, alone=group.world_size == 1)
         self.at = Position()
         self.average = [p.detach().clone() for p in self.parameters] if settings.average_decay else []
         self._saved_at = time.monotonic()
@@ -211,13 +202,10 @@ class Trainer:
         """Do one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
         self.optimizer.zero_grad()
-        with products_in(self.settings.precision, self.group.device):
+        with products_in(self.settings.precision, self.group.device), self.update.row_gradients():
             cost, units = work.cost(at.step_in_epoch)
         self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
-        if 0 < self.settings.max_grad_norm < norm:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.settings.max_grad_norm, torch.tensor(norm))
+        norm = self.update.norm()
         loss = float(cost.detach())
         bad, stop, save = self.group.any(
             not (math.isfinite(loss) and math.isfinite(norm)),
@@ -225,7 +213,7 @@ class Trainer:
             self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every,
         )
         if not bad:
-            self.scaler.step(self.optimizer)
+            self.update.step(norm, self.settings.max_grad_norm)
             self._update_average()
             work.carry_on()
             at.cost += loss
@@ -270,7 +258,7 @@ class Trainer:
         bad = (
             name
             for name, parameter in reversed(list(self.workload.model.named_parameters()))
-            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+            if parameter.grad is not None and not bool(_values(parameter.grad).isfinite().all())
         )
         return (
             f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}; nearest to the loss, not finite "
@@ -395,3 +383,8 @@ class Trainer:
             )
         if not self.at.since_evaluation:
             self.write_results()  # a kill may have come between the checkpoint and these
+
+
+def _values(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient, of a sparse one those that it holds."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient

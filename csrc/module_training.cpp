@@ -1,0 +1,123 @@
+// Python's way in to the loss and the update of a training step, called like the passes in module.cpp.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "rungs.hpp"
+
+namespace nb = nanobind;
+
+namespace gatewise {
+
+using Address = std::uintptr_t;
+
+namespace {
+
+constexpr Index kWorthAThread = 1 << 15;  // numbers: for fewer, waking another thread takes longer
+
+template <class T>
+T* at(Address address) {
+    return reinterpret_cast<T*>(address);
+}
+
+// Run `work(what, member)` on all members.
+template <class T, class F>
+void run_all(int threads, const T& what, F work) {
+    struct Job {
+        const T& what;
+        F work;
+    } job{what, work};
+    run(threads, [](const void* argument, Member me) { static_cast<const Job*>(argument)->work(static_cast<const Job*>(argument)->what, me); },
+        &job);
+}
+
+template <class Real>
+double loss(Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
+            Address targets, double scale, Address dx, Address dweight, Address dbias) {
+    double nll = 0;
+    const LinearLoss<Real> loss{N, H, V, chunk, at<Real>(x), at<Real>(weight), at<Real>(bias), at<std::int64_t>(targets),
+                                scale, &nll, at<Real>(dx), at<Real>(dweight), at<Real>(dbias)};
+    run_all(threads, loss, [numbers](const LinearLoss<Real>& loss, Member me) {
+        if constexpr (sizeof(Real) == 8) {
+            rung().loss_double(loss, me);
+        } else {
+            rung().loss(numbers, loss, me);
+        }
+    });
+    return nll;
+}
+
+int threads_for(int threads, const std::vector<Parameter>& parameters) {
+    Index numbers = 0;
+    for (const Parameter& p : parameters) numbers += p.count;
+    return static_cast<int>(std::min<Index>(threads, 1 + numbers / kWorthAThread));
+}
+
+}  // namespace
+
+void bind_training(nb::module_& m) {
+    m.def(
+        "linear_loss",
+        [](Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
+           Address targets, double scale, Address dx, Address dweight, Address dbias) {
+            (void)rung();  // here it may throw
+            for (Index n = 0; n < N; ++n) {
+                const std::int64_t target = at<std::int64_t>(targets)[n];
+                if (target < 0 || target >= V) {
+                    throw nb::index_error(("targets holds " + std::to_string(target) + "; expected 0 to " +
+                                           std::to_string(V - 1) + ", the rows of the weight")
+                                              .c_str());
+                }
+            }
+            nb::gil_scoped_release released;
+            auto pass = numbers == Numbers::float64 ? loss<double> : loss<float>;
+            return pass(numbers, threads, N, H, V, chunk, x, weight, bias, targets, scale, dx, dweight, dbias);
+        },
+        nb::arg("numbers"), nb::arg("threads"), nb::arg("N"), nb::arg("H"), nb::arg("V"), nb::arg("chunk"), nb::arg("x"),
+        nb::arg("weight"), nb::arg("bias"), nb::arg("targets"), nb::arg("scale"), nb::arg("dx"), nb::arg("dweight"),
+        nb::arg("dbias"), "Return the softmax cross-entropy of a linear layer, and write its gradients.");
+    nb::class_<Parameter>(m, "Parameter", "A parameter, its gradient, and what Adam keeps of it.")
+        .def(
+            "__init__",
+            [](Parameter* parameter, Index count, Address p, Address g, Address m, Address v, Address rows,
+               Index row_count, Index width, double correction_m, double correction_v) {
+                new (parameter) Parameter{at<float>(p), at<float>(g), at<float>(m), at<float>(v), count,
+                                          at<std::int64_t>(rows), row_count, width, correction_m, correction_v};
+            },
+            nb::arg("count"), nb::arg("p"), nb::arg("g"), nb::arg("m") = 0, nb::arg("v") = 0, nb::arg("rows") = 0,
+            nb::arg("row_count") = 0, nb::arg("width") = 0, nb::arg("correction_m") = 1.0,
+            nb::arg("correction_v") = 1.0);
+    nb::enum_<UpdateRule>(m, "UpdateRule")
+        .value("sgd", UpdateRule::sgd)
+        .value("adam", UpdateRule::adam)
+        .value("adamw", UpdateRule::adamw);
+    m.def(
+        "gradient_norm",
+        [](int threads, const std::vector<Parameter>& parameters) {
+            (void)rung();
+            nb::gil_scoped_release released;
+            double norm = 0;
+            const GradientNorm all{parameters.data(), static_cast<Index>(parameters.size()), &norm};
+            run_all(threads_for(threads, parameters), all, [](const GradientNorm& n, Member me) { rung().norm(n, me); });
+            return norm;
+        },
+        nb::arg("threads"), nb::arg("parameters"), "Return the norm of all gradients together.");
+    m.def(
+        "update",
+        [](int threads, UpdateRule rule, const std::vector<Parameter>& parameters, double clip, double lr,
+           double weight_decay, double beta1, double beta2, double epsilon) {
+            (void)rung();
+            nb::gil_scoped_release released;
+            const Update step{rule, clip, lr, weight_decay, beta1, beta2, epsilon, parameters.data(),
+                              static_cast<Index>(parameters.size())};
+            run_all(threads_for(threads, parameters), step, [](const Update& u, Member me) { rung().update(u, me); });
+        },
+        nb::arg("threads"), nb::arg("rule"), nb::arg("parameters"), nb::arg("clip"), nb::arg("lr"),
+        nb::arg("weight_decay"), nb::arg("beta1") = 0.0, nb::arg("beta2") = 0.0, nb::arg("epsilon") = 0.0,
+        "Do one step of an optimiser.");
+}
+
+}  // namespace gatewise

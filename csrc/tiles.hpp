@@ -1,0 +1,395 @@
+// Products on tiles (AMX): the policies whose factors are bfloat16, one for a number (OnTiles<1>, Numbers::bfloat16) or
+// two (OnTiles<2>, Numbers::high: x = hi + lo, and of a product hi·hi + hi·lo + lo·hi; lo·lo is below what is left out).
+//
+// A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns
+// of B in 32 terms. Those of a row of A lie side by side; of B a tile's row holds two terms of each column (a pair), then
+// the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles, of its hi parts and then of its lo parts.
+// Terms are padded to whole chunks with zeros. Denormal factors and sums count as zero; a NaN stays one; in `high` an
+// infinite factor may become NaN.
+//
+// Eight tiles: 0 to 3 the sums of two tiles of A with two of B, 4 and 5 of A, 6 and 7 of B. Sums stay in them over all
+// terms, which are taken in their order.
+#pragma once
+
+#include "product.hpp"
+#ifndef GATEWISE_EMULATE
+#include <immintrin.h>
+#endif
+
+namespace gatewise::GATEWISE_RUNG {
+
+static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
+
+constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // rows, terms, factors
+constexpr int kA0 = 4, kA1 = 5, kB0 = 6, kB1 = 7;
+
+// The processor's tiles, or these, which compute the same on any processor, for tests.
+#ifdef GATEWISE_EMULATE
+
+struct Tiles {
+    unsigned char bytes[8][kTileHeight][64];
+    int rows[8];  // 0: not configured
+
+    void need(int tile) const {
+        if (!rows[tile]) __builtin_trap();  // as the processor does
+    }
+};
+static thread_local Tiles emulated;
+
+inline void set_tiles(int height) {
+    for (int tile = 0; tile < 8; ++tile) emulated.rows[tile] = tile < kB0 ? height : static_cast<int>(kTileHeight);
+    __builtin_memset(emulated.bytes, 0, sizeof emulated.bytes);
+}
+inline void release_tiles() { __builtin_memset(&emulated, 0, sizeof emulated); }
+
+template <int Tile>
+inline void zero_tile() {
+    emulated.need(Tile);
+    __builtin_memset(emulated.bytes[Tile], 0, sizeof emulated.bytes[Tile]);
+}
+template <int Tile>
+inline void load_tile(const void* from, Index stride) {
+    emulated.need(Tile);
+    for (Index r = 0; r < emulated.rows[Tile]; ++r) {
+        __builtin_memcpy(emulated.bytes[Tile][r], static_cast<const char*>(from) + r * stride, 64);
+    }
+}
+template <int Tile>
+inline void store_tile(void* to, Index stride) {
+    emulated.need(Tile);
+    for (Index r = 0; r < emulated.rows[Tile]; ++r) {
+        __builtin_memcpy(static_cast<char*>(to) + r * stride, emulated.bytes[Tile][r], 64);
+    }
+}
+inline float from_bits(uint16_t bits) {
+    uint32_t wide = static_cast<uint32_t>(bits) << 16;
+    float x;
+    __builtin_memcpy(&x, &wide, sizeof x);
+    return x;
+}
+template <int Sums, int A, int B>
+inline void multiply_tiles() {
+    emulated.need(Sums), emulated.need(A), emulated.need(B);
+    uint16_t b[kTileHeight][kChunk];
+    __builtin_memcpy(b, emulated.bytes[B], sizeof b);
+    for (Index r = 0; r < emulated.rows[Sums]; ++r) {
+        uint16_t a[kChunk];
+        float sums[16];
+        __builtin_memcpy(a, emulated.bytes[A][r], sizeof a);
+        __builtin_memcpy(sums, emulated.bytes[Sums][r], sizeof sums);
+        for (Index k = 0; k < kChunk; ++k) {
+            for (Index j = 0; j < 16; ++j) sums[j] += from_bits(a[k]) * from_bits(b[k / 2][2 * j + k % 2]);
+        }
+        __builtin_memcpy(emulated.bytes[Sums][r], sums, sizeof sums);
+    }
+}
+
+#else
+
+// In assembly, since GCC's own functions (amxtileintrin.h) do not tell the compiler that memory is read.
+inline void set_tiles(int height) {
+    struct {
+        uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        uint8_t rows[16] = {};
+    } configuration;
+    for (int tile = 0; tile < 8; ++tile) configuration.rows[tile] = static_cast<uint8_t>(tile < kB0 ? height : kTileHeight);
+    __asm__ volatile("ldtilecfg %0" ::"m"(configuration));
+}
+inline void release_tiles() { __asm__ volatile("tilerelease" ::: "memory"); }
+
+template <int Tile>
+inline void zero_tile() {
+    __asm__ volatile("tilezero %%tmm%c0" ::"i"(Tile));
+}
+template <int Tile>
+inline void load_tile(const void* from, Index stride) {
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(stride), "i"(Tile) : "memory");
+}
+template <int Tile>
+inline void store_tile(void* to, Index stride) {
+    __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(stride), "i"(Tile) : "memory");
+}
+template <int Sums, int A, int B>
+inline void multiply_tiles() {
+    __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sums), "i"(A), "i"(B));
+}
+
+#endif
+
+// Tiles belong to a thread, and others in it may use them too (oneDNN does): whoever multiplies on tiles does it while a
+// TileUse lives, at whose end they are given back. One may live within another.
+static thread_local int tile_rows;  // of A's tiles and the sums, as they are set; 0: not known
+
+struct TileUse {
+    TileUse() { tile_rows = 0; }
+    ~TileUse() {
+        release_tiles();
+        tile_rows = 0;
+    }
+    TileUse(const TileUse&) = delete;
+    TileUse& operator=(const TileUse&) = delete;
+};
+
+// Setting them costs some 40 ns: not for each product of a time step.
+inline void need_rows(int height) {
+    if (tile_rows == height) return;
+    set_tiles(height);
+    tile_rows = height;
+}
+
+// 32 factors, or 16 pairs of them.
+typedef uint32_t Pairs __attribute__((vector_size(64)));
+typedef uint16_t Factors __attribute__((vector_size(64)));
+
+// Two vectors rounded to bfloat16, one after the other.
+inline Pairs narrow(Vector<float> low, Vector<float> high) {
+#ifdef GATEWISE_EMULATE
+    Pairs bits[2];
+    Vector<float> rounded[2] = {to_bfloat16(low), to_bfloat16(high)};
+    __builtin_memcpy(bits, rounded, sizeof bits);
+    Factors all{};
+    for (Index k = 0; k < kChunk; ++k) all[k] = static_cast<uint16_t>(bits[k / 16][k % 16] >> 16);
+    return (Pairs)all;
+#else
+    return (Pairs)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+#endif
+}
+
+// Element k of two vectors as the pair k.
+inline Pairs interleave(Vector<float> even, Vector<float> odd) {
+    const Factors all = (Factors)narrow(even, odd);
+#ifdef __clang__
+    return (Pairs)__builtin_shufflevector(all, all, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25,
+                                          10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+    return (Pairs)__builtin_shuffle(all, Factors{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+#endif
+}
+
+// The part of x that is rounded to bfloat16: 0 is hi, x itself; 1 is lo, what its rounding left.
+template <int Part>
+inline Vector<float> part_of(Vector<float> x) {
+    if (Part == 0) return x;
+    Vector<float> rest = x - to_bfloat16(x);
+    return rest - rest == Vector<float>{} ? rest : Vector<float>{};  // beside what is not finite stands a zero
+}
+
+template <int Parts>
+struct OnTiles {
+    using Real = float;
+    using Factor = uint16_t;
+    using Session = TileUse;
+    static constexpr bool kOwnProducts = true;
+    static constexpr Index kWidth = kTileColumns<float>, kStep = Parts * 2 * kTileSize;  // factors of a panel's chunk
+    static_assert(kWidth == 2 * kTileHeight && (Parts == 1 || Parts == 2));
+
+    static constexpr Index chunks(Index K) { return (K + kChunk - 1) / kChunk; }
+    static constexpr Index panel_size(Index K) { return chunks(K) * kStep; }
+    // A row's hi parts, then its lo parts; an odd number of chunks each, so that rows meet all of a cache.
+    static constexpr Index row_size(Index K) { return (chunks(K) | 1) * kChunk * Parts; }
+
+    static void put(Factor* to, Index row, Vector<float> x, Index count) {
+        put_part(to, part_of<0>(x), count);
+        if (Parts == 2) put_part(to + row / 2, part_of<1>(x), count);
+    }
+
+    // Pack two tiles for each chunk of K terms: `count` lines (rows of A, columns of B), the others zeros. `by_line`: as
+    // A has it, a line's terms side by side; else by pairs of terms, as B has it.
+    static void pack(Factor* to, bool by_line, Rows<const float> m, bool lines_are_rows, Index first, Index count, Index k0,
+                     Index K) {
+        for (Index k = 0; k < K; k += kChunk, to += kStep) {
+            for (Index tile = 0; tile < 2; ++tile) {
+                pack_tile(to + tile * kTileSize, by_line, m, lines_are_rows, first + tile * kTileHeight,
+                          count - tile * kTileHeight, k0 + k, K - k);
+            }
+        }
+    }
+
+    // See product.hpp. Rows are spread evenly over tiles of one height; the last tile may take rows of the one before
+    // again, so that all have it.
+    static void multiply_rows(Index rows, Index K, const Factor* a, const Factor* panel, float* c, Index c_stride) {
+        if (rows <= 0) return;
+        const Index row = row_size(K), tiles = (rows + kTileHeight - 1) / kTileHeight, height = (rows + tiles - 1) / tiles;
+        need_rows(static_cast<int>(height));
+        for (Index tile = 0; tile < tiles; tile += 2) {
+            auto start = [&](Index t) { return t * height < rows - height ? t * height : rows - height; };
+            const Factor *a0 = a + start(tile) * row, *a1 = a + start(tile + 1) * row;
+            float *c0 = c + start(tile) * c_stride, *c1 = c + start(tile + 1) * c_stride;
+            zero_tile<0>(), zero_tile<1>();
+            if (tile + 1 < tiles) {
+                zero_tile<2>(), zero_tile<3>();
+                add_chunks<true>(chunks(K), a0, a1, row, kChunk, row / 2, panel);
+                store_tile<2>(c1, bytes(c_stride)), store_tile<3>(c1 + 16, bytes(c_stride));
+            } else {
+                add_chunks<false>(chunks(K), a0, a1, row, kChunk, row / 2, panel);
+            }
+            store_tile<0>(c0, bytes(c_stride)), store_tile<1>(c0 + 16, bytes(c_stride));
+        }
+    }
+
+    // See product.hpp. Blocks: B is packed for up to kTermsHeld terms and kColumnsHeld columns by all and read by all;
+    // each member has its own rows (or, where those are few, columns) of C. Of their A it packs strips of 32 rows that
+    // stay in the second-level cache with a panel of B. What a block adds up starts from what stands in C.
+    static void multiply(const Product<float>& p, Member me) {
+        constexpr Index kStrip = 2 * kTileHeight, kStrips = 12 / Parts, kTermsHeld = 768, kColumnsHeld = 4096;
+        TileUse use;
+        need_rows(kTileHeight);
+        const Index blocks = (chunks(p.K) + kTermsHeld / kChunk - 1) / (kTermsHeld / kChunk);
+        const Index terms = blocks ? (chunks(p.K) + blocks - 1) / blocks * kChunk : 0;
+        const bool by_rows = p.M >= 4 * kStrip * me.size;
+        const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
+        const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips), last_strip = of_rows.last(strips);
+        const Index held = p.N < kColumnsHeld ? (p.N + kWidth - 1) / kWidth : kColumnsHeld / kWidth;
+        const Mark before = me.mark();
+        Factor* b = me.shared<Factor>(held * panel_size(terms));
+        Factor* a = me.own<Factor>(kStrips * panel_size(terms));
+        for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
+            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + kWidth - 1) / kWidth;
+            for (Index block = 0; block < blocks || block == 0; ++block) {
+                const Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms, size = panel_size(K);
+                for (Index panel = me.first(panels); panel < me.last(panels); ++panel) {
+                    const Index from = n0 + panel * kWidth;
+                    pack(b + panel * size, false, p.B, p.b_columns_are_rows, from, p.N - from, k0, K);
+                }
+                me.barrier();
+                for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
+                    const Index end = last_strip < piece + kStrips ? last_strip : piece + kStrips;
+                    for (Index strip = piece; strip < end; ++strip) {
+                        const Index from = strip * kStrip;
+                        pack(a + (strip - piece) * size, true, p.A, p.a_rows_are_rows, from, p.M - from, k0, K);
+                    }
+                    for (Index panel = of_columns.first(panels); panel < of_columns.last(panels); ++panel) {
+                        for (Index strip = piece; strip < end; ++strip) {
+                            multiply_block(p, strip * kStrip, n0 + panel * kWidth, block > 0 || p.accumulate, chunks(K),
+                                           a + (strip - piece) * size, b + panel * size);
+                        }
+                    }
+                }
+                me.barrier();  // before the packed B is written over
+            }
+        }
+        me.release(before);
+    }
+
+  private:
+    static constexpr Index bytes(Index floats) { return floats * static_cast<Index>(sizeof(float)); }
+
+    static void put_part(Factor* to, Vector<float> x, Index count) {
+        const Pairs rounded = narrow(x, x);
+        if (__builtin_expect(count >= kLanes<float>, 1)) {
+            __builtin_memcpy(to, &rounded, sizeof(Factor) * kLanes<float>);
+        } else {
+            for (Index k = 0; k < count; ++k) to[k] = ((Factors)rounded)[k];
+        }
+    }
+
+    // One tile of each part, of what is there of its 16 lines and 32 terms.
+    __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool lines_are_rows,
+                                                    Index first, Index count, Index k0, Index K) {
+        Vector<float> found[Parts][16];  // 16 pairs each
+        for (Index j = 0; j < 16; ++j) {
+            Vector<float> x{}, y{};
+            if (lines_are_rows) {  // j is a line
+                if (j < count) {
+                    const float* terms = m[first + j] + k0;
+                    x = load(terms, K), y = load(terms + kLanes<float>, K - kLanes<float>);
+                }
+                found[0][j] = (Vector<float>)narrow(part_of<0>(x), part_of<0>(y));
+                if (Parts == 2) found[Parts - 1][j] = (Vector<float>)narrow(part_of<1>(x), part_of<1>(y));
+            } else {  // j is a pair of terms
+                if (2 * j < K) x = load(m[k0 + 2 * j] + first, count);
+                if (2 * j + 1 < K) y = load(m[k0 + 2 * j + 1] + first, count);
+                found[0][j] = (Vector<float>)interleave(part_of<0>(x), part_of<0>(y));
+                if (Parts == 2) found[Parts - 1][j] = (Vector<float>)interleave(part_of<1>(x), part_of<1>(y));
+            }
+        }
+        for (int part = 0; part < Parts; ++part) {
+            if (lines_are_rows != by_line) transpose_square<float>(found[part]);
+            __builtin_memcpy(to + part * 2 * kTileSize, found[part], sizeof found[part]);
+        }
+    }
+
+    // Add to the sums the products of one or two tiles of A with a panel, in `chunks` chunks. Of A: factors from row to
+    // row, from chunk to chunk, from hi to lo.
+    template <bool Two>
+    static void add_chunks(Index chunks, const Factor* a0, const Factor* a1, Index row, Index step, Index lo,
+                           const Factor* b) {
+        const Index stride = row * static_cast<Index>(sizeof(Factor));
+        for (; chunks > 0; --chunks, a0 += step, a1 += step, b += kStep) {
+            load_tile<kA0>(a0, stride);
+            if (Parts == 2) {  // hi·lo
+                load_tile<kB0>(b + 2 * kTileSize, 64);
+                add<Two, true>(a1, stride, b + 3 * kTileSize);
+            }
+            load_tile<kB0>(b, 64);  // hi·hi
+            add<Two, Parts == 1>(a1, stride, b + kTileSize);
+            if (Parts == 2) {  // lo·hi
+                load_tile<kA0>(a0 + lo, stride);
+                if (Two) load_tile<kA1>(a1 + lo, stride);
+                multiply_tiles<0, kA0, kB0>(), multiply_tiles<1, kA0, kB1>();
+                if (Two) multiply_tiles<2, kA1, kB0>(), multiply_tiles<3, kA1, kB1>();
+            }
+        }
+    }
+
+    // With A's first tile and B's first tile in place: load the others and multiply.
+    template <bool Two, bool LoadA>
+    static void add(const Factor* a1, Index stride, const Factor* b1) {
+        multiply_tiles<0, kA0, kB0>();
+        load_tile<kB1>(b1, 64);
+        multiply_tiles<1, kA0, kB1>();
+        if (Two) {
+            if (LoadA) load_tile<kA1>(a1, stride);
+            multiply_tiles<2, kA1, kB0>(), multiply_tiles<3, kA1, kB1>();
+        }
+    }
+
+    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it.
+    static void multiply_block(const Product<float>& p, Index m, Index n, bool from_c, Index chunks, const Factor* a,
+                               const Factor* b) {
+        alignas(64) float edge[kWidth][kWidth], bias[kWidth];
+        const Index rows = p.M - m < kWidth ? p.M - m : kWidth, columns = p.N - n;
+        for (Index r = 0; r < rows; ++r) __builtin_prefetch(p.C[m + r] + n, 1), __builtin_prefetch(p.C[m + r] + n + 16, 1);
+        float* c = p.C[m] + n;
+        Index stride = rows > 1 ? p.C[m + 1] - p.C[m] : kWidth;
+        bool whole = rows == kWidth && columns >= kWidth;
+        for (Index r = 2; whole && p.C.at && r < rows; ++r) whole = p.C[m + r] - p.C[m] == r * stride;
+        if (!whole) {
+            for (Index r = 0; from_c && r < rows; ++r) {
+                const float* row = p.C[m + r] + n;
+                store(edge[r], load(row, columns)), store(edge[r] + 16, load(row + 16, columns - 16));
+            }
+            c = edge[0], stride = kWidth;
+        }
+        const bool two = rows > kTileHeight;
+        if (from_c || p.bias) {
+            const float* start = c;
+            Index start_stride = stride;
+            if (!from_c) {
+                store(bias, load(p.bias + n, columns)), store(bias + 16, load(p.bias + n + 16, columns - 16));
+                start = bias, start_stride = 0;  // each row of the tile is the same
+            }
+            const float* second = start + kTileHeight * start_stride;
+            load_tile<0>(start, bytes(start_stride)), load_tile<1>(start + 16, bytes(start_stride));
+            load_tile<2>(second, bytes(start_stride)), load_tile<3>(second + 16, bytes(start_stride));
+        } else {
+            zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
+        }
+        if (two) {
+            add_chunks<true>(chunks, a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
+        } else {
+            add_chunks<false>(chunks, a, a, kChunk, kStep, 2 * kTileSize, b);
+        }
+        float* second = c + kTileHeight * stride;
+        store_tile<0>(c, bytes(stride)), store_tile<1>(c + 16, bytes(stride));
+        if (two) store_tile<2>(second, bytes(stride)), store_tile<3>(second + 16, bytes(stride));
+        for (Index r = 0; !whole && r < rows; ++r) {
+            float* row = p.C[m + r] + n;
+            store(row, load(edge[r]), columns), store(row + 16, load(edge[r] + 16), columns - 16);
+        }
+    }
+};
+
+}  // namespace gatewise::GATEWISE_RUNG

@@ -1,0 +1,59 @@
+// What goes into the loss and into the update of a training step, and what comes out, in pointers.
+//
+// Memory is the caller's. Nothing overlaps, all is without gaps in the shape given, rows first.
+#pragma once
+
+#include "numbers.hpp"
+
+namespace gatewise {
+
+// Softmax cross-entropy of a linear layer, z = x Wᵀ + b: nll = s Σₙ (log Σᵥ exp zₙᵥ − zₙ,targetₙ), and its gradients with
+// dz = s (softmax z − onehot(target)): dx = dz W, dW = dzᵀ x, db = Σₙ dzₙ. N rows, H inputs, V outputs.
+template <class Real>
+struct LinearLoss {
+    Index N, H, V;
+    Index chunk;                  // rows whose logits are held at a time, at most
+    const Real* x;                // (N, H)
+    const Real* weight;           // (V, H)
+    const Real* bias;             // (V)
+    const std::int64_t* targets;  // (N), each 0 to V − 1
+    double scale;                 // s
+    // Written, whole; the gradients where not null:
+    double* nll;  // one number
+    Real *dx, *dweight, *dbias;
+};
+
+// A parameter, its gradient, and what Adam keeps of it.
+struct Parameter {
+    float* p;        // (count)
+    const float* g;  // (count); or (row_count, width), the gradient of the rows that `rows` names, zero elsewhere
+    float *m, *v;    // (count), of Adam
+    Index count;
+    const std::int64_t* rows;  // (row_count), rising
+    Index row_count, width;    // width 0: the gradient is of all
+    double correction_m, correction_v;  // 1 − β₁ᵗ, 1 − β₂ᵗ
+
+    Index gradient_count() const { return width ? row_count * width : count; }
+};
+
+enum class UpdateRule : int { sgd = 0, adam = 1, adamw = 2 };
+
+// One step of torch.optim's SGD, Adam or AdamW on some parameters, whose gradients are multiplied by `clip` first:
+//   SGD    p −= lr (g + λ p)
+//   Adam   g += λ p (AdamW: p −= lr λ p);  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
+//          p −= lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
+struct Update {
+    UpdateRule rule;
+    double clip, lr, weight_decay, beta1, beta2, epsilon;
+    const Parameter* parameters;
+    Index count;
+};
+
+// √ Σ g² over the gradients of some parameters, summed in double.
+struct GradientNorm {
+    const Parameter* parameters;
+    Index count;
+    double* norm;  // one number, written
+};
+
+}  // namespace gatewise

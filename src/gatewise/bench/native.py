@@ -1,0 +1,105 @@
+"""``gatewise bench native``: the whole table of the native engine against its peers, from one command."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gatewise.bench.language_model import VOCABULARY, bench_language_model
+from gatewise.bench.recurrent import bench_recurrent
+from gatewise.bench.rows import bench_rows
+from gatewise.bench.streaming import bench_streaming
+from gatewise.bench.tagger import bench_tagger
+from gatewise.config import load_config
+from gatewise.kernels.native_engine import product_rate
+
+PEER_PRECISIONS = ("fp32", "bf16", "bf16 module")
+TARGETS = {
+    "ptb-small": {"bf16": 3.0, "high": 1.5, "fp32": 1.4},
+    "ptb-medium": {"bf16": 4.5, "high": 3.0, "fp32": 1.3},
+    "ptb-large": {"bf16": 5.0, "high": 3.5, "fp32": 1.5},
+}
+"""Times PyTorch's training step: bf16 against its best precision, the others against its fp32."""
+_TASKS, _MEMORY = 2.5, 0.7
+
+
+def bench_native(
+    data: Path | None = None, *, threads: int = 2, turns: int = 3, report: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Measure every row; each checks its outputs before it times them.
+
+    Args:
+        data: the folder with the corpora ``mnist`` and ``ud_en_ewt``; made-up data where not given.
+        threads: of each program.
+        turns: how often each side is timed.
+        report: given a line on each finished row.
+
+    Returns:
+        ``rows``: work, what it was set against, ratio, its range, target (where there is one), and for products the
+        share of the machine's own rate, ``product_rate`` in GFLOP/s, that ours reached.
+
+    Raises:
+        OutputsDiffer: a check failed.
+    """
+    torch.set_num_threads(threads)
+    rate = product_rate(threads)
+    rows: list[dict[str, Any]] = []
+
+    def add(work: str, against: str, ratio: float, low: float, high: float, target: str, **others: Any) -> None:
+        row = {"work": work, "against": against, "ratio": ratio, "ratio_range": [low, high], "target": target, **others}
+        rows.append(row)
+        share = f"  {row['share']:.0%} of the machine's products" if "share" in row else ""
+        report(f"{work:<38}{against:<26}{ratio:>7.2f} ({low:.2f} to {high:.2f}; target {target or 'none'}){share}")
+
+    def add_duel(work: str, against: str, result: dict[str, Any], target: str, **others: Any) -> None:
+        ratios = [p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True)]
+        add(work, against, result["ratio"], min(ratios), max(ratios), target, **others)
+
+    for recipe, targets in TARGETS.items():
+        best = _best_precision(recipe, threads)
+        for precision, target in targets.items():
+            peer = best if precision == "bf16" else "fp32"
+            result = bench_language_model(
+                recipe, precision=precision, peer_precision=peer, threads=threads, turns=turns
+            )
+            share = _operations(recipe) / min(result["ours_seconds"]) / 1e9 / rate
+            add_duel(f"{recipe}, training step, {precision}", f"PyTorch {peer}", result, f"{target}", share=share)
+            if recipe == "ptb-large" and precision == "fp32":
+                memory = result["ours_peak_mib"] / result["peer_peak_mib"]
+                add(f"{recipe}, peak memory", f"PyTorch {peer}", memory, memory, memory, f"{_MEMORY} or less")
+    for row in bench_recurrent("native", threads, turns):
+        against = {"traced": "ours, plain", "threads": "ours, one thread"}.get(row["work"], "PyTorch fp32")
+        gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[row["cell"]]
+        share = {}
+        if row["work"] == "plain":
+            operations = 3 * 2 * 2 * gates * row["T"] * row["B"] * row["H"] ** 2
+            share = {"share": operations / row["ours_ms"] / 1e6 / rate}
+        shape = f"T={row['T']} B={row['B']} H={row['H']}"
+        add(f"{row['work']} {row['cell']} {shape}", against, row["ratio"], *row["ratio_range"], row["target"], **share)
+    for row in bench_streaming(threads=threads, turns=turns)["rows"]:
+        add(row["work"], row["against"], row["ratio"], *row["ratio_range"], row["target"], memory=row["share"])
+    for work, result in (
+        ("mnist-rows, training step", bench_rows(data and data / "mnist", threads=threads, turns=turns)),
+        ("ewt-upos, training step", bench_tagger(data and data / "ud_en_ewt", threads=threads, turns=turns)),
+    ):
+        add_duel(work, "PyTorch fp32", result, f"{_TASKS}")
+    return {"bench": "native", "threads": threads, "product_rate": rate, "rows": rows, "torch": torch.__version__}
+
+
+def _best_precision(recipe: str, threads: int) -> str:
+    """Return the precision in which PyTorch trains the recipe fastest on this machine."""
+    return min(
+        PEER_PRECISIONS,
+        key=lambda peer: min(
+            bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1)["peer_seconds"]
+        ),
+    )
+
+
+def _operations(recipe: str) -> float:
+    """Count the floating-point operations of a step's matrix products: forward once, backward twice."""
+    config = load_config(recipe)
+    H, E = config.model.hidden_size, config.model.embedding_size or config.model.hidden_size
+    layers = 4 * H * (E + H) + (config.model.num_layers - 1) * 4 * H * 2 * H
+    return 6.0 * config.data.batch_size * config.data.tbptt_length * (layers + H * VOCABULARY)
