@@ -16,6 +16,7 @@ namespace nb = nanobind;
 namespace gatewise {
 
 void bind_training(nb::module_& m);  // module_training.cpp
+void bind_stream(nb::module_& m);  // module_stream.cpp
 
 namespace {
 
@@ -171,6 +172,7 @@ NB_MODULE(_native, m) {
         nb::arg("dh_n"), nb::arg("dc_n"), nb::arg("dx"), nb::arg("dh_0"), nb::arg("dc_0"), nb::arg("dw_ih"),
         nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
     bind_training(m);
+    bind_stream(m);
     m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
     m.def(
         "rungs",

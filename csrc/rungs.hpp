@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "passes.hpp"
+#include "stream.hpp"
 #include "team.hpp"
 #include "training.hpp"
 
@@ -21,6 +22,9 @@ struct Rung {
     void (*loss_double)(const LinearLoss<double>&, Member);
     void (*norm)(const GradientNorm&, Member);
     void (*update)(const Update&, Member);
+    StreamPanel (*stream_panel)(Index gates);
+    void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
+    void (*stream)(const StreamStep&, Member);
 };
 
 // Those that were compiled and that this processor has, lowest first.

@@ -141,6 +141,24 @@ def recurrent_command(
         typer.echo("ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours")
 
 
+@app.command("streaming")
+def streaming_command(
+    threads: Annotated[int, typer.Option(min=1, help="The most that a side may use.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time one step of a language model, batch 1: ours, ONNX Runtime and PyTorch, in turns."""
+    from gatewise.bench.streaming import bench_streaming
+
+    result = bench_streaming(threads=threads, turns=turns, report=lambda line: typer.echo(line, err=as_json))
+    _keep(result, f"gatewise bench streaming --threads {threads} --turns {turns}", out)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo("ours, the peer, ratio: median of the turns (range), the memory's share of our step")
+
+
 @app.command("footprint")
 def footprint_command(
     data: Annotated[
