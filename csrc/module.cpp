@@ -4,11 +4,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <numeric>
 #include <string>
 #include <vector>
 
+#include "plan.hpp"
 #include "rungs.hpp"
 
 namespace nb = nanobind;
@@ -24,27 +23,6 @@ template <class T>
 T* at(std::uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
-
-// The order in which a pass reads its rows: see Steps.
-struct Plan {
-    std::vector<Index> offset, place, order, lengths;
-    Steps steps;
-
-    Plan(Index T, Index B, const std::int64_t* given, bool reverse) : order(B), lengths(B) {
-        auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };
-        std::iota(order.begin(), order.end(), Index{0});
-        if (given) std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return length(a) > length(b); });
-        for (Index r = 0; r < B; ++r) lengths[r] = length(order[r]);
-        Index count = B ? lengths[0] : 0, active = B;
-        offset.push_back(0);
-        for (Index s = 0; s < count; ++s) {
-            while (lengths[active - 1] <= s) --active;
-            for (Index r = 0; r < active; ++r) place.push_back((reverse ? lengths[r] - 1 - s : s) * B + order[r]);
-            offset.push_back(static_cast<Index>(place.size()));
-        }
-        steps = {count, B, offset.back(), offset.data(), place.data(), order.data(), lengths.data()};
-    }
-};
 
 using Address = std::uintptr_t;
 

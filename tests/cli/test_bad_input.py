@@ -150,10 +150,6 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
         "train --set runtime.engine=cudnn",
         ["runtime.engine is 'cudnn'", "'auto', 'torch', 'reference' or 'native'"],
     ),
-    "engine not there": (
-        "train --set runtime.engine=native --out {out}",
-        ["runtime.engine 'native' is not available", "not part of this version", "use auto or torch"],
-    ),
     "unknown precision": ("train --set training.precision=fp8", ["training.precision is 'fp8'", "'fp32', 'bf16'"]),
     "unknown device": ("train --set runtime.device=tpu --out {out}", ["device 'tpu'", "expected auto, cpu or cuda"]),
     "device not there": ("train --set runtime.device=cuda:99", ["device 'cuda:99'", "expected auto, cpu or cuda"]),

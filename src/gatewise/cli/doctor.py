@@ -46,10 +46,17 @@ def processor_name() -> str:
 
 
 def _availability(engine: str) -> str:
+    from gatewise.kernels.native_engine import NOT_COMPUTED, instructions
     from gatewise.kernels.registry import engine_named, why_not
 
-    reason = why_not(engine)
-    return f"not available: {reason}" if reason else "available" + " (auto takes it)" * (engine == engine_named("auto"))
+    if reason := why_not(engine):
+        return f"not available: {reason}"
+    text = "available" + " (auto takes it)" * (engine == engine_named("auto"))
+    if engine == "native":
+        chosen, all_there_are = instructions()
+        text += f"; instructions: {chosen}, of {', '.join(all_there_are)} (GATEWISE_INSTRUCTIONS=NAME takes another)"
+        text += f"; what goes to the torch engine: {NOT_COMPUTED}"
+    return text
 
 
 def _high() -> str:

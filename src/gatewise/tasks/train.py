@@ -15,7 +15,7 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
 from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped, UsageError
-from gatewise.kernels import why_not
+from gatewise.kernels import engine_named
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.language_modeling import LanguageModelTask
@@ -103,8 +103,10 @@ def train(
         check_scratch_config(config)
         return Run(run.path, train_scratch(config, run, resume, console))
     device = choose_device(config.runtime.device)
-    if reason := why_not(config.runtime.engine, device):
-        raise UsageError(f"runtime.engine {config.runtime.engine!r} is not available: {reason}; use auto or torch")
+    try:
+        engine_named(config.runtime.engine, device)
+    except ValueError as reason:
+        raise UsageError(f"runtime.{reason}; use auto or torch") from None
     check_precision(config.training.precision, device)
     keep_fp32_exact()
     keep_freed_memory()
