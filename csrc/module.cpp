@@ -2,7 +2,6 @@
 // has checked them); an address of 0 is a tensor that is not there. The interpreter's lock is released while a pass runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
-#include <chrono>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>

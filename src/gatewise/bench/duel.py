@@ -119,8 +119,8 @@ def fight(
         steps = duel.steps = max(2, round(seconds / one))
         for turn in range(turns):
             sides = [(us, duel.ours_seconds), (them, duel.peer_seconds)]
-            for contestant, seconds in sides if turn % 2 == 0 else reversed(sides):
-                seconds.append(contestant.ask(do="run", steps=steps)["seconds"] / steps)
+            for contestant, taken in sides if turn % 2 == 0 else reversed(sides):
+                taken.append(contestant.ask(do="run", steps=steps)["seconds"] / steps)
         duel.ours_peak_mib, duel.peer_peak_mib = (c.ask(do="peak")["bytes"] / 2**20 for c in (us, them))
     return duel
 

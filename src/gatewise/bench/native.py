@@ -50,9 +50,8 @@ def bench_native(
         row = {"work": work, "against": against, "ratio": ratio, "ratio_range": between, "target": target, **others}
         rows.append(row)
         share = f"  {row['share']:.0%} of the machine's products" if "share" in row else ""
-        report(
-            f"{work:<38}{against:<26}{ratio:>7.2f} ({between[0]:.2f} to {between[1]:.2f}; target {target or 'none'}){share}"
-        )
+        low, high = between
+        report(f"{work:<38}{against:<26}{ratio:>7.2f} ({low:.2f} to {high:.2f}; target {target or 'none'}){share}")
 
     def add_duel(work: str, against: str, result: dict[str, Any], target: str, **others: Any) -> None:
         ratios = [p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True)]
