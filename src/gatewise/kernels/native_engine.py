@@ -82,6 +82,11 @@ def _wrong_instructions() -> str:
 _WRONG_INSTRUCTIONS = _wrong_instructions()
 
 
+def product_rate(threads: int) -> float:
+    """Measure the GFLOP/s that this processor's float32 products cannot exceed: tiles in the first-level cache."""
+    return max(float(_native.product_rate(threads)) for _ in range(5)) / 1e9
+
+
 def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
     """Say why a pass goes to the torch engine; None where it is computed here."""
     dtypes = {t.dtype for t in inputs[:8] if t is not None}

@@ -30,7 +30,7 @@ from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Position, Trainer
 from gatewise.training.memory import keep_freed_memory
-from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
+from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, has_fast_high, keep_fp32_exact
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 
@@ -160,6 +160,8 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     )
     if config.training.precision == "bf16" and not has_fast_bf16(group.device):
         note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
+    if config.training.precision == "high" and not has_fast_high():
+        note(console, "this processor has no AMX for bf16 products: high is computed in fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, task.hashes)
