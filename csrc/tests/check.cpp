@@ -541,6 +541,7 @@ int main() {
         check_at_once(*rung);
         check_after_fork(*rung);
     }
-    std::printf(failures ? "%d failures\n" : "every rung, cell and size: right, and the same on 1 to 4 threads\n", failures);
+    if (failures) std::printf("%d failures\n", failures);
+    else std::printf("every rung, cell and size: right, and the same on 1 to 4 threads\n");
     return failures != 0;
 }
