@@ -54,12 +54,14 @@ $(VENV)/.made:
 	  { echo "Python $$($(PYTHON) -V 2>&1) is too old; expected 3.10 or newer: make PYTHON=python3.12"; exit 2; }
 	@echo "==> making an environment in $(VENV) with $$($(PYTHON) -V)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --upgrade 'pip>=25.3'
 	@touch $@
 
-$(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt
+# The native engine is built on the way, and built again when its source changes.
+CSRC := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inc)
+$(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 	@echo "==> installing Gatewise and what it needs into $(VENV) (PyTorch is large; once only)"
-	@$(PIP) install -c constraints.txt -e '.[all]'
+	@$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[all]'
 	@touch $@
 
 $(TEST_READY): $(RUN_READY)

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "passes.hpp"
+#include "stream.hpp"
 #include "team.hpp"
 #include "training.hpp"
 
@@ -21,6 +22,11 @@ struct Rung {
     void (*loss_double)(const LinearLoss<double>&, Member);
     void (*norm)(const GradientNorm&, Member);
     void (*update)(const Update&, Member);
+    StreamPanel (*stream_panel)(Index gates);
+    void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
+    void (*stream)(const StreamStep&, Member);
+    // Multiply float tiles from the first-level cache, `repeats` times; return the operations of all that.
+    double (*spin_tiles)(Index repeats, Member);
 };
 
 // Those that were compiled and that this processor has, lowest first.

@@ -40,16 +40,26 @@ def sample(
 
     Temperature 0 is the limit: the most probable token, the lowest id where several are. The nucleus is the
     smallest set of most probable tokens whose probabilities sum to at least ``top_p`` (Holtzman et al. 2020,
-    arXiv 1904.09751, equation 2).
+    arXiv 1904.09751, equation 2). The draw is the first id, in the order of falling probability or, where nothing is
+    cut, of the ids, up to which the probabilities sum to a share of the whole that is uniform in (0, 1].
+
+    Raises:
+        ValueError: there is a NaN among the logits.
     """
     if temperature == 0:
         return int(logits.argmax())
     scaled = (logits.double() - logits.max()) / temperature
-    ordered, ids = scaled.sort(descending=True, stable=True)
-    if top_k is not None:
+    cut = top_k is not None or top_p is not None
+    ordered, ids = scaled.sort(descending=True, stable=True) if cut else (scaled, None)
+    if ids is not None and top_k is not None:
         ordered, ids = ordered[:top_k], ids[:top_k]
     probabilities = ordered.softmax(0)
     if top_p is not None:
         before = probabilities.cumsum(0) - probabilities
         probabilities = probabilities * (before < top_p)
-    return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
+    mass = probabilities.cumsum(0)
+    if mass[-1].isnan():
+        raise ValueError("there is a NaN among the logits; expected numbers, from a model whose weights are finite")
+    share = 1 - torch.rand(1, dtype=mass.dtype, device=mass.device, generator=generator)
+    drawn = torch.searchsorted(mass, share * mass[-1])
+    return int(drawn if ids is None else ids[drawn])
