@@ -13,8 +13,8 @@ has() {
     done
 }
 
-# What the processor lacks is emulated: vectors by the compiler (-O0: to optimise their pieces takes it minutes), tiles by
-# tiles.hpp.
+# What the processor lacks is emulated: vectors by the compiler (-O0: to optimise their pieces takes it minutes), tiles
+# by tiles.hpp.
 rungs="portable avx512 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AMX" avx2="" avx512=-O0
 if has avx2 fma; then
     rungs="$rungs avx2" defines="$defines -DGATEWISE_AVX2" avx2="-mavx2 -mfma"
@@ -44,5 +44,6 @@ for sanitizer in "$@"; do
     }
     echo "==> $sanitizer: running"
     # A child process after fork may start threads, which ThreadSanitizer has to be told.
-    ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" "$build/check"
+    ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" \
+        "$build/check"
 done
