@@ -8,15 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test check sanitize docs format clean
 
 help:
-	@echo "make demo    make an environment in .venv, train a small language model, show what it can do"
-	@echo "make test    make the same environment and run all tests (TESTS=... for some)"
-	@echo "make check   style, types and the direction of imports"
-	@echo "make docs    build the guide into build/docs/site, its commands run and its figures made anew"
-	@echo "make format  put the code into its style"
-	@echo "make clean   remove .venv and runs/demo"
+	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
+	@echo "make test      make the same environment and run all tests (TESTS=... for some)"
+	@echo "make check     style, types and the direction of imports"
+	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
+	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
+	@echo "make format    put the code into its style"
+	@echo "make clean     remove .venv and runs/demo"
 
 demo: $(RUN_READY)
 	@echo "==> training a word language model on the language reference that Python carries (about a minute)"
@@ -37,6 +38,9 @@ check: $(TEST_READY)
 	@echo "==> style, types, direction of imports"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
+sanitize:
+	@csrc/tests/sanitize.sh
+
 # Material for MkDocs prints an announcement that is no warning about these pages.
 docs: $(TEST_READY)
 	@echo "==> building the documentation (its commands take a few minutes; they are run again when the code has changed)"
@@ -54,12 +58,14 @@ $(VENV)/.made:
 	  { echo "Python $$($(PYTHON) -V 2>&1) is too old; expected 3.10 or newer: make PYTHON=python3.12"; exit 2; }
 	@echo "==> making an environment in $(VENV) with $$($(PYTHON) -V)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --upgrade 'pip>=25.3'
 	@touch $@
 
-$(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt
+# The native engine is built on the way, and built again when its source changes.
+CSRC := CMakeLists.txt $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inc)
+$(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 	@echo "==> installing Gatewise and what it needs into $(VENV) (PyTorch is large; once only)"
-	@$(PIP) install -c constraints.txt -e '.[all]'
+	@$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[all]'
 	@touch $@
 
 $(TEST_READY): $(RUN_READY)

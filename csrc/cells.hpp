@@ -88,7 +88,7 @@ struct RnnRelu : RnnTanh {
 
     template <class V>
     static void backward(const V*, V, V, V h, V dh, V* da, V&, V&) {
-        da[0] = h <= V{} ? V{} : dh;
+        da[0] = dh * (h <= V{} ? V{} : V{} + 1);  // a product, so that a NaN stays one; of h too
     }
 };
 

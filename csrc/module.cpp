@@ -4,11 +4,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <string>
 #include <vector>
 
+#include "plan.hpp"
 #include "rungs.hpp"
 
 namespace nb = nanobind;
@@ -24,27 +25,6 @@ template <class T>
 T* at(std::uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
-
-// The order in which a pass reads its rows: see Steps.
-struct Plan {
-    std::vector<Index> offset, place, order, lengths;
-    Steps steps;
-
-    Plan(Index T, Index B, const std::int64_t* given, bool reverse) : order(B), lengths(B) {
-        auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };
-        std::iota(order.begin(), order.end(), Index{0});
-        if (given) std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return length(a) > length(b); });
-        for (Index r = 0; r < B; ++r) lengths[r] = length(order[r]);
-        Index count = B ? lengths[0] : 0, active = B;
-        offset.push_back(0);
-        for (Index s = 0; s < count; ++s) {
-            while (lengths[active - 1] <= s) --active;
-            for (Index r = 0; r < active; ++r) place.push_back((reverse ? lengths[r] - 1 - s : s) * B + order[r]);
-            offset.push_back(static_cast<Index>(place.size()));
-        }
-        steps = {count, B, offset.back(), offset.data(), place.data(), order.data(), lengths.data()};
-    }
-};
 
 using Address = std::uintptr_t;
 
@@ -173,6 +153,24 @@ NB_MODULE(_native, m) {
         nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
     bind_training(m);
     bind_stream(m);
+    m.def(
+        "product_rate",
+        [](int threads) {
+            (void)rung();
+            nb::gil_scoped_release released;
+            std::vector<double> operations(static_cast<std::size_t>(threads));
+            double* first = operations.data();
+            auto began = std::chrono::steady_clock::now();
+            run(
+                threads,
+                [](const void* argument, Member me) {
+                    static_cast<double* const*>(argument)[0][me.index] = rung().spin_tiles(20000, me);
+                },
+                &first);
+            std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+            return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
+        },
+        nb::arg("threads"), "Return the operations a second that this processor's float products cannot exceed.");
     m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
     m.def(
         "rungs",

@@ -163,7 +163,7 @@ void multiply(const Product<typename P::Real>& p, Member me) {
     using Real = typename P::Real;
     using Factor = typename P::Factor;
     constexpr Index NR = kTileColumns<Real>, MR = kTileRows, N = kLanes<Real>;
-    constexpr Index kRowsHeld = 84, kTermsHeld = 512, kColumnsHeld = 4096;  // of A 168 KB, of B 8 MB
+    constexpr Index kRowsHeld = 192, kTermsHeld = 384, kColumnsHeld = 4096;  // of A 288 KB, of B 6 MB
     Index blocks = (p.K + kTermsHeld - 1) / kTermsHeld;
     Index terms = blocks ? (p.K + blocks - 1) / blocks : 0;
     bool by_rows = p.M >= 4 * MR * me.size;

@@ -3,6 +3,11 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
+#ifdef GATEWISE_CHECKED
+#include <sanitizer/asan_interface.h>
+
+#include <cstring>
+#endif
 
 #include <atomic>
 #include <condition_variable>
@@ -39,8 +44,8 @@ void spin_until(Done done) {
 // Memory that grows in pieces while in use and is one piece again when next used.
 class Scratch {
   public:
-    void* take(std::size_t bytes) {
-        bytes = (bytes + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
+    void* take(const std::size_t asked) {
+        const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
         if (used_ + bytes > capacity_) {
             std::size_t piece = bytes > capacity_ ? bytes : capacity_;
             pieces_.push_back(allocate(piece));
@@ -48,8 +53,13 @@ class Scratch {
             capacity_ = piece;
             used_ = 0;
         }
-        void* taken = pieces_.back() + used_;
+        char* taken = pieces_.back() + used_;
         used_ += bytes;
+#ifdef GATEWISE_CHECKED  // csrc/tests alone: what is read before it is written is NaN, what lies behind is no one's
+        ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
+        std::memset(taken, 0xFF, bytes);
+        ASAN_POISON_MEMORY_REGION(taken + asked, bytes - asked);
+#endif
         return taken;
     }
 
@@ -242,13 +252,13 @@ class Pool {
 // may be held by nobody: it gets a new pool, which leaves OpenMP's threads alone, since GNU's hangs there.
 std::atomic<Pool*> pool{nullptr};
 std::atomic<bool> forked{false};
+// Asked for when the module is loaded, since the threads that a fork leaves behind may be PyTorch's alone.
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] {
+    pool.store(nullptr);
+    forked.store(true);
+});
 
 Pool& the_pool() {
-    static const int registered = pthread_atfork(nullptr, nullptr, [] {
-        pool.store(nullptr);
-        forked.store(true);
-    });
-    (void)registered;
     Pool* found = pool.load(std::memory_order_acquire);
     if (found == nullptr) {
         Pool* made = new Pool(forked.load());

@@ -1,8 +1,9 @@
 // Threads: a team runs one function on each of its members, who meet at barriers. And the scratch that they share.
 //
 // Workers are those of the OpenMP runtime that the process has already, or else our own, which are started once and
-// wait, spinning some 50 µs and then asleep, for the next run. One run at a time has the workers; a call that comes meanwhile, or from a child process after fork, runs correctly too: alone, on the calling
-// thread, or with workers started anew. What is computed must not depend on the number of members.
+// wait, spinning some 50 µs and then asleep, for the next run. One run at a time has the workers; a call that comes
+// meanwhile, or from a child process after fork, runs correctly too: alone, on the calling thread, or with workers started
+// anew. What is computed must not depend on the number of members.
 #pragma once
 
 #include "numbers.hpp"

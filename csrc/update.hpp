@@ -32,14 +32,24 @@ inline void each_piece(Index count, Member me, Size size, Piece piece, F f) {
 
 // Σ g², in double.
 inline double sum_of_squares(const float* g, Index count) {
-    constexpr int kSums = 4 * kLanes<double>;
-    double sums[kSums] = {}, total = 0;
+    typedef float Half __attribute__((vector_size(GATEWISE_VECTOR_BYTES / 2)));
+    constexpr Index L = kLanes<double>;
+    constexpr int kSums = 8;  // additions wait for those before them
+    Vector<double> sums[kSums] = {};
+    double total = 0;
     Index k = 0;
-    for (; k + kSums <= count; k += kSums) {
-        for (int j = 0; j < kSums; ++j) sums[j] += static_cast<double>(g[k + j]) * static_cast<double>(g[k + j]);
+    for (; k + kSums * L <= count; k += kSums * L) {
+        for (int j = 0; j < kSums; ++j) {
+            Half half;
+            __builtin_memcpy(&half, g + k + j * L, sizeof half);
+            const Vector<double> x = __builtin_convertvector(half, Vector<double>);
+            sums[j] += x * x;
+        }
     }
     for (; k < count; ++k) total += static_cast<double>(g[k]) * static_cast<double>(g[k]);
-    for (int j = 0; j < kSums; ++j) total += sums[j];
+    for (int j = 0; j < kSums; ++j) {
+        for (Index lane = 0; lane < L; ++lane) total += sums[j][lane];
+    }
     return total;
 }
 

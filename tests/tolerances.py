@@ -11,8 +11,8 @@ RELATIVE = {
 """Of the largest entry."""
 
 HIGH = 5e-5
-"""In float32 at precision high, of the largest entry. A factor is the sum of two bfloat16 of 8 bits each: what is left out is
-at most 2^-16 of it, and lo times lo at most 2^-16 of a product: 3 · 2^-16 = 4.6e-5 where all errors have one sign."""
+"""Of float32 at precision high, of the largest entry. A factor is the sum of two bfloat16 of 8 bits each: what is left
+out of it is at most 2^-16, and lo times lo at most 2^-16 of a product: 3 · 2^-16 = 4.6e-5 where all have one sign."""
 
 PROJECTED = 2
 """Times the tolerance of bfloat16: each step of a projected LSTM rounds the factors of two products."""

@@ -150,11 +150,6 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
         "train --set runtime.engine=cudnn",
         ["runtime.engine is 'cudnn'", "'auto', 'torch', 'reference' or 'native'"],
     ),
-    "engine not there": (
-        "train --set runtime.engine=native --out {out}",
-        ["runtime.engine 'native' is not available", "not part of this version", "use auto or torch"],
-    ),
-    "precision high": ("train --set training.precision=high --out {out}", ["precision 'high'", "use fp32 or bf16"]),
     "unknown precision": ("train --set training.precision=fp8", ["training.precision is 'fp8'", "'fp32', 'bf16'"]),
     "unknown device": ("train --set runtime.device=tpu --out {out}", ["device 'tpu'", "expected auto, cpu or cuda"]),
     "device not there": ("train --set runtime.device=cuda:99", ["device 'cuda:99'", "expected auto, cpu or cuda"]),
@@ -203,6 +198,17 @@ def test_fp16_on_a_processor_without_it(
     options = ["--set", "training.precision=fp16", "--set", "runtime.device=cpu"]
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "out", *TINY_OPTIONS, *options)
     result.check_refused(2, "precision 'fp16' is not available", "use fp32 or bf16")
+    assert contents(tmp_path) == {}
+
+
+def test_high_without_the_native_engine(
+    gatewise: Gatewise, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The precision high is refused where the native engine was not built."""
+    monkeypatch.setattr("gatewise.training.precision.why_not", lambda engine, device: "it was not built")
+    options = ["--set", "training.precision=high"]
+    result = gatewise("train", "--data", corpus, "--out", tmp_path / "out", *TINY_OPTIONS, *options)
+    result.check_refused(2, "precision 'high' is not available", "native engine", "not built", "use fp32")
     assert contents(tmp_path) == {}
 
 

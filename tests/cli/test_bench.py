@@ -22,7 +22,7 @@ def test_every_kind_of_work_is_checked_and_timed(
     found = json.loads(result.out)
     assert found == json.loads((tmp_path / "r.json").read_text())
     assert found["threads"] == 2
-    assert found["command"] == "gatewise bench recurrent --threads 2 --turns 3"
+    assert found["command"] == "gatewise bench recurrent --engine auto --threads 2 --turns 3"
     rows = [(row["work"], row["cell"]) for row in found["rows"]]
     assert rows == [(work, cell) for work in ("plain", "ragged", "traced") for cell in ("LSTM", "GRU")]
     for row in found["rows"]:

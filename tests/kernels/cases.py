@@ -101,7 +101,7 @@ def ragged(kind: str, T: int, B: int) -> Tensor | None:
         return None
     if kind == "zero":
         return torch.zeros(B, dtype=torch.int64)
-    return torch.tensor([0, T, T // 2, T, 1][:B] if B > 1 else [T // 2])
+    return torch.tensor([[0, T, T // 2, T, 1][b % 5] for b in range(B)] if B > 1 else [T // 2])
 
 
 def every_case() -> Iterator[Case]:

@@ -23,8 +23,8 @@ TOLERANCE = {
     "bfloat16": RELATIVE[torch.bfloat16],
 }
 
-# Steps, rows, inputs, units. Rows: in one tile, two, three, and more than a step takes at once. Terms: of x and of h', more
-# than a block has; of dW, T times B.
+# Steps, rows, inputs, units. Rows: in one tile, two, three, and more than a step takes at once. Terms of x and of h':
+# more than a block has; of dW there are T times B.
 SIZES = [(2, 1, 800, 33), (3, 17, 5, 31), (2, 20, 33, 210), (2, 35, 64, 32), (2, 49, 1, 65), (7, 128, 31, 16)]
 
 

@@ -8,6 +8,7 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
+from gatewise.kernels import ENGINES
 from gatewise.nn import Recurrent
 from gatewise.spec import GATES, TRACED
 from tests.nn.beside import assert_same, drawn_state, parts, results, without_type_checks
@@ -46,18 +47,23 @@ def same_compiled(module: Recurrent, x: Tensor, hx: Any = None, backend: str = "
     assert_same(found, expected, RELATIVE[x.dtype])
 
 
+COMPILED = [name for name in ENGINES if name != "reference"]
+
+
 @pytest.mark.parametrize("cell", GATES)
 @pytest.mark.parametrize("lengths", [False, True])
-def test_forward_and_backward_in_one_graph(cell: str, lengths: bool) -> None:
-    module = make_stack(cell, 3, 4, 2, bidirectional=True)
+@pytest.mark.parametrize("engine", COMPILED)
+def test_forward_and_backward_in_one_graph(cell: str, lengths: bool, engine: str) -> None:
+    module = make_stack(cell, 3, 4, 2, bidirectional=True, engine=engine)
     given = {"lengths": torch.tensor([5, 2, 0])} if lengths else {}
     same_compiled(module, torch.randn(5, 3, 3), drawn_state(module, 3), **given)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.slow
-def test_with_inductor(cell: str) -> None:
-    module = make_stack(cell, 3, 4, 2)
+def test_with_inductor(cell: str, engine: str) -> None:
+    module = make_stack(cell, 3, 4, 2, engine=engine)
     same_compiled(module, torch.randn(5, 3, 3), backend="inductor", lengths=torch.tensor([5, 2, 0]))
 
 
@@ -112,8 +118,9 @@ def test_states_go_in_and_come_out_as_they_are(cell: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", GATES)
-def test_batch_and_time_may_vary_without_another_compilation(cell: str) -> None:
-    module = make_stack(cell, 3, 4, 2, bidirectional=True)
+@pytest.mark.parametrize("engine", COMPILED)
+def test_batch_and_time_may_vary_without_another_compilation(cell: str, engine: str) -> None:
+    module = make_stack(cell, 3, 4, 2, bidirectional=True, engine=engine)
     compiled = Compiled(module, backend="aot_eager", dynamic=True)
     for T, B in ((5, 6), (7, 8), (9, 2)):  # none of them I or H: the compiler takes equal numbers for one
         x, lengths = torch.randn(T, B, 3), torch.arange(B) % (T + 1)
@@ -124,8 +131,9 @@ def test_batch_and_time_may_vary_without_another_compilation(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", GATES)
 @pytest.mark.parametrize("lengths", [False, True])
-def test_exported_with_batch_and_time_that_vary(cell: str, lengths: bool) -> None:
-    module = make_stack(cell, 3, 4, 2, bidirectional=True).eval()
+@pytest.mark.parametrize("engine", COMPILED)
+def test_exported_with_batch_and_time_that_vary(cell: str, lengths: bool, engine: str) -> None:
+    module = make_stack(cell, 3, 4, 2, bidirectional=True, engine=engine).eval()
     T, B = torch.export.Dim("T", min=2), torch.export.Dim("B", min=2)
     shapes: dict[str, Any] = {"input": {0: T, 1: B}}
     given: dict[str, Any] = {}

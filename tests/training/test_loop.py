@@ -1,6 +1,7 @@
 """The loop's arithmetic: cost, clipping, schedule, and what becomes of a step that is not finite."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import TrainingStopped
+from gatewise.kernels import ENGINES
 from gatewise.tasks.language_modeling import LanguageModelling
 from gatewise.training.checkpoints import load_newest
 from gatewise.training.loop import learning_rate
@@ -154,6 +156,33 @@ def test_bf16_trains_to_nearly_the_same_figure(corpus: Path, tmp_path: Path) -> 
     assert reduced != full
     assert reduced == pytest.approx(full, rel=0.02)
     assert all(p.dtype == torch.float32 for p in gw.load(tmp_path / "bf16").parameters())
+
+
+@pytest.mark.skipif("native" not in ENGINES, reason="the native engine was not built")
+def test_high_is_asked_for_in_both_passes_of_a_step_and_trains_to_the_same_figure(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+
+    def watched(name: str) -> Callable[..., Any]:
+        run = getattr(ENGINES["native"], name)
+
+        def call(*arguments: Any) -> Any:
+            seen.add((name, torch.get_float32_matmul_precision()))
+            return run(*arguments)
+
+        return call
+
+    for name in ("forward", "backward"):
+        monkeypatch.setattr(ENGINES["native"], name, watched(name))
+    settings = {"training__epochs": 1, "runtime__engine": "native"}
+    full = train(corpus, tmp_path / "fp32", **settings)[0]["valid_perplexity"]
+    assert seen == {("forward", "highest"), ("backward", "highest")}
+    seen.clear()
+    high = train(corpus, tmp_path / "high", **settings, training__precision="high")[0]["valid_perplexity"]
+    assert seen == {("forward", "high"), ("backward", "high"), ("forward", "highest")}  # the last of an evaluation
+    assert high == pytest.approx(full, rel=1e-3)
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_seeds_decide_the_result(corpus: Path, tmp_path: Path) -> None:

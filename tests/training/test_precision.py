@@ -5,7 +5,7 @@ import torch
 
 from gatewise.errors import UsageError
 from gatewise.training import precision
-from gatewise.training.precision import check_precision, choose_device, products_in
+from gatewise.training.precision import check_precision, choose_device, fp32_products_in, products_in
 
 CPU = torch.device("cpu")
 
@@ -13,8 +13,13 @@ CPU = torch.device("cpu")
 def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     check_precision("fp32", CPU)
     check_precision("bf16", CPU)
-    with pytest.raises(UsageError, match="'high' needs the native engine"):
+    monkeypatch.setattr(precision, "why_not", lambda engine, device: f"{engine} was not built")
+    with pytest.raises(
+        UsageError, match="'high' is not available: it needs the native engine, and native was not built"
+    ):
         check_precision("high", CPU)
+    monkeypatch.setattr(precision, "why_not", lambda engine, device: None)
+    check_precision("high", CPU)
     monkeypatch.setattr(precision, "has_fp16", lambda device: False)
     with pytest.raises(UsageError, match="'fp16' is not available: this processor has no fp16"):
         check_precision("fp16", CPU)
@@ -28,6 +33,22 @@ def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_products_run_in_the_precision_that_was_asked_for(name: str, dtype: torch.dtype) -> None:
     with products_in(name, CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("before", ["highest", "medium"])
+def test_high_holds_for_a_step_and_no_other_precision_touches_it(before: str) -> None:
+    unchanged = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        for name, meanwhile in (("high", "high"), ("fp32", before), ("bf16", before)):
+            with fp32_products_in(name):
+                assert torch.get_float32_matmul_precision() == meanwhile
+            assert torch.get_float32_matmul_precision() == before
+        with pytest.raises(ZeroDivisionError), fp32_products_in("high"):
+            raise ZeroDivisionError
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(unchanged)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "meta", "nonsense", ""])

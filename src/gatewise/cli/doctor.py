@@ -25,9 +25,7 @@ def command() -> None:
         f"fp16 arithmetic: {_yes(has_fp16(cpu))}",
         "GPU": ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())) or "none",
         **{f"engine {name}": _availability(name) for name in NAMES[1:]},
-        "precisions": "fp32, bf16"
-        + (", fp16" if has_fp16(cpu) or torch.cuda.is_available() else "")
-        + "; high is not available: it needs the native engine",
+        "precisions": "fp32, bf16" + (", fp16" if has_fp16(cpu) or torch.cuda.is_available() else "") + _high(),
         "cache folder": str(cache_folder()),
     }
     for name, value in lines.items():
@@ -48,10 +46,26 @@ def processor_name() -> str:
 
 
 def _availability(engine: str) -> str:
+    from gatewise.kernels.native_engine import NOT_COMPUTED, instructions
     from gatewise.kernels.registry import engine_named, why_not
 
-    reason = why_not(engine)
-    return f"not available: {reason}" if reason else "available" + " (auto takes it)" * (engine == engine_named("auto"))
+    if reason := why_not(engine):
+        return f"not available: {reason}"
+    text = "available" + " (auto takes it)" * (engine == engine_named("auto"))
+    if engine == "native":
+        chosen, all_there_are = instructions()
+        text += f"; instructions: {chosen}, of {', '.join(all_there_are)} (GATEWISE_INSTRUCTIONS=NAME takes another)"
+        text += f"; what goes to the torch engine: {NOT_COMPUTED}"
+    return text
+
+
+def _high() -> str:
+    from gatewise.kernels import why_not
+    from gatewise.training.precision import has_fast_high
+
+    if why_not("native"):
+        return "; high is not available: it needs the native engine"
+    return ", high" + ("" if has_fast_high() else " (computed in fp32: this processor has no AMX)")
 
 
 def _yes(answer: bool) -> str:

@@ -1,11 +1,16 @@
 """The engine in C++ (``csrc/``): whole layer passes on the CPU, without a tensor operation in between.
 
-What it does not compute, ``why_not`` says in words; those passes go to the torch engine.
+What it does not compute, ``why_not`` says in words for a pass, ``NOT_COMPUTED`` for all; it goes to the torch engine.
 """
+
+import shutil
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gatewise.errors import UsageError
 from gatewise.kernels.contract import (
     LayerGradients,
     LayerInputs,
@@ -17,28 +22,69 @@ from gatewise.kernels.contract import (
 from gatewise.kernels.torch_engine import TorchEngine
 from gatewise.spec import GATES
 
+_native: Any = None
+"""The extension module; None where it cannot be had."""
+_PROBLEM = ""
 try:
-    from gatewise.kernels import _native
-except ImportError as error:
-    _native, NOT_BUILT = None, str(error)
-else:
-    NOT_BUILT = ""
+    _native = import_module("gatewise.kernels._native")
+except ModuleNotFoundError as error:
+    if error.name != "gatewise.kernels._native":
+        raise
+except ImportError as error:  # it is there, but is damaged, or was built for another system
+    _PROBLEM = " ".join(str(error).split())
+
+NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
+"""What goes to the torch engine."""
 
 
 def why_not_built() -> str | None:
-    """Say why there is no native engine at all; None where there is one."""
+    """Say why there is no native engine at all, and what to do; None where there is one."""
     if _native is not None:
         return None
-    return "it was not built: installing Gatewise found no C++ compiler; get one (g++ or clang++) and install it again"
+    if _PROBLEM:
+        return f"its module does not load ({_PROBLEM}); install Gatewise again"
+    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    if compiler is None:
+        return "it was not built, since no C++ compiler was found; get g++ or clang++ and install Gatewise again"
+    return f"it was not built, though {compiler} is here; install Gatewise again with pip install -v, which shows why"
 
 
 def instructions() -> tuple[str, list[str]]:
     """Return the instructions in use, and all that this build and this processor have.
 
     Raises:
-        RuntimeError: ``GATEWISE_INSTRUCTIONS`` names others.
+        UsageError: ``GATEWISE_INSTRUCTIONS`` names others.
     """
-    return _native.rung(), _native.rungs()
+    check_instructions()
+    return str(_native.rung()), list(_native.rungs())
+
+
+def check_instructions() -> None:
+    """Check that the instructions can be had that ``GATEWISE_INSTRUCTIONS`` asks for; read once, at import.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    if _WRONG_INSTRUCTIONS:
+        raise UsageError(_WRONG_INSTRUCTIONS)
+
+
+def _wrong_instructions() -> str:
+    """What is wrong with ``GATEWISE_INSTRUCTIONS``, or nothing."""
+    try:
+        if _native is not None:
+            _native.rung()
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+_WRONG_INSTRUCTIONS = _wrong_instructions()
+
+
+def product_rate(threads: int) -> float:
+    """Measure the GFLOP/s that this processor's float32 products cannot exceed: tiles in the first-level cache."""
+    return max(float(_native.product_rate(threads)) for _ in range(5)) / 1e9
 
 
 def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
@@ -73,6 +119,8 @@ class NativeEngine:
             return torch.empty(shape, dtype=dtype)
 
         saved = [new(*shape) for shape in self._kept(inputs, options)] if options.save else []
+        if options.known_shapes and inputs.lengths is not None:  # rows that no length reaches: equal at every call
+            saved = [t.zero_() for t in saved]
         y, h_n, c_n = new(T, B, H), new(B, H), new(B, H) if lstm else new(0)
         trace = [new(T, B, gates * H)] if options.trace and gates > 1 else []
         trace += [new(T, B, H)] if options.trace and lstm else []
@@ -109,8 +157,8 @@ class NativeEngine:
             torch.get_num_threads(),
             *addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
         )
-        typed = [None if d is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=False)]  # type: ignore[union-attr]
-        return LayerGradients(*typed, None)
+        typed = [None if d is None or t is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=False)]
+        return LayerGradients._make((*typed, None))
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
         """Return the shapes of what is kept: the gates of all packed rows, and c or ``W_hn h' + b_hn``."""
@@ -130,23 +178,23 @@ _NEXT = TorchEngine()
 def _in_memory(inputs: LayerInputs, dtype: torch.dtype) -> LayerInputs:
     """The same in one dtype and without gaps: to be kept while their addresses are used."""
     *numbers, lengths = inputs
-    inputs = LayerInputs(*(None if t is None else t.detach().to(dtype) for t in numbers), lengths)  # type: ignore[arg-type]
-    return LayerInputs(*(None if t is None else t.contiguous() for t in inputs))  # type: ignore[arg-type]
+    given = (*(None if t is None else t.detach().to(dtype) for t in numbers), lengths)
+    return LayerInputs._make(None if t is None else t.contiguous() for t in given)
 
 
-def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> "_native.Given":
+def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> Any:
     x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, h_mask, lengths = given
+    T, B, width = x.shape
     return _native.Given(
         _native.Cell[options.cell],
         numbers_for(x.dtype, options.products, out),
-        *x.shape,
-        h_0.shape[-1],
+        *(T, B, width, h_0.shape[-1]),
         options.reverse,
         *addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
     )
 
 
-def numbers_for(dtype: torch.dtype, *asked: torch.dtype | None) -> "_native.Numbers":
+def numbers_for(dtype: torch.dtype, *asked: torch.dtype | None) -> Any:
     """Return what a pass in ``dtype`` computes with, whose products or outputs are asked for in other dtypes."""
     if dtype == torch.float64:
         return _native.Numbers.float64

@@ -37,7 +37,10 @@ def engine_named(name: str, device: torch.device | str = "cpu") -> str:
 
     Raises:
         ValueError: it cannot be had; the reason in one line.
+        UsageError: ``GATEWISE_INSTRUCTIONS`` asks the native engine for what cannot be had.
     """
+    if name in ("auto", "native"):
+        native_engine.check_instructions()
     if reason := why_not(name, device):
         raise ValueError(f"engine {name!r} is not available: {reason}")
     if name == "auto":

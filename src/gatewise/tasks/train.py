@@ -15,7 +15,7 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
 from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped, UsageError
-from gatewise.kernels import why_not
+from gatewise.kernels import engine_named
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.language_modeling import LanguageModelTask
@@ -30,7 +30,7 @@ from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Position, Trainer
 from gatewise.training.memory import keep_freed_memory
-from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, keep_fp32_exact
+from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, has_fast_high, keep_fp32_exact
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 
@@ -103,8 +103,10 @@ def train(
         check_scratch_config(config)
         return Run(run.path, train_scratch(config, run, resume, console))
     device = choose_device(config.runtime.device)
-    if reason := why_not(config.runtime.engine, device):
-        raise UsageError(f"runtime.engine {config.runtime.engine!r} is not available: {reason}; use auto or torch")
+    try:
+        engine_named(config.runtime.engine, device)
+    except ValueError as reason:
+        raise UsageError(f"runtime.{reason}; use auto or torch") from None
     check_precision(config.training.precision, device)
     keep_fp32_exact()
     keep_freed_memory()
@@ -158,6 +160,8 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     )
     if config.training.precision == "bf16" and not has_fast_bf16(group.device):
         note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
+    if config.training.precision == "high" and not has_fast_high():
+        note(console, "this processor has no AMX for bf16 products: high is computed in fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, task.hashes)

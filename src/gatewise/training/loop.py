@@ -17,7 +17,7 @@ from gatewise.errors import Interrupted, TrainingStopped
 from gatewise.training.checkpoints import Checkpoint, full_disk_stops, resume_command, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
-from gatewise.training.precision import products_in
+from gatewise.training.precision import fp32_products_in, products_in
 from gatewise.training.progress import EpochProgress, note
 from gatewise.training.scalars import Scalars
 from gatewise.training.update import Update, make_optimizer
@@ -202,9 +202,10 @@ class Trainer:
         """Do one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
         self.optimizer.zero_grad()
-        with products_in(self.settings.precision, self.group.device), self.update.row_gradients():
-            cost, units = work.cost(at.step_in_epoch)
-        self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
+        with fp32_products_in(self.settings.precision):
+            with products_in(self.settings.precision, self.group.device), self.update.row_gradients():
+                cost, units = work.cost(at.step_in_epoch)
+            self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
         norm = self.update.norm()
         loss = float(cost.detach())
         bad, stop, save = self.group.any(

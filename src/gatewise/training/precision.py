@@ -1,10 +1,13 @@
 """What ``training.precision`` means on a device, and whether the device has it."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from gatewise.errors import UsageError
+from gatewise.kernels import why_not
+from gatewise.kernels.native_engine import instructions
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -15,8 +18,8 @@ def check_precision(precision: str, device: torch.device) -> None:
     Raises:
         UsageError: it cannot.
     """
-    if precision == "high":
-        raise UsageError("precision 'high' needs the native engine, which this version has not; use fp32 or bf16")
+    if precision == "high" and (reason := why_not("native", device)):
+        raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; or use fp32")
     if precision == "fp16" and not has_fp16(device):
         raise UsageError("precision 'fp16' is not available: this processor has no fp16 arithmetic; use fp32 or bf16")
 
@@ -28,16 +31,35 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def has_fast_high() -> bool:
+    """Whether the native engine computes ``high`` as three products of bf16; elsewhere it is fp32."""
+    return instructions()[0] == "amx"
+
+
 def has_fp16(device: torch.device) -> bool:
     """Whether the device computes fp16 products in hardware."""
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
 
 
 def products_in(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return a context in which matrix products run in ``precision`` while weights and gradients stay fp32."""
+    """Return a context for a forward pass, in which matrix products run in ``bf16`` or ``fp16``.
+
+    Weights and gradients stay fp32; the backward pass takes over the products' dtypes.
+    """
     if precision not in _DTYPES:
         return nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+@contextmanager
+def fp32_products_in(precision: str) -> Iterator[None]:
+    """Let products of fp32 be computed as ``high`` has it, in forward and backward passes, if that is the precision."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "high" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Build the kernels with check.cpp under the sanitizers and run it: csrc/tests/sanitize.sh [address,undefined] [thread]
+# (both where none is named; "none" for neither). CXX chooses the compiler, GCC or Clang. Nothing is installed.
+set -eu
+csrc=$(cd "$(dirname "$0")/.." && pwd)
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+CXX=${CXX:-c++}
+
+has() {
+    for feature in "$@"; do
+        grep -q "^flags.* $feature\( \|$\)" /proc/cpuinfo 2>/dev/null || return 1
+    done
+}
+
+# What the processor lacks is emulated: vectors by the compiler (-O0: to optimise their pieces takes it minutes), tiles
+# by tiles.hpp.
+rungs="portable avx512 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AMX" avx2="" avx512=-O0
+if has avx2 fma; then
+    rungs="$rungs avx2" defines="$defines -DGATEWISE_AVX2" avx2="-mavx2 -mfma"
+fi
+if has avx512f avx512bw avx512dq avx512vl; then
+    avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
+fi
+amx="$avx512 -DGATEWISE_EMULATE"
+
+[ $# -gt 0 ] || set -- address,undefined thread
+for sanitizer in "$@"; do
+    flags="-std=gnu++17 -O1 -g -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math -fno-omit-frame-pointer"
+    flags="$flags -DGATEWISE_CHECKED $defines -pthread"
+    [ "$sanitizer" = none ] || flags="$flags -fsanitize=$sanitizer -fno-sanitize-recover=all"
+    echo "==> $CXX, $sanitizer: building"
+    objects="$build/team.o $build/check.o"
+    # shellcheck disable=SC2086  # flags are words
+    {
+        $CXX $flags -c "$csrc/team.cpp" -o "$build/team.o"
+        $CXX $flags -c "$csrc/tests/check.cpp" -o "$build/check.o"
+        for rung in $rungs; do
+            case $rung in avx2) own=$avx2 ;; avx512) own=$avx512 ;; amx) own=$amx ;; *) own="" ;; esac
+            $CXX $flags $own -c "$csrc/rung_$rung.cpp" -o "$build/$rung.o"
+            objects="$objects $build/$rung.o"
+        done
+        $CXX $flags $objects -ldl -o "$build/check"
+    }
+    echo "==> $sanitizer: running"
+    # A child process after fork may start threads, which ThreadSanitizer has to be told.
+    ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" \
+        "$build/check"
+done

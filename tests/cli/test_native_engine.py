@@ -1,0 +1,112 @@
+"""What the commands say of the native engine: its instructions, and what is wrong where it cannot be had."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatewise.kernels import ENGINES, native_engine
+from tests.cli.conftest import TINY_OPTIONS, Gatewise
+
+needs_native = pytest.mark.skipif("native" not in ENGINES, reason=f"native: {native_engine.why_not_built()}")
+
+
+def line_of(text: str, name: str) -> str:
+    """The line of ``gatewise doctor`` that begins so."""
+    return next(line[17:].strip() for line in text.splitlines() if line[:17].strip() == name)
+
+
+@needs_native
+def test_doctor_names_the_instructions_and_what_goes_elsewhere(gatewise: Gatewise) -> None:
+    line = line_of(gatewise("doctor").out, "engine native")
+    chosen, every = native_engine.instructions()
+    assert line.startswith("available")
+    assert f"instructions: {chosen}, of {', '.join(every)} " in line
+    assert f"what goes to the torch engine: {native_engine.NOT_COMPUTED}" in line
+
+
+@needs_native
+def test_doctor_of_a_process_with_lower_instructions() -> None:
+    command = [sys.executable, "-m", "gatewise", "doctor"]
+    environment = {**os.environ, "GATEWISE_INSTRUCTIONS": "portable"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "instructions: portable, of portable" in line_of(ran.stdout, "engine native")
+
+
+@needs_native
+@pytest.mark.parametrize("engine", ["native", "auto", ""])
+def test_wrong_instructions_are_one_line_and_status_2(engine: str, corpus: Path, tmp_path: Path) -> None:
+    """Of ``train`` with the engines that could use them, and of ``doctor``."""
+    train = ["train", "demo", "--data", str(corpus), *TINY_OPTIONS, "--set", f"runtime.engine={engine}"]
+    command = [sys.executable, "-m", "gatewise", *([*train, "--out", str(tmp_path / "run")] if engine else ["doctor"])]
+    environment = {**os.environ, "GATEWISE_INSTRUCTIONS": "sse9"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2, ran.stderr
+    assert ran.stdout == ""
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith(
+        "gatewise: GATEWISE_INSTRUCTIONS is 'sse9', which this processor or this build does not have"
+    )
+    assert f"expected one of {', '.join(native_engine.instructions()[1])}" in line
+    assert not (tmp_path / "run").exists()
+
+
+def without(monkeypatch: pytest.MonkeyPatch, problem: str = "", compiler: str | None = None) -> None:
+    """Be a process whose extension module is not there, or does not load."""
+    monkeypatch.setattr(native_engine, "_native", None)
+    monkeypatch.setattr(native_engine, "_PROBLEM", problem)
+    monkeypatch.setattr(native_engine.shutil, "which", lambda name: compiler and f"/usr/bin/{name}")
+    monkeypatch.delitem(ENGINES, "native", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("problem", "compiler", "fragments"),
+    [
+        ("", None, ["it was not built", "no C++ compiler was found", "get g++ or clang++ and install Gatewise again"]),
+        ("", "c++", ["it was not built, though /usr/bin/c++ is here", "pip install -v"]),
+        ("_native.so: undefined symbol: x", "c++", ["its module does not load (_native.so: undefined symbol: x)"]),
+    ],
+)
+def test_where_it_is_not_there_doctor_and_train_say_why_and_what_to_do(
+    gatewise: Gatewise,
+    monkeypatch: pytest.MonkeyPatch,
+    corpus: Path,
+    problem: str,
+    compiler: str | None,
+    fragments: list[str],
+) -> None:
+    without(monkeypatch, problem, compiler)
+    shown = gatewise("doctor")
+    refused = gatewise("train", "demo", "--data", corpus, "--set", "runtime.engine=native", "--out", "run")
+    refused.check_refused(2, "runtime.engine 'native' is not available: ", "; use auto or torch", *fragments)
+    assert shown.status == 0
+    assert line_of(shown.out, "engine native").startswith("not available: ")
+    for fragment in fragments:
+        assert fragment in line_of(shown.out, "engine native")
+    assert not Path("run").exists()
+
+
+@needs_native
+def test_a_module_that_does_not_load_is_not_taken_for_one_that_is_not_there(tmp_path: Path) -> None:
+    """A damaged file in its place, found first: the import goes on, and the problem is told."""
+    native = Path(str(native_engine._native.__file__))
+    (tmp_path / native.name).write_bytes(b"no library")
+    program = (
+        "import gatewise, gatewise.kernels\n"
+        "from gatewise.kernels import native_engine\n"
+        "print(native_engine.why_not_built())\n"
+    )
+    # A package's path may be lengthened before its modules are imported: a finder puts the damaged file first.
+    finder = (
+        "import importlib.machinery, importlib.util, sys\n"
+        "class Damaged:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'gatewise.kernels._native':\n"
+        f"            return importlib.util.spec_from_file_location(name, {str(tmp_path / native.name)!r})\n"
+        "sys.meta_path.insert(0, Damaged())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", finder + program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith(f"its module does not load ({tmp_path / native.name}: ")
+    assert ran.stdout.endswith("); install Gatewise again\n")
