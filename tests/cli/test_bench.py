@@ -32,6 +32,17 @@ def test_every_kind_of_work_is_checked_and_timed(
         assert row["peer_ms"] > 0
 
 
+def test_a_step_is_timed_beside_the_peers(gatewise: Gatewise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"bench": "streaming", "threads": 2, "rows": [], "torch": "2"}
+    monkeypatch.setattr("gatewise.bench.streaming.bench_streaming", lambda **given: kept | {"turns": given["turns"]})
+    result = gatewise("bench", "streaming", "--turns", "3", "--json", "--out", str(tmp_path / "s.json"))
+    assert result.status == 0
+    found = json.loads(result.out)
+    assert found == json.loads((tmp_path / "s.json").read_text())
+    assert found["turns"] == 3
+    assert found["command"] == "gatewise bench streaming --threads 2 --turns 3"
+
+
 @pytest.mark.slow
 def test_two_networks_are_measured(gatewise: Gatewise, tmp_path: Path) -> None:
     command = ("bench", "footprint", "--images", "300", "--turns", "2", "--threads", "1", "--json", "--out", "r.json")

@@ -79,10 +79,7 @@ def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
     _check(f"H={H}, ONNX Runtime", onnxruntime_step(model, _TOKEN, 1), pytorch_step(model, _TOKEN))
     sides["ONNX Runtime fp32"] = _faster([(n, onnxruntime_step(model, _TOKEN, n)) for n in counts])
     sides["PyTorch fp32"] = _faster([(n, pytorch_step(model, _TOKEN)) for n in counts])
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(turns):
-        for name, side in sides.items() if turn % 2 == 0 else reversed(sides.items()):
-            seconds[name].append(_time(side))
+    seconds = _in_turns(sides, turns)
     rows = []
     for weights, stream in streams.items():
         for peer in ("ONNX Runtime fp32", "PyTorch fp32"):
@@ -152,6 +149,15 @@ def _check(what: str, ours: Step, expected: Step) -> None:
 def _flat(parts: list[Tensor]) -> list[Tensor]:
     """The logits, and each layer's h and c, however they were grouped."""
     return [row for part in parts for row in part.reshape(-1, part.shape[-1])]
+
+
+def _in_turns(sides: dict[str, tuple[int, Callable[[], object]]], turns: int) -> dict[str, list[float]]:
+    """Return the seconds of each side's step, turn by turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(turns):
+        for name, side in sides.items() if turn % 2 == 0 else reversed(sides.items()):
+            seconds[name].append(_time(side))
+    return seconds
 
 
 def _faster(sides: list[tuple[int, Step]]) -> tuple[int, Callable[[], object]]:
