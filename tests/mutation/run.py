@@ -134,7 +134,11 @@ EQUIVALENT: Equivalent = {
     (AGAIN, PLACES, "y: list[Tensor] = [-h] * T"): "each place is filled later",
     (AGAIN, LEFT, f"{LEFT.removesuffix('c')}0 * c"): "where there is no c_0 it is empty",
     (AGAIN, LEFT, f"{LEFT.removesuffix('c')}-c"): "where there is no c_0 it is empty",
-    ("csrc/recurrence.hpp", BLANK, BLANK.partition(" operand")[0]): "what stands past the last term is read by tiles alone",
+    (
+        "csrc/recurrence.hpp",
+        BLANK,
+        BLANK.partition(" operand")[0],
+    ): "what stands past the last term is read by tiles alone",
     ("csrc/recurrence.hpp", BLANK, BLANK.replace("operand[1][r * row + k] = ", "")): "as above",
 }
 """Mutants that compute the same; they are not run. One that is no longer made is an error."""

@@ -119,6 +119,8 @@ class NativeEngine:
             return torch.empty(shape, dtype=dtype)
 
         saved = [new(*shape) for shape in self._kept(inputs, options)] if options.save else []
+        if options.known_shapes and inputs.lengths is not None:  # rows that no length reaches: equal at every call
+            saved = [t.zero_() for t in saved]
         y, h_n, c_n = new(T, B, H), new(B, H), new(B, H) if lstm else new(0)
         trace = [new(T, B, gates * H)] if options.trace and gates > 1 else []
         trace += [new(T, B, H)] if options.trace and lstm else []
