@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatewise.bench import recurrent
+from gatewise.kernels import engine_named
 from tests.cli.conftest import Gatewise
 
 
@@ -24,7 +25,9 @@ def test_every_kind_of_work_is_checked_and_timed(
     assert found["threads"] == 2
     assert found["command"] == "gatewise bench recurrent --engine auto --threads 2 --turns 3"
     rows = [(row["work"], row["cell"]) for row in found["rows"]]
-    assert rows == [(work, cell) for work in ("plain", "ragged", "traced") for cell in ("LSTM", "GRU")]
+    expected = [(work, cell) for work in ("plain", "ragged") for cell in ("LSTM", "GRU", "RNN")]
+    expected += [("traced", "LSTM"), ("traced", "GRU")]
+    assert rows == expected + [("threads", "LSTM")] * (engine_named("auto") == "native")
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high
