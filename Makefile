@@ -8,15 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test check sanitize docs format clean
 
 help:
-	@echo "make demo    make an environment in .venv, train a small language model, show what it can do"
-	@echo "make test    make the same environment and run all tests (TESTS=... for some)"
-	@echo "make check   style, types and the direction of imports"
-	@echo "make docs    build the guide into build/docs/site, its commands run and its figures made anew"
-	@echo "make format  put the code into its style"
-	@echo "make clean   remove .venv and runs/demo"
+	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
+	@echo "make test      make the same environment and run all tests (TESTS=... for some)"
+	@echo "make check     style, types and the direction of imports"
+	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
+	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
+	@echo "make format    put the code into its style"
+	@echo "make clean     remove .venv and runs/demo"
 
 demo: $(RUN_READY)
 	@echo "==> training a word language model on the language reference that Python carries (about a minute)"
@@ -36,6 +37,9 @@ test: $(TEST_READY)
 check: $(TEST_READY)
 	@echo "==> style, types, direction of imports"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+sanitize:
+	@csrc/tests/sanitize.sh
 
 # Material for MkDocs prints an announcement that is no warning about these pages.
 docs: $(TEST_READY)

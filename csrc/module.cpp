@@ -4,6 +4,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -151,6 +153,24 @@ NB_MODULE(_native, m) {
         nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
     bind_training(m);
     bind_stream(m);
+    m.def(
+        "product_rate",
+        [](int threads) {
+            (void)rung();
+            nb::gil_scoped_release released;
+            std::vector<double> operations(static_cast<std::size_t>(threads));
+            double* first = operations.data();
+            auto began = std::chrono::steady_clock::now();
+            run(
+                threads,
+                [](const void* argument, Member me) {
+                    static_cast<double* const*>(argument)[0][me.index] = rung().spin_tiles(20000, me);
+                },
+                &first);
+            std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+            return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
+        },
+        nb::arg("threads"), "Return the operations a second that this processor's float products cannot exceed.");
     m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
     m.def(
         "rungs",

@@ -1,5 +1,5 @@
-// The order in which a pass reads its rows, made from their lengths: see Steps in passes.hpp. Of the standard library, so
-// not for the code of a rung.
+// The order in which a pass reads its rows, made from their lengths: see Steps in passes.hpp. Of the standard library,
+// so not for the code of a rung.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@
 
 namespace gatewise {
 
-// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T; null: all are T. Rows of equal length keep their
-// order.
+// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T; null: all are T. Rows of equal length keep
+// their order.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;
     Steps steps;
@@ -20,7 +20,8 @@ struct Plan {
     Plan(Index T, Index B, const std::int64_t* given, bool reverse) : order(B), lengths(B) {
         auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };
         std::iota(order.begin(), order.end(), Index{0});
-        if (given) std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return length(a) > length(b); });
+        auto longer = [&](Index a, Index b) { return length(a) > length(b); };
+        if (given) std::stable_sort(order.begin(), order.end(), longer);
         for (Index r = 0; r < B; ++r) lengths[r] = length(order[r]);
         Index count = B ? lengths[0] : 0, active = B;
         offset.push_back(0);

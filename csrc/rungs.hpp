@@ -25,6 +25,8 @@ struct Rung {
     StreamPanel (*stream_panel)(Index gates);
     void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
     void (*stream)(const StreamStep&, Member);
+    // Multiply float tiles from the first-level cache, `repeats` times; return the operations of all that.
+    double (*spin_tiles)(Index repeats, Member);
 };
 
 // Those that were compiled and that this processor has, lowest first.

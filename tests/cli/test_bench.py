@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatewise.bench import recurrent
+from gatewise.kernels import engine_named
 from tests.cli.conftest import Gatewise
 
 
@@ -22,14 +23,27 @@ def test_every_kind_of_work_is_checked_and_timed(
     found = json.loads(result.out)
     assert found == json.loads((tmp_path / "r.json").read_text())
     assert found["threads"] == 2
-    assert found["command"] == "gatewise bench recurrent --threads 2 --turns 3"
+    assert found["command"] == "gatewise bench recurrent --engine auto --threads 2 --turns 3"
     rows = [(row["work"], row["cell"]) for row in found["rows"]]
-    assert rows == [(work, cell) for work in ("plain", "ragged", "traced") for cell in ("LSTM", "GRU")]
+    expected = [(work, cell) for work in ("plain", "ragged") for cell in ("LSTM", "GRU", "RNN")]
+    expected += [("traced", "LSTM"), ("traced", "GRU")]
+    assert rows == expected + [("threads", "LSTM")] * (engine_named("auto") == "native")
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high
         assert row["ours_ms"] > 0
         assert row["peer_ms"] > 0
+
+
+def test_a_step_is_timed_beside_the_peers(gatewise: Gatewise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"bench": "streaming", "threads": 2, "rows": [], "torch": "2"}
+    monkeypatch.setattr("gatewise.bench.streaming.bench_streaming", lambda **given: kept | {"turns": given["turns"]})
+    result = gatewise("bench", "streaming", "--turns", "3", "--json", "--out", str(tmp_path / "s.json"))
+    assert result.status == 0
+    found = json.loads(result.out)
+    assert found == json.loads((tmp_path / "s.json").read_text())
+    assert found["turns"] == 3
+    assert found["command"] == "gatewise bench streaming --threads 2 --turns 3"
 
 
 @pytest.mark.slow

@@ -236,7 +236,7 @@ import os, signal, sys
 import torch
 from gatewise.kernels import native_engine
 from tests.kernels.cases import Case, run
-case = Case("lstm", "float32", (5, 9, 20, 70), True, "ragged", True)
+case = Case("lstm", "float32", (5, 9, 90, 90), True, "ragged", True)  # below the sizes that PyTorch shares out
 inputs, upstream = case.draw()
 def results():
     return run("native", inputs, case.options, upstream)[1]

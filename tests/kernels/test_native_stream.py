@@ -105,7 +105,7 @@ def test_equal_bits_for_any_number_of_threads() -> None:
         for n in (1, 2, 3, 8):
             torch.set_num_threads(n)
             stream = drawn.stream()
-            assert stream.bytes > 8 * 2**18  # so that all of them take part
+            assert stream.bytes > 8 * 2**19  # so that all of them take part
             results.append(stream.step(ids, state))
     finally:
         torch.set_num_threads(threads)

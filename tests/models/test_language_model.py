@@ -10,8 +10,10 @@ from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.errors import UsageError
 from gatewise.kernels import ENGINES
+from gatewise.kernels.native_engine import why_not_built
 from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
+from gatewise.spec import GATES
 from tests.tolerances import RELATIVE, differ
 
 WORDS = Vocabulary(["the", EOS, "dog", "ate", "apple", UNK, "a"])
@@ -205,3 +207,73 @@ def test_one_batch_can_be_overfitted() -> None:
         nll.backward()
         optimizer.step()
     assert float(nll.detach()) / len(y) < 0.05
+
+
+needs_native = pytest.mark.skipif(why_not_built() is not None, reason="the native engine was not built")
+
+
+@needs_native
+@pytest.mark.parametrize("options", [{"cell": c} for c in GATES] + [{"one_hot": True}, {"tie_weights": True}])
+def test_a_stream_steps_as_the_model_does(options: dict[str, object]) -> None:
+    model, x = make(dropout=0.5, **options).train(), ids(5, 3)
+    stream, state = model.stream(), model.initial_state(3)
+    model.eval()
+    for t in range(5):
+        (logits, after), (expected, state) = stream.step(x[t], state), model.step(x[t], state)
+        assert type(after) is type(state)
+        for a, b in zip([logits, *after], [expected, *state], strict=True):
+            assert differ(a, b) < RELATIVE[torch.float32]
+            assert not a.requires_grad
+    assert torch.equal(model.step(x[0], after)[0].argmax(-1), stream.step(x[0], state)[0].argmax(-1))
+
+
+@needs_native
+def test_a_stream_in_bf16_is_the_model_with_its_weights_rounded() -> None:
+    model, x, state = make(), ids(1, 3)[0], make().initial_state(3)
+    logits, _ = model.stream("bf16").step(x, state)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(p.bfloat16() if "weight" in name else p)
+    assert differ(logits, model.step(x, state)[0]) < RELATIVE[torch.float32]
+
+
+@needs_native
+def test_a_stream_keeps_the_weights_it_was_made_with_and_step_reads_those_of_now() -> None:
+    model, x, state = make().eval(), ids(1, 1)[0], make().initial_state()
+    stream, before = model.stream(), model.step(x, state)[0]
+    model.rnn.weight_hh_l0.data.add_(1.0)
+    model.decoder.weight.data.mul_(-2.0)
+    assert differ(stream.step(x, state)[0], before) < RELATIVE[torch.float32]
+    assert differ(model.step(x, state)[0], before) > 0.01
+
+
+@needs_native
+def test_what_cannot_be_streamed_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"^this model cannot be streamed: the weights are float64; expected float32; use"
+    ):
+        make().double().stream()
+    with pytest.raises(UsageError, match=r"^weights is 'fp16'; expected one of fp32, bf16$"):
+        make().stream("fp16")
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("engine", "tokens", "streams"), [("auto", 40, 1), ("native", 40, 1), ("auto", 2, 0), ("torch", 40, 0)]
+)
+def test_text_is_drawn_from_a_stream_where_that_pays(
+    engine: str, tokens: int, streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, made = make(), list[str]()
+    plain = make()
+    model.rnn.engine, plain.rnn.engine = engine, "torch"
+    stream = LanguageModel.stream
+    monkeypatch.setattr(LanguageModel, "stream", lambda *a: (made.append(""), stream(*a))[1])
+    text = model.generate("the dog", max_tokens=tokens, seed=3)
+    assert len(made) == streams
+    assert text == plain.generate("the dog", max_tokens=tokens, seed=3)
+
+
+@needs_native
+def test_a_double_model_still_draws_text() -> None:
+    assert make().double().generate("the", max_tokens=12, seed=1).startswith("the ")

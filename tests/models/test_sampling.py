@@ -127,6 +127,20 @@ def test_seed_gives_the_draw_again() -> None:
     assert draw(seed=5, draws=50) != draw(seed=6, draws=50)
 
 
+def test_a_nan_is_no_token() -> None:
+    for options in ((None, None), (3, None), (None, 0.5)):
+        with pytest.raises(ValueError, match=r"^there is a NaN among the logits; expected numbers"):
+            draw(torch.tensor([1.0, math.nan, 2.0]), 1.0, *options, draws=1)
+
+
+@pytest.mark.parametrize("edge", [0.0, 1 - 2**-53])
+def test_the_least_and_the_greatest_draw_fall_on_possible_tokens(edge: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([edge], dtype=torch.float64))
+    possible = torch.tensor([-math.inf, -math.inf, 1.0, 0.5, 1.0, -math.inf, -math.inf])
+    assert draw(possible, draws=1) == ([4] if edge == 0 else [2])
+    assert draw(possible, top_k=6, draws=1) == ([3] if edge == 0 else [2])
+
+
 def test_global_generator_is_left_alone() -> None:
     state = torch.get_rng_state()
     draw(draws=3)

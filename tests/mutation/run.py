@@ -3,12 +3,14 @@
 ``python -m tests.mutation.run`` prints what survives and exits with 1 where anything does; ``--out FOLDER`` keeps the
 table, ``--only lstm`` runs the targets whose file's name has that in it (the other files' rows stay in the table while
 their mutants are the same), ``--list`` runs nothing. The mutants are written to copies of the source tree; the tree
-itself is not touched.
+itself is not touched. Of the native engine, the lowest rung is built for each mutant: the others are the same lines.
 """
 
 import argparse
 import os
+import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.mutation import cpp
 from tests.mutation.mutants import Mutant, mutants
 from tests.mutation.table import Equivalent, Verdict, kept, write_table
 
@@ -34,11 +37,21 @@ sys.dont_write_bytecode = True
 
 
 class Target(NamedTuple):
-    """Functions to mutate in a file of ``src/gatewise``, and the quick tests that must see it."""
+    """Functions to mutate in a file of ``src/gatewise`` or of ``csrc``, and the quick tests that must see it."""
 
     file: str
     functions: list[str]
     tests: list[str]
+
+    @property
+    def native(self) -> bool:
+        """Whether the file is part of the native engine, which is then built for each mutant."""
+        return self.file.startswith("csrc/")
+
+    @property
+    def path(self) -> Path:
+        """The file, from the repository's root."""
+        return Path(self.file) if self.native else Path("src", "gatewise", self.file)
 
 
 GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
@@ -79,7 +92,22 @@ TARGETS = [
         ["ScratchModel._backward", "ScratchModel.step", "ScratchModel.gradients"],
         ["tests/scratch/test_model.py"],
     ),
+    Target(
+        "csrc/cells.hpp",
+        [f"{cell}.backward" for cell in ("Lstm", "Gru", "RnnTanh", "RnnRelu")],
+        [f"{ENGINES}::{NUMBERS}", "-k", "native"],
+    ),
+    Target(
+        "csrc/recurrence.hpp",
+        ["backward"],
+        [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"({NUMBERS} or {ABSENT} or test_what_stands_past) and native"],
+    ),
 ]
+REFUSED = 98
+"""The exit status where a mutant does not compile."""
+BUILD = ("-G", "Ninja", "-DGATEWISE_QUICK=ON", f"-DPython_EXECUTABLE={sys.executable}")
+MEMORY = 12 << 30
+"""Bytes of address space for a test of the native engine: a wrong pointer asks for all there is."""
 
 CELLS, ENGINE, OPERATORS, AGAIN = (
     f"kernels/{name}.py" for name in ("torch_cells", "torch_engine", "operators", "differentiable")
@@ -89,6 +117,7 @@ HOW = "(options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], Fa
 KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
 PLACES = "y: list[Tensor] = [h] * T"
 LEFT = "c = torch.where(active, c, c_before) if c_0 is not None else c"
+BLANK = "for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0"
 FILLED = "return (*kept, *(None,) * (_N_INPUTS + _N_OPTIONS + 1"
 EQUIVALENT: Equivalent = {
     (CELLS, KEPT, "dh_kept = torch.empty_like(dy)"): "without a projection nobody reads it",
@@ -105,6 +134,12 @@ EQUIVALENT: Equivalent = {
     (AGAIN, PLACES, "y: list[Tensor] = [-h] * T"): "each place is filled later",
     (AGAIN, LEFT, f"{LEFT.removesuffix('c')}0 * c"): "where there is no c_0 it is empty",
     (AGAIN, LEFT, f"{LEFT.removesuffix('c')}-c"): "where there is no c_0 it is empty",
+    (
+        "csrc/recurrence.hpp",
+        BLANK,
+        BLANK.partition(" operand")[0],
+    ): "what stands past the last term is read by tiles alone",
+    ("csrc/recurrence.hpp", BLANK, BLANK.replace("operand[1][r * row + k] = ", "")): "as above",
 }
 """Mutants that compute the same; they are not run. One that is no longer made is an error."""
 
@@ -112,8 +147,9 @@ EQUIVALENT: Equivalent = {
 class Watch:
     """A pytest plugin: it says what failed first, and sees to it that the mutant is what was tested."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, copy: Path, target: Target) -> None:
+        built = [*(copy / "src" / "gatewise" / "kernels").glob("_native*.so")]
+        self.file = built[0] if target.native else copy / target.path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -127,19 +163,34 @@ class Watch:
             pytest.exit(f"{self.file.name} was not imported from the copy: something else was tested", returncode=99)
 
 
+def build(copy: Path) -> bool:
+    """Build a copy's native engine into its package; False where the compiler refuses it."""
+    tools = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["cmake", *BUILD, "-S", copy, "-B", copy / "build"], env=tools, check=True)
+    if subprocess.run(["cmake", "--build", copy / "build"], env=tools, check=False).returncode:
+        return False
+    for file in (copy / "build").glob("_native*.so"):
+        shutil.copy(file, copy / "src" / "gatewise" / "kernels")
+    return True
+
+
 def run_tests(copy: Path, target: Target) -> None:
     """Be the process that runs a target's tests on a copy of the source; its output goes to a file there."""
     with (copy / "output").open("w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    if target.native:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        if not build(copy):
+            os._exit(REFUSED)
     os.chdir(ROOT)
     sys.path[:0] = [str(copy / "src"), str(ROOT)]
     # An editable installation leads the package's imports to the working tree, past sys.path.
     sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
     assert "gatewise" not in sys.modules
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *target.tests]
-    code = pytest.main(options, [Watch(copy / "src" / "gatewise" / target.file)])
+    code = pytest.main(options, [Watch(copy, target)])
     sys.stdout.flush()
     os._exit(code)
 
@@ -152,6 +203,10 @@ def verdict_of(code: int | None, output: str, file: str) -> tuple[str | None, st
     """
     if code == 0:
         return None, ""
+    if code == REFUSED:
+        return "the compiler", ""
+    if code is not None and code < 0:
+        return f"signal {-code}", ""
     line = next((line for line in output.splitlines() if line.startswith("KILLED-BY\t")), None)
     if code != 1 or line is None:
         raise RuntimeError(f"pytest exited with {code} on {file}:\n{output[-3000:]}")
@@ -173,11 +228,15 @@ def examine(
         running = dict[ForkProcess, tuple[int, Path, Path, float]]()
         for k in range(width):
             free.append(Path(folder) / str(k))
-            shutil.copytree(ROOT / "src", free[-1] / "src", ignore=shutil.ignore_patterns("__pycache__"))
+            # No engine that happens to lie there: its tests are another target's.
+            shutil.copytree(ROOT / "src", free[-1] / "src", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            if any(target.native for target, _ in jobs):
+                shutil.copytree(ROOT / "csrc", free[-1] / "csrc")
+                shutil.copy(ROOT / "CMakeLists.txt", free[-1])
         while todo or running:
             while todo and free:
                 place, (target, mutant) = todo.pop()
-                copy, file = free.pop(), Path("src", "gatewise", target.file)
+                copy, file = free.pop(), target.path
                 source = (ROOT / file).read_text(encoding="utf-8") if mutant is None else mutant.source
                 (copy / file).write_text(source, encoding="utf-8")
                 process = ForkProcess(daemon=True, target=run_tests, args=(copy, target))
@@ -201,7 +260,8 @@ def examine(
 def wanted(target: Target) -> Iterator[Mutant]:
     """Yield a target's mutants but the equivalent ones."""
     excluded = {key[1:] for key in EQUIVALENT if key[0] == target.file}
-    for mutant in mutants((ROOT / "src" / "gatewise" / target.file).read_text(encoding="utf-8"), target.functions):
+    make = cpp.mutants if target.native else mutants
+    for mutant in make((ROOT / target.path).read_text(encoding="utf-8"), target.functions):
         if (mutant.original, mutant.mutated) in excluded:
             excluded.discard((mutant.original, mutant.mutated))
         else:

@@ -110,6 +110,15 @@ def test_huge_logits_do_not_overflow(linear_cross_entropy: Callable[..., torch.T
     assert x.grad.item() == pytest.approx(2.0)
 
 
+def test_hugely_negative_logits_do_not_underflow(linear_cross_entropy: Callable[..., torch.Tensor]) -> None:
+    x = torch.tensor([[1.0]], requires_grad=True)
+    nll = linear_cross_entropy(x, torch.tensor([[-1e4], [-2e4]]), torch.zeros(2), torch.tensor([1]))
+    nll.backward()
+    assert nll.item() == pytest.approx(1e4)
+    assert x.grad is not None
+    assert x.grad.item() == pytest.approx(1e4)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_and_infinity_come_out_as_such(linear_cross_entropy: Callable[..., torch.Tensor], bad: float) -> None:
     inputs, targets = make(4, 3, 5, torch.float32), targets_for(4, 5)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file
 import gatewise as gw
 from gatewise.data.comments import read_sentences
 from gatewise.errors import DataError, UsageError
+from gatewise.kernels import why_not
 from gatewise.tasks.evaluate import evaluate
 from tests.conftest import TINY_SCRATCH, write_comments
 
@@ -120,13 +122,17 @@ def test_after_the_end_a_sentence_starts_afresh(scratch_run: Path) -> None:
     """Greedy text after an end token is the greedy text of a fresh start."""
     model = gw.load(scratch_run)
     seen: list[tuple[int, bool]] = []
-    honest = model.step
 
-    def step(ids: torch.Tensor, state: tuple[torch.Tensor, ...]) -> object:
-        seen.append((int(ids[0]), not any(part.any() for part in state)))
-        return honest(ids, state)
+    def spied(honest: Callable[..., object]) -> Callable[..., object]:
+        def step(ids: torch.Tensor, state: tuple[torch.Tensor, ...]) -> object:
+            seen.append((int(ids[0]), not any(part.any() for part in state)))
+            return honest(ids, state)
 
-    model.step = step  # type: ignore[method-assign, assignment]
+        return step
+
+    stream = model.stream() if why_not("native") is None else model
+    stream.step = spied(stream.step)  # type: ignore[method-assign]
+    model.stream = lambda: stream  # type: ignore[method-assign, assignment, return-value]
     model.generate(max_tokens=200, seed=3)
     assert (model.vocabulary.bos_id, True) in seen
     assert all(fresh == (word == model.vocabulary.bos_id) for word, fresh in seen)

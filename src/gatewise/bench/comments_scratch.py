@@ -57,7 +57,7 @@ def bench_speed(data: str | Path, *, threads: int = 1, turns: int = 5) -> dict[s
         names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
         environment = dict.fromkeys(names, str(threads)) if threads else {}
         here = __name__
-        duel = fight(f"{here}_ours", f"{here}_dense", arguments, _losses_agree, turns, environment)
+        duel = fight(f"{here}_ours", f"{here}_dense", arguments, _losses_agree, turns, environment=environment)
     tokens = sum(len(sentence) - 1 for sentence in islice(cycle(sentences), duel.steps)) / duel.steps
     return {
         "bench": "comments-scratch",

@@ -91,6 +91,7 @@ def fight(
     arguments: dict[str, Any],
     agree: Callable[[Path, Path], None],
     turns: int = TURNS,
+    seconds: float = SECONDS_A_TURN,
     environment: dict[str, str] | None = None,
 ) -> Duel:
     """Check that two contestants agree, then time them in turns.
@@ -101,6 +102,7 @@ def fight(
         arguments: given to both.
         agree: compares what the two wrote, and raises where they differ.
         turns: how often each is timed; who begins alternates.
+        seconds: of a turn, about.
         environment: variables for both processes, beside those of this one.
     """
     duel = Duel()
@@ -114,11 +116,11 @@ def fight(
             contestant.ask(do="check", to=str(file))
         agree(*files)
         one = max(contestant.ask(do="run", steps=2)["seconds"] / 2 for contestant in (us, them))
-        steps = duel.steps = max(2, round(SECONDS_A_TURN / one))
+        steps = duel.steps = max(2, round(seconds / one))
         for turn in range(turns):
             sides = [(us, duel.ours_seconds), (them, duel.peer_seconds)]
-            for contestant, seconds in sides if turn % 2 == 0 else reversed(sides):
-                seconds.append(contestant.ask(do="run", steps=steps)["seconds"] / steps)
+            for contestant, taken in sides if turn % 2 == 0 else reversed(sides):
+                taken.append(contestant.ask(do="run", steps=steps)["seconds"] / steps)
         duel.ours_peak_mib, duel.peer_peak_mib = (c.ask(do="peak")["bytes"] / 2**20 for c in (us, them))
     return duel
 

@@ -21,7 +21,7 @@ TARGETS = {
     "ptb-large": {"bf16": 5.0, "high": 3.5, "fp32": 1.5},
 }
 """Times PyTorch's training step: bf16 against its best precision, the others against its fp32."""
-_TASKS, _MEMORY = 2.5, 0.7
+_TASKS, _MEMORY, _SECONDS_A_TURN = 2.5, 0.7, 5.0
 
 
 def bench_native(
@@ -46,39 +46,40 @@ def bench_native(
     rate = product_rate(threads)
     rows: list[dict[str, Any]] = []
 
-    def add(work: str, against: str, ratio: float, low: float, high: float, target: str, **others: Any) -> None:
-        row = {"work": work, "against": against, "ratio": ratio, "ratio_range": [low, high], "target": target, **others}
+    def add(work: str, against: str, ratio: float, between: list[float], target: str, **others: Any) -> None:
+        row = {"work": work, "against": against, "ratio": ratio, "ratio_range": between, "target": target, **others}
         rows.append(row)
         share = f"  {row['share']:.0%} of the machine's products" if "share" in row else ""
+        low, high = between
         report(f"{work:<38}{against:<26}{ratio:>7.2f} ({low:.2f} to {high:.2f}; target {target or 'none'}){share}")
 
     def add_duel(work: str, against: str, result: dict[str, Any], target: str, **others: Any) -> None:
         ratios = [p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True)]
-        add(work, against, result["ratio"], min(ratios), max(ratios), target, **others)
+        add(work, against, result["ratio"], [min(ratios), max(ratios)], target, **others)
 
     for recipe, targets in TARGETS.items():
         best = _best_precision(recipe, threads)
         for precision, target in targets.items():
             peer = best if precision == "bf16" else "fp32"
             result = bench_language_model(
-                recipe, precision=precision, peer_precision=peer, threads=threads, turns=turns
+                recipe, precision=precision, peer_precision=peer, threads=threads, turns=turns, seconds=_SECONDS_A_TURN
             )
             share = _operations(recipe) / min(result["ours_seconds"]) / 1e9 / rate
             add_duel(f"{recipe}, training step, {precision}", f"PyTorch {peer}", result, f"{target}", share=share)
             if recipe == "ptb-large" and precision == "fp32":
                 memory = result["ours_peak_mib"] / result["peer_peak_mib"]
-                add(f"{recipe}, peak memory", f"PyTorch {peer}", memory, memory, memory, f"{_MEMORY} or less")
+                add(f"{recipe}, peak memory", f"PyTorch {peer}", memory, [memory, memory], f"{_MEMORY} or less")
     for row in bench_recurrent("native", threads, turns):
         against = {"traced": "ours, plain", "threads": "ours, one thread"}.get(row["work"], "PyTorch fp32")
         gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[row["cell"]]
-        share = {}
+        machine: dict[str, float] = {}
         if row["work"] == "plain":
             operations = 3 * 2 * 2 * gates * row["T"] * row["B"] * row["H"] ** 2
-            share = {"share": operations / row["ours_ms"] / 1e6 / rate}
+            machine = {"share": operations / row["ours_ms"] / 1e6 / rate}
         shape = f"T={row['T']} B={row['B']} H={row['H']}"
-        add(f"{row['work']} {row['cell']} {shape}", against, row["ratio"], *row["ratio_range"], row["target"], **share)
+        add(f"{row['work']} {row['cell']} {shape}", against, row["ratio"], row["ratio_range"], row["target"], **machine)
     for row in bench_streaming(threads=threads, turns=turns)["rows"]:
-        add(row["work"], row["against"], row["ratio"], *row["ratio_range"], row["target"], memory=row["share"])
+        add(row["work"], row["against"], row["ratio"], row["ratio_range"], row["target"], memory=row["share"])
     for work, result in (
         ("mnist-rows, training step", bench_rows(data and data / "mnist", threads=threads, turns=turns)),
         ("ewt-upos, training step", bench_tagger(data and data / "ud_en_ewt", threads=threads, turns=turns)),
@@ -92,7 +93,7 @@ def _best_precision(recipe: str, threads: int) -> str:
     return min(
         PEER_PRECISIONS,
         key=lambda peer: min(
-            bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1)["peer_seconds"]
+            bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1, seconds=2)["peer_seconds"]
         ),
     )
 

@@ -29,8 +29,8 @@ def bench_streaming(
 ) -> dict[str, Any]:
     """Check logits and states after a few steps, then time all sides in turns: two LSTM layers and the softmax's.
 
-    Ours is ``LanguageModel.stream().step``; each peer runs with one thread or with ``threads``, whichever was faster.
-    ``share`` is what the memory alone takes (reading the same packed weights, timed in the same turns) of our step.
+    Ours is ``LanguageModel.stream().step``. Each side runs with one thread or with ``threads``, whichever was faster.
+    ``share`` is what the memory alone takes of our step: the same threads read the same weights in the same turns.
 
     Args:
         threads: the most that a side may use.
@@ -38,8 +38,9 @@ def bench_streaming(
         report: given a line on each finished row.
 
     Returns:
-        ``rows``: work, weights, H, against, microseconds of both sides (median), ratio (median over the turns of
-        peer / ours) and its range, the target (empty where there is none), share, and ``gigabytes_per_second`` read.
+        ``rows``: work, weights, H, against, threads of both sides, their microseconds (median), ratio (median over the
+        turns of peer / ours) and its range, the target (empty where there is none), share, and
+        ``gigabytes_per_second`` read.
 
     Raises:
         OutputsDiffer: the check failed; that size is not timed.
@@ -68,21 +69,17 @@ def line_of(row: dict[str, Any]) -> str:
 
 
 def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
-    model = _model(H)
-    torch.set_num_threads(threads)
+    model, counts = _model(H), sorted({1, threads})
     streams = {weights: model.stream(weights) for weights in ("bf16", "fp32")}
     sides: dict[str, tuple[int, Callable[[], object]]] = {}
     for weights, stream in streams.items():
         _check(f"H={H}, {weights} weights", _ours(model, weights), pytorch_step(_stored(model, weights), _TOKEN))
-        sides[weights] = threads, _ours(model, weights)
-        sides[f"{weights} read"] = threads, stream.read
+        sides[weights] = _faster([(n, _ours(model, weights)) for n in counts])
+        sides[f"{weights} read"] = sides[weights][0], stream.read
     _check(f"H={H}, ONNX Runtime", onnxruntime_step(model, _TOKEN, 1), pytorch_step(model, _TOKEN))
-    sides["ONNX Runtime fp32"] = _faster([(n, onnxruntime_step(model, _TOKEN, n)) for n in {1, threads}])
-    sides["PyTorch fp32"] = _faster([(n, pytorch_step(model, _TOKEN)) for n in {1, threads}])
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(turns):
-        for name, side in sides.items() if turn % 2 == 0 else reversed(sides.items()):
-            seconds[name].append(_time(side))
+    sides["ONNX Runtime fp32"] = _faster([(n, onnxruntime_step(model, _TOKEN, n)) for n in counts])
+    sides["PyTorch fp32"] = _faster([(n, pytorch_step(model, _TOKEN)) for n in counts])
+    seconds = _in_turns(sides, turns)
     rows = []
     for weights, stream in streams.items():
         for peer in ("ONNX Runtime fp32", "PyTorch fp32"):
@@ -94,6 +91,7 @@ def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
                     "weights": weights,
                     "H": H,
                     "against": peer,
+                    "ours_threads": sides[weights][0],
                     "peer_threads": sides[peer][0],
                     "ours_us": 1e6 * median(seconds[weights]),
                     "peer_us": 1e6 * median(seconds[peer]),
@@ -151,6 +149,15 @@ def _check(what: str, ours: Step, expected: Step) -> None:
 def _flat(parts: list[Tensor]) -> list[Tensor]:
     """The logits, and each layer's h and c, however they were grouped."""
     return [row for part in parts for row in part.reshape(-1, part.shape[-1])]
+
+
+def _in_turns(sides: dict[str, tuple[int, Callable[[], object]]], turns: int) -> dict[str, list[float]]:
+    """Return the seconds of each side's step, turn by turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(turns):
+        for name, side in sides.items() if turn % 2 == 0 else reversed(sides.items()):
+            seconds[name].append(_time(side))
+    return seconds
 
 
 def _faster(sides: list[tuple[int, Step]]) -> tuple[int, Callable[[], object]]:

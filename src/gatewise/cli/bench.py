@@ -159,6 +159,28 @@ def streaming_command(
         typer.echo("ours, the peer, ratio: median of the turns (range), the memory's share of our step")
 
 
+@app.command("native")
+def native_command(
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with mnist and ud_en_ewt; made-up data if not given.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of each program.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+) -> None:
+    """Time the native engine against its peers, all of it: training steps, layers, streaming, tasks, memory."""
+    from gatewise.bench.native import bench_native
+
+    result = bench_native(data, threads=threads, turns=turns, report=lambda line: typer.echo(line, err=as_json))
+    options = [f"--data {data}" if data else "", f"--threads {threads} --turns {turns}"]
+    _keep(result, " ".join(["gatewise bench native", *filter(None, options)]), out)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo(f"products of this machine in float32, {threads} threads: {result['product_rate']:.0f} GFLOP/s")
+
+
 @app.command("footprint")
 def footprint_command(
     data: Annotated[

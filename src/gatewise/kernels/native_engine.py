@@ -82,6 +82,11 @@ def _wrong_instructions() -> str:
 _WRONG_INSTRUCTIONS = _wrong_instructions()
 
 
+def product_rate(threads: int) -> float:
+    """Measure the GFLOP/s that this processor's float32 products cannot exceed: tiles in the first-level cache."""
+    return max(float(_native.product_rate(threads)) for _ in range(5)) / 1e9
+
+
 def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
     """Say why a pass goes to the torch engine; None where it is computed here."""
     dtypes = {t.dtype for t in inputs[:8] if t is not None}
@@ -114,6 +119,8 @@ class NativeEngine:
             return torch.empty(shape, dtype=dtype)
 
         saved = [new(*shape) for shape in self._kept(inputs, options)] if options.save else []
+        if options.known_shapes and inputs.lengths is not None:  # rows that no length reaches: equal at every call
+            saved = [t.zero_() for t in saved]
         y, h_n, c_n = new(T, B, H), new(B, H), new(B, H) if lstm else new(0)
         trace = [new(T, B, gates * H)] if options.trace and gates > 1 else []
         trace += [new(T, B, H)] if options.trace and lstm else []

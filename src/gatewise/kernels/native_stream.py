@@ -1,7 +1,7 @@
 """A stack that is run one step at a time, on weights packed once: ``csrc/stream.hpp``, called with tensors.
 
 A step of one row reads each weight once and waits for memory. Threads share each layer's units and meet once a layer,
-which costs a few microseconds: a thread is added for each 256 KiB of weights, up to ``torch.get_num_threads()``.
+which costs a few microseconds: there is one for each 512 KiB of weights, up to ``torch.get_num_threads()``.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,64 @@
+"""The table of the native engine: which rows it has, against which peer, and how their figures are made."""
+
+from typing import Any
+
+import pytest
+
+from gatewise.bench import native
+from gatewise.kernels import why_not
+
+pytestmark = pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
+
+SECONDS = {"fp32": 4.0, "bf16": 3.0, "bf16 module": 5.0}
+"""Of PyTorch's training step."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Every training step that was asked for; nothing is timed."""
+    calls: list[dict[str, Any]] = []
+
+    def language_model(recipe: str, precision: str = "fp32", peer_precision: str = "fp32", **_: Any) -> dict[str, Any]:
+        calls.append({"recipe": recipe, "precision": precision, "peer": peer_precision})
+        return duel(SECONDS[peer_precision])
+
+    def duel(peer: float) -> dict[str, Any]:
+        memory = {"ours_peak_mib": 60, "peer_peak_mib": 100}
+        return {"ratio": peer / 2, "ours_seconds": [2.0, 2.0], "peer_seconds": [peer, peer], **memory}
+
+    layer = {"cell": "GRU", "T": 35, "B": 20, "H": 256, "ours_ms": 10.0, "ratio": 2.0, "ratio_range": [1.0, 3.0]}
+    works = [{"work": work, "target": "5 or more", **layer} for work in ("plain", "threads")]
+    step = {"work": "H=200", "against": "ONNX Runtime fp32", "ratio": 2.0, "ratio_range": [1.0, 3.0], "target": "1.5"}
+    monkeypatch.setattr(native, "product_rate", lambda threads: 100.0 * threads)
+    monkeypatch.setattr(native, "bench_language_model", language_model)
+    monkeypatch.setattr(native, "bench_recurrent", lambda *_: works)
+    monkeypatch.setattr(native, "bench_streaming", lambda **_: {"rows": [{"share": 0.9, **step}]})
+    monkeypatch.setattr(native, "bench_rows", lambda *_, **__: duel(6.0))
+    monkeypatch.setattr(native, "bench_tagger", lambda *_, **__: duel(8.0))
+    return calls
+
+
+def test_bf16_is_set_against_the_peers_fastest_precision_and_the_others_against_its_fp32(asked: list[Any]) -> None:
+    result = native.bench_native(threads=1, turns=2)
+    rows = {row["work"]: row for row in result["rows"]}
+    for recipe in native.TARGETS:
+        measured = [(call["precision"], call["peer"]) for call in asked if call["recipe"] == recipe]
+        assert measured[:3] == [("fp32", peer) for peer in native.PEER_PRECISIONS]
+        assert sorted(measured[3:]) == [("bf16", "bf16"), ("fp32", "fp32"), ("high", "fp32")]
+        assert rows[f"{recipe}, training step, bf16"]["ratio"] == 1.5
+        assert rows[f"{recipe}, training step, high"]["against"] == "PyTorch fp32"
+    assert rows["ptb-large, peak memory"]["ratio"] == 0.6
+    assert rows["mnist-rows, training step"]["ratio"] == 3.0
+    assert rows["ewt-upos, training step"]["ratio"] == 4.0
+    assert rows["threads GRU T=35 B=20 H=256"]["against"] == "ours, one thread"
+    assert len(result["rows"]) == 3 * 3 + 1 + 2 + 1 + 2
+
+
+def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked: list[Any]) -> None:
+    result = native.bench_native(threads=2)
+    rows = {row["work"]: row for row in result["rows"]}
+    # By hand: of ptb-small 400 words, two layers of 4·200·400 weights and 200·10,000 of the decoder; 6 operations each.
+    step = 6 * 400 * (2 * 4 * 200 * 400 + 200 * 10_000)
+    assert rows["ptb-small, training step, fp32"]["share"] == pytest.approx(step / 2.0 / 200e9)
+    # Of a GRU 3 gates of H inputs and H units, forward and twice backward, in 10 ms.
+    assert rows["plain GRU T=35 B=20 H=256"]["share"] == pytest.approx(6 * 35 * 20 * 3 * 256 * 512 / 0.010 / 200e9)
