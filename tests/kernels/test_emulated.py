@@ -13,8 +13,9 @@ from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
+QUICK = ["-m", "not slow", "-k", "(native or products) and not 10007"]  # 10,007 classes: half a minute each
 PARITY = ["tests/kernels/test_engines.py"]
-PRODUCTS = ["tests/kernels/test_products.py"]
+PRODUCTS = ["tests/kernels/test_products.py", "tests/nn/test_loss.py"]
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +51,7 @@ def test_the_engines_tests_pass_on_the_emulated_rung(
     emulated: Path, rung: str, precision: str, tests: list[str]
 ) -> None:
     environment = {**os.environ, "GATEWISE_INSTRUCTIONS": rung}
-    command = [
-        sys.executable,
-        "-m",
-        "tests.kernels.emulated",
-        str(emulated),
-        precision,
-        "-q",
-        "-m",
-        "not slow",
-        "-k",
-        "native or products",
-        *tests,
-    ]
+    command = [sys.executable, "-m", "tests.kernels.emulated", str(emulated), precision, "-q", *QUICK, *tests]
     ran = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-10000:] + ran.stderr[-2000:]
     assert " passed" in ran.stdout
