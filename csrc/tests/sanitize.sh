@@ -30,16 +30,18 @@ for sanitizer in "$@"; do
     flags="$flags -DGATEWISE_CHECKED $defines -pthread"
     [ "$sanitizer" = none ] || flags="$flags -fsanitize=$sanitizer -fno-sanitize-recover=all"
     echo "==> $CXX, $sanitizer: building"
+    rm -f "$build"/*
     objects="$build/team.o $build/check.o"
     # shellcheck disable=SC2086  # flags are words
     {
-        $CXX $flags -c "$csrc/team.cpp" -o "$build/team.o"
-        $CXX $flags -c "$csrc/tests/check.cpp" -o "$build/check.o"
+        $CXX $flags -c "$csrc/team.cpp" -o "$build/team.o" &
+        $CXX $flags -c "$csrc/tests/check.cpp" -o "$build/check.o" &
         for rung in $rungs; do
             case $rung in avx2) own=$avx2 ;; avx512) own=$avx512 ;; amx) own=$amx ;; *) own="" ;; esac
-            $CXX $flags $own -c "$csrc/rung_$rung.cpp" -o "$build/$rung.o"
+            $CXX $flags $own -c "$csrc/rung_$rung.cpp" -o "$build/$rung.o" &
             objects="$objects $build/$rung.o"
         done
+        wait  # what did not compile is missing in the next line
         $CXX $flags $objects -ldl -o "$build/check"
     }
     echo "==> $sanitizer: running"
