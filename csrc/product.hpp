@@ -88,18 +88,22 @@ inline void with_rows(Index rows, F f) {
     }
 }
 
-// Pack `count` columns (up to W; the others become zeros) of K terms: packed[k·W + j] is term k of column j. Where the
-// terms of a column lie side by side, columns[first + j][k]; else terms[k][first + j]. Up to a vector behind the last term
-// may be written too.
+// Pack W columns of K terms, of which `count` there are (more may follow; past the last they become zeros):
+// packed[k·W + j] is term k of column j. Where the terms of a column lie side by side, columns[first + j][k]; else
+// terms[k][first + j].
 template <class P, Index W, OnVectors<P> = 0>
 void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool columns_are_rows, Index first, Index count,
           Index k0, Index K) {
     using Real = typename P::Real;
     constexpr Index N = kLanes<Real>;
+    // Where W is less than a vector, a whole one is written and the next term writes over the rest.
+    const auto put = [&](Index k, Index j, Vector<Real> x) {
+        P::put(packed + k * W + j, 0, x, W < N && k + 1 < K ? N : W - j);
+    };
     if (!columns_are_rows) {
-        for (Index k = 0; k < K; ++k, packed += W) {
+        for (Index k = 0; k < K; ++k) {
             const Real* terms = m[k0 + k] + first;
-            for (Index j = 0; j < W; j += N) P::put(packed + j, 0, load(terms + j, count - j), W - j);
+            for (Index j = 0; j < W; j += N) put(k, j, load(terms + j, count - j));
         }
         return;
     }
@@ -107,12 +111,10 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool colum
         for (Index j = 0; j < W; j += N) {
             Vector<Real> block[N];
             for (Index r = 0; r < N; ++r) {
-                block[r] = j + r < count ? load(m[first + j + r] + k0 + k, K - k) : Vector<Real>{};
+                block[r] = j + r < count && j + r < W ? load(m[first + j + r] + k0 + k, K - k) : Vector<Real>{};
             }
             transpose_square<Real>(block);
-            for (Index r = 0; r < N && k + r < K; ++r) {  // where W is less than a vector, the next term writes over the rest
-                P::put(packed + (k + r) * W + j, 0, block[r], W < N ? N : W - j);
-            }
+            for (Index r = 0; r < N && k + r < K; ++r) put(k + r, j, block[r]);
         }
     }
 }
@@ -155,58 +157,112 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
     }
 }
 
-// C = A B (+ C, or + a bias), by all members; a barrier lies at the end.
-// Blocks: B is packed whole for some terms, by all, and read by all; each member has its own rows (or, where those are
-// few, columns) of C, whose A it packs in pieces that stay in the second-level cache.
+// A tile of C from row m and column n on, of its packed factors; `rows` of it there are.
+template <class Real>
+inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
+                            bool first) {
+    constexpr Index N = kLanes<Real>, MR = kTileRows;
+    const Index width = p.N - n;
+    if (rows > MR) rows = MR;
+    for (Index r = 0; r < rows; ++r) __builtin_prefetch(p.C[m + r] + n, 1);
+    multiply_tile<MR, Real>(K, a, 1, MR, b, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
+        if (r >= rows) return;
+        Real* c = p.C[m + r] + n;
+        const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + n : nullptr;  // `first`: of the blocks of terms
+        if (add) s0 += load(add, width), s1 += load(add + N, width - N);
+        store(c, s0, width), store(c + N, s1, width - N);
+    });
+}
+
+// Terms are divided evenly into blocks that are not longer than this, so that a panel stays in the first-level cache.
+constexpr Index kTermsHeld = 384;
+
+// C with few rows: A is packed whole (up to kTermsPacked terms), by all, and read by all; each member has its own columns,
+// of which it packs a panel when it comes to it, while what the next one is made of is on its way to the cache.
 template <class P, OnVectors<P> = 0>
-void multiply(const Product<typename P::Real>& p, Member me) {
-    using Real = typename P::Real;
+void multiply_wide(const Product<typename P::Real>& p, Member me) {
     using Factor = typename P::Factor;
-    constexpr Index NR = kTileColumns<Real>, MR = kTileRows, N = kLanes<Real>;
-    constexpr Index kRowsHeld = 192, kTermsHeld = 384, kColumnsHeld = 4096;  // of A 288 KB, of B 6 MB
-    Index blocks = (p.K + kTermsHeld - 1) / kTermsHeld;
-    Index terms = blocks ? (p.K + blocks - 1) / blocks : 0;
-    bool by_rows = p.M >= 4 * MR * me.size;
-    Member all{me.team, 0, 1};
-    Member of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
-    Index row_tiles = (p.M + MR - 1) / MR;
-    Index first_row = of_rows.first(row_tiles) * MR, last_row = of_rows.last(row_tiles) * MR;
-    if (last_row > p.M) last_row = p.M;
-    Index held_columns = p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld;
+    constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows, kLine = 64 / sizeof(typename P::Real);
+    constexpr Index kTermsPacked = 4 * kTermsHeld;
+    constexpr Index kPanelsTogether = 8;  // so that their C stays in the second-level cache
+    const Index tiles = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR;
     const Mark before = me.mark();
-    Factor* b = me.shared<Factor>(held_columns * terms);
-    Factor* a = me.own<Factor>(kRowsHeld * terms + kLanes<Real>);
+    Factor* a = me.shared<Factor>(tiles * MR * (p.K < kTermsPacked ? p.K : kTermsPacked));
+    Factor* b = me.own<Factor>(NR * kTermsHeld);
+    for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
+        const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
+        const Index blocks = packed > 0 ? (packed + kTermsHeld - 1) / kTermsHeld : 1, terms = (packed + blocks - 1) / blocks;
+        const auto of_block = [&](Index block) { return packed - block * terms < terms ? packed - block * terms : terms; };
+        for (Index block = 0; block < blocks; ++block) {
+            const Index from = block * terms, K = of_block(block);
+            for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
+                pack<P, MR>(a + tiles * MR * from + m * K, p.A, p.a_rows_are_rows, m, p.M - m, k0 + from, K);
+            }
+        }
+        me.barrier();
+        for (Index group = me.first(panels); group < me.last(panels); group += kPanelsTogether) {
+            const Index end = group + kPanelsTogether < me.last(panels) ? group + kPanelsTogether : me.last(panels);
+            for (Index block = 0; block < blocks; ++block) {
+                const Index from = block * terms, K = of_block(block);
+                for (Index n = group * NR; n < end * NR; n += NR) {
+                    pack<P, NR>(b, p.B, p.b_columns_are_rows, n, p.N - n, k0 + from, K);
+                    // The next panel's lines, a share beside each tile: of a column K terms, or of a term one line.
+                    const Index columns = p.N - n - NR < NR ? p.N - n - NR : NR, next_rows = p.b_columns_are_rows ? columns : K;
+                    const Index next_lines = p.b_columns_are_rows ? K / kLine + 1 : (NR + kLine - 1) / kLine;
+                    const Index share = (next_rows * next_lines + tiles - 1) / tiles;
+                    Index next_row = columns > 0 ? 0 : next_rows, next_line = 0;
+                    for (Index m = 0; m < p.M; m += MR) {
+                        for (Index k = 0; k < share && next_row < next_rows; ++k) {
+                            const auto* row = p.b_columns_are_rows ? p.B[n + NR + next_row] + k0 + from
+                                                                   : p.B[k0 + from + next_row] + n + NR;
+                            __builtin_prefetch(row + next_line * kLine);
+                            if (++next_line == next_lines) next_line = 0, ++next_row;
+                        }
+                        multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0);
+                    }
+                }
+            }
+        }
+        me.barrier();  // before the packed A is written over
+    }
+    me.release(before);
+}
+
+// C with many rows: B is packed whole for a block of terms, by all, and read by all; each member has its own rows, whose A
+// it packs in pieces that stay in the second-level cache.
+template <class P, OnVectors<P> = 0>
+void multiply_tall(const Product<typename P::Real>& p, Member me) {
+    using Factor = typename P::Factor;
+    constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows, kLine = 64 / sizeof(Factor);
+    constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // of A 288 KB, of B 6 MB
+    const Index blocks = p.K > 0 ? (p.K + kTermsHeld - 1) / kTermsHeld : 1, terms = (p.K + blocks - 1) / blocks;
+    const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
+    const Mark before = me.mark();
+    Factor* b = me.shared<Factor>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * terms);
+    Factor* a = me.own<Factor>(kRowsHeld * terms);
     for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
-        Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld;
-        Index panels = (columns + NR - 1) / NR;
-        for (Index block = 0; block < blocks || block == 0; ++block) {
-            Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms;
-            for (Index panel = me.first(panels); panel < me.last(panels); ++panel) {
-                Index from = panel * NR, count = columns - from < NR ? columns - from : NR;
-                pack<P, NR>(b + panel * NR * K, p.B, p.b_columns_are_rows, n0 + from, count, k0, K);
+        const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
+        for (Index block = 0; block < blocks; ++block) {
+            const Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms;
+            for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
+                pack<P, NR>(b + n * K, p.B, p.b_columns_are_rows, n0 + n, p.N - n0 - n, k0, K);
             }
             me.barrier();
-            Index pieces = (last_row - first_row + kRowsHeld - 1) / kRowsHeld;
-            for (Index piece = 0; piece < pieces; ++piece) {
-                Index m0 = first_row + piece * kRowsHeld;
-                Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
-                for (Index r = 0; r < rows; r += MR) {
-                    Index count = rows - r < MR ? rows - r : MR;
-                    pack<P, MR>(a + r * K, p.A, p.a_rows_are_rows, m0 + r, count, k0, K);
+            for (Index m0 = me.first(tiles) * MR; m0 < last_row; m0 += kRowsHeld) {
+                const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
+                const Index together = p.a_rows_are_rows ? K : 16;  // terms, so that all tiles read a line while it is there
+                for (Index k = 0; k < K; k += together) {
+                    const Index some = K - k < together ? K - k : together;
+                    for (Index m = 0; m < rows; m += MR) {
+                        pack<P, MR>(a + m * K + k * MR, p.A, p.a_rows_are_rows, m0 + m, p.M - m0 - m, k0 + k, some);
+                    }
                 }
-                for (Index panel = of_columns.first(panels); panel < of_columns.last(panels); ++panel) {
-                    Index from = panel * NR, width = columns - from < NR ? columns - from : NR;
-                    for (Index r0 = 0; r0 < rows; r0 += MR) {
-                        Index count = rows - r0 < MR ? rows - r0 : MR;
-                        for (Index r = 0; r < count; ++r) __builtin_prefetch(p.C[m0 + r0 + r] + n0 + from, 1);
-                        multiply_tile<MR, Real>(
-                            K, a + r0 * K, 1, MR, b + panel * NR * K, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
-                                if (r >= count) return;
-                                Real* c = p.C[m0 + r0 + r] + n0 + from;
-                                const Real* add = block > 0 || p.accumulate ? c : p.bias ? p.bias + n0 + from : nullptr;
-                                if (add) s0 += load(add, width), s1 += load(add + N, width - N);
-                                store(c, s0, width), store(c + N, s1, width - N);
-                            });
+                for (Index n = 0; n < columns; n += NR) {
+                    const Factor* next = b + (n + NR < columns ? n + NR : 0) * K;  // is fetched, a share beside each tile
+                    const Index share = (K * NR * MR + rows - 1) / rows;
+                    for (Index m = 0; m < rows; m += MR, next += share) {
+                        for (Index k = 0; k < share; k += kLine) __builtin_prefetch(next + k, 0, 2);
+                        multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0);
                     }
                 }
             }
@@ -216,11 +272,18 @@ void multiply(const Product<typename P::Real>& p, Member me) {
     me.release(before);
 }
 
+// C = A B (+ C, or + a bias), by all members; a barrier lies at the end.
+template <class P, OnVectors<P> = 0>
+void multiply(const Product<typename P::Real>& p, Member me) {
+    constexpr Index kFewRows = 1024, kManyPanels = 16;  // not by the number of members: the order of sums would follow it
+    p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<typename P::Real> ? multiply_wide<P>(p, me) : multiply_tall<P>(p, me);
+}
+
 // The same of a policy that brings its own.
 template <class P, Index W, OnItsOwn<P> = 0>
 void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool columns_are_rows, Index first, Index count,
           Index k0, Index K) {
-    P::pack(packed, false, m, columns_are_rows, first, count, k0, K);
+    P::pack(packed, false, m, columns_are_rows, first, count < W ? count : W, k0, K);
 }
 template <class P, OnItsOwn<P> = 0>
 constexpr Index panel_size(Index K) {

@@ -16,7 +16,8 @@ install_import_hook(
     ["gatewise.nn.loss", "gatewise.nn.crf", "gatewise.nn.words", "gatewise.models"], "tests.typechecker.check"
 )
 
-os.environ["GATEWISE_CACHE"] = tempfile.mkdtemp(prefix="gatewise-test-cache-")
+CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-")
+os.environ["GATEWISE_CACHE"] = CACHE.name
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

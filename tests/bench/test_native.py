@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gatewise.bench import native
+from gatewise.bench.duel import ContestantFailed
 from gatewise.kernels import why_not
 
 pytestmark = pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
@@ -62,3 +63,29 @@ def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked
     assert rows["ptb-small, training step, fp32"]["share"] == pytest.approx(step / 2.0 / 200e9)
     # Of a GRU 3 gates of H inputs and H units, forward and twice backward, in 10 ms.
     assert rows["plain GRU T=35 B=20 H=256"]["share"] == pytest.approx(6 * 35 * 20 * 3 * 256 * 512 / 0.010 / 200e9)
+
+
+def test_a_precision_in_which_the_peer_does_not_train_is_left_out_and_said(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = native.bench_language_model
+
+    def without_bf16(recipe: str, peer_precision: str = "fp32", **others: Any) -> dict[str, Any]:
+        if peer_precision == "bf16":
+            raise ContestantFailed("bench.language_model_pytorch", "no bf16 here")
+        return dict(every(recipe, peer_precision=peer_precision, **others))
+
+    monkeypatch.setattr(native, "bench_language_model", without_bf16)
+    lines: list[str] = []
+    rows = {row["work"]: row for row in native.bench_native(report=lines.append)["rows"]}
+    assert rows["ptb-small, training step, bf16"]["against"] == "PyTorch fp32"  # the next faster one
+    assert "ptb-small: PyTorch does not train in bf16 here: no bf16 here" in lines
+
+
+def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(recipe: str, **_: Any) -> dict[str, Any]:
+        raise ContestantFailed("bench.language_model_ours", "a fault")
+
+    monkeypatch.setattr(native, "bench_language_model", fails)
+    with pytest.raises(ContestantFailed, match="language_model_ours, failed: a fault"):
+        native.bench_native()

@@ -56,6 +56,31 @@ def test_nothing_is_timed_where_outputs_differ(tmp_path: Path) -> None:
         agree(tmp_path / "missing", peer, 1e-4)
 
 
+CONTESTANT = """
+import os
+from gatewise.bench.duel import serve
+
+class Work:
+    def check(self, to):
+        raise ValueError("no such weight")
+    def run(self, steps):
+        os._exit(3)
+
+serve(lambda arguments: Work())
+"""
+
+
+def test_a_contestants_error_comes_with_its_module_and_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "contestant_that_fails.py").write_text(CONTESTANT)
+    with duel.Contestant("contestant_that_fails", {}, {"PYTHONPATH": str(tmp_path)}) as contestant:
+        with pytest.raises(duel.ContestantFailed, match="_that_fails, failed: ValueError: no such weight") as e:
+            contestant.ask(do="check", to="")
+        assert e.value.module == "contestant_that_fails"
+        assert "in check" in str(e.value.__cause__)  # the whole traceback
+        with pytest.raises(duel.ContestantFailed, match="its process ended with status 3"):
+            contestant.ask(do="run", steps=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "tokens"), [("rows", "images"), ("tagger", "words")])
 def test_both_are_timed_in_turns(small: None, name: str, tokens: str) -> None:

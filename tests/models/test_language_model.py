@@ -13,6 +13,7 @@ from gatewise.kernels import ENGINES
 from gatewise.kernels.native_engine import why_not_built
 from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
+from gatewise.nn.dropout import dropout
 from gatewise.spec import GATES
 from tests.tolerances import RELATIVE, differ
 
@@ -138,10 +139,10 @@ def test_dropout_acts_on_embedding_between_layers_and_output_but_never_along_tim
         )
         layers.append(layer)
     torch.manual_seed(7)
-    y = F.dropout(model.embedding(x), 0.5)
+    y = dropout(model.embedding(x), 0.5)
     y, _ = layers[0](y)
-    y, (last, _) = layers[1](F.dropout(y, 0.5))
-    assert differ(F.dropout(y, 0.5), found) < RELATIVE[torch.float32]
+    y, (last, _) = layers[1](dropout(y, 0.5))
+    assert differ(dropout(y, 0.5), found) < RELATIVE[torch.float32]
     assert differ(h_n[1], last[0]) < RELATIVE[torch.float32]  # the state that goes on is whole
     assert (found == 0).any()
     assert not (model.eval().features(x, model.initial_state(2))[0] == 0).any()

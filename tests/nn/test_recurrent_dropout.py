@@ -70,13 +70,13 @@ def masked_by_hand(module: Recurrent, x: Tensor, masks: list[Tensor]) -> Tensor:
 def test_variational_masks_are_the_same_at_every_step(cell: str, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The masks that were drawn, put into a loop by hand, give the same outputs."""
     drawn: list[Tensor] = []
-    genuine = implementation._dropout_mask
+    genuine = implementation.dropout_mask
 
     def spy(like: Tensor, p: float) -> Tensor:
         drawn.append(genuine(like, p))
         return drawn[-1]
 
-    monkeypatch.setattr(implementation, "_dropout_mask", spy)
+    monkeypatch.setattr(implementation, "dropout_mask", spy)
     torch.manual_seed(3)
     module = make_stack(cell, 5, 6, 2, variational_dropout=pair)
     x = torch.randn(7, 3, 5)

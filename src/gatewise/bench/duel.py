@@ -2,7 +2,8 @@
 
 A contestant is a module that calls ``serve(make)``. It reads one JSON object a line on standard input and answers
 with one on standard output: ``{"do": "check", "to": FILE}`` writes the tensors that must agree, ``{"do": "run",
-"steps": N}`` answers the seconds that N steps took, ``{"do": "peak"}`` the peak of resident memory in bytes.
+"steps": N}`` answers the seconds that N steps took, ``{"do": "peak"}`` the peak of resident memory in bytes. Where the
+work raises, the answer is ``{"failed": TRACEBACK}``.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,10 +57,23 @@ class Duel:
         return {**asdict(self), "ratio": self.ratio}
 
 
+class ContestantFailed(RuntimeError):
+    """A contestant raised an error, or its process ended.
+
+    Attributes:
+        module: the contestant's.
+    """
+
+    def __init__(self, module: str, reason: str) -> None:
+        super().__init__(f"a contestant of the benchmark, {module}, failed: {reason}")
+        self.module, self.reason = module, reason
+
+
 class Contestant:
     """A contestant's process, spoken to over its pipes."""
 
     def __init__(self, module: str, arguments: dict[str, Any], environment: dict[str, str]) -> None:
+        self._module = module
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(arguments)],
             stdin=subprocess.PIPE,
@@ -74,8 +89,12 @@ class Contestant:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a contestant of the benchmark ended with status {self._process.wait()}")
-        return dict(json.loads(line))
+            raise ContestantFailed(self._module, f"its process ended with status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            reason = answer["failed"].strip().splitlines()[-1]
+            raise ContestantFailed(self._module, reason) from RuntimeError(answer["failed"])
+        return answer
 
     def __enter__(self) -> "Contestant":
         return self
@@ -131,16 +150,21 @@ def serve(make: Callable[[dict[str, Any]], Work]) -> None:
     os.dup2(2, 1)  # nothing that a library prints may stand among the answers
     work = make(json.loads(sys.argv[1]))
     for line in sys.stdin:
-        question = json.loads(line)
-        if question["do"] == "check":
-            work.check(Path(question["to"]))
-            answer: dict[str, Any] = {}
-        elif question["do"] == "run":
-            answer = {"seconds": work.run(question["steps"])}
-        else:
-            answer = {"bytes": peak_memory()}
+        try:
+            answer = _answer(work, json.loads(line))
+        except Exception:  # whoever asked raises it again
+            answer = {"failed": traceback.format_exc()}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _answer(work: Work, question: dict[str, Any]) -> dict[str, Any]:
+    if question["do"] == "check":
+        work.check(Path(question["to"]))
+        return {}
+    if question["do"] == "run":
+        return {"seconds": work.run(question["steps"])}
+    return {"bytes": peak_memory()}
 
 
 def write_cost_and_gradients(model: nn.Module, cost: torch.Tensor, to: Path) -> None:

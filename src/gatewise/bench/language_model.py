@@ -29,7 +29,7 @@ def bench_language_model(
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
     The token ids are random, drawn with the frequencies of a natural text (Zipf), with the recipe's sizes and a
-    vocabulary of 10,000; the dropout masks of the check are equal, drawn from the same seed.
+    vocabulary of 10,000.
 
     Args:
         recipe: a language model's recipe.

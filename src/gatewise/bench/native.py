@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gatewise.bench.duel import ContestantFailed
 from gatewise.bench.language_model import VOCABULARY, bench_language_model
 from gatewise.bench.recurrent import bench_recurrent
 from gatewise.bench.rows import bench_rows
@@ -21,6 +22,7 @@ TARGETS = {
     "ptb-large": {"bf16": 5.0, "high": 3.5, "fp32": 1.5},
 }
 """Times PyTorch's training step: bf16 against its best precision, the others against its fp32."""
+_PEER = "_pytorch"  # how the peers' modules end
 _TASKS, _MEMORY, _SECONDS_A_TURN = 2.5, 0.7, 5.0
 
 
@@ -58,7 +60,7 @@ def bench_native(
         add(work, against, result["ratio"], [min(ratios), max(ratios)], target, **others)
 
     for recipe, targets in TARGETS.items():
-        best = _best_precision(recipe, threads)
+        best = _best_precision(recipe, threads, report)
         for precision, target in targets.items():
             peer = best if precision == "bf16" else "fp32"
             result = bench_language_model(
@@ -88,14 +90,19 @@ def bench_native(
     return {"bench": "native", "threads": threads, "product_rate": rate, "rows": rows, "torch": torch.__version__}
 
 
-def _best_precision(recipe: str, threads: int) -> str:
-    """Return the precision in which PyTorch trains the recipe fastest on this machine."""
-    return min(
-        PEER_PRECISIONS,
-        key=lambda peer: min(
-            bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1, seconds=2)["peer_seconds"]
-        ),
-    )
+def _best_precision(recipe: str, threads: int, report: Callable[[str], None]) -> str:
+    """Return the precision in which PyTorch trains the recipe fastest; not every processor lets it train in each."""
+    seconds: dict[str, float] = {}
+    for peer in PEER_PRECISIONS:
+        try:
+            result = bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1, seconds=2)
+        except ContestantFailed as error:
+            if not error.module.endswith(_PEER):
+                raise
+            report(f"{recipe}: PyTorch does not train in {peer} here: {error.reason}")
+        else:
+            seconds[peer] = min(result["peer_seconds"])
+    return min(seconds, key=lambda peer: seconds[peer])
 
 
 def _operations(recipe: str) -> float:

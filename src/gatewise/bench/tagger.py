@@ -106,7 +106,5 @@ def _bench(config: Config, threads: int, turns: int, what: str) -> dict[str, Any
         token_name="words",
         threads=threads,
         turns=turns,
-        # Between layers PyTorch drops numbers of packed rows: the masks cannot be made equal.
-        equal_masks=model_config.num_layers == 1,
     )
     return {"bench": "tagger", "recipe": RECIPE, "changed": COMPARED, "data": what, **result}

@@ -53,11 +53,12 @@ def compare_training(
     token_name: str,
     threads: int,
     turns: int,
-    equal_masks: bool = True,
     peer_precision: str = "fp32",
     seconds: float = SECONDS_A_TURN,
 ) -> dict[str, Any]:
     """Check that two programs give the same cost and gradients, then time their training steps in turns.
+
+    The check is without dropout, whose masks differ.
 
     Args:
         config: the run's configuration; both sides are given it.
@@ -69,7 +70,6 @@ def compare_training(
         token_name: what they are.
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
-        equal_masks: whether equal seeds give both sides equal dropout masks; otherwise the check is without dropout.
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
         seconds: of a turn, about.
 
@@ -88,7 +88,6 @@ def compare_training(
             "config": config.model_dump(),
             "threads": threads,
             "weights": str(weights),
-            "dropout_in_check": equal_masks and peer_precision == "fp32",  # masks are drawn in the dtype of the numbers
             "peer_precision": peer_precision,
         }
         tolerance = max(_TOLERANCE[config.training.precision], _TOLERANCE[peer_precision])

@@ -23,21 +23,20 @@ class Ours:
     Args:
         config: the run's configuration.
         work: the task's.
-        arguments: ``threads``, the file ``weights`` to start from, ``dropout_in_check``.
+        arguments: ``threads``, the file ``weights`` to start from.
     """
 
     def __init__(self, config: Config, work: Workload, arguments: dict[str, Any]) -> None:
         torch.set_num_threads(arguments["threads"])
         keep_freed_memory()
         work.model.load_state_dict(load_file(arguments["weights"]))
-        self.work, self.dropout_in_check = work, arguments["dropout_in_check"]
+        self.work = work
         self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None), config.runtime.engine)
         self.guard = InterruptGuard()
 
     def check(self, to: Path) -> None:
         """Write cost and gradients, before clipping, of the first step."""
-        torch.manual_seed(0)
-        self.work.model.train(self.dropout_in_check)
+        self.work.model.eval()
         cost, _ = self.work.cost(0)
         write_cost_and_gradients(self.work.model, cost, to)
 

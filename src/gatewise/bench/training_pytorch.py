@@ -18,8 +18,7 @@ class Peer(ABC):
 
     Args:
         model: what is trained.
-        arguments: ``config``, ``threads``, the file ``weights`` to start from, ``dropout_in_check``,
-            ``peer_precision``.
+        arguments: ``config``, ``threads``, the file ``weights`` to start from, ``peer_precision``.
     """
 
     def __init__(self, model: nn.Module, arguments: dict[str, Any]) -> None:
@@ -30,7 +29,6 @@ class Peer(ABC):
         self.autocast = arguments["peer_precision"] == "bf16"
         if arguments["peer_precision"] == "bf16 module":
             model.to(torch.bfloat16)
-        self.dropout_in_check = arguments["dropout_in_check"]
         decay = training["average_decay"]
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.average = AveragedModel(model, multi_avg_fn=average) if decay else None
@@ -56,9 +54,8 @@ class Peer(ABC):
 
     def check(self, to: Path) -> None:
         """Write cost and gradients, before clipping, of the first step."""
-        torch.manual_seed(0)
         self.reset()
-        self.model.train(self.dropout_in_check)
+        self.model.eval()
         write_cost_and_gradients(self.model, self.cost_in_precision(), to)
         self.reset()
 

@@ -16,6 +16,7 @@ from gatewise.errors import UsageError
 from gatewise.kernels.native_stream import STORED, Stream, why_no_stream
 from gatewise.models.sampling import check_sampling, sample
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
+from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
 from gatewise.nn.state import LSTMState, RNNState
 
@@ -84,9 +85,9 @@ class LanguageModel(nn.Module):
     def features(self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "T B H"], State]:
         """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""
         x = F.one_hot(ids, len(self.vocabulary)).to(self.decoder.weight) if self.config.one_hot else self.embedding(ids)
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = dropout(x, self.config.dropout, self.training)
         y, after = self.rnn(x, state)
-        return F.dropout(y, self.config.dropout, self.training), after
+        return dropout(y, self.config.dropout, self.training), after
 
     def forward(
         self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...], targets: Int[Tensor, "T B"] | None = None

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.errors import UsageError
 from gatewise.nn import draw_weights, make_stack, pool
+from gatewise.nn.dropout import dropout
 
 BATCH = 1000
 """Sequences that a prediction reads side by side, where nothing else is asked."""
@@ -54,7 +54,7 @@ class SequenceReader(nn.Module):
         y, state = self.rnn(x, lengths=lengths)
         h_n = state if isinstance(state, Tensor) else state[0]
         pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, lengths)
-        answers: Tensor = self.decoder(F.dropout(pooled, self.config.dropout, self.training))
+        answers: Tensor = self.decoder(dropout(pooled, self.config.dropout, self.training))
         return answers
 
     def read_over_time(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "T N C"]:
@@ -66,7 +66,7 @@ class SequenceReader(nn.Module):
             y = y.cumsum(0) / torch.arange(1, len(x) + 1, device=y.device)[:, None, None]
         elif self.config.pooling == "max":
             y = y.cummax(0).values
-        answers: Tensor = self.decoder(F.dropout(y, self.config.dropout, self.training))
+        answers: Tensor = self.decoder(dropout(y, self.config.dropout, self.training))
         return answers
 
     def as_input(self, x: Tensor | npt.NDArray[np.generic]) -> Float[Tensor, "N T I"]:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.crf import CRF
+from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 
 
@@ -62,9 +62,9 @@ class Tagger(WordEncoder):
 
     def features(self, batch: WordBatch) -> Float[Tensor, "T B K"]:
         """Return the last layer's outputs after dropout, K = H of one direction or 2·H of two."""
-        x = F.dropout(self.encode(batch), self.config.dropout, self.training)
+        x = dropout(self.encode(batch), self.config.dropout, self.training)
         y: Tensor = self.rnn(x, lengths=batch.lengths)[0]
-        return F.dropout(y, self.config.dropout, self.training)
+        return dropout(y, self.config.dropout, self.training)
 
     def forward(self, batch: WordBatch, tags: Int[Tensor, "T B"]) -> Float[Tensor, ""]:
         """Return the mean over the batch's words of the negative log-likelihood in nats.

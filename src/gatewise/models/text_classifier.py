@@ -13,6 +13,7 @@ from gatewise.data.lexicon import Lexicon
 from gatewise.data.vocabulary import split_tokens
 from gatewise.errors import UsageError
 from gatewise.nn import draw_weights, in_eval_mode, make_stack, pool
+from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 
 
@@ -61,11 +62,11 @@ class TextClassifier(WordEncoder):
 
     def forward(self, batch: WordBatch, targets: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the logits (B, C); with targets the mean negative log-likelihood in nats, a scalar."""
-        x = F.dropout(self.encode(batch), self.config.dropout, self.training)
+        x = dropout(self.encode(batch), self.config.dropout, self.training)
         y, state = self.rnn(x, lengths=batch.lengths)
         h_n = state if isinstance(state, Tensor) else state[0]
         pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, batch.lengths)
-        logits: Tensor = self.decoder(F.dropout(pooled, self.config.dropout, self.training))
+        logits: Tensor = self.decoder(dropout(pooled, self.config.dropout, self.training))
         return logits if targets is None else F.cross_entropy(logits, targets)
 
     def split(self, text: str) -> list[str]:

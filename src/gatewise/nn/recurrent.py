@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from gatewise.kernels import engine_named, layer
 from gatewise.kernels.contract import LayerInputs, LayerOptions
 from gatewise.nn.checks import check_input, check_lengths, check_state, check_trace
+from gatewise.nn.dropout import dropout, dropout_mask
 from gatewise.nn.state import LSTMState, RNNState
 from gatewise.spec import RecurrentSpec
 
@@ -227,13 +228,13 @@ class Recurrent(nn.Module):
 
     def _with_dropout(self, x: Tensor, which: int) -> Tensor:
         """Drop numbers of a layer's input."""
-        if which and self.dropout and self.training:
-            x = x * _dropout_mask(x, self.dropout)
+        if which:
+            x = dropout(x, self.dropout, self.training)
         mask = self._mask(x[:1], self._variational[0])
         return x if mask is None else x * mask
 
     def _mask(self, like: Tensor, p: float) -> Tensor | None:
-        return _dropout_mask(like, p) if p and self.training else None
+        return dropout_mask(like, p) if p and self.training else None
 
     def _weights(self, suffix: str) -> list[Tensor]:
         """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
@@ -342,10 +343,3 @@ def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
         return RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
     kinds: dict[str, Callable[..., Recurrent]] = {"lstm": LSTM, "gru": GRU}
     return kinds.get(cell, partial(Recurrent, cell))(*args, **kwargs)
-
-
-def _dropout_mask(like: Tensor, p: float) -> Tensor:
-    """Draw a mask of 0 and 1/(1−p) from torch's generator, as PyTorch's own dropout does."""
-    if p == 1:
-        return torch.zeros_like(like)
-    return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)

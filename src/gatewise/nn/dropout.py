@@ -1,0 +1,40 @@
+"""Dropout: in training numbers are set to zero at random, the others scaled so the mean stays (Hinton et al. 2012).
+
+On the CPU the masks come from whole words of the generator, which is several times faster than PyTorch's own drawing:
+that would take a twentieth of a training step of ``ptb-medium``.
+"""
+
+import torch
+from torch import Tensor
+
+_LEVELS = 1 << 32  # of a drawn number: of the two in each 64 bits
+
+
+def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
+    """Return ``x · mask`` with a fresh mask, or x itself where p is 0 or this is not training.
+
+    Args:
+        x: of any shape.
+        p: the probability of dropping a number, 0 to 1.
+        training: whether numbers are dropped at all.
+    """
+    return x * dropout_mask(x, p) if p and training else x
+
+
+def dropout_mask(like: Tensor, p: float) -> Tensor:
+    """Draw a mask of 0, with probability p, and 1/(1−p), from torch's generator.
+
+    Equal seeds give equal masks on every engine and for any number of threads.
+
+    Args:
+        like: has the mask's shape, dtype and device.
+        p: the probability of dropping a number, 0 to 1.
+    """
+    if p == 1:
+        return torch.zeros_like(like)
+    if like.device.type != "cpu":
+        return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
+    drawn = torch.randint(-(1 << 63), (1 << 63) - 1, ((like.numel() + 1) // 2,), dtype=torch.int64)
+    numbers = drawn.view(torch.int32)[: like.numel()].view(like.shape)  # each −2³¹ to 2³¹ − 1, equally likely
+    kept = min(round((1 - p) * _LEVELS), _LEVELS - 1) - _LEVELS // 2
+    return (numbers < kept).to(like.dtype).div_(1 - p)

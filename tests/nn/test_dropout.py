@@ -1,0 +1,47 @@
+"""Dropout's masks: their values, their mean, and what they depend on."""
+
+import pytest
+import torch
+
+from gatewise.nn.dropout import dropout, dropout_mask
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.35, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_mask_holds_zeros_and_the_scale_as_often_as_it_should(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(4)
+    mask = dropout_mask(torch.empty(301, 333, dtype=dtype), p)
+    assert mask.shape == (301, 333)
+    assert mask.dtype == dtype
+    dropped = mask == 0
+    assert torch.equal(mask[~dropped].unique(), torch.tensor([1 / (1 - p)], dtype=dtype))
+    n = mask.numel()
+    assert abs(float(dropped.double().mean()) - p) < 4 * (p * (1 - p) / n) ** 0.5  # four standard deviations
+    for k in range(1, 5):  # numbers that stand together are drawn together, and yet independent
+        together = float((dropped.flatten()[k:] & dropped.flatten()[:-k]).double().mean())
+        assert abs(together - p * p) < 5 * (p * p / n) ** 0.5
+
+
+def test_all_is_dropped_or_nothing() -> None:
+    x = torch.randn(5, 3)
+    assert torch.equal(dropout(x, 1.0), torch.zeros(5, 3))
+    assert dropout(x, 0.0) is x
+    assert dropout(x, 0.5, training=False) is x
+    assert dropout(x[:0], 0.5).shape == (0, 3)
+
+
+def test_equal_seeds_give_equal_masks_and_the_next_one_differs() -> None:
+    x = torch.ones(40, 7)
+    torch.manual_seed(1)
+    first, second = dropout(x, 0.5), dropout(x, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x, 0.5), first)
+    assert not torch.equal(first, second)
+
+
+def test_the_gradient_is_the_mask() -> None:
+    x = torch.randn(30, 2, requires_grad=True)
+    y = dropout(x, 0.25)
+    (g,) = torch.autograd.grad(y.sum(), x)
+    assert torch.allclose(y, x * g)
+    assert (g == 0).any()
