@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from gatewise.bench import native
+from gatewise.bench import native, streaming_peers
 from gatewise.bench.duel import ContestantFailed
+from gatewise.errors import UsageError
 from gatewise.kernels import why_not
 
 pytestmark = pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
@@ -30,6 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     layer = {"cell": "GRU", "T": 35, "B": 20, "H": 256, "ours_ms": 10.0, "ratio": 2.0, "ratio_range": [1.0, 3.0]}
     works = [{"work": work, "target": "5 or more", **layer} for work in ("plain", "threads")]
     step = {"work": "H=200", "against": "ONNX Runtime fp32", "ratio": 2.0, "ratio_range": [1.0, 3.0], "target": "1.5"}
+    monkeypatch.setattr(native, "refuse_without_onnxruntime", lambda: None)
     monkeypatch.setattr(native, "product_rate", lambda threads: 100.0 * threads)
     monkeypatch.setattr(native, "bench_language_model", language_model)
     monkeypatch.setattr(native, "bench_recurrent", lambda *_: works)
@@ -88,4 +90,11 @@ def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], mo
 
     monkeypatch.setattr(native, "bench_language_model", fails)
     with pytest.raises(ContestantFailed, match="language_model_ours, failed: a fault"):
+        native.bench_native()
+
+
+def test_a_peer_that_is_not_installed_is_missed_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming_peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(native, "product_rate", lambda threads: pytest.fail("it was measured"))
+    with pytest.raises(UsageError, match="onnxruntime is not installed; expected the peers: pip install --group peers"):
         native.bench_native()

@@ -11,6 +11,7 @@ from gatewise.bench.language_model import VOCABULARY, bench_language_model
 from gatewise.bench.recurrent import bench_recurrent
 from gatewise.bench.rows import bench_rows
 from gatewise.bench.streaming import bench_streaming
+from gatewise.bench.streaming_peers import refuse_without_onnxruntime
 from gatewise.bench.tagger import bench_tagger
 from gatewise.config import load_config
 from gatewise.kernels.native_engine import product_rate
@@ -43,7 +44,9 @@ def bench_native(
 
     Raises:
         OutputsDiffer: a check failed.
+        UsageError: ONNX Runtime is not installed.
     """
+    refuse_without_onnxruntime()
     torch.set_num_threads(threads)
     rate = product_rate(threads)
     rows: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gatewise.bench.language_model import VOCABULARY
-from gatewise.bench.streaming_peers import Step, onnxruntime_step, pytorch_step
+from gatewise.bench.streaming_peers import Step, onnxruntime_step, pytorch_step, refuse_without_onnxruntime
 from gatewise.bench.training import OutputsDiffer
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import EOS, UNK, Vocabulary
@@ -46,6 +46,7 @@ def bench_streaming(
         OutputsDiffer: the check failed; that size is not timed.
         UsageError: ONNX Runtime is not installed.
     """
+    refuse_without_onnxruntime()
     rows: list[dict[str, Any]] = []
     before = torch.get_num_threads()
     try:

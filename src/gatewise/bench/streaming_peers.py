@@ -1,6 +1,7 @@
 """The peers of ``gatewise bench streaming``: the same language model in PyTorch's modules and as an ONNX graph."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -31,16 +32,21 @@ def pytorch_step(model: LanguageModel, token: int) -> Step:
     return step
 
 
-def onnxruntime_step(model: LanguageModel, token: int, threads: int) -> Step:
-    """Make an ONNX Runtime session of Gather, LSTM for each layer and Gemm; its buffers are bound once.
+def refuse_without_onnxruntime() -> None:
+    """Say at once what is missing, not after minutes of other measurements.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: ONNX Runtime, or what writes its graphs, is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UsageError("onnxruntime is not installed; expected the peers: pip install --group peers") from None
+    for name in ("onnxruntime", "onnx"):
+        if find_spec(name) is None:
+            raise UsageError(f"{name} is not installed; expected the peers: pip install --group peers")
+
+
+def onnxruntime_step(model: LanguageModel, token: int, threads: int) -> Step:
+    """Make an ONNX Runtime session of Gather, LSTM for each layer and Gemm; its buffers are bound once."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = onnxruntime.InferenceSession(_graph(model), options, providers=["CPUExecutionProvider"])
