@@ -276,7 +276,8 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
 template <class P, OnVectors<P> = 0>
 void multiply(const Product<typename P::Real>& p, Member me) {
     constexpr Index kFewRows = 1024, kManyPanels = 16;  // not by the number of members: the order of sums would follow it
-    p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<typename P::Real> ? multiply_wide<P>(p, me) : multiply_tall<P>(p, me);
+    const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<typename P::Real>;
+    wide ? multiply_wide<P>(p, me) : multiply_tall<P>(p, me);
 }
 
 // The same of a policy that brings its own.
