@@ -111,12 +111,13 @@ def test_a_tied_run_holds_both_names_and_loads(corpus: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
 def test_other_cells_and_characters_train_too(corpus: Path, tmp_path: Path, cell: str) -> None:
-    overrides = {**TINY, "model.cell": cell, "data.level": "character", "training.learning_rate": 0.3}
+    quiet = {"model.dropout": 0.0, "training.learning_rate": 0.1}  # neither may make rounding grow
+    overrides = {**TINY, **quiet, "model.cell": cell, "data.level": "character"}
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=overrides)
     assert run.metrics["test_perplexity"] < run.metrics["unigram_test_perplexity"]
     assert len(run.model.generate("the d", max_tokens=7, seed=1)) == len("the d") + 7
     halved = gw.train("demo", data=corpus, out=tmp_path / "bf16", overrides={**overrides, "training.precision": "bf16"})
-    assert abs(halved.metrics["test_perplexity"] / run.metrics["test_perplexity"] - 1) < 0.05
+    assert abs(halved.metrics["test_perplexity"] / run.metrics["test_perplexity"] - 1) < 0.01
     assert halved.metrics["test_perplexity"] != run.metrics["test_perplexity"]
 
 
