@@ -177,12 +177,32 @@ inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, cons
 // Terms are divided evenly into blocks that are not longer than this, so that a panel stays in the first-level cache.
 constexpr Index kTermsHeld = 384;
 
+// Numbers in a line of the cache.
+template <class Real>
+constexpr Index kLine = 64 / sizeof(Real);
+
+// What a panel will be packed from, on its way to the cache a share at a time: `lines` of each of `rows` rows of m.
+template <class Real>
+struct LinesAhead {
+    Rows<const Real> m;
+    Index first_row, rows, first, lines;
+    Index row = 0, line = 0;  // which is next
+
+    void fetch(Index count) {
+        for (; count > 0 && row < rows; --count) {
+            __builtin_prefetch(m[first_row + row] + first + line * kLine<Real>);
+            if (++line == lines) line = 0, ++row;
+        }
+    }
+};
+
 // C with few rows: A is packed whole (up to kTermsPacked terms), by all, and read by all; each member has its own columns,
 // of which it packs a panel when it comes to it, while what the next one is made of is on its way to the cache.
 template <class P, OnVectors<P> = 0>
 void multiply_wide(const Product<typename P::Real>& p, Member me) {
+    using Real = typename P::Real;
     using Factor = typename P::Factor;
-    constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows, kLine = 64 / sizeof(typename P::Real);
+    constexpr Index NR = kTileColumns<Real>, MR = kTileRows;
     constexpr Index kTermsPacked = 4 * kTermsHeld;
     constexpr Index kPanelsTogether = 8;  // so that their C stays in the second-level cache
     const Index tiles = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR;
@@ -206,18 +226,13 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
                 const Index from = block * terms, K = of_block(block);
                 for (Index n = group * NR; n < end * NR; n += NR) {
                     pack<P, NR>(b, p.B, p.b_columns_are_rows, n, p.N - n, k0 + from, K);
-                    // The next panel's lines, a share beside each tile: of a column K terms, or of a term one line.
-                    const Index columns = p.N - n - NR < NR ? p.N - n - NR : NR, next_rows = p.b_columns_are_rows ? columns : K;
-                    const Index next_lines = p.b_columns_are_rows ? K / kLine + 1 : (NR + kLine - 1) / kLine;
-                    const Index share = (next_rows * next_lines + tiles - 1) / tiles;
-                    Index next_row = columns > 0 ? 0 : next_rows, next_line = 0;
+                    const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
+                    auto next = p.b_columns_are_rows
+                                    ? LinesAhead<Real>{p.B, n + NR, columns, k0 + from, K / kLine<Real> + 1}
+                                    : LinesAhead<Real>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<Real> + 1};
+                    const Index share = (next.rows * next.lines + tiles - 1) / tiles;
                     for (Index m = 0; m < p.M; m += MR) {
-                        for (Index k = 0; k < share && next_row < next_rows; ++k) {
-                            const auto* row = p.b_columns_are_rows ? p.B[n + NR + next_row] + k0 + from
-                                                                   : p.B[k0 + from + next_row] + n + NR;
-                            __builtin_prefetch(row + next_line * kLine);
-                            if (++next_line == next_lines) next_line = 0, ++next_row;
-                        }
+                        next.fetch(share);
                         multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0);
                     }
                 }
@@ -233,7 +248,7 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
 template <class P, OnVectors<P> = 0>
 void multiply_tall(const Product<typename P::Real>& p, Member me) {
     using Factor = typename P::Factor;
-    constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows, kLine = 64 / sizeof(Factor);
+    constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows;
     constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // of A 288 KB, of B 6 MB
     const Index blocks = p.K > 0 ? (p.K + kTermsHeld - 1) / kTermsHeld : 1, terms = (p.K + blocks - 1) / blocks;
     const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
@@ -261,7 +276,7 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
                     const Factor* next = b + (n + NR < columns ? n + NR : 0) * K;  // is fetched, a share beside each tile
                     const Index share = (K * NR * MR + rows - 1) / rows;
                     for (Index m = 0; m < rows; m += MR, next += share) {
-                        for (Index k = 0; k < share; k += kLine) __builtin_prefetch(next + k, 0, 2);
+                        for (Index k = 0; k < share; k += kLine<Factor>) __builtin_prefetch(next + k, 0, 2);
                         multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0);
                     }
                 }
