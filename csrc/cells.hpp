@@ -1,9 +1,12 @@
 // What a cell does to a few units of one row in one step, forward and backward: the equations of gatewise.reference,
 // letter by letter. Everything is a vector of units; how steps, rows and products hang together is in recurrence.hpp.
 //
-// a: W_ih x + b_ih (and b_hh, except of a GRU). u: W_hh h' (and b_hh, of a GRU). Per gate, in the order of
-// gatewise.spec.GATES.
-// carried: what a unit keeps beside h: c of an LSTM, h itself of a GRU. extra: what backward needs beside the gates.
+// a: W_ih x + b_ih. u: W_hh h' + b_hh. Per gate, in the order of gatewise.spec.GATES. Only kProductApart needs b_hh in u;
+// for the other cells it may stand in either, since they use a + u alone.
+// carried (kCarries): what a unit hands to its next step beside the product, in full precision: c of an LSTM, of a GRU h
+// (kCarriesH); backward, the gradient of that. extra (kHasExtra): what backward needs beside the gates.
+// kProductApart: of the last gate, u is not simply added to a: its gradient is du_n, and da's another. For other cells
+// du_n is da[kGates − 1] itself, which they leave alone.
 #pragma once
 
 #include "vector.hpp"
@@ -12,7 +15,7 @@ namespace gatewise::GATEWISE_RUNG {
 
 struct Lstm {
     static constexpr int kGates = 4;
-    static constexpr bool kCarries = true, kHasExtra = true, kSeparateBias = false;
+    static constexpr bool kCarries = true, kCarriesH = false, kHasExtra = true, kProductApart = false;
 
     template <class V>
     static V forward(const V* a, const V* u, V* gates, V& carried, V& extra) {
@@ -25,22 +28,22 @@ struct Lstm {
         return o * tanh(carried);         // (7)
     }
 
-    // before: c'. carried: dc in, dc' out. du = da.
+    // before: c'. carried: dc in, dc' out.
     template <class V>
     static void backward(const V* gates, V extra, V before, V, V dh, V* da, V&, V& carried) {
         V i = gates[0], f = gates[1], g = gates[2], o = gates[3], tanh_c = tanh(extra);
         V dc = carried + dh * o * (1 - tanh_c * tanh_c);  // (7)
-        da[0] = dc * g * i * (1 - i);
-        da[1] = dc * before * f * (1 - f);
-        da[2] = dc * i * (1 - g * g);
-        da[3] = dh * tanh_c * o * (1 - o);
-        carried = dc * f;  // (6)
+        da[0] = dc * g * i * (1 - i);       // (6), (2)
+        da[1] = dc * before * f * (1 - f);  // (6), (3)
+        da[2] = dc * i * (1 - g * g);       // (6), (4)
+        da[3] = dh * tanh_c * o * (1 - o);  // (7), (5)
+        carried = dc * f;                   // (6)
     }
 };
 
 struct Gru {
     static constexpr int kGates = 3;
-    static constexpr bool kCarries = true, kHasExtra = true, kSeparateBias = true;
+    static constexpr bool kCarries = true, kCarriesH = true, kHasExtra = true, kProductApart = true;
 
     template <class V>
     static V forward(const V* a, const V* u, V* gates, V& carried, V& extra) {
@@ -52,22 +55,22 @@ struct Gru {
         return carried;
     }
 
-    // before: h'. carried: the part of dh' that does not go through the product. du differs from da in the gate n.
+    // before: h'. carried: the part of dh that does not come through the product, in; that of dh', out.
     template <class V>
     static void backward(const V* gates, V extra, V before, V, V dh, V* da, V& du_n, V& carried) {
         V r = gates[0], z = gates[1], n = gates[2];
         dh = dh + carried;
-        da[2] = dh * (1 - z) * (1 - n * n);
-        da[1] = dh * (before - n) * z * (1 - z);
-        da[0] = da[2] * extra * r * (1 - r);
-        du_n = da[2] * r;
-        carried = dh * z;
+        da[2] = dh * (1 - z) * (1 - n * n);       // (6), (5)
+        da[1] = dh * (before - n) * z * (1 - z);  // (6), (4)
+        da[0] = da[2] * extra * r * (1 - r);      // (5), (3)
+        du_n = da[2] * r;                         // (5)
+        carried = dh * z;                         // (6)
     }
 };
 
 struct RnnTanh {
     static constexpr int kGates = 1;
-    static constexpr bool kCarries = false, kHasExtra = false, kSeparateBias = false;
+    static constexpr bool kCarries = false, kCarriesH = false, kHasExtra = false, kProductApart = false;
 
     template <class V>
     static V forward(const V* a, const V* u, V*, V&, V&) {
@@ -76,7 +79,7 @@ struct RnnTanh {
 
     template <class V>
     static void backward(const V*, V, V, V h, V dh, V* da, V&, V&) {
-        da[0] = dh * (1 - h * h);
+        da[0] = dh * (1 - h * h);  // (2)
     }
 };
 
@@ -88,7 +91,7 @@ struct RnnRelu : RnnTanh {
 
     template <class V>
     static void backward(const V*, V, V, V h, V dh, V* da, V&, V&) {
-        da[0] = dh * (h <= V{} ? V{} : V{} + 1);  // a product, so that a NaN stays one; of h too
+        da[0] = dh * (h <= V{} ? V{} : V{} + 1);  // (2); a product, so that a NaN of dh stays one where h is 0 too
     }
 };
 

@@ -1,8 +1,9 @@
 // Softmax cross-entropy fused with the linear layer before it: value and gradients in one go (LinearLoss).
 //
 // Chunk by chunk of rows: the logits, a product; then, row by row, softmax and its gradient in their place; then the
-// products dx and dW. What of it is summed over rows (dW, db) is summed in the order of the rows, whoever computes it.
-// Scratch: the logits of a chunk, and what `multiply` takes.
+// products dx and dW. What of it is summed over rows (dW, db) is summed in an order that does not depend on who computes it:
+// db in blocks of kRowsTogether rows. Scratch: the logits of a chunk, db of its blocks, N losses, and what `multiply` takes;
+// the barriers of its products part a chunk's sums from the next one's.
 #pragma once
 
 #include "product.hpp"
@@ -61,9 +62,9 @@ template <class P>
 void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     using Real = typename P::Real;
     const Index H = p.H, V = p.V;
-    constexpr Index kStep = kSideBySide * kLanes<Real>, kLine = 64 / sizeof(Real);
+    constexpr Index kStep = kSideBySide * kLanes<Real>;
     const Index width = (V + kStep - 1) / kStep * kStep;
-    const Index stride = ((width + kLine - 1) / kLine | 1) * kLine;  // an odd number of lines: columns meet all of a cache
+    const Index stride = ((width + kLine<Real> - 1) / kLine<Real> | 1) * kLine<Real>;  // an odd number of lines: columns meet all of a cache
     const Index chunks = (p.N + p.chunk - 1) / p.chunk, held = chunks ? (p.N + chunks - 1) / chunks : 0;
     const bool gradient = p.dx || p.dweight || p.dbias;
     Real* z = me.shared<Real>(held * stride);

@@ -5,24 +5,27 @@
 
 namespace gatewise {
 
-// Rows of numbers that lie side by side: either `stride` apart from `base` on, or each where `at` says.
+// Rows; the numbers of a row lie side by side. Either `stride` apart from `base` on, or each where `at` says.
 template <class T>
 struct Rows {
     T* base = nullptr;
     Index stride = 0;
     T* const* at = nullptr;
 
-    T* operator[](Index row) const { return at ? at[row] : base + row * stride; }
+    GATEWISE_INLINE T* operator[](Index row) const { return at ? at[row] : base + row * stride; }
 };
 
-// C = A B, A of M × K, B of K × N. C overlaps neither A, nor B, nor the bias.
+// C = A B, A of M × K, B of K × N. C overlaps neither A, nor B, nor the bias, nor one of its rows another; A and B may
+// overlap. Where K is 0, C is set to zero, or to the bias, or left as it is where it accumulates.
+//
+// A *term* is one of the K products that a number of C sums.
 template <class T>
 struct Product {
     Index M, N, K;
     Rows<const T> A;
-    bool a_rows_are_rows;  // A[m][k] is element (m, k); else A[k][m] is
+    bool a_terms_together;  // those of a row of A lie side by side: element (m, k) is A[m][k]; else A[k][m]
     Rows<const T> B;
-    bool b_columns_are_rows;  // B[n][k] is element (k, n); else B[k][n] is
+    bool b_terms_together;  // those of a column of B: element (k, n) is B[n][k]; else B[k][n]
     Rows<T> C;
     bool accumulate = false;  // C += A B
     const T* bias = nullptr;  // (N), added to each row; not together with accumulate

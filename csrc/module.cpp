@@ -1,9 +1,11 @@
-// Python's way in: gatewise.kernels._native. Arguments arrive as addresses and sizes (gatewise/kernels/native_engine.py
-// has checked them); an address of 0 is a tensor that is not there. The interpreter's lock is released while a pass runs.
+// Python's way in: gatewise.kernels._native. Arguments arrive as addresses and sizes, and are believed: shapes are checked
+// in gatewise/nn/checks.py, lengths in kernels/operators.py, dtypes and devices in kernels/native_engine.py. An address of 0
+// is a tensor that is not there. The interpreter's lock is released while a pass runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 #include <string>
@@ -45,60 +47,41 @@ LayerWeights<Real> weights(const Given& g) {
 // Threads that are worth their start and their barriers: each must have some 10 µs of products to compute.
 int worthwhile(const Given& g, int threads) {
     constexpr double kOperations = 1e6;
-    const int gates = g.cell == CellKind::lstm ? 4 : g.cell == CellKind::gru ? 3 : 1;
-    double operations = 2.0 * static_cast<double>(g.T * g.B * g.H) * gates * static_cast<double>(g.I + g.H);
+    double operations = 2.0 * static_cast<double>(g.T * g.B * gates_of(g.cell) * g.H) * static_cast<double>(g.I + g.H);
     return operations < threads * kOperations ? std::max(1, static_cast<int>(operations / kOperations)) : threads;
 }
-
-// A pass with what it is to be run with, for the threads.
-template <class Pass>
-struct Job {
-    const Given& given;
-    Pass pass;
-};
 
 template <class Real>
 void forward(const Given& g, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
              Address traced_gates, Address traced_cells) {
     Plan plan(g.T, g.B, at<std::int64_t>(g.lengths), g.reverse);
-    using Pass = LayerForward<Real>;
-    Job<Pass> job{g,
-                  {g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0), at<Real>(g.c_0),
-                   at<Real>(g.h_mask), at<Real>(y), at<Real>(h_n), at<Real>(c_n), at<Real>(gates), at<Real>(extra),
-                   at<Real>(traced_gates), at<Real>(traced_cells)}};
-    run(
-        worthwhile(g, threads),
-        [](const void* argument, Member me) {
-            const auto& job = *static_cast<const Job<Pass>*>(argument);
-            if constexpr (sizeof(Real) == 8) {
-                rung().forward_double(job.given.cell, job.pass, me);
-            } else {
-                rung().forward(job.given.cell, job.given.numbers, job.pass, me);
-            }
-        },
-        &job);
+    const LayerForward<Real> pass{g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0),
+                                  at<Real>(g.c_0), at<Real>(g.h_mask), at<Real>(y), at<Real>(h_n), at<Real>(c_n),
+                                  at<Real>(gates), at<Real>(extra), at<Real>(traced_gates), at<Real>(traced_cells)};
+    run(worthwhile(g, threads), [&](Member me) {
+        if constexpr (sizeof(Real) == 8) {
+            rung().forward_double(g.cell, pass, me);
+        } else {
+            rung().forward(g.cell, g.numbers, pass, me);
+        }
+    });
 }
 
 template <class Real>
 void backward(const Given& g, int threads, Address y, Address gates, Address extra, Address dy, Address dh_n, Address dc_n,
               Address dx, Address dh_0, Address dc_0, Address dw_ih, Address dw_hh, Address db_ih, Address db_hh) {
     Plan plan(g.T, g.B, at<std::int64_t>(g.lengths), g.reverse);
-    using Pass = LayerBackward<Real>;
-    Job<Pass> job{g, {g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0), at<Real>(g.c_0),
-                      at<Real>(g.h_mask), at<Real>(y), at<Real>(gates), at<Real>(extra), at<Real>(dy), at<Real>(dh_n),
-                      at<Real>(dc_n), at<Real>(dx), at<Real>(dh_0), at<Real>(dc_0), at<Real>(dw_ih), at<Real>(dw_hh),
-                      at<Real>(db_ih), at<Real>(db_hh)}};
-    run(
-        worthwhile(g, threads),
-        [](const void* argument, Member me) {
-            const auto& job = *static_cast<const Job<Pass>*>(argument);
-            if constexpr (sizeof(Real) == 8) {
-                rung().backward_double(job.given.cell, job.pass, me);
-            } else {
-                rung().backward(job.given.cell, job.given.numbers, job.pass, me);
-            }
-        },
-        &job);
+    const LayerBackward<Real> pass{g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0),
+                                   at<Real>(g.c_0), at<Real>(g.h_mask), at<Real>(y), at<Real>(gates), at<Real>(extra),
+                                   at<Real>(dy), at<Real>(dh_n), at<Real>(dc_n), at<Real>(dx), at<Real>(dh_0),
+                                   at<Real>(dc_0), at<Real>(dw_ih), at<Real>(dw_hh), at<Real>(db_ih), at<Real>(db_hh)};
+    run(worthwhile(g, threads), [&](Member me) {
+        if constexpr (sizeof(Real) == 8) {
+            rung().backward_double(g.cell, pass, me);
+        } else {
+            rung().backward(g.cell, g.numbers, pass, me);
+        }
+    });
 }
 
 }  // namespace
@@ -158,15 +141,9 @@ NB_MODULE(_native, m) {
         [](int threads) {
             (void)rung();
             nb::gil_scoped_release released;
-            std::vector<double> operations(static_cast<std::size_t>(threads));
-            double* first = operations.data();
+            std::vector<double> operations(static_cast<std::size_t>(std::max(threads, 1)));
             auto began = std::chrono::steady_clock::now();
-            run(
-                threads,
-                [](const void* argument, Member me) {
-                    static_cast<double* const*>(argument)[0][me.index] = rung().spin_tiles(20000, me);
-                },
-                &first);
+            run(threads, [&](Member me) { operations[static_cast<std::size_t>(me.index)] = rung().spin_tiles(20000); });
             std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
             return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
         },

@@ -57,7 +57,7 @@ class Stream {
     Stream(CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<LayerAddresses>& layers,
            Address decoder, Address decoder_bias, Address table, Index tokens, int threads)
         : cell_(cell), narrow_(narrow), H_(H), tokens_(table ? tokens : 0) {
-        const Index gates = cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1;
+        const Index gates = gates_of(cell);
         for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
             const Index inputs = !w_ih ? 0 : layers_.empty() ? I : H;
             const float *first_bias = kept(b_ih, gates * H), *second_bias = kept(b_hh, gates * H);
@@ -85,36 +85,26 @@ class Stream {
                               at(h), at(c), at(h_n), at(c_n), at(logits)};
         nb::gil_scoped_release released;
         const std::size_t useful = std::max<std::size_t>(bytes_ / kBytesAThread, 1);
-        run(
-            static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads), useful)),
-            [](const void* argument, Member me) { rung().stream(*static_cast<const StreamStep*>(argument), me); }, &step);
+        const int members = static_cast<int>(std::min<std::size_t>(static_cast<std::size_t>(threads), useful));
+        run(members, [&](Member me) { rung().stream(step, me); });
     }
 
-    // Read every weight and compute nothing: what the memory alone takes of a step.
+    // Read every weight (but the last 127 bytes, at most) and compute nothing: what the memory alone takes of a step.
     std::uint64_t read(int threads) const {
         nb::gil_scoped_release released;
         std::atomic<std::uint64_t> sum{0};
-        struct Job {
-            const char* memory;
-            Index bytes;
-            std::atomic<std::uint64_t>& sum;
-        } job{memory_.get(), static_cast<Index>(bytes_), sum};
-        run(
-            threads,
-            [](const void* argument, Member me) {
-                typedef std::uint64_t Vector __attribute__((vector_size(16)));
-                const Job& job = *static_cast<const Job*>(argument);
-                constexpr Index piece = 8;
-                Vector sums[piece] = {};
-                const Index count = job.bytes / static_cast<Index>(sizeof sums), first = me.first(count);
-                const Vector* at = reinterpret_cast<const Vector*>(job.memory) + first * piece;
-                for (Index k = first; k < me.last(count); ++k, at += piece) {
-                    for (Index j = 0; j < piece; ++j) sums[j] ^= at[j];
-                }
-                for (Index j = 1; j < piece; ++j) sums[0] ^= sums[j];
-                job.sum ^= sums[0][0] ^ sums[0][1];
-            },
-            &job);
+        run(threads, [&](Member me) {
+            typedef std::uint64_t Vector __attribute__((vector_size(16)));
+            constexpr Index piece = 8;
+            Vector sums[piece] = {};
+            const Index count = static_cast<Index>(bytes_ / sizeof sums), first = me.first(count);
+            const Vector* at = reinterpret_cast<const Vector*>(memory_.get()) + first * piece;
+            for (Index k = first; k < me.last(count); ++k, at += piece) {
+                for (Index j = 0; j < piece; ++j) sums[j] ^= at[j];
+            }
+            for (Index j = 1; j < piece; ++j) sums[0] ^= sums[j];
+            sum ^= sums[0][0] ^ sums[0][1];
+        });
         return sum;
     }
 
@@ -145,20 +135,9 @@ class Stream {
             bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m->terms[0] + m->terms[1])) * (narrow_ ? 2 : 4);
         }
         memory_ = allocate(bytes_);
-        struct Job {
-            const StreamMatrix* matrix;
-            bool narrow;
-        };
         for (std::size_t k = 0; k < all.size(); ++k) {
             all[k]->packed = memory_.get() + offsets[k];
-            const Job job{all[k], narrow_};
-            run(
-                threads,
-                [](const void* argument, Member me) {
-                    const Job& job = *static_cast<const Job*>(argument);
-                    rung().pack_stream(*job.matrix, job.narrow, me);
-                },
-                &job);
+            run(threads, [&](Member me) { rung().pack_stream(*all[k], narrow_, me); });
         }
     }
 

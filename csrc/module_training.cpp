@@ -23,24 +23,13 @@ T* at(Address address) {
     return reinterpret_cast<T*>(address);
 }
 
-// Run `work(what, member)` on all members.
-template <class T, class F>
-void run_all(int threads, const T& what, F work) {
-    struct Job {
-        const T& what;
-        F work;
-    } job{what, work};
-    run(threads, [](const void* argument, Member me) { static_cast<const Job*>(argument)->work(static_cast<const Job*>(argument)->what, me); },
-        &job);
-}
-
 template <class Real>
 double loss(Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
             Address targets, double scale, Address dx, Address dweight, Address dbias) {
     double nll = 0;
     const LinearLoss<Real> loss{N, H, V, chunk, at<Real>(x), at<Real>(weight), at<Real>(bias), at<std::int64_t>(targets),
                                 scale, &nll, at<Real>(dx), at<Real>(dweight), at<Real>(dbias)};
-    run_all(threads, loss, [numbers](const LinearLoss<Real>& loss, Member me) {
+    run(threads, [&](Member me) {
         if constexpr (sizeof(Real) == 8) {
             rung().loss_double(loss, me);
         } else {
@@ -64,6 +53,7 @@ void bind_training(nb::module_& m) {
         [](Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
            Address targets, double scale, Address dx, Address dweight, Address dbias) {
             (void)rung();  // here it may throw
+            if (chunk < 1) throw nb::value_error(("chunk is " + std::to_string(chunk) + "; expected 1 or more rows").c_str());
             for (Index n = 0; n < N; ++n) {
                 const std::int64_t target = at<std::int64_t>(targets)[n];
                 if (target < 0 || target >= V) {
@@ -101,7 +91,7 @@ void bind_training(nb::module_& m) {
             nb::gil_scoped_release released;
             double norm = 0;
             const GradientNorm all{parameters.data(), static_cast<Index>(parameters.size()), &norm};
-            run_all(threads_for(threads, parameters), all, [](const GradientNorm& n, Member me) { rung().norm(n, me); });
+            run(threads_for(threads, parameters), [&](Member me) { rung().norm(all, me); });
             return norm;
         },
         nb::arg("threads"), nb::arg("parameters"), "Return the norm of all gradients together.");
@@ -113,7 +103,7 @@ void bind_training(nb::module_& m) {
             nb::gil_scoped_release released;
             const Update step{rule, clip, lr, weight_decay, beta1, beta2, epsilon, parameters.data(),
                               static_cast<Index>(parameters.size())};
-            run_all(threads_for(threads, parameters), step, [](const Update& u, Member me) { rung().update(u, me); });
+            run(threads_for(threads, parameters), [&](Member me) { rung().update(step, me); });
         },
         nb::arg("threads"), nb::arg("rule"), nb::arg("parameters"), nb::arg("clip"), nb::arg("lr"),
         nb::arg("weight_decay"), nb::arg("beta1") = 0.0, nb::arg("beta2") = 0.0, nb::arg("epsilon") = 0.0,

@@ -8,6 +8,10 @@ namespace gatewise {
 
 using Index = std::ptrdiff_t;
 
+// For what a rung's code calls outside its own namespace: never a function of its own, of which the linker would keep
+// one rung's for all (see vector.hpp).
+#define GATEWISE_INLINE inline __attribute__((always_inline))
+
 // The numbers of a pass. Inputs, outputs, gates, states and sums are float (or double); the factors of the matrix
 // products may be narrower.
 enum class Numbers : int {

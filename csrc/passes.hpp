@@ -15,6 +15,10 @@ namespace gatewise {
 
 enum class CellKind : int { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
 
+constexpr GATEWISE_INLINE Index gates_of(CellKind cell) {
+    return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1;
+}
+
 // Which rows each step has; see above.
 struct Steps {
     Index count;           // steps of the longest row
@@ -25,15 +29,15 @@ struct Steps {
     const Index* order;    // (B): the r-th longest row is row order[r]
     const Index* lengths;  // (B), of the r-th longest row
 
-    Index active(Index s) const { return offset[s + 1] - offset[s]; }
+    GATEWISE_INLINE Index active(Index s) const { return offset[s + 1] - offset[s]; }
 };
 
 template <class Real>
 struct LayerWeights {
     const Real* w_ih;  // (G·H, I)
     const Real* w_hh;  // (G·H, H)
-    const Real* b_ih;  // (G·H), or null
-    const Real* b_hh;  // (G·H), or null
+    const Real* b_ih;  // (G·H), or null: both or neither
+    const Real* b_hh;  // (G·H)
 };
 
 template <class Real>
@@ -43,18 +47,18 @@ struct LayerForward {
     LayerWeights<Real> weights;
     const Real* x;       // (T, B, I)
     const Real* h_0;     // (B, H)
-    const Real* c_0;     // (B, H), of an LSTM
+    const Real* c_0;     // (B, H) of an LSTM; null of other cells
     const Real* h_mask;  // (B, H), or null: multiplies h' in the recurrent product
     // Written, whole:
     Real* y;     // (T, B, H), zero where a row has no such step
     Real* h_n;   // (B, H)
-    Real* c_n;   // (B, H), of an LSTM
-    // Written where not null, in packed rows:
-    Real* gates;  // (total, G·H), after activation
+    Real* c_n;   // (B, H) of an LSTM; null of other cells
+    // Written where not null, in packed rows; null of an RNN, which needs neither backward:
+    Real* gates;  // (total, G·H), after activation; until then a = W_ih x + b stands here
     Real* extra;  // (total, H): c of an LSTM, W_hn h' + b_hn of a GRU
     // Written where not null, like y:
-    Real* traced_gates;  // (T, B, G·H)
-    Real* traced_cells;  // (T, B, H), of an LSTM
+    Real* traced_gates;  // (T, B, G·H), after activation; null of an RNN
+    Real* traced_cells;  // (T, B, H): c of an LSTM; null of other cells
 };
 
 template <class Real>
@@ -65,12 +69,12 @@ struct LayerBackward {
     const Real *x, *h_0, *c_0, *h_mask;  // as given forward
     const Real *y, *gates, *extra;       // as written forward
     const Real *dy;                      // (T, B, H)
-    const Real *dh_n, *dc_n;             // (B, H); dc_n of an LSTM
+    const Real *dh_n, *dc_n;             // (B, H); dc_n null of other cells than the LSTM
     // Written, whole:
     Real* dx;           // (T, B, I), or null: not wanted
-    Real *dh_0, *dc_0;  // (B, H); dc_0 of an LSTM
-    Real *dw_ih, *dw_hh;
-    Real *db_ih, *db_hh;  // null where there are no biases
+    Real *dh_0, *dc_0;  // (B, H); dc_0 null of other cells than the LSTM
+    Real *dw_ih, *dw_hh;  // (G·H, I), (G·H, H)
+    Real *db_ih, *db_hh;  // (G·H); both null where there are no biases
 };
 
 }  // namespace gatewise

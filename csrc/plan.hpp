@@ -11,7 +11,7 @@
 
 namespace gatewise {
 
-// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T; null: all are T. Rows of equal length keep
+// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. Rows of equal length keep
 // their order.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;

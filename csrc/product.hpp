@@ -1,20 +1,22 @@
 // Matrix products: the tile that computes, the packing of its factors, a product by few rows, and the large product.
 //
-// What all have in common: sums run over k in one order, never divided among threads, so that results do not depend on
-// the number of threads.
+// What all have in common: which of them computes a product, and in which blocks of terms, follows from its shape alone, and
+// each number of C belongs to one member, who sums its terms in their order. So results do not depend on the number of
+// threads. Scratch: the packed factors.
 #pragma once
+
+#include <type_traits>
 
 #include "matrix.hpp"
 #include "team.hpp"
-#include <type_traits>
-
 #include "vector.hpp"
 
 namespace gatewise::GATEWISE_RUNG {
 
 // How numbers enter a product. Real: what is given and summed. Factor: what is multiplied. `put` writes the first `count`
-// of x as factors, `to` lying in a row of `row` factors. Whoever calls multiply_rows does it while a Session lives. A
-// policy with kOwnProducts (tiles.hpp) brings pack, panel_size, row_size, multiply_rows and multiply itself.
+// of x as factors, `to` lying in a row of `row` factors (which tiles of two parts alone need). Whoever calls multiply_rows
+// does it while a Session lives. A policy with kOwnProducts (tiles.hpp) brings pack, panel_size, row_size, multiply_rows and
+// multiply itself.
 struct NoSession {};
 template <class P>
 using OnVectors = std::enable_if_t<!P::kOwnProducts, int>;
@@ -88,19 +90,19 @@ inline void with_rows(Index rows, F f) {
     }
 }
 
-// Pack W columns of K terms, of which `count` there are (more may follow; past the last they become zeros):
-// packed[k·W + j] is term k of column j. Where the terms of a column lie side by side, columns[first + j][k]; else
-// terms[k][first + j].
+// Pack K terms, from k0 on, of W columns (or, of A, rows), from `first` on; where `count` are fewer, the rest are zeros:
+// packed[k·W + j] = m[first + j][k0 + k] where the terms of a column lie side by side, else m[k0 + k][first + j].
 template <class P, Index W, OnVectors<P> = 0>
-void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool columns_are_rows, Index first, Index count,
+void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
           Index k0, Index K) {
     using Real = typename P::Real;
     constexpr Index N = kLanes<Real>;
-    // Where W is less than a vector, a whole one is written and the next term writes over the rest.
+    // Where W is less than a vector, a whole one is written, and the next term writes over what is too much; the last term
+    // is written in part.
     const auto put = [&](Index k, Index j, Vector<Real> x) {
         P::put(packed + k * W + j, 0, x, W < N && k + 1 < K ? N : W - j);
     };
-    if (!columns_are_rows) {
+    if (!terms_together) {
         for (Index k = 0; k < K; ++k) {
             const Real* terms = m[k0 + k] + first;
             for (Index j = 0; j < W; j += N) put(k, j, load(terms + j, count - j));
@@ -119,7 +121,8 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool colum
     }
 }
 
-// Terms that are multiplied between two looks at the sums, so that a panel stays in the first-level cache.
+// Terms that are multiplied between two looks at the sums, so that a panel stays in the first-level cache: 20 KB, with
+// vectors of 64 bytes 40.
 constexpr Index kTerms = 320;
 
 // Factors in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
@@ -133,7 +136,8 @@ constexpr Index row_size(Index K) {
 }
 
 // c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns: the
-// product of a time step, few rows and many terms. c has room for the whole panel and does not overlap a or b.
+// product of a time step, few rows and many terms. c has room for the whole panel (c_stride is kTileColumns or more) and
+// does not overlap a or b; rows of a lie row_size apart. No scratch, no barrier.
 template <class P, class T = typename P::Real, OnVectors<P> = 0>
 void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
                    Index c_stride) {
@@ -157,7 +161,8 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
     }
 }
 
-// A tile of C from row m and column n on, of its packed factors; `rows` of it there are.
+// A tile of C from row m and column n on, of its packed factors. rows: how many of its rows exist; the others are computed
+// and dropped. first: whether this is the first block of terms, so that nothing stands in C yet.
 template <class Real>
 inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
                             bool first) {
@@ -168,13 +173,14 @@ inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, cons
     multiply_tile<MR, Real>(K, a, 1, MR, b, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
         if (r >= rows) return;
         Real* c = p.C[m + r] + n;
-        const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + n : nullptr;  // `first`: of the blocks of terms
+        const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + n : nullptr;
         if (add) s0 += load(add, width), s1 += load(add + N, width - N);
         store(c, s0, width), store(c + N, s1, width - N);
     });
 }
 
-// Terms are divided evenly into blocks that are not longer than this, so that a panel stays in the first-level cache.
+// Terms are divided evenly into blocks that are not longer than this, so that a panel stays in the first-level cache: 24 KB,
+// with vectors of 64 bytes 48.
 constexpr Index kTermsHeld = 384;
 
 // Numbers in a line of the cache.
@@ -216,7 +222,7 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
         for (Index block = 0; block < blocks; ++block) {
             const Index from = block * terms, K = of_block(block);
             for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
-                pack<P, MR>(a + tiles * MR * from + m * K, p.A, p.a_rows_are_rows, m, p.M - m, k0 + from, K);
+                pack<P, MR>(a + tiles * MR * from + m * K, p.A, p.a_terms_together, m, p.M - m, k0 + from, K);
             }
         }
         me.barrier();
@@ -225,9 +231,9 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
             for (Index block = 0; block < blocks; ++block) {
                 const Index from = block * terms, K = of_block(block);
                 for (Index n = group * NR; n < end * NR; n += NR) {
-                    pack<P, NR>(b, p.B, p.b_columns_are_rows, n, p.N - n, k0 + from, K);
+                    pack<P, NR>(b, p.B, p.b_terms_together, n, p.N - n, k0 + from, K);
                     const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
-                    auto next = p.b_columns_are_rows
+                    auto next = p.b_terms_together
                                     ? LinesAhead<Real>{p.B, n + NR, columns, k0 + from, K / kLine<Real> + 1}
                                     : LinesAhead<Real>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<Real> + 1};
                     const Index share = (next.rows * next.lines + tiles - 1) / tiles;
@@ -260,16 +266,16 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
         for (Index block = 0; block < blocks; ++block) {
             const Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms;
             for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
-                pack<P, NR>(b + n * K, p.B, p.b_columns_are_rows, n0 + n, p.N - n0 - n, k0, K);
+                pack<P, NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
             }
             me.barrier();
             for (Index m0 = me.first(tiles) * MR; m0 < last_row; m0 += kRowsHeld) {
                 const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
-                const Index together = p.a_rows_are_rows ? K : 16;  // terms, so that all tiles read a line while it is there
+                const Index together = p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is there
                 for (Index k = 0; k < K; k += together) {
                     const Index some = K - k < together ? K - k : together;
                     for (Index m = 0; m < rows; m += MR) {
-                        pack<P, MR>(a + m * K + k * MR, p.A, p.a_rows_are_rows, m0 + m, p.M - m0 - m, k0 + k, some);
+                        pack<P, MR>(a + m * K + k * MR, p.A, p.a_terms_together, m0 + m, p.M - m0 - m, k0 + k, some);
                     }
                 }
                 for (Index n = 0; n < columns; n += NR) {
@@ -287,7 +293,8 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
     me.release(before);
 }
 
-// C = A B (+ C, or + a bias), by all members; a barrier lies at the end.
+// C = A B (+ C, or + a bias), by all members; see Product. Barriers lie at the beginning and at the end; its scratch is given
+// back.
 template <class P, OnVectors<P> = 0>
 void multiply(const Product<typename P::Real>& p, Member me) {
     constexpr Index kFewRows = 1024, kManyPanels = 16;  // not by the number of members: the order of sums would follow it
@@ -296,10 +303,10 @@ void multiply(const Product<typename P::Real>& p, Member me) {
 }
 
 // The same of a policy that brings its own.
-template <class P, Index W, OnItsOwn<P> = 0>
-void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool columns_are_rows, Index first, Index count,
+template <class P, Index W, OnItsOwn<P> = 0>  // W: that of P's panels, see OnTiles::pack
+void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
           Index k0, Index K) {
-    P::pack(packed, false, m, columns_are_rows, first, count < W ? count : W, k0, K);
+    P::pack(packed, false, m, terms_together, first, count < W ? count : W, k0, K);
 }
 template <class P, OnItsOwn<P> = 0>
 constexpr Index panel_size(Index K) {

@@ -4,6 +4,10 @@
 // of kTileColumns units. It multiplies h' of all rows by its units' columns of W_hh, one packed panel a gate, lets the
 // cell work on them, and writes its units of h: one barrier a step, since all of h is needed for the next. Backward the
 // same, with panels of W_hhᵀ: from da of all units to its units of dh'.
+//
+// Scratch: W_hh packed (once a call), the step's operand twice, what units carry; forward a, where nobody keeps the gates;
+// backward da of all steps; and what `multiply` takes. Every member calls with the same arguments, while a Session of the
+// policy lives (product.hpp); shapes and what may be null are in passes.hpp.
 #pragma once
 
 #include "cells.hpp"
@@ -14,7 +18,7 @@ namespace gatewise::GATEWISE_RUNG {
 
 constexpr Index kRowsAtOnce = 48;  // of a step, so that their products stay in the first-level cache
 
-// Set what stands past each row's length in (T, B, width) to zero.
+// Set what stands past each row's length in (T, B, width) to zero; no barrier lies within.
 template <class Real>
 void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me) {
     if (steps.total == T * steps.rows) return;
@@ -25,7 +29,7 @@ void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me)
     }
 }
 
-// Where each packed row stands in (T, B, width).
+// Where each packed row stands in (T, B, width): addresses in the scratch, made by all. A barrier lies at the end.
 template <class Real>
 Rows<Real> packed_rows(Real* m, Index width, const Steps& steps, Member me) {
     Real** at = me.shared<Real*>(steps.total);
@@ -43,7 +47,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR;
 
-    // W_hh in panels: a block of units, its gates side by side.
+    // W_hh in panels, one for each block of units and gate: panel[k·NR + j] of block and gate = W_hh[gate·H + block·NR + j][k].
     const Index panel = panel_size<P>(H), row = row_size<P>(H);
     Factor* w_hh = me.shared<Factor>(blocks * G * panel);
     for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
@@ -51,12 +55,12 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
         pack<P, NR>(w_hh + k * panel, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
     }
 
-    // h' of the step as a factor, two of them in turn; and what units carry. Of the longest row first.
+    // h' of the step as a factor, two of them in turn; and what units carry. Both by r, the longest row first: see Steps.
     Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
     Real* carried = me.shared<Real>(B * H);
     for (Index r = me.first(B); r < me.last(B); ++r) {
         Index from = steps.order[r] * H;
-        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;  // past H too
+        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;  // past H: tiles read it
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
             V h = load(p.h_0 + from + unit, H - unit);
             if (steps.lengths[r] == 0) store(p.h_n + from + unit, h, H - unit);
@@ -78,7 +82,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     Real* bias = p.weights.b_ih ? me.shared<Real>(G * H) : nullptr;
     if (bias) {
         for (Index k = me.first(G * H); k < me.last(G * H); ++k) {
-            bias[k] = p.weights.b_ih[k] + (Cell::kSeparateBias ? 0 : p.weights.b_hh[k]);
+            bias[k] = p.weights.b_ih[k] + (Cell::kProductApart ? 0 : p.weights.b_hh[k]);
         }
     }
     Rows<const Real> x = packed_rows(p.x, p.I, steps, me);  // and a barrier
@@ -100,7 +104,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                 for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
                     const Index count = H - unit, lane = unit - block * NR;
                     V b_hh[G] = {};
-                    if (Cell::kSeparateBias && bias) {
+                    if (Cell::kProductApart && bias) {
                         for (Index g = 0; g < G; ++g) b_hh[g] = load(p.weights.b_hh + g * H + unit, count);
                     }
                     for (Index r = r0; r < r0 + rows; ++r) {
@@ -112,22 +116,22 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                         }
                         if (Cell::kCarries) kept = load(carried + r * H + unit, count);
                         V h = Cell::forward(in, u, out, kept, extra);
-                        const Index at = steps.place[first + r], whole = steps.order[r] * H + unit;
-                        store(p.y + at * H + unit, h, count);
+                        const Index place = steps.place[first + r], state = steps.order[r] * H + unit;  // in y, in h_n
+                        store(p.y + place * H + unit, h, count);
                         if (p.gates) {
                             for (Index g = 0; g < G; ++g) store(gates + g * H, out[g], count);
                         }
                         if (p.extra) store(p.extra + (first + r) * H + unit, extra, count);
                         if (p.traced_gates) {
-                            for (Index g = 0; g < G; ++g) store(p.traced_gates + (at * G + g) * H + unit, out[g], count);
+                            for (Index g = 0; g < G; ++g) store(p.traced_gates + (place * G + g) * H + unit, out[g], count);
                         }
-                        if (p.traced_cells) store(p.traced_cells + at * H + unit, extra, count);
+                        if (p.traced_cells) store(p.traced_cells + place * H + unit, extra, count);
                         if (Cell::kCarries) store(carried + r * H + unit, kept, count);
                         if (steps.lengths[r] == s + 1) {
-                            store(p.h_n + whole, h, count);
-                            if (p.c_0) store(p.c_n + whole, kept, count);
+                            store(p.h_n + state, h, count);
+                            if (p.c_0) store(p.c_n + state, kept, count);
                         }
-                        if (p.h_mask) h = h * load(p.h_mask + whole, count);
+                        if (p.h_mask) h = h * load(p.h_mask + state, count);
                         P::put(h_after + r * row + unit, row, h, count);
                     }
                 }
@@ -143,11 +147,11 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     using V = Vector<Real>;
     using Factor = typename P::Factor;
     constexpr Index G = Cell::kGates, NR = kTileColumns<Real>;
-    constexpr Index kSums = Cell::kSeparateBias ? G + 1 : G;  // of a GRU, du of the gate n behind da
+    constexpr Index kSums = Cell::kProductApart ? G + 1 : G;  // of a GRU, du of the gate n behind da
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR, width = kSums * H;
 
-    // W_hhᵀ in panels, one a block of units.
+    // W_hhᵀ in panels, one for each block of units: panel[k·NR + j] of block = W_hh[k][block·NR + j].
     const Index panel = panel_size<P>(G * H), row = row_size<P>(G * H);
     Factor* w_hh = me.shared<Factor>(blocks * panel);
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
@@ -171,10 +175,10 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     me.barrier();
 
     alignas(64) Real products[kRowsAtOnce * NR];
-    for (Index s = steps.count - 1; s >= -1; --s) {
+    for (Index s = steps.count - 1; s >= -1; --s) {  // -1: before the first step, where dh_0 and dc_0 are
         const Index n = s >= 0 ? steps.active(s) : B, later = s + 1 < steps.count ? steps.active(s + 1) : 0;
         const Factor* du_after = operand[(s + 1) % 2];
-        Factor* du = operand[(s + 2) % 2];
+        Factor* du = operand[(s + 2) % 2];  // s % 2, also of -1
         for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
             for (Index r0 = 0; r0 < n; r0 += kRowsAtOnce) {
                 const Index rows = n - r0 < kRowsAtOnce ? n - r0 : kRowsAtOnce;
@@ -184,33 +188,33 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                     const Index count = H - unit, lane = unit - block * NR;
                     V sums[kSums] = {};
                     for (Index r = r0; r < r0 + rows; ++r) {
-                        const Index whole = steps.order[r] * H + unit;
+                        const Index state = steps.order[r] * H + unit;
                         V d, kept = load(carried + r * H + unit, count);
                         if (r - r0 < multiplied) {
                             d = load(products + (r - r0) * NR + lane);
-                            if (p.h_mask) d = d * load(p.h_mask + whole, count);
+                            if (p.h_mask) d = d * load(p.h_mask + state, count);
                         } else {  // the row's last step, or it has none
-                            d = load(p.dh_n + whole, count);
+                            d = load(p.dh_n + state, count);
                         }
                         if (s < 0) {
-                            store(p.dh_0 + whole, Cell::kSeparateBias ? d + kept : d, count);
-                            if (p.dc_0) store(p.dc_0 + whole, kept, count);
+                            store(p.dh_0 + state, Cell::kCarriesH ? d + kept : d, count);
+                            if (p.dc_0) store(p.dc_0 + state, kept, count);
                             continue;
                         }
-                        const Index k = steps.offset[s] + r, at = steps.place[k] * H + unit;
+                        const Index k = steps.offset[s] + r, place = steps.place[k];
                         const Index earlier = s > 0 ? steps.offset[s - 1] + r : 0;
                         V gates[G] = {}, extra{}, before{}, h{}, da_t[kSums];
                         if (Cell::kHasExtra) {
                             for (Index g = 0; g < G; ++g) gates[g] = load(p.gates + (k * G + g) * H + unit, count);
                             extra = load(p.extra + k * H + unit, count);
-                            const Real* from = Cell::kSeparateBias
-                                                   ? (s > 0 ? p.y + steps.place[earlier] * H + unit : p.h_0 + whole)
-                                                   : (s > 0 ? p.extra + earlier * H + unit : p.c_0 + whole);
+                            const Real* from = Cell::kCarriesH
+                                                   ? (s > 0 ? p.y + steps.place[earlier] * H + unit : p.h_0 + state)
+                                                   : (s > 0 ? p.extra + earlier * H + unit : p.c_0 + state);
                             before = load(from, count);
                         } else {
-                            h = load(p.y + at, count);
+                            h = load(p.y + place * H + unit, count);
                         }
-                        Cell::backward(gates, extra, before, h, d + load(p.dy + at, count), da_t, da_t[kSums - 1], kept);
+                        Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t, da_t[kSums - 1], kept);
                         for (Index g = 0; g < kSums; ++g) {
                             store(da + k * width + g * H + unit, da_t[g], count);
                             sums[g] = sums[g] + da_t[g];

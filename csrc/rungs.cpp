@@ -22,7 +22,7 @@ bool has_tiles() { return true; }
 #elif defined(GATEWISE_AVX512)
 bool has_avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 #ifdef GATEWISE_AMX
 // Whether there are tiles, and Linux lets this process use them: it has to be asked, and may refuse.

@@ -13,7 +13,7 @@ namespace gatewise {
 
 struct Rung {
     const char* name;
-    // All members of a team call them with the same arguments.
+    // What takes a Member is called by all of its team, with the same arguments.
     void (*forward)(CellKind, Numbers, const LayerForward<float>&, Member);
     void (*forward_double)(CellKind, const LayerForward<double>&, Member);
     void (*backward)(CellKind, Numbers, const LayerBackward<float>&, Member);
@@ -26,7 +26,7 @@ struct Rung {
     void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
     void (*stream)(const StreamStep&, Member);
     // Multiply float tiles from the first-level cache, `repeats` times; return the operations of all that.
-    double (*spin_tiles)(Index repeats, Member);
+    double (*spin_tiles)(Index repeats);
 };
 
 // Those that were compiled and that this processor has, lowest first.

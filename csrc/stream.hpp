@@ -14,7 +14,8 @@ namespace gatewise {
 
 // The matrices that a block of units reads: W_ih and W_hh of a layer, or the decoder's weight as the first of them.
 // Packed by blocks of units; of each block all terms of the first matrix, then of the second; of each term the columns
-// of all gates, gate by gate. Missing units are zeros.
+// of all gates, gate by gate. Missing units are zeros. `packed` has, for each block, as many numbers as a StreamPanel's
+// columns times the terms of both, of 4 bytes or, narrow, of 2.
 struct StreamMatrix {
     Index gates, units;
     Index terms[2];        // the numbers that each matrix multiplies; 0 where it is not there
@@ -29,9 +30,9 @@ struct StreamStep {
     Index B, L, H;
     const StreamMatrix* layers;   // (L)
     const StreamMatrix* decoder;  // or null
-    const float* x;               // (B, I)
+    const float* x;               // (B, I), or null where `product` is given
     const float* product;         // (B, G·H), or null: W_ih x of the first layer, whose terms[0] is 0
-    const float *h, *c;           // (L, B, H); c of an LSTM
+    const float *h, *c;           // (L, B, H); c null of other cells than the LSTM
     // Written, whole:
     float *h_n, *c_n;
     float* logits;  // (B, V), where there is a decoder

@@ -39,6 +39,7 @@ inline void write_column(uint32_t* pair, bool odd, Index lane, float x) {
     pair[lane] = odd ? (pair[lane] & 0xFFFFu) | bits : bits >> 16;  // the even one comes first
 }
 
+// Pack a matrix, of which each member takes its own blocks; who reads it waits for all of them.
 template <class Packed>
 void pack_stream(const StreamMatrix& m, Member me) {
     constexpr Index lanes = kLanes<float>;

@@ -41,20 +41,20 @@ void spin_until(Done done) {
     }
 }
 
-// Memory that grows in pieces while in use and is one piece again when next used.
+// Memory that grows in pieces while in use and is one piece again, of the most that was held, when next used.
 class Scratch {
   public:
     void* take(const std::size_t asked) {
         const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
         if (used_ + bytes > capacity_) {
-            std::size_t piece = bytes > capacity_ ? bytes : capacity_;
-            pieces_.push_back(allocate(piece));
-            total_ += piece;
-            capacity_ = piece;
+            capacity_ = bytes > 2 * capacity_ ? bytes : 2 * capacity_;
+            pieces_.push_back(allocate(capacity_));
             used_ = 0;
         }
         char* taken = pieces_.back() + used_;
         used_ += bytes;
+        held_ += bytes;
+        most_ = held_ > most_ ? held_ : most_;
 #ifdef GATEWISE_CHECKED  // csrc/tests alone: what is read before it is written is NaN, what lies behind is no one's
         ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
         std::memset(taken, 0xFF, bytes);
@@ -63,18 +63,19 @@ class Scratch {
         return taken;
     }
 
-    Mark mark() const { return {pieces_.size(), used_}; }
+    Mark mark() const { return {pieces_.size(), used_, held_}; }
     void release(Mark mark) {
-        if (mark.piece == pieces_.size()) used_ = mark.used;  // else a new piece was begun, which stays
+        used_ = mark.piece == pieces_.size() ? mark.used : 0;  // all of a piece that was begun since
+        held_ = mark.held;
     }
 
     void reset() {
         if (pieces_.size() > 1) {
             for (char* piece : pieces_) std::free(piece);
-            pieces_.assign(1, allocate(total_));
-            capacity_ = total_;
+            pieces_.assign(1, allocate(most_));
+            capacity_ = most_;
         }
-        used_ = 0;
+        used_ = held_ = 0;
     }
 
     ~Scratch() {
@@ -92,7 +93,7 @@ class Scratch {
     }
 
     std::vector<char*> pieces_;
-    std::size_t capacity_ = 0, used_ = 0, total_ = 0;
+    std::size_t capacity_ = 0, used_ = 0, held_ = 0, most_ = 0;
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ class Team;
 
 // A place in the scratch, to go back to.
 struct Mark {
-    std::size_t piece, used;
+    std::size_t piece, used, held;
 };
 
 // One thread's part in a run.
@@ -27,15 +27,16 @@ struct Member {
     void barrier() const;
 
     // Scratch until the end of the run, not initialised, aligned to 64 bytes: the same memory for all members, who must
-    // all ask, in the same order. A barrier lies within.
+    // all ask, in the same order. A barrier lies within. Where there is no memory for it, the process ends: no exception
+    // could leave the threads. It is kept for later runs: as much as any run held at a time.
     template <class T>
-    T* shared(Index count) const {
+    GATEWISE_INLINE T* shared(Index count) const {
         return static_cast<T*>(scratch(count * static_cast<Index>(sizeof(T))));
     }
 
     // The same, but other memory for each member.
     template <class T>
-    T* own(Index count) const {
+    GATEWISE_INLINE T* own(Index count) const {
         Index bytes = (count * static_cast<Index>(sizeof(T)) + 63) / 64 * 64;
         return reinterpret_cast<T*>(static_cast<char*>(scratch(bytes * size)) + bytes * index);
     }
@@ -45,14 +46,22 @@ struct Member {
     void release(Mark mark) const;
 
     // This member's part of `count` like things: first up to last.
-    Index first(Index count) const { return count * index / size; }
-    Index last(Index count) const { return count * (index + 1) / size; }
+    GATEWISE_INLINE Index first(Index count) const { return count * index / size; }
+    GATEWISE_INLINE Index last(Index count) const { return count * (index + 1) / size; }
 
   private:
     void* scratch(Index bytes) const;
 };
 
-// Run `work(argument, member)` on `threads` members and return when all are done.
+// Run `work(argument, member)` on `threads` members (at least one) and return when all are done. It must not throw, nor
+// call run; all members must come to the same barriers. Denormal numbers are what each thread's processor makes of them.
+// Throws std::system_error where a thread cannot be started.
 void run(int threads, void (*work)(const void* argument, Member member), const void* argument);
+
+// The same of any `work(member)`, for callers outside the rungs.
+template <class F>
+void run(int threads, const F& work) {
+    run(threads, [](const void* argument, Member me) { (*static_cast<const F*>(argument))(me); }, &work);
+}
 
 }  // namespace gatewise

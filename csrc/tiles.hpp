@@ -4,8 +4,8 @@
 // A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns
 // of B in 32 terms. Those of a row of A lie side by side; of B a tile's row holds two terms of each column (a pair), then
 // the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles, of its hi parts and then of its lo parts.
-// Terms are padded to whole chunks with zeros. Denormal factors and sums count as zero; a NaN stays one; in `high` an
-// infinite factor may become NaN.
+// Terms are padded to whole chunks with zeros. Denormal factors and sums count as zero; a NaN stays one; in `high` a factor
+// that rounds to infinity (from 3.39e38 on) may become NaN.
 //
 // Eight tiles: 0 to 3 the sums of two tiles of A with two of B, 4 and 5 of A, 6 and 7 of B. Sums stay in them over all
 // terms, which are taken in their order.
@@ -197,11 +197,11 @@ struct OnTiles {
 
     // Pack two tiles for each chunk of K terms: `count` lines (rows of A, columns of B), the others zeros. `by_line`: as
     // A has it, a line's terms side by side; else by pairs of terms, as B has it.
-    static void pack(Factor* to, bool by_line, Rows<const float> m, bool lines_are_rows, Index first, Index count, Index k0,
+    static void pack(Factor* to, bool by_line, Rows<const float> m, bool terms_together, Index first, Index count, Index k0,
                      Index K) {
         for (Index k = 0; k < K; k += kChunk, to += kStep) {
             for (Index tile = 0; tile < 2; ++tile) {
-                pack_tile(to + tile * kTileSize, by_line, m, lines_are_rows, first + tile * kTileHeight,
+                pack_tile(to + tile * kTileSize, by_line, m, terms_together, first + tile * kTileHeight,
                           count - tile * kTileHeight, k0 + k, K - k);
             }
         }
@@ -229,14 +229,15 @@ struct OnTiles {
         }
     }
 
-    // See product.hpp. Blocks: B is packed for up to kTermsHeld terms and kColumnsHeld columns by all and read by all;
-    // each member has its own rows (or, where those are few, columns) of C. Of their A it packs strips of 32 rows that
-    // stay in the second-level cache with a panel of B. What a block adds up starts from what stands in C.
+    // See product.hpp. Blocks: B is packed for up to kTermsOnTiles terms and kColumnsHeld columns by all and read by all;
+    // each member has its own rows of C (or, where those are few, columns: then each packs all of A). Of their A it packs
+    // strips of 32 rows that stay in the second-level cache with a panel of B. What a block adds up starts from what stands
+    // in C.
     static void multiply(const Product<float>& p, Member me) {
-        constexpr Index kStrip = 2 * kTileHeight, kStrips = 12 / Parts, kTermsHeld = 768, kColumnsHeld = 4096;
+        constexpr Index kStrip = 2 * kTileHeight, kStrips = 12 / Parts, kTermsOnTiles = 768, kColumnsHeld = 4096;
         TileUse use;
         need_rows(kTileHeight);
-        const Index blocks = (chunks(p.K) + kTermsHeld / kChunk - 1) / (kTermsHeld / kChunk);
+        const Index blocks = (chunks(p.K) + kTermsOnTiles / kChunk - 1) / (kTermsOnTiles / kChunk);
         const Index terms = blocks ? (chunks(p.K) + blocks - 1) / blocks * kChunk : 0;
         const bool by_rows = p.M >= 4 * kStrip * me.size;
         const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
@@ -251,14 +252,14 @@ struct OnTiles {
                 const Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms, size = panel_size(K);
                 for (Index panel = me.first(panels); panel < me.last(panels); ++panel) {
                     const Index from = n0 + panel * kWidth;
-                    pack(b + panel * size, false, p.B, p.b_columns_are_rows, from, p.N - from, k0, K);
+                    pack(b + panel * size, false, p.B, p.b_terms_together, from, p.N - from, k0, K);
                 }
                 me.barrier();
                 for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
                     const Index end = last_strip < piece + kStrips ? last_strip : piece + kStrips;
                     for (Index strip = piece; strip < end; ++strip) {
                         const Index from = strip * kStrip;
-                        pack(a + (strip - piece) * size, true, p.A, p.a_rows_are_rows, from, p.M - from, k0, K);
+                        pack(a + (strip - piece) * size, true, p.A, p.a_terms_together, from, p.M - from, k0, K);
                     }
                     for (Index panel = of_columns.first(panels); panel < of_columns.last(panels); ++panel) {
                         for (Index strip = piece; strip < end; ++strip) {
@@ -286,12 +287,12 @@ struct OnTiles {
     }
 
     // One tile of each part, of what is there of its 16 lines and 32 terms.
-    __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool lines_are_rows,
+    __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool terms_together,
                                                     Index first, Index count, Index k0, Index K) {
         Vector<float> found[Parts][16];  // 16 pairs each
         for (Index j = 0; j < 16; ++j) {
             Vector<float> x{}, y{};
-            if (lines_are_rows) {  // j is a line
+            if (terms_together) {  // j is a line
                 if (j < count) {
                     const float* terms = m[first + j] + k0;
                     x = load(terms, K), y = load(terms + kLanes<float>, K - kLanes<float>);
@@ -306,7 +307,7 @@ struct OnTiles {
             }
         }
         for (int part = 0; part < Parts; ++part) {
-            if (lines_are_rows != by_line) transpose_square<float>(found[part]);
+            if (terms_together != by_line) transpose_square<float>(found[part]);
             __builtin_memcpy(to + part * 2 * kTileSize, found[part], sizeof found[part]);
         }
     }
@@ -346,7 +347,8 @@ struct OnTiles {
         }
     }
 
-    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it.
+    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it; the rows and columns of `edge` that there
+    // are not hold anything, and what comes of them is dropped.
     static void multiply_block(const Product<float>& p, Index m, Index n, bool from_c, Index chunks, const Factor* a,
                                const Factor* b) {
         alignas(64) float edge[kWidth][kWidth], bias[kWidth];

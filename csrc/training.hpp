@@ -12,10 +12,10 @@ namespace gatewise {
 template <class Real>
 struct LinearLoss {
     Index N, H, V;
-    Index chunk;                  // rows whose logits are held at a time, at most
+    Index chunk;                  // rows whose logits are held at a time, at most; 1 or more
     const Real* x;                // (N, H)
     const Real* weight;           // (V, H)
-    const Real* bias;             // (V)
+    const Real* bias;             // (V), or null
     const std::int64_t* targets;  // (N), each 0 to V − 1
     double scale;                 // s
     // Written, whole; the gradients where not null:
@@ -27,18 +27,18 @@ struct LinearLoss {
 struct Parameter {
     float* p;        // (count)
     const float* g;  // (count); or (row_count, width), the gradient of the rows that `rows` names, zero elsewhere
-    float *m, *v;    // (count), of Adam
+    float *m, *v;    // (count), of Adam; null of SGD
     Index count;
-    const std::int64_t* rows;  // (row_count), rising
-    Index row_count, width;    // width 0: the gradient is of all
+    const std::int64_t* rows;  // (row_count), rising, none twice
+    Index row_count, width;    // width 0: the gradient is of all; else it divides count
     double correction_m, correction_v;  // 1 − β₁ᵗ, 1 − β₂ᵗ
 
-    Index gradient_count() const { return width ? row_count * width : count; }
+    GATEWISE_INLINE Index gradient_count() const { return width ? row_count * width : count; }
 };
 
 enum class UpdateRule : int { sgd = 0, adam = 1, adamw = 2 };
 
-// One step of torch.optim's SGD, Adam or AdamW on some parameters, whose gradients are multiplied by `clip` first:
+// One step of torch.optim's SGD (without momentum), Adam or AdamW on some parameters, whose gradients are multiplied by `clip` first:
 //   SGD    p −= lr (g + λ p)
 //   Adam   g += λ p (AdamW: p −= lr λ p);  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
 //          p −= lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)

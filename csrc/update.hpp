@@ -1,5 +1,6 @@
 // The norm of all gradients, and an optimiser's step with them clipped (Update, GradientNorm): each reads what it needs once
 // and writes it once. Numbers are dealt to the members in pieces; what is summed, is summed piece by piece in their order.
+// Scratch: a number for each piece, of the norm alone. Of an update no barrier is needed.
 //
 // The inner loops are plain, for the compiler to make vectors of.
 #pragma once

@@ -2,9 +2,11 @@
 //
 // A rung's translation unit defines GATEWISE_RUNG (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64) before it
 // includes this. All is written in the compiler's own vector types (GCC and Clang), so the same lines serve SSE2, NEON,
-// AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add where the rung has one. Nothing of the standard library that
-// has inline code may be used below this line of the tree: the linker keeps one copy of such code for all rungs, and it
-// could be the one with instructions that the processor lacks.
+// AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add where the rung has one.
+//
+// Nothing with inline code outside the rung's own namespace may be used in a rung: not of the standard library, and of
+// ours only what is GATEWISE_INLINE. The linker keeps one copy of such code for all rungs, and it could be the one with
+// instructions that the processor lacks. Functions of the C library, such as std::exp of a double, are no inline code.
 #pragma once
 
 #include <cmath>
@@ -94,7 +96,7 @@ inline void transpose_square(Vector<T>* rows) {
     }
 }
 
-// exp(x), for x of any size and NaN; relative error below 2e-7. x = n ln 2 + r, exp r by a polynomial (Cephes, expf).
+// exp(x), for x of any size and NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, exp r by a polynomial (Cephes, expf).
 // Infinite from 88.4 on, where n is 128 and 2ⁿ as a float infinity: σ(−∞) is 0. Never below 1.6e-38.
 inline Vector<float> exp(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
@@ -150,12 +152,12 @@ inline V relu(V x) {
     return x <= V{} ? V{} : x;
 }
 
-// Rounded to the 8 bits of bfloat16, to nearest even, kept as a float; a NaN stays one.
+// Rounded to the 8 bits of bfloat16, to nearest even, kept as a float whose other 16 bits are zeros; a NaN stays one.
 inline Vector<float> to_bfloat16(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
     Bits bits = (Bits)x;
-    Bits rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & ~0xFFFF;
-    return (Vector<float>)(x == x ? rounded : bits | 0x400000);
+    Bits rounded = bits + 0x7FFF + ((bits >> 16) & 1);
+    return (Vector<float>)((x == x ? rounded : bits | 0x400000) & ~0xFFFF);
 }
 
 }  // namespace gatewise::GATEWISE_RUNG

@@ -20,12 +20,7 @@
 #include "../plan.hpp"
 #include "../rungs.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(start, bytes)
-#define ASAN_UNPOISON_MEMORY_REGION(start, bytes)
-#endif
+#include <sanitizer/asan_interface.h>  // does nothing without AddressSanitizer
 
 namespace gatewise {
 
@@ -80,6 +75,11 @@ double tolerance(Numbers numbers) {
 }
 
 // ThreadSanitizer looks at the order of things alone, and takes ten times as long.
+#ifdef __has_feature  // Clang
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__
+#endif
+#endif
 #if defined(__SANITIZE_THREAD__)
 constexpr bool kAll = false;
 #else
@@ -99,7 +99,6 @@ struct Case {
                       bias ? "" : " no bias", traced ? " traced" : "");
         return text;
     }
-    Index gates() const { return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1; }
 };
 
 // A pass forward and back of one case, with memory of its own.
@@ -107,7 +106,7 @@ template <class Real>
 class Pass {
   public:
     explicit Pass(const Case& c) : case_(c), plan_(c.T, c.B, lengths(), c.reverse) {
-        const Index GH = c.gates() * c.H, G = c.gates();
+        const Index GH = gates_of(c.cell) * c.H, G = gates_of(c.cell);
         const bool lstm = c.cell == CellKind::lstm;
         const Real scale = static_cast<Real>(0.7 / std::sqrt(static_cast<double>(c.I + c.H)));
         LayerForward<Real>& f = forward_;
@@ -136,33 +135,20 @@ class Pass {
     }
 
     void run(const Rung& rung, Numbers numbers, int threads) {
-        struct Job {
-            const Rung& rung;
-            Numbers numbers;
-            Pass& pass;
-        } job{rung, numbers, *this};
-        gatewise::run(
-            threads,
-            [](const void* argument, Member me) {
-                const Job& job = *static_cast<const Job*>(argument);
-                if constexpr (sizeof(Real) == 8) {
-                    job.rung.forward_double(job.pass.case_.cell, job.pass.forward_, me);
-                } else {
-                    job.rung.forward(job.pass.case_.cell, job.numbers, job.pass.forward_, me);
-                }
-            },
-            &job);
-        gatewise::run(
-            threads,
-            [](const void* argument, Member me) {
-                const Job& job = *static_cast<const Job*>(argument);
-                if constexpr (sizeof(Real) == 8) {
-                    job.rung.backward_double(job.pass.case_.cell, job.pass.backward_, me);
-                } else {
-                    job.rung.backward(job.pass.case_.cell, job.numbers, job.pass.backward_, me);
-                }
-            },
-            &job);
+        gatewise::run(threads, [&](Member me) {
+            if constexpr (sizeof(Real) == 8) {
+                rung.forward_double(case_.cell, forward_, me);
+            } else {
+                rung.forward(case_.cell, numbers, forward_, me);
+            }
+        });
+        gatewise::run(threads, [&](Member me) {
+            if constexpr (sizeof(Real) == 8) {
+                rung.backward_double(case_.cell, backward_, me);
+            } else {
+                rung.backward(case_.cell, numbers, backward_, me);
+            }
+        });
     }
 
     // Finite, and nothing written outside.
@@ -318,22 +304,13 @@ std::vector<Buffer<Real>> loss_of(const Rung& rung, Numbers numbers, int threads
     double nll = 0;
     const LinearLoss<Real> loss{N, H, V, chunk, x.data(), w.data(), b.data(), targets.data(), 0.5, &nll,
                                 found[1].data(), found[2].data(), found[3].data()};
-    struct Job {
-        const Rung& rung;
-        Numbers numbers;
-        const LinearLoss<Real>& loss;
-    } job{rung, numbers, loss};
-    run(
-        threads,
-        [](const void* argument, Member me) {
-            const Job& job = *static_cast<const Job*>(argument);
-            if constexpr (sizeof(Real) == 8) {
-                job.rung.loss_double(job.loss, me);
-            } else {
-                job.rung.loss(job.numbers, job.loss, me);
-            }
-        },
-        &job);
+    run(threads, [&](Member me) {
+        if constexpr (sizeof(Real) == 8) {
+            rung.loss_double(loss, me);
+        } else {
+            rung.loss(numbers, loss, me);
+        }
+    });
     found[0].data()[0] = static_cast<Real>(nll);
     for (Buffer<Real>* given : {&x, &w, &b}) {
         if (!given->untouched_around()) fail(rung.name, "the loss wrote around an input");
@@ -357,7 +334,7 @@ void check_loss(const Rung& rung, Index N, Index H, Index V, Index chunk) {
 }
 
 // Two steps of an optimiser on a parameter with a gradient and one with a gradient of some rows; the gradients' norm.
-std::vector<Buffer<float>> update_of(const Rung& rung, UpdateRule rule, int threads) {
+std::vector<Buffer<float>> update_of(const Rung& rung, UpdateRule rule, double decay, int threads) {
     constexpr Index kCount = 40001, kRows = 1201, kWidth = 37, kSome = 301;
     std::vector<Buffer<float>> state;  // p, m, v of each, and the norm
     std::vector<std::int64_t> rows;
@@ -372,38 +349,24 @@ std::vector<Buffer<float>> update_of(const Rung& rung, UpdateRule rule, int thre
         {state[3].data(), sparse.data(), state[4].data(), state[5].data(), kRows * kWidth, rows.data(), kSome, kWidth,
          0.1, 0.001}};
     double norm = 0;
-    struct Job {
-        const Rung& rung;
-        GradientNorm norm;
-        Update update;
-    } job{rung, {parameters, 2, &norm}, {rule, 0.5, 0.01, 0, 0.9, 0.999, 1e-8, parameters, 2}};
+    const GradientNorm norm_of{parameters, 2, &norm};
+    const Update update{rule, 0.5, 0.01, decay, 0.9, 0.999, 1e-8, parameters, 2};
     for (int step = 0; step < 2; ++step) {
-        run(
-            threads,
-            [](const void* argument, Member me) {
-                const Job& job = *static_cast<const Job*>(argument);
-                job.rung.norm(job.norm, me);
-            },
-            &job);
-        run(
-            threads,
-            [](const void* argument, Member me) {
-                const Job& job = *static_cast<const Job*>(argument);
-                job.rung.update(job.update, me);
-            },
-            &job);
+        run(threads, [&](Member me) { rung.norm(norm_of, me); });
+        run(threads, [&](Member me) { rung.update(update, me); });
     }
     state[6].data()[0] = static_cast<float>(norm);
     if (!dense.untouched_around() || !sparse.untouched_around()) fail(rung.name, "an update wrote around a gradient");
     return state;
 }
 
-void check_update(const Rung& rung, UpdateRule rule) {
-    const std::string where = std::string(rung.name) + " update " + std::to_string(static_cast<int>(rule));
-    auto truth = update_of(rung_portable, rule, 1), one = update_of(rung, rule, 1);
+void check_update(const Rung& rung, UpdateRule rule, double decay) {
+    const std::string where = std::string(rung.name) + " update " + std::to_string(static_cast<int>(rule)) + ", decay " +
+                              std::to_string(decay);
+    auto truth = update_of(rung_portable, rule, decay, 1), one = update_of(rung, rule, decay, 1);
     for (std::size_t k = 0; k < one.size(); ++k) compare(one[k], truth[k], 1e-5, where);
     for (int threads : {2, 3, 4}) {
-        auto many = update_of(rung, rule, threads);
+        auto many = update_of(rung, rule, decay, threads);
         for (std::size_t k = 0; k < many.size(); ++k) compare(many[k], one[k], 0, where + ", threads differ");
     }
 }
@@ -411,7 +374,7 @@ void check_update(const Rung& rung, UpdateRule rule) {
 // One step of two layers and a decoder: h, c, logits.
 std::vector<Buffer<float>> stream_of(const Rung& rung, CellKind cell, bool narrow, int threads, Index B) {
     constexpr Index I = 37, H = 45, V = 101, kLayers = 2;
-    const Index G = cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1;
+    const Index G = gates_of(cell);
     std::vector<Buffer<float>> given, found, packed;
     auto drawn = [&](Index count, double scale) {
         given.push_back(some<float>(count, given.size(), scale));
@@ -434,22 +397,14 @@ std::vector<Buffer<float>> stream_of(const Rung& rung, CellKind cell, bool narro
     for (Index count : {kLayers * B * H, kLayers * B * H, B * V}) found.emplace_back(count);
     const bool lstm = cell == CellKind::lstm;
     if (!lstm) std::memset(found[1].data(), 0, found[1].bytes());
-    struct Job {
-        const Rung& rung;
-        StreamMatrix* matrices;
-        StreamStep step;
-    } job{rung, matrices, {cell, narrow, B, kLayers, H, matrices, matrices + kLayers, drawn(B * I, 1), nullptr,
-                           drawn(kLayers * B * H, 1), lstm ? drawn(kLayers * B * H, 1) : nullptr, found[0].data(),
-                           lstm ? found[1].data() : nullptr, found[2].data()}};
-    run(
-        threads,
-        [](const void* argument, Member me) {
-            const Job& job = *static_cast<const Job*>(argument);
-            for (Index k = 0; k <= kLayers; ++k) job.rung.pack_stream(job.matrices[k], job.step.narrow, me);
-            me.barrier();
-            job.rung.stream(job.step, me);
-        },
-        &job);
+    const StreamStep step{cell, narrow, B, kLayers, H, matrices, matrices + kLayers, drawn(B * I, 1), nullptr,
+                          drawn(kLayers * B * H, 1), lstm ? drawn(kLayers * B * H, 1) : nullptr, found[0].data(),
+                          lstm ? found[1].data() : nullptr, found[2].data()};
+    run(threads, [&](Member me) {
+        for (const StreamMatrix& matrix : matrices) rung.pack_stream(matrix, narrow, me);
+        me.barrier();
+        rung.stream(step, me);
+    });
     for (auto* buffers : {&given, &packed}) {
         for (auto& buffer : *buffers) {
             if (!buffer.untouched_around()) fail(rung.name, "a step of a stream wrote around its weights or inputs");
@@ -535,7 +490,9 @@ int main() {
         check_loss(*rung, 7, 3, 2, 384);
         if (kAll) check_loss(*rung, 130, 33, 1065, 50);
         if (kAll) check_loss(*rung, 13, 530, 1700, 13);  // more terms than are packed at once, of few rows
-        for (UpdateRule rule : {UpdateRule::sgd, UpdateRule::adam, UpdateRule::adamw}) check_update(*rung, rule);
+        for (UpdateRule rule : {UpdateRule::sgd, UpdateRule::adam, UpdateRule::adamw}) {
+            for (double decay : {0.0, 0.01}) check_update(*rung, rule, decay);
+        }
         for (CellKind cell : {CellKind::lstm, CellKind::gru, CellKind::rnn_tanh, CellKind::rnn_relu}) {
             for (Index B : {1, 3, 17}) check_stream(*rung, cell, B);
         }

@@ -169,6 +169,17 @@ def test_what_is_not_finite_comes_out_so(cell: str, bad: float) -> None:
     assert torch.isfinite(logits[1]).all()
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, -1])  # of a NaN: its 16 lower bits are none, some, all
+@pytest.mark.parametrize("weights", ["fp32", "bf16"])
+def test_a_nan_among_the_weights_stays_in_its_row(weights: str, bits: int) -> None:
+    drawn = Drawn("lstm", (5, 7, 1, 40))
+    for row in range(40):
+        weight = drawn.weight.clone()
+        weight[row, 3] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+        logits, _ = drawn.stream(weights, decoder=(weight, drawn.bias)).step(torch.tensor([1]), drawn.state(1))
+        assert logits[0].isnan().nonzero().flatten().tolist() == [row]
+
+
 def test_several_threads_of_python_may_use_one_stream() -> None:
     drawn = Drawn("lstm", (20, 40, 2, 50))
     stream, states = drawn.stream(), [drawn.state(1) for _ in range(8)]

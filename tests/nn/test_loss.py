@@ -1,5 +1,7 @@
 """The fused loss: finite differences, then PyTorch's own loss, then what breaks such things."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -264,6 +266,30 @@ def test_native_computes_the_wanted_gradients_alone(wanted: str) -> None:
     of_engine(**alone, targets=targets, engine="native").backward()
     assert torch.equal(alone[wanted].grad, full[wanted])  # type: ignore[arg-type]
     assert all(alone[k].grad is None for k in alone if k != wanted)
+
+
+@native_only
+def test_native_needs_no_more_memory_for_more_chunks() -> None:
+    script = """
+import resource, torch
+from gatewise.kernels.native_loss import linear_loss
+torch.set_num_threads(2)
+x, weight, bias, targets = torch.randn(40_000, 512), torch.randn(101, 512), torch.randn(101), torch.zeros(40_000).long()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+linear_loss(x, weight, bias, targets, 1.0, torch.float32, (True, True, True))
+print(peak() - before)
+"""  # sizes at which the pieces of scratch of one chunk do not fit those of the one before
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    assert int(result.stdout) * unit < 1.5 * 40_000 * 512 * 4  # dx, and half as much
+
+
+@native_only
+def test_native_refuses_chunks_of_no_rows() -> None:
+    x, weight, bias = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5)
+    with pytest.raises(ValueError, match="chunk is 0; expected 1 or more rows"):
+        native_loss.linear_loss(x, weight, bias, torch.zeros(3), 1.0, torch.float32, (True, True, True), chunk=0)
 
 
 @native_only

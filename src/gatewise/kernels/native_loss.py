@@ -52,10 +52,11 @@ def linear_loss(
         scale: multiplies all.
         products: the dtype of the products' factors.
         wanted: whether the gradients of x, weight and bias are.
-        chunk: rows whose logits are held at a time, at most; what is summed over rows is rounded differently.
+        chunk: rows whose logits are held at a time, at most (1 or more); sums over rows are rounded differently.
 
     Raises:
         IndexError: a target is not one of the V.
+        ValueError: chunks have no rows.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     given = [t.detach().to(dtype).contiguous() for t in (x, weight, bias)]
