@@ -63,6 +63,9 @@ def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked
     # By hand: of ptb-small 400 words, two layers of 4·200·400 weights and 200·10,000 of the decoder; 6 operations each.
     step = 6 * 400 * (2 * 4 * 200 * 400 + 200 * 10_000)
     assert rows["ptb-small, training step, fp32"]["share"] == pytest.approx(step / 2.0 / 200e9)
+    # Of an image 28 rows of 28 numbers, 128 images, two layers of 256.
+    step = 6 * 128 * 28 * (4 * 256 * (28 + 256) + 4 * 256 * 512)
+    assert rows["mnist-rows, training step"]["share"] == pytest.approx(step / 2.0 / 200e9)
     # Of a GRU 3 gates of H inputs and H units, forward and twice backward, in 10 ms.
     assert rows["plain GRU T=35 B=20 H=256"]["share"] == pytest.approx(6 * 35 * 20 * 3 * 256 * 512 / 0.010 / 200e9)
 

@@ -1,0 +1,99 @@
+"""Where a training step's time goes: ``python benchmarks/native_profile.py DATA`` (folders ptb, mnist and ud_en_ewt).
+
+For each recipe the milliseconds of a step, the median of some, and what part of it each call into the native engine
+takes; the rest is Python, PyTorch's operations (dropout, embedding, softmax of a small layer) and the reading of data.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from gatewise.bench.tagger import COMPARED
+from gatewise.bench.training import ALONE, NOWHERE
+from gatewise.config import load_config
+from gatewise.kernels import native_engine, native_loss, native_update
+from gatewise.tasks.train import read_task
+from gatewise.training.interrupt import InterruptGuard
+from gatewise.training.loop import Trainer
+from gatewise.training.memory import keep_freed_memory
+from gatewise.training.scalars import Scalars
+
+WORK: dict[str, tuple[str, dict[str, Any]]] = {
+    "ptb-small": ("ptb", {}),
+    "ptb-medium": ("ptb", {}),
+    "ptb-large": ("ptb", {}),
+    "mnist-rows": ("mnist", {}),
+    "ewt-upos": ("ud_en_ewt", COMPARED),
+}
+PARTS = {
+    "forward": "layers forward",
+    "backward": "layers backward",
+    "linear_loss": "loss",
+    "gradient_norm": "norm and update",
+    "update": "norm and update",
+}
+SECONDS = 10.0
+
+
+class Timed:
+    """The extension module, its calls timed."""
+
+    def __init__(self, module: Any, seconds: dict[str, float]) -> None:
+        self.module, self.seconds = module, seconds
+
+    def __getattr__(self, name: str) -> Any:
+        found: Callable[..., Any] = getattr(self.module, name)
+        if name not in PARTS:
+            return found
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = found(*args, **kwargs)
+            self.seconds[PARTS[name]] += time.perf_counter() - began
+            return result
+
+        return timed
+
+
+def profile(recipe: str, data: Path, seconds: dict[str, float]) -> None:
+    """Print a line on a recipe."""
+    folder, changed = WORK[recipe]
+    config = load_config(recipe, {**changed, "data.path": str(data / folder)})
+    task = read_task(config)
+    torch.manual_seed(config.training.seed)
+    work = task.workload(task.make_model(), NOWHERE, ALONE)
+    trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None), config.runtime.engine)
+    guard, steps = InterruptGuard(), list[float]()
+    work.model.train()
+    work.begin_epoch(1)
+    for _ in range(3):
+        trainer.step(guard)
+    seconds.clear()
+    while sum(steps) < SECONDS and trainer.at.step_in_epoch < work.steps_per_epoch:
+        began = time.perf_counter()
+        trainer.step(guard)
+        steps.append(time.perf_counter() - began)
+    parts = ", ".join(f"{name} {taken / sum(steps):.0%}" for name, taken in sorted(seconds.items()))
+    rest = 1 - sum(seconds.values()) / sum(steps)
+    print(f"{recipe:<11} {1e3 * median(steps):7.1f} ms a step: {parts}, the rest {rest:.0%}", flush=True)
+
+
+def main(data: Path) -> None:
+    """Profile every recipe on two threads."""
+    torch.set_num_threads(2)
+    keep_freed_memory()
+    seconds: dict[str, float] = defaultdict(float)
+    for module in (native_engine, native_loss, native_update):
+        module._native = Timed(module._native, seconds)
+    for recipe in WORK:
+        profile(recipe, data, seconds)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
