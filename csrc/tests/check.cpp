@@ -449,6 +449,7 @@ void check_after_fork(const Rung& rung) {
     pid_t child = fork();
     if (child == 0) {
         alarm(60);  // a child that waits for a worker fails too
+        failures = 0;
         Pass<float> found(c);
         found.run(rung, Numbers::float32, 3);
         found.check_equal(expected, std::string(rung.name) + " after fork");
@@ -491,7 +492,9 @@ int main() {
         if (kAll) check_loss(*rung, 130, 33, 1065, 50);
         if (kAll) check_loss(*rung, 13, 530, 1700, 13);  // more terms than are packed at once, of few rows
         for (UpdateRule rule : {UpdateRule::sgd, UpdateRule::adam, UpdateRule::adamw}) {
-            for (double decay : {0.0, 0.01}) check_update(*rung, rule, decay);
+            // 0.013: gradients and decay, multiples of 1/128 and of 0.013/64, do not cancel but for a rounding, which Adam's
+            // division would make a whole step.
+            for (double decay : {0.0, 0.013}) check_update(*rung, rule, decay);
         }
         for (CellKind cell : {CellKind::lstm, CellKind::gru, CellKind::rnn_tanh, CellKind::rnn_relu}) {
             for (Index B : {1, 3, 17}) check_stream(*rung, cell, B);
