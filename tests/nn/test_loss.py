@@ -269,7 +269,7 @@ def test_native_computes_the_wanted_gradients_alone(wanted: str) -> None:
 
 
 @native_only
-def test_native_needs_no_more_memory_for_more_chunks() -> None:
+def test_more_chunks_need_no_more_memory() -> None:
     script = """
 import resource, torch
 from gatewise.kernels.native_loss import linear_loss
