@@ -16,13 +16,10 @@ import torch
 
 from gatewise.bench.tagger import COMPARED
 from gatewise.bench.training import ALONE, NOWHERE
+from gatewise.bench.training_ours import Ours
 from gatewise.config import load_config
 from gatewise.kernels import native_engine, native_loss, native_update
 from gatewise.tasks.train import read_task
-from gatewise.training.interrupt import InterruptGuard
-from gatewise.training.loop import Trainer
-from gatewise.training.memory import keep_freed_memory
-from gatewise.training.scalars import Scalars
 
 WORK: dict[str, tuple[str, dict[str, Any]]] = {
     "ptb-small": ("ptb", {}),
@@ -38,7 +35,7 @@ PARTS = {
     "gradient_norm": "norm and update",
     "update": "norm and update",
 }
-SECONDS = 10.0
+THREADS, SECONDS = 2, 10.0
 
 
 class Timed:
@@ -68,17 +65,11 @@ def profile(recipe: str, data: Path, seconds: dict[str, float]) -> None:
     task = read_task(config)
     torch.manual_seed(config.training.seed)
     work = task.workload(task.make_model(), NOWHERE, ALONE)
-    trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None), config.runtime.engine)
-    guard, steps = InterruptGuard(), list[float]()
-    work.model.train()
-    work.begin_epoch(1)
-    for _ in range(3):
-        trainer.step(guard)
+    ours, steps = Ours(config, work, {"threads": THREADS}), list[float]()
+    ours.run(3)
     seconds.clear()
-    while sum(steps) < SECONDS and trainer.at.step_in_epoch < work.steps_per_epoch:
-        began = time.perf_counter()
-        trainer.step(guard)
-        steps.append(time.perf_counter() - began)
+    while sum(steps) < SECONDS:
+        steps.append(ours.run(1))
     parts = ", ".join(f"{name} {taken / sum(steps):.0%}" for name, taken in sorted(seconds.items()))
     rest = 1 - sum(seconds.values()) / sum(steps)
     print(f"{recipe:<11} {1e3 * median(steps):7.1f} ms a step: {parts}, the rest {rest:.0%}", flush=True)
@@ -86,8 +77,6 @@ def profile(recipe: str, data: Path, seconds: dict[str, float]) -> None:
 
 def main(data: Path) -> None:
     """Profile every recipe on two threads."""
-    torch.set_num_threads(2)
-    keep_freed_memory()
     seconds: dict[str, float] = defaultdict(float)
     for module in (native_engine, native_loss, native_update):
         module._native = Timed(module._native, seconds)

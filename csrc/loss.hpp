@@ -64,7 +64,8 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     const Index H = p.H, V = p.V;
     constexpr Index kStep = kSideBySide * kLanes<Real>;
     const Index width = (V + kStep - 1) / kStep * kStep;
-    const Index stride = ((width + kLine<Real> - 1) / kLine<Real> | 1) * kLine<Real>;  // an odd number of lines: columns meet all of a cache
+    // An odd number of lines: columns meet all of a cache.
+    const Index stride = ((width + kLine<Real> - 1) / kLine<Real> | 1) * kLine<Real>;
     const Index chunks = (p.N + p.chunk - 1) / p.chunk, held = chunks ? (p.N + chunks - 1) / chunks : 0;
     const bool gradient = p.dx || p.dweight || p.dbias;
     Real* z = me.shared<Real>(held * stride);

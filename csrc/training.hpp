@@ -38,7 +38,8 @@ struct Parameter {
 
 enum class UpdateRule : int { sgd = 0, adam = 1, adamw = 2 };
 
-// One step of torch.optim's SGD (without momentum), Adam or AdamW on some parameters, whose gradients are multiplied by `clip` first:
+// One step of torch.optim's SGD (without momentum), Adam or AdamW on some parameters, whose gradients are multiplied by
+// `clip` first:
 //   SGD    p −= lr (g + λ p)
 //   Adam   g += λ p (AdamW: p −= lr λ p);  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
 //          p −= lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)

@@ -96,8 +96,8 @@ inline void transpose_square(Vector<T>* rows) {
     }
 }
 
-// exp(x), for x of any size and NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, exp r by a polynomial (Cephes, expf).
-// Infinite from 88.4 on, where n is 128 and 2ⁿ as a float infinity: σ(−∞) is 0. Never below 1.6e-38.
+// exp(x), for x of any size and NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, exp r by a polynomial
+// (Cephes, expf). Infinite from 88.4 on, where n is 128 and 2ⁿ as a float infinity: σ(−∞) is 0. Never below 1.6e-38.
 inline Vector<float> exp(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
     x = x > 89.0f ? Vector<float>{} + 89.0f : x;  // a NaN compares false and stays

@@ -23,13 +23,14 @@ class Ours:
     Args:
         config: the run's configuration.
         work: the task's.
-        arguments: ``threads``, the file ``weights`` to start from.
+        arguments: ``threads``, and the file ``weights`` to start from; without it, the model as it is.
     """
 
     def __init__(self, config: Config, work: Workload, arguments: dict[str, Any]) -> None:
         torch.set_num_threads(arguments["threads"])
         keep_freed_memory()
-        work.model.load_state_dict(load_file(arguments["weights"]))
+        if "weights" in arguments:
+            work.model.load_state_dict(load_file(arguments["weights"]))
         self.work = work
         self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None), config.runtime.engine)
         self.guard = InterruptGuard()
