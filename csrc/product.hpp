@@ -47,14 +47,22 @@ constexpr int kTileRows = 6;
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
 
+// Terms that the tile's loop takes at a time: few enough that the processor keeps the loop at hand.
+constexpr Index kTermsUnrolled = 48 / kTileRows;
+
+// Numbers in a line of the cache.
+template <class Real>
+constexpr Index kLine = 64 / sizeof(Real);
+
 // Σₖ a[r·row + k·step] b[k] for R rows, handed to finish(r, sums of the first vector, of the second); b holds kTileColumns
-// numbers for each k, side by side.
-template <int R, class T, class F>
-inline void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, F finish) {
+// numbers for each k, side by side. `ahead()`, called once for kTermsUnrolled terms, fetches some of what later tiles will
+// read: a little at a time, so that it never stands in the way of what this tile reads.
+template <int R, class T, class A, class F>
+inline void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A& ahead, F finish) {
     Vector<T> s[R][2];
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) s[r][0] = s[r][1] = Vector<T>{};
-    for (Index k = 0; k < K; ++k) {
+    const auto term = [&] {
         Vector<T> b0 = load(b), b1 = load(b + kLanes<T>);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
@@ -64,7 +72,14 @@ inline void multiply_tile(Index K, const T* a, Index row, Index step, const T* b
         }
         a += step;
         b += kTileColumns<T>;
+    };
+    Index k = 0;
+    for (; k + kTermsUnrolled <= K; k += kTermsUnrolled) {
+        ahead();
+#pragma GCC unroll 8
+        for (Index u = 0; u < kTermsUnrolled; ++u) term();
     }
+    for (; k < K; ++k) term();
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) finish(r, s[r][0], s[r][1]);
 }
@@ -121,9 +136,15 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms
     }
 }
 
-// Terms that are multiplied between two looks at the sums, so that a panel stays in the first-level cache: 20 KB, with
-// vectors of 64 bytes 40.
-constexpr Index kTerms = 320;
+// Terms are multiplied in blocks, as even as can be, that are not longer than this: so a panel's stays in the first-level
+// cache, 24 KB, with vectors of 64 bytes 48.
+constexpr Index kTermsHeld = 384;
+
+// Blocks that K terms fall into, at least one, and terms in each but the last, which may have fewer.
+struct Blocks {
+    Index count, terms;
+    explicit Blocks(Index K) : count(K > 0 ? (K + kTermsHeld - 1) / kTermsHeld : 1), terms((K + count - 1) / count) {}
+};
 
 // Factors in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
 template <class P, OnVectors<P> = 0>
@@ -141,16 +162,28 @@ constexpr Index row_size(Index K) {
 template <class P, class T = typename P::Real, OnVectors<P> = 0>
 void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
                    Index c_stride) {
-    const Index a_stride = row_size<P>(K);
-    Index tiles = (rows + kTileRows - 1) / kTileRows;
-    for (Index k0 = 0; k0 < K || k0 == 0; k0 += kTerms) {
-        Index terms = K - k0 < kTerms ? K - k0 : kTerms;
+    constexpr Index NR = kTileColumns<T>;
+    const Index a_stride = row_size<P>(K), tiles = (rows + kTileRows - 1) / kTileRows;
+    const Blocks blocks(K);
+    for (Index block = 0; block < blocks.count; ++block) {
+        const Index k0 = block * blocks.terms, terms = K - k0 < blocks.terms ? K - k0 : blocks.terms;
         for (Index tile = 0; tile < tiles; ++tile) {
-            Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            // Each tile fetches a share of what lies behind the block in memory: the next one's, or the next panel's. Where
+            // tiles are few, two terms at a time. (Behind the last one it is nothing of use, and does no harm.)
+            const T* next = panel + (k0 + terms + terms * tile / tiles) * NR;
+            const Index second = tiles < kTermsUnrolled ? NR : 0;
+            auto ahead = [&] {
+                for (Index j = 0; j < NR; j += kLine<T>) {
+                    __builtin_prefetch(next + j, 0, 2);
+                    __builtin_prefetch(next + second + j, 0, 2);
+                }
+                next += NR + second;
+            };
             with_rows(r1 - r0, [&](auto constant) {
                 constexpr int R = decltype(constant)::value;
                 T* to = c + r0 * c_stride;
-                multiply_tile<R, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * kTileColumns<T>,
+                multiply_tile<R, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR, ahead,
                                     [&](Index r, Vector<T> s0, Vector<T> s1) {
                                         T* c = to + r * c_stride;
                                         store(c, k0 > 0 ? load(c) + s0 : s0);
@@ -162,15 +195,15 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
 }
 
 // A tile of C from row m and column n on, of its packed factors. rows: how many of its rows exist; the others are computed
-// and dropped. first: whether this is the first block of terms, so that nothing stands in C yet.
-template <class Real>
+// and dropped. first: whether this is the first block of terms, so that nothing stands in C yet. ahead: see multiply_tile.
+template <class Real, class A>
 inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
-                            bool first) {
+                            bool first, A& ahead) {
     constexpr Index N = kLanes<Real>, MR = kTileRows;
     const Index width = p.N - n;
     if (rows > MR) rows = MR;
     for (Index r = 0; r < rows; ++r) __builtin_prefetch(p.C[m + r] + n, 1);
-    multiply_tile<MR, Real>(K, a, 1, MR, b, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
+    multiply_tile<MR, Real>(K, a, 1, MR, b, ahead, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
         if (r >= rows) return;
         Real* c = p.C[m + r] + n;
         const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + n : nullptr;
@@ -179,26 +212,17 @@ inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, cons
     });
 }
 
-// Terms are divided evenly into blocks that are not longer than this, so that a panel stays in the first-level cache: 24 KB,
-// with vectors of 64 bytes 48.
-constexpr Index kTermsHeld = 384;
-
-// Numbers in a line of the cache.
-template <class Real>
-constexpr Index kLine = 64 / sizeof(Real);
-
-// What a panel will be packed from, on its way to the cache a share at a time: `lines` of each of `rows` rows of m.
+// What a panel will be packed from, on its way to the cache line by line: `lines` of each of `rows` rows of m.
 template <class Real>
 struct LinesAhead {
     Rows<const Real> m;
     Index first_row, rows, first, lines;
     Index row = 0, line = 0;  // which is next
 
-    void fetch(Index count) {
-        for (; count > 0 && row < rows; --count) {
-            __builtin_prefetch(m[first_row + row] + first + line * kLine<Real>);
-            if (++line == lines) line = 0, ++row;
-        }
+    void operator()() {
+        if (row == rows) return;
+        __builtin_prefetch(m[first_row + row] + first + line * kLine<Real>, 0, 2);
+        if (++line == lines) line = 0, ++row;
     }
 };
 
@@ -217,10 +241,12 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
     Factor* b = me.own<Factor>(NR * kTermsHeld);
     for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
         const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
-        const Index blocks = packed > 0 ? (packed + kTermsHeld - 1) / kTermsHeld : 1, terms = (packed + blocks - 1) / blocks;
-        const auto of_block = [&](Index block) { return packed - block * terms < terms ? packed - block * terms : terms; };
-        for (Index block = 0; block < blocks; ++block) {
-            const Index from = block * terms, K = of_block(block);
+        const Blocks blocks(packed);
+        const auto terms_of = [&](Index block) {
+            return packed - block * blocks.terms < blocks.terms ? packed - block * blocks.terms : blocks.terms;
+        };
+        for (Index block = 0; block < blocks.count; ++block) {
+            const Index from = block * blocks.terms, K = terms_of(block);
             for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
                 pack<P, MR>(a + tiles * MR * from + m * K, p.A, p.a_terms_together, m, p.M - m, k0 + from, K);
             }
@@ -228,18 +254,16 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
         me.barrier();
         for (Index group = me.first(panels); group < me.last(panels); group += kPanelsTogether) {
             const Index end = group + kPanelsTogether < me.last(panels) ? group + kPanelsTogether : me.last(panels);
-            for (Index block = 0; block < blocks; ++block) {
-                const Index from = block * terms, K = of_block(block);
+            for (Index block = 0; block < blocks.count; ++block) {
+                const Index from = block * blocks.terms, K = terms_of(block);
                 for (Index n = group * NR; n < end * NR; n += NR) {
                     pack<P, NR>(b, p.B, p.b_terms_together, n, p.N - n, k0 + from, K);
                     const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
                     auto next = p.b_terms_together
                                     ? LinesAhead<Real>{p.B, n + NR, columns, k0 + from, K / kLine<Real> + 1}
                                     : LinesAhead<Real>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<Real> + 1};
-                    const Index share = (next.rows * next.lines + tiles - 1) / tiles;
                     for (Index m = 0; m < p.M; m += MR) {
-                        next.fetch(share);
-                        multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0);
+                        multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0, next);
                     }
                 }
             }
@@ -256,15 +280,15 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
     using Factor = typename P::Factor;
     constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows;
     constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // of A 288 KB, of B 6 MB
-    const Index blocks = p.K > 0 ? (p.K + kTermsHeld - 1) / kTermsHeld : 1, terms = (p.K + blocks - 1) / blocks;
+    const Blocks blocks(p.K);
     const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
     const Mark before = me.mark();
-    Factor* b = me.shared<Factor>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * terms);
-    Factor* a = me.own<Factor>(kRowsHeld * terms);
+    Factor* b = me.shared<Factor>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * blocks.terms);
+    Factor* a = me.own<Factor>(kRowsHeld * blocks.terms);
     for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
         const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
-        for (Index block = 0; block < blocks; ++block) {
-            const Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms;
+        for (Index block = 0; block < blocks.count; ++block) {
+            const Index k0 = block * blocks.terms, K = p.K - k0 < blocks.terms ? p.K - k0 : blocks.terms;
             for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
                 pack<P, NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
             }
@@ -279,11 +303,13 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
                     }
                 }
                 for (Index n = 0; n < columns; n += NR) {
-                    const Factor* next = b + (n + NR < columns ? n + NR : 0) * K;  // is fetched, a share beside each tile
-                    const Index share = (K * NR * MR + rows - 1) / rows;
-                    for (Index m = 0; m < rows; m += MR, next += share) {
-                        for (Index k = 0; k < share; k += kLine<Factor>) __builtin_prefetch(next + k, 0, 2);
-                        multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0);
+                    const Factor* next = b + (n + NR < columns ? n + NR : 0) * K;
+                    const Factor* end = next + NR * K;
+                    auto ahead = [&] {
+                        if (next < end) __builtin_prefetch(next, 0, 2), next += kLine<Factor>;
+                    };
+                    for (Index m = 0; m < rows; m += MR) {
+                        multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0, ahead);
                     }
                 }
             }
