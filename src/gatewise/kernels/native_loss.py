@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gatewise.kernels.native_engine import _native, addresses, numbers_for, why_not_built
 
-CHUNK_ROWS = 384
+CHUNK_ROWS = 512
 """Rows of logits held at a time. Each chunk packs the weight anew and reads and writes its gradient."""
 
 torch.library.define(
