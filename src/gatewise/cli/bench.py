@@ -165,7 +165,7 @@ def native_command(
         Path | None, typer.Option(help="A folder with mnist and ud_en_ewt; made-up data if not given.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of each program.")] = 2,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
 ) -> None:
