@@ -23,7 +23,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-TURNS = 5
 SECONDS_A_TURN = 2.0  # short: a shared machine is faster and slower by turns, and neighbouring turns are compared
 
 
@@ -109,8 +108,7 @@ def fight(
     peer: str,
     arguments: dict[str, Any],
     agree: Callable[[Path, Path], None],
-    turns: int = TURNS,
-    seconds: float = SECONDS_A_TURN,
+    turns: int,
     environment: dict[str, str] | None = None,
 ) -> Duel:
     """Check that two contestants agree, then time them in turns.
@@ -121,7 +119,6 @@ def fight(
         arguments: given to both.
         agree: compares what the two wrote, and raises where they differ.
         turns: how often each is timed; who begins alternates.
-        seconds: of a turn, about.
         environment: variables for both processes, beside those of this one.
     """
     duel = Duel()
@@ -135,7 +132,7 @@ def fight(
             contestant.ask(do="check", to=str(file))
         agree(*files)
         one = max(contestant.ask(do="run", steps=2)["seconds"] / 2 for contestant in (us, them))
-        steps = duel.steps = max(2, round(seconds / one))
+        steps = duel.steps = max(2, round(SECONDS_A_TURN / one))
         for turn in range(turns):
             sides = [(us, duel.ours_seconds), (them, duel.peer_seconds)]
             for contestant, taken in sides if turn % 2 == 0 else reversed(sides):

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from gatewise.bench.duel import SECONDS_A_TURN
 from gatewise.bench.training import compare_training, refuse_where_memory_cannot_be_measured
 from gatewise.config import load_config
 from gatewise.data.vocabulary import EOS, UNK, Vocabulary
@@ -24,7 +23,6 @@ def bench_language_model(
     peer_precision: str = "fp32",
     threads: int = 0,
     turns: int = 5,
-    seconds: float = SECONDS_A_TURN,
 ) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
@@ -37,7 +35,6 @@ def bench_language_model(
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
-        seconds: of a turn, about.
 
     Returns:
         Words a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
@@ -74,7 +71,6 @@ def bench_language_model(
         threads=threads,
         turns=turns,
         peer_precision=peer_precision,
-        seconds=seconds,
     )
     return {"bench": "language-model", "recipe": recipe, **result}
 

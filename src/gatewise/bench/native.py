@@ -105,7 +105,7 @@ def _worth_trying(recipe: str, precisions: Sequence[str], threads: int, report: 
     seconds: dict[str, float] = {}
     for peer in precisions:
         try:
-            result = bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1, seconds=2)
+            result = bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1)
         except ContestantFailed as error:
             if peer == "fp32" or not error.module.endswith(_PEER):
                 raise

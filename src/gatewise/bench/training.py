@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.bench.duel import SECONDS_A_TURN, fight
+from gatewise.bench.duel import fight
 from gatewise.config import Config
 from gatewise.errors import GatewiseError, UsageError
 from gatewise.tasks.task import Task
@@ -54,7 +54,6 @@ def compare_training(
     threads: int,
     turns: int,
     peer_precision: str = "fp32",
-    seconds: float = SECONDS_A_TURN,
 ) -> dict[str, Any]:
     """Check that two programs give the same cost and gradients, then time their training steps in turns.
 
@@ -71,7 +70,6 @@ def compare_training(
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
-        seconds: of a turn, about.
 
     Returns:
         Tokens a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
@@ -97,7 +95,6 @@ def compare_training(
             {**shared, **write_data(Path(folder))},
             lambda a, b: agree(a, b, tolerance),
             turns,
-            seconds,
         )
     return {
         "precision": config.training.precision,
