@@ -6,18 +6,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <memory>
 #include <new>
 #include <string>
 #include <tuple>
 #include <vector>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
+#include "pages.hpp"
 #include "rungs.hpp"
 
 namespace nb = nanobind;
@@ -32,23 +28,6 @@ using LayerAddresses = std::tuple<Address, Address, Address, Address>;  // w_ih,
 // and two, microseconds: 192 KiB 10.7 and 14.0; 512 KiB 17.3 and 17.4; 768 KiB 25.6 and 27.6; 960 KiB 25.1 and 19.5; 1 MiB
 // 33.4 and 32.4; 4 MiB 90 and 62; 10 MiB 254 and 137.
 constexpr std::size_t kBytesAThread = 512 * 1024;
-
-struct Free {
-    void operator()(char* memory) const { std::free(memory); }
-};
-using Memory = std::unique_ptr<char, Free>;
-
-// Memory that is read from end to end at every step: on large pages, where the system gives them.
-Memory allocate(std::size_t bytes) {
-    constexpr std::size_t page = 1 << 21;
-    bytes = std::max<std::size_t>((bytes + page - 1) / page * page, page);
-    void* memory = nullptr;
-    if (posix_memalign(&memory, page, bytes) != 0) throw std::bad_alloc();
-#ifdef __linux__
-    madvise(memory, bytes, MADV_HUGEPAGE);  // advice: what it answers changes nothing
-#endif
-    return Memory(static_cast<char*>(memory));
-}
 
 class Stream {
   public:
@@ -98,7 +77,7 @@ class Stream {
             constexpr Index piece = 8;
             Vector sums[piece] = {};
             const Index count = static_cast<Index>(bytes_ / sizeof sums), first = me.first(count);
-            const Vector* at = reinterpret_cast<const Vector*>(memory_.get()) + first * piece;
+            const Vector* at = reinterpret_cast<const Vector*>(memory_.begin()) + first * piece;
             for (Index k = first; k < me.last(count); ++k, at += piece) {
                 for (Index j = 0; j < piece; ++j) sums[j] ^= at[j];
             }
@@ -134,9 +113,10 @@ class Stream {
             offsets.push_back(bytes_);
             bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m->terms[0] + m->terms[1])) * (narrow_ ? 2 : 4);
         }
-        memory_ = allocate(bytes_);
+        memory_ = Pages(bytes_);
+        if (!memory_.begin()) throw std::bad_alloc();
         for (std::size_t k = 0; k < all.size(); ++k) {
-            all[k]->packed = memory_.get() + offsets[k];
+            all[k]->packed = memory_.begin() + offsets[k];
             run(threads, [&](Member me) { rung().pack_stream(*all[k], narrow_, me); });
         }
     }
@@ -170,7 +150,7 @@ class Stream {
     std::vector<float> table_;
     std::vector<std::uint16_t> narrow_table_;
     std::size_t bytes_ = 0;
-    Memory memory_;
+    Pages memory_;
 };
 
 }  // namespace

@@ -4,8 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 #ifdef GATEWISE_CHECKED
-#include <sanitizer/asan_interface.h>
-
 #include <cstring>
 #endif
 
@@ -16,6 +14,8 @@
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "pages.hpp"
 
 namespace gatewise {
 namespace {
@@ -47,11 +47,9 @@ class Scratch {
     void* take(const std::size_t asked) {
         const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
         if (used_ + bytes > capacity_) {
-            capacity_ = bytes > 2 * capacity_ ? bytes : 2 * capacity_;
-            pieces_.push_back(allocate(capacity_));
-            used_ = 0;
+            hold(bytes > 2 * capacity_ ? bytes : 2 * capacity_);
         }
-        char* taken = pieces_.back() + used_;
+        char* taken = pieces_.back().begin() + used_;
         used_ += bytes;
         held_ += bytes;
         most_ = held_ > most_ ? held_ : most_;
@@ -71,28 +69,24 @@ class Scratch {
 
     void reset() {
         if (pieces_.size() > 1) {
-            for (char* piece : pieces_) std::free(piece);
-            pieces_.assign(1, allocate(most_));
-            capacity_ = most_;
+            pieces_.clear();
+            hold(most_);
         }
         used_ = held_ = 0;
     }
 
-    ~Scratch() {
-        for (char* piece : pieces_) std::free(piece);
-    }
-
   private:
-    static char* allocate(std::size_t bytes) {
-        void* memory = nullptr;
-        if (posix_memalign(&memory, 64, bytes) != 0) {
+    // Begin a piece.
+    void hold(std::size_t bytes) {
+        pieces_.emplace_back(bytes);
+        if (pieces_.back().begin() == nullptr) {
             std::fprintf(stderr, "gatewise: no memory for %zu bytes of scratch\n", bytes);
             std::abort();
         }
-        return static_cast<char*>(memory);
+        capacity_ = bytes, used_ = 0;
     }
 
-    std::vector<char*> pieces_;
+    std::vector<Pages> pieces_;
     std::size_t capacity_ = 0, used_ = 0, held_ = 0, most_ = 0;
 };
 

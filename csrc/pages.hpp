@@ -1,0 +1,56 @@
+// Memory straight from the system, on large pages where it gives them: what is read from end to end at every step would
+// else ask for an address's page too often. What is given back is free for everyone at once, whatever the C library keeps.
+#pragma once
+
+#include <sys/mman.h>
+#ifdef GATEWISE_CHECKED
+#include <sanitizer/asan_interface.h>
+#endif
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace gatewise {
+
+class Pages {
+  public:
+    Pages() = default;
+
+    // At least `bytes` zeros, from a multiple of a large page's size on; none where the system has no memory for them.
+    explicit Pages(std::size_t bytes) : mapped_((bytes + kLarge - 1) / kLarge * kLarge + kLarge) {
+        base_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base_ == MAP_FAILED) {
+            base_ = nullptr;
+            return;
+        }
+        begin_ = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(base_) + kLarge - 1) / kLarge * kLarge);
+#ifdef MADV_HUGEPAGE
+        if (bytes >= kLarge) madvise(begin_, mapped_ - kLarge, MADV_HUGEPAGE);  // advice: what it answers changes nothing
+#endif
+    }
+
+    Pages(Pages&& other) noexcept { *this = std::move(other); }
+    Pages& operator=(Pages&& other) noexcept {
+        std::swap(base_, other.base_), std::swap(begin_, other.begin_), std::swap(mapped_, other.mapped_);
+        return *this;
+    }
+    ~Pages() {
+        if (!base_) return;
+#ifdef GATEWISE_CHECKED  // what is mapped here next shall not be taken for no one's: see team.cpp
+        ASAN_UNPOISON_MEMORY_REGION(base_, mapped_);
+#endif
+        munmap(base_, mapped_);
+    }
+
+    // Null where there are none.
+    char* begin() const { return begin_; }
+
+  private:
+    static constexpr std::size_t kLarge = 1 << 21;
+    void* base_ = nullptr;
+    char* begin_ = nullptr;
+    std::size_t mapped_ = 0;
+};
+
+}  // namespace gatewise
