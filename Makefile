@@ -30,9 +30,11 @@ demo: $(RUN_READY)
 	@echo "==> next: . $(VENV)/bin/activate, then gatewise --help"
 
 TESTS ?= tests
+# All tests run in two processes, each file in one of them; chosen ones as pytest runs them.
+PROCESSES := $(if $(filter-out tests,$(TESTS)),,-n 2 --dist loadfile)
 test: $(TEST_READY)
-	@echo "==> running all tests"
-	@$(BIN)/python -m pytest $(TESTS)
+	@echo "==> running the tests"
+	@$(BIN)/python -m pytest $(PROCESSES) $(TESTS)
 
 check: $(TEST_READY)
 	@echo "==> style, types, direction of imports"

@@ -42,7 +42,7 @@ def test_two_processes_resume_exactly_and_one_process_goes_on_and_says_what_diff
 ) -> None:
     settings = (
         "model.dropout=0.3",
-        "training.epochs=30",
+        "training.epochs=8",
         "training.checkpoint_every=0.05",
         "logging.tensorboard=false",
     )
