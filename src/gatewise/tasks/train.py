@@ -159,7 +159,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
         + f"; run folder {run.path}",
     )
     if config.training.precision == "bf16" and not has_fast_bf16(group.device):
-        note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, slower than fp32")
+        note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, not faster than fp32")
     if config.training.precision == "high" and not has_fast_high():
         note(console, "this processor has no AMX for bf16 products: high is computed in fp32")
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
