@@ -1,6 +1,6 @@
-"""Where a training step's time goes: ``python benchmarks/native_profile.py DATA`` (folders ptb, mnist and ud_en_ewt).
+"""Where a training step's time goes: ``python benchmarks/native_profile.py DATA [PRECISION]``.
 
-For each recipe the milliseconds of a step, the median of some, and what part of it each call into the native engine
+DATA has the folders ptb, mnist and ud_en_ewt; PRECISION is fp32 (the default), high or bf16. For each recipe the milliseconds of a step, the median of some, and what part of it each call into the native engine
 takes; the rest is Python, PyTorch's operations (dropout, embedding, softmax of a small layer) and the reading of data.
 """
 
@@ -58,10 +58,10 @@ class Timed:
         return timed
 
 
-def profile(recipe: str, data: Path, seconds: dict[str, float]) -> None:
+def profile(recipe: str, data: Path, precision: str, seconds: dict[str, float]) -> None:
     """Print a line on a recipe."""
     folder, changed = WORK[recipe]
-    config = load_config(recipe, {**changed, "data.path": str(data / folder)})
+    config = load_config(recipe, {**changed, "data.path": str(data / folder), "training.precision": precision})
     task = read_task(config)
     torch.manual_seed(config.training.seed)
     work = task.workload(task.make_model(), NOWHERE, ALONE)
@@ -75,14 +75,14 @@ def profile(recipe: str, data: Path, seconds: dict[str, float]) -> None:
     print(f"{recipe:<11} {1e3 * median(steps):7.1f} ms a step: {parts}, the rest {rest:.0%}", flush=True)
 
 
-def main(data: Path) -> None:
+def main(data: Path, precision: str = "fp32") -> None:
     """Profile every recipe on two threads."""
     seconds: dict[str, float] = defaultdict(float)
     for module in (native_engine, native_loss, native_update):
         module._native = Timed(module._native, seconds)
     for recipe in WORK:
-        profile(recipe, data, seconds)
+        profile(recipe, data, precision, seconds)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -56,9 +56,10 @@ constexpr Index kLine = 64 / sizeof(Real);
 
 // Σₖ a[r·row + k·step] b[k] for R rows, handed to finish(r, sums of the first vector, of the second); b holds kTileColumns
 // numbers for each k, side by side. `ahead()`, called once for kTermsUnrolled terms, fetches some of what later tiles will
-// read: a little at a time, so that it never stands in the way of what this tile reads.
+// read: a little at a time, so that it never stands in the way of what this tile reads. Inlined always: where row and step
+// are constants, the loop has no addresses to work out (1.15 to 1.25 times as fast with vectors of 64 bytes).
 template <int R, class T, class A, class F>
-inline void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A& ahead, F finish) {
+GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A& ahead, F finish) {
     Vector<T> s[R][2];
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) s[r][0] = s[r][1] = Vector<T>{};

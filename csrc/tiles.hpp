@@ -229,30 +229,101 @@ struct OnTiles {
         }
     }
 
-    // See product.hpp. Blocks: B is packed for up to kTermsOnTiles terms and kColumnsHeld columns by all and read by all;
-    // each member has its own rows of C (or, where those are few, columns: then each packs all of A). Of their A it packs
-    // strips of 32 rows that stay in the second-level cache with a panel of B. What a block adds up starts from what stands
-    // in C.
+    // See product.hpp.
     static void multiply(const Product<float>& p, Member me) {
-        constexpr Index kStrip = 2 * kTileHeight, kStrips = 12 / Parts, kTermsOnTiles = 768, kColumnsHeld = 4096;
         TileUse use;
         need_rows(kTileHeight);
-        const Index blocks = (chunks(p.K) + kTermsOnTiles / kChunk - 1) / (kTermsOnTiles / kChunk);
-        const Index terms = blocks ? (chunks(p.K) + blocks - 1) / blocks * kChunk : 0;
+        const Index strips = (p.M + kStrip - 1) / kStrip, panels = (p.N + kWidth - 1) / kWidth;
+        const bool wide = p.M > 0 && p.M <= kFewRows && panels >= kManyPanels && p.b_terms_together;
+        wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, me);
+    }
+
+  private:
+    static constexpr Index kStrip = 2 * kTileHeight;          // rows that are multiplied with a panel at once
+    static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product that each member has some columns of
+
+    // Chunks in `count` blocks of `each`, at most `most`; at least one block, and the last may have fewer or none.
+    struct Parted {
+        Index count, each;
+        Parted(Index chunks, Index most)
+            : count(chunks > most ? (chunks + most - 1) / most : 1), each((chunks + count - 1) / count) {}
+        Index terms_of(Index block, Index K) const {
+            const Index left = K - block * each * kChunk;
+            return left < 0 ? 0 : left < each * kChunk ? left : each * kChunk;
+        }
+    };
+
+    // Pack groups of 32 lines, those from `group` up to `end`, of the `lines` that there are from line `first` on. `to`: where
+    // group 0 would stand, the others `size` apart. Lines that do not lie side by side term for term are read across all
+    // groups, as memory has them.
+    static void pack_groups(Factor* to, Index size, bool by_line, Rows<const float> m, bool terms_together, Index first,
+                            Index lines, Index group, Index end, Index k0, Index K) {
+        if (terms_together) {
+            for (; group < end; ++group) {
+                pack(to + group * size, by_line, m, true, first + group * kWidth, lines - group * kWidth, k0, K);
+            }
+            return;
+        }
+        for (Index k = 0; k < K; k += kChunk) {
+            const Index some = K - k < kChunk ? K - k : kChunk;
+            for (Index g = group; g < end; ++g) {
+                pack(to + g * size + k / kChunk * kStep, by_line, m, false, first + g * kWidth, lines - g * kWidth, k0 + k, some);
+            }
+        }
+    }
+
+    // C with few rows: A is packed whole, by all, and stays in the second-level cache; each member has its own columns, and
+    // packs a panel of B when it comes to it. Of the terms some are multiplied at a time, so that a strip of A and the panel
+    // lie in the first-level cache; what they add up starts from what stands in C.
+    static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
+        constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = 16 / Parts;
+        const Parted blocks(chunks(p.K), kFactorsHeld / (strips * kStep));
+        const Mark before = me.mark();
+        Factor* a = me.shared<Factor>(strips * blocks.each * kStep);
+        Factor* b = me.own<Factor>(blocks.each * kStep);
+        for (Index block = 0; block < blocks.count; ++block) {
+            const Index k0 = block * blocks.each * kChunk, K = blocks.terms_of(block, p.K), size = panel_size(K);
+            pack_groups(a, size, true, p.A, p.a_terms_together, 0, p.M, me.first(strips), me.last(strips), k0, K);
+            me.barrier();
+            const Parted parts(chunks(K), kChunksHeld);
+            for (Index n = me.first(panels) * kWidth; n < me.last(panels) * kWidth; n += kWidth) {
+                pack(b, false, p.B, p.b_terms_together, n, p.N - n, k0, K);
+                for (Index part = 0; part < parts.count; ++part) {
+                    const Index from = part * parts.each * kStep, some = chunks(parts.terms_of(part, K));
+                    for (Index strip = 0; strip < strips; ++strip) {
+                        multiply_block(p, strip * kStrip, n, block > 0 || part > 0 || p.accumulate, some, a + strip * size + from,
+                                       b + from);
+                    }
+                }
+            }
+            me.barrier();  // before the packed A is written over
+        }
+        me.release(before);
+    }
+
+    // C with many rows: B is packed for up to kColumnsHeld columns by all and read by all; each member has its own rows of C
+    // (or, where those are few, columns: then each packs all of A), whose A it packs in pieces that stay in the second-level
+    // cache. What a block of terms adds up starts from what stands in C.
+    static void multiply_tall(const Product<float>& p, Member me) {
+        constexpr Index kStrips = 12 / Parts, kChunksHeld = 48, kColumnsHeld = 4096;
+        const Parted blocks(chunks(p.K), kChunksHeld);
         const bool by_rows = p.M >= 4 * kStrip * me.size;
         const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
         const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips), last_strip = of_rows.last(strips);
         const Index held = p.N < kColumnsHeld ? (p.N + kWidth - 1) / kWidth : kColumnsHeld / kWidth;
         const Mark before = me.mark();
-        Factor* b = me.shared<Factor>(held * panel_size(terms));
-        Factor* a = me.own<Factor>(kStrips * panel_size(terms));
+        Factor* b = me.shared<Factor>(held * blocks.each * kStep);
+        Factor* a = me.own<Factor>(kStrips * blocks.each * kStep);
         for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
             const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + kWidth - 1) / kWidth;
-            for (Index block = 0; block < blocks || block == 0; ++block) {
-                const Index k0 = block * terms, K = p.K - k0 < terms ? p.K - k0 : terms, size = panel_size(K);
-                for (Index panel = me.first(panels); panel < me.last(panels); ++panel) {
-                    const Index from = n0 + panel * kWidth;
-                    pack(b + panel * size, false, p.B, p.b_terms_together, from, p.N - from, k0, K);
+            for (Index block = 0; block < blocks.count; ++block) {
+                const Index k0 = block * blocks.each * kChunk, K = blocks.terms_of(block, p.K), size = panel_size(K);
+                if (p.b_terms_together) {
+                    pack_groups(b, size, false, p.B, true, n0, p.N - n0, me.first(panels), me.last(panels), k0, K);
+                } else {
+                    const Index from = me.first(chunks(K)), to = me.last(chunks(K)) * kChunk;
+                    pack_groups(b + from * kStep, size, false, p.B, false, n0, p.N - n0, 0, panels, k0 + from * kChunk,
+                                (to < K ? to : K) - from * kChunk);
                 }
                 me.barrier();
                 for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
@@ -274,7 +345,6 @@ struct OnTiles {
         me.release(before);
     }
 
-  private:
     static constexpr Index bytes(Index floats) { return floats * static_cast<Index>(sizeof(float)); }
 
     static void put_part(Factor* to, Vector<float> x, Index count) {
