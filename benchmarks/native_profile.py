@@ -1,7 +1,8 @@
 """Where a training step's time goes: ``python benchmarks/native_profile.py DATA [PRECISION]``.
 
-DATA has the folders ptb, mnist and ud_en_ewt; PRECISION is fp32 (the default), high or bf16. For each recipe the milliseconds of a step, the median of some, and what part of it each call into the native engine
-takes; the rest is Python, PyTorch's operations (dropout, embedding, softmax of a small layer) and the reading of data.
+DATA has the folders ptb, mnist and ud_en_ewt; PRECISION is fp32 (the default), high or bf16. For each recipe the
+milliseconds of a step, the median of some, and what part of it each call into the native engine takes; the rest is
+Python, PyTorch's operations (dropout, embedding, softmax of a small layer) and the reading of data.
 """
 
 import sys

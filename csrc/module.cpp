@@ -138,16 +138,20 @@ NB_MODULE(_native, m) {
     bind_stream(m);
     m.def(
         "product_rate",
-        [](int threads) {
+        [](int threads, Numbers numbers) {
+            if (numbers == Numbers::float64) throw nb::value_error("numbers is float64; expected those of float tensors");
             (void)rung();
             nb::gil_scoped_release released;
             std::vector<double> operations(static_cast<std::size_t>(std::max(threads, 1)));
             auto began = std::chrono::steady_clock::now();
-            run(threads, [&](Member me) { operations[static_cast<std::size_t>(me.index)] = rung().spin_tiles(20000); });
+            run(threads, [&](Member me) {
+                operations[static_cast<std::size_t>(me.index)] = rung().spin_tiles(numbers, 20000);
+            });
             std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
             return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
         },
-        nb::arg("threads"), "Return the operations a second that this processor's float products cannot exceed.");
+        nb::arg("threads"), nb::arg("numbers"),
+        "Return the operations a second that this processor's products of such numbers cannot exceed.");
     m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
     m.def(
         "rungs",

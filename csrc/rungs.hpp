@@ -25,8 +25,9 @@ struct Rung {
     StreamPanel (*stream_panel)(Index gates);
     void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
     void (*stream)(const StreamStep&, Member);
-    // Multiply float tiles from the first-level cache, `repeats` times; return the operations of all that.
-    double (*spin_tiles)(Index repeats);
+    // Multiply tiles of such factors (not float64) from the first-level cache, `repeats` times; return the operations of all
+    // that, those of one product where there are several for a factor's parts.
+    double (*spin_tiles)(Numbers, Index repeats);
 };
 
 // Those that were compiled and that this processor has, lowest first.

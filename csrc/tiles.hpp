@@ -238,6 +238,23 @@ struct OnTiles {
         wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, me);
     }
 
+    // See Rung::spin_tiles.
+    static double spin(Index repeats) {
+        constexpr Index kSpun = 8 / Parts;  // chunks
+        alignas(64) Factor a[kSpun * kStep] = {}, b[kSpun * kStep] = {};
+        alignas(64) float c[kTileHeight][kTileHeight];
+        TileUse use;
+        need_rows(kTileHeight);
+        zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
+        for (Index repeat = 0; repeat < repeats; ++repeat) {
+            __asm__ volatile("" : : "r"(a), "r"(b) : "memory");  // the compiler shall not see that all repeats are one
+            add_chunks<true>(kSpun, a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
+        }
+        store_tile<0>(c, 64);
+        __asm__ volatile("" : : "r"(c) : "memory");
+        return 2.0 * kStrip * kWidth * kChunk * kSpun * static_cast<double>(repeats);
+    }
+
   private:
     static constexpr Index kStrip = 2 * kTileHeight;          // rows that are multiplied with a panel at once
     static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product that each member has some columns of

@@ -1,5 +1,6 @@
 """The table of the native engine: which rows it has, against which peer, and how their figures are made."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ pytestmark = pytest.mark.skipif(why_not("native") is not None, reason="the nativ
 
 SECONDS = {"fp32": 4.0, "bf16": 3.0, "bf16 module": 5.0}
 """Of PyTorch's training step."""
+RATES = {"fp32": 100.0, "high": 300.0, "bf16": 1000.0}
+TASKS = ("mnist-rows", "ewt-upos")
 
 
 @pytest.fixture
@@ -24,20 +27,24 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"recipe": recipe, "precision": precision, "peer": peer_precision})
         return duel(SECONDS[peer_precision])
 
+    def task(recipe: str) -> Callable[..., dict[str, Any]]:
+        return lambda data=None, **others: language_model(recipe, **others)
+
     def duel(peer: float) -> dict[str, Any]:
         memory = {"ours_peak_mib": 60, "peer_peak_mib": 100}
         return {"ratio": peer / 2, "ours_seconds": [2.0, 2.0], "peer_seconds": [peer, peer], **memory}
 
     layer = {"cell": "GRU", "T": 35, "B": 20, "H": 256, "ours_ms": 10.0, "ratio": 2.0, "ratio_range": [1.0, 3.0]}
-    works = [{"work": work, "target": "5 or more", **layer} for work in ("plain", "threads")]
+    precisions = {"precision": "bf16", "peer_precision": "fp32"}
+    works = [{"work": work, "target": "5 or more", **layer, **precisions} for work in ("plain", "threads")]
     step = {"work": "H=200", "against": "ONNX Runtime fp32", "ratio": 2.0, "ratio_range": [1.0, 3.0], "target": "1.5"}
     monkeypatch.setattr(native, "refuse_without_onnxruntime", lambda: None)
-    monkeypatch.setattr(native, "product_rate", lambda threads: 100.0 * threads)
+    monkeypatch.setattr(native, "product_rate", lambda threads, precision: RATES[precision] * threads)
     monkeypatch.setattr(native, "bench_language_model", language_model)
     monkeypatch.setattr(native, "bench_recurrent", lambda *_: works)
     monkeypatch.setattr(native, "bench_streaming", lambda **_: {"rows": [{"share": 0.9, **step}]})
-    monkeypatch.setattr(native, "bench_rows", lambda *_, **__: duel(6.0))
-    monkeypatch.setattr(native, "bench_tagger", lambda *_, **__: duel(8.0))
+    monkeypatch.setattr(native, "bench_rows", task("mnist-rows"))
+    monkeypatch.setattr(native, "bench_tagger", task("ewt-upos"))
     return calls
 
 
@@ -51,10 +58,15 @@ def test_bf16_is_set_against_the_peers_fastest_precision_and_the_others_against_
         assert rows[f"{recipe}, training step, bf16"]["ratio"] == 1.5
         assert rows[f"{recipe}, training step, high"]["against"] == "PyTorch fp32"
     assert rows["ptb-large, peak memory"]["ratio"] == 0.6
-    assert rows["mnist-rows, training step"]["ratio"] == 3.0
-    assert rows["ewt-upos, training step"]["ratio"] == 4.0
+    for recipe in TASKS:
+        measured = [(call["precision"], call["peer"]) for call in asked if call["recipe"] == recipe]
+        assert measured == [*(("fp32", peer) for peer in native.PEER_PRECISIONS), ("bf16", "bf16"), ("fp32", "fp32")]
+        assert rows[f"{recipe}, training step, bf16"]["ratio"] == 1.5
+        assert rows[f"{recipe}, training step, bf16"]["against"] == "PyTorch bf16"
+        assert rows[f"{recipe}, training step, fp32"]["ratio"] == 2.0
+    assert rows["plain GRU T=35 B=20 H=256, bf16"]["against"] == "PyTorch fp32"
     assert rows["threads GRU T=35 B=20 H=256"]["against"] == "ours, one thread"
-    assert len(result["rows"]) == 3 * 3 + 1 + 2 + 1 + 2
+    assert len(result["rows"]) == 3 * 3 + 1 + 2 + 1 + 2 * 2
 
 
 def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked: list[Any]) -> None:
@@ -62,12 +74,16 @@ def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked
     rows = {row["work"]: row for row in result["rows"]}
     # By hand: of ptb-small 400 words, two layers of 4·200·400 weights and 200·10,000 of the decoder; 6 operations each.
     step = 6 * 400 * (2 * 4 * 200 * 400 + 200 * 10_000)
-    assert rows["ptb-small, training step, fp32"]["share"] == pytest.approx(step / 2.0 / 200e9)
+    for precision, rate in RATES.items():
+        share = rows[f"ptb-small, training step, {precision}"]["share"]
+        assert share == pytest.approx(step / 2.0 / (2e9 * rate))
     # Of an image 28 rows of 28 numbers, 128 images, two layers of 256.
     step = 6 * 128 * 28 * (4 * 256 * (28 + 256) + 4 * 256 * 512)
-    assert rows["mnist-rows, training step"]["share"] == pytest.approx(step / 2.0 / 200e9)
+    assert rows["mnist-rows, training step, fp32"]["share"] == pytest.approx(step / 2.0 / 200e9)
+    assert rows["mnist-rows, training step, bf16"]["share"] == pytest.approx(step / 2.0 / 2000e9)
     # Of a GRU 3 gates of H inputs and H units, forward and twice backward, in 10 ms.
-    assert rows["plain GRU T=35 B=20 H=256"]["share"] == pytest.approx(6 * 35 * 20 * 3 * 256 * 512 / 0.010 / 200e9)
+    layer = 6 * 35 * 20 * 3 * 256 * 512
+    assert rows["plain GRU T=35 B=20 H=256, bf16"]["share"] == pytest.approx(layer / 0.010 / 2000e9)
 
 
 def test_a_precision_in_which_the_peer_does_not_train_is_left_out_and_said(
@@ -109,6 +125,6 @@ def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], mo
 
 def test_a_peer_that_is_not_installed_is_missed_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming_peers, "find_spec", lambda name: None)
-    monkeypatch.setattr(native, "product_rate", lambda threads: pytest.fail("it was measured"))
+    monkeypatch.setattr(native, "product_rate", lambda *_: pytest.fail("it was measured"))
     with pytest.raises(UsageError, match="onnxruntime is not installed; expected the peers: pip install --group peers"):
         native.bench_native()

@@ -1,11 +1,15 @@
 """The bench of the layers: what it refuses, and the shape of what it says."""
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from gatewise.bench import recurrent
 from gatewise.bench.training import OutputsDiffer
-from gatewise.kernels import engine_named
+from gatewise.kernels import engine_named, why_not
 
 
 @pytest.fixture
@@ -18,7 +22,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("work", ["plain", "ragged"])
 def test_nothing_is_timed_where_outputs_differ(small: None, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
     rounds = [r for r in recurrent._rounds("torch", 1) if r.work == work]
-    wrong = [r.__class__(r.work, r.cell, r.shape, lambda r=r: [t + 0.01 for t in r.ours()], r.peer, "") for r in rounds]
+    wrong = [replace(r, ours={"fp32": lambda r=r: [t + 0.01 for t in r.ours["fp32"]()]}) for r in rounds]
     monkeypatch.setattr(recurrent, "_rounds", lambda *_: iter(wrong))
     monkeypatch.setattr(recurrent, "_in_turns", lambda *_: pytest.fail("it was timed"))
     with pytest.raises(OutputsDiffer, match=f"{work} LSTM .* nothing is timed"):
@@ -28,7 +32,51 @@ def test_nothing_is_timed_where_outputs_differ(small: None, monkeypatch: pytest.
 def test_the_outputs_that_are_compared_hold_every_gradient(small: None) -> None:
     for duel in recurrent._rounds(engine_named("auto"), 2):
         if duel.work != "traced":
-            ours, peer = duel.ours(), duel.peer()
+            ours, peer = duel.ours["fp32"](), duel.peer["fp32"]()
             assert len(ours) == len(peer) == 6  # y, dx and four weights
             assert all(float(t.abs().max()) > 0 for t in ours)
             assert all(torch.isfinite(t).all() for t in peer)
+
+
+@pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
+def test_both_sides_compute_the_same_in_every_precision_that_they_are_tried_in(small: None) -> None:
+    tried: set[str] = set()
+    for duel in recurrent._rounds("native", 2):
+        if duel.work not in ("plain", "ragged"):
+            continue
+        assert set(duel.ours) == {"fp32", "bf16"}
+        for peer in ("fp32", "bf16 module"):  # every processor has them
+            for precision in duel.ours:
+                recurrent._check(duel, precision, peer)
+                tried.add(precision)
+        exact, rounded = duel.ours["fp32"](), duel.ours["bf16"]()
+        assert not all(torch.equal(a, b) for a, b in zip(exact, rounded, strict=True))
+    assert tried == {"fp32", "bf16"}
+
+
+def test_each_side_is_measured_in_the_precision_in_which_it_is_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(seconds: float) -> recurrent.Run:
+        def run() -> list[Tensor]:
+            time.sleep(seconds)
+            return [torch.ones(1)]
+
+        return run
+
+    def fails() -> list[Tensor]:
+        raise RuntimeError("no bf16 here")
+
+    duel = recurrent.Round(
+        "plain",
+        "GRU",
+        (1, 1, 1),
+        {"fp32": takes(0.05), "bf16": takes(0.001)},
+        {"fp32": takes(0.001), "bf16": fails, "bf16 module": takes(0.05)},
+        "",
+    )
+    monkeypatch.setattr(recurrent, "_rounds", lambda *_: iter([duel]))
+    monkeypatch.setattr(recurrent, "_SECONDS_A_TURN", 0.001)
+    (row,) = recurrent.bench_recurrent(turns=1)
+    assert (row["precision"], row["peer_precision"]) == ("bf16", "fp32")
+    assert "ms (bf16)" in recurrent.line_of(row)
+    with pytest.raises(RuntimeError, match="no bf16 here"):
+        recurrent._fastest({"fp32": fails, "bf16": takes(0.001)})

@@ -25,7 +25,12 @@ TOLERANCE = {
 
 # Steps, rows, inputs, units. Rows: in one tile, two, three, and more than a step takes at once. Terms of x and of h',
 # and of every cell's du: more than a block has, and no even number of them for each block; of dW there are T times B.
-SIZES = [(2, 1, 800, 33), (3, 17, 5, 31), (2, 7, 33, 387), (2, 35, 64, 32), (2, 49, 1, 65), (7, 128, 31, 16)]
+# The last two: few rows and more than a thousand columns, whose terms are parted; and rows enough for blocks of them.
+SIZES = [
+    *((2, 1, 800, 33), (3, 17, 5, 31), (2, 7, 33, 387), (2, 35, 64, 32), (2, 49, 1, 65), (7, 128, 31, 16)),
+    (1, 20, 600, 260),
+    pytest.param((6, 128, 700, 257), marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(autouse=True)

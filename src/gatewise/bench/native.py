@@ -1,6 +1,7 @@
 """``gatewise bench native``: the whole table of the native engine against its peers, from one command."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gatewise.bench.rows import RECIPE as ROWS_RECIPE
 from gatewise.bench.rows import bench_rows
 from gatewise.bench.streaming import bench_streaming
 from gatewise.bench.streaming_peers import refuse_without_onnxruntime
+from gatewise.bench.tagger import RECIPE as TAGGER_RECIPE
 from gatewise.bench.tagger import bench_tagger
 from gatewise.config import Config, load_config
 from gatewise.kernels.native_engine import product_rate
@@ -41,7 +43,7 @@ def bench_native(
 
     Returns:
         ``rows``: work, what it was set against, ratio, its range, target (where there is one), and for products the
-        share of the machine's own rate, ``product_rate`` in GFLOP/s, that ours reached.
+        share of the machine's own rate at the precision of ours, ``product_rates`` in GFLOP/s, that ours reached.
 
     Raises:
         OutputsDiffer: a check failed.
@@ -49,7 +51,7 @@ def bench_native(
     """
     refuse_without_onnxruntime()
     torch.set_num_threads(threads)
-    rate = product_rate(threads)
+    rates = {precision: product_rate(threads, precision) for precision in ("fp32", "high", "bf16")}
     rows: list[dict[str, Any]] = []
 
     def add(work: str, against: str, ratio: float, between: list[float], target: str, **others: Any) -> None:
@@ -66,37 +68,49 @@ def bench_native(
     tried: Sequence[str] = PEER_PRECISIONS
     for recipe, targets in TARGETS.items():  # from the smallest on
         if len(tried) > 1:
-            tried = _worth_trying(recipe, tried, threads, report)
+            tried = _worth_trying(partial(bench_language_model, recipe, threads=threads), recipe, tried, report)
         for precision, target in targets.items():
             peer = tried[0] if precision == "bf16" else "fp32"
             result = bench_language_model(
                 recipe, precision=precision, peer_precision=peer, threads=threads, turns=turns
             )
-            share = _language_model_operations(recipe) / min(result["ours_seconds"]) / 1e9 / rate
+            share = _language_model_operations(recipe) / min(result["ours_seconds"]) / 1e9 / rates[precision]
             add_duel(f"{recipe}, training step, {precision}", f"PyTorch {peer}", result, f"{target}", share=share)
             if recipe == "ptb-large" and precision == "fp32":
                 memory = result["ours_peak_mib"] / result["peer_peak_mib"]
                 add(f"{recipe}, peak memory", f"PyTorch {peer}", memory, [memory, memory], f"{_MEMORY} or less")
     for row in bench_recurrent("native", threads, turns):
-        against = {"traced": "ours, plain", "threads": "ours, one thread"}.get(row["work"], "PyTorch fp32")
+        other = {"traced": "ours, plain", "threads": "ours, one thread"}.get(row["work"])
+        against = other or f"PyTorch {row['peer_precision']}"
         gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[row["cell"]]
         machine: dict[str, float] = {}
         if row["work"] == "plain":
             operations = 3 * 2 * 2 * gates * row["T"] * row["B"] * row["H"] ** 2
-            machine = {"share": operations / row["ours_ms"] / 1e6 / rate}
+            machine = {"share": operations / row["ours_ms"] / 1e6 / rates[row["precision"]]}
         shape = f"T={row['T']} B={row['B']} H={row['H']}"
+        if not other:
+            shape += f", {row['precision']}"
         add(f"{row['work']} {row['cell']} {shape}", against, row["ratio"], row["ratio_range"], row["target"], **machine)
     for row in bench_streaming(threads=threads, turns=turns)["rows"]:
         add(row["work"], row["against"], row["ratio"], row["ratio_range"], row["target"], memory=row["share"])
-    result = bench_rows(data and data / "mnist", threads=threads, turns=turns)
-    share = _rows_operations() / min(result["ours_seconds"]) / 1e9 / rate
-    add_duel("mnist-rows, training step", "PyTorch fp32", result, f"{_TASKS}", share=share)
-    result = bench_tagger(data and data / "ud_en_ewt", threads=threads, turns=turns)
-    add_duel("ewt-upos, training step", "PyTorch fp32", result, f"{_TASKS}")
-    return {"bench": "native", "threads": threads, "product_rate": rate, "rows": rows, "torch": torch.__version__}
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {
+        ROWS_RECIPE: partial(bench_rows, data and data / "mnist", threads=threads),
+        TAGGER_RECIPE: partial(bench_tagger, data and data / "ud_en_ewt", threads=threads),
+    }
+    for recipe, bench in tasks.items():
+        fastest = _worth_trying(bench, recipe, PEER_PRECISIONS, report)[0]
+        for precision, peer in (("bf16", fastest), ("fp32", "fp32")):
+            result = bench(precision=precision, peer_precision=peer, turns=turns)
+            machine = {}
+            if recipe == ROWS_RECIPE:
+                machine["share"] = _rows_operations() / min(result["ours_seconds"]) / 1e9 / rates[precision]
+            add_duel(f"{recipe}, training step, {precision}", f"PyTorch {peer}", result, f"{_TASKS}", **machine)
+    return {"bench": "native", "threads": threads, "product_rates": rates, "rows": rows, "torch": torch.__version__}
 
 
-def _worth_trying(recipe: str, precisions: Sequence[str], threads: int, report: Callable[[str], None]) -> list[str]:
+def _worth_trying(
+    bench: Callable[..., dict[str, Any]], recipe: str, precisions: Sequence[str], report: Callable[[str], None]
+) -> list[str]:
     """Return the precisions in which PyTorch trains a recipe, the fastest first.
 
     Left out are those in which it does not train on this processor, and those that take more than twice the fastest's
@@ -105,7 +119,7 @@ def _worth_trying(recipe: str, precisions: Sequence[str], threads: int, report: 
     seconds: dict[str, float] = {}
     for peer in precisions:
         try:
-            result = bench_language_model(recipe, peer_precision=peer, threads=threads, turns=1)
+            result = bench(peer_precision=peer, turns=1)
         except ContestantFailed as error:
             if peer == "fp32" or not error.module.endswith(_PEER):
                 raise

@@ -1,5 +1,6 @@
 """``gatewise bench recurrent``: our LSTM, GRU and RNN against PyTorch's modules, layer for layer."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from gatewise.bench.training import OutputsDiffer
+from gatewise.bench.training import TOLERANCE, OutputsDiffer
 from gatewise.kernels import engine_named
 from gatewise.nn import GRU, LSTM, RNN
 
 PLAIN = ((20, 20, 200), (35, 20, 256), (35, 20, 650), (100, 32, 256))
 RAGGED = ((100, 32, 256), (500, 32, 256))
-# fp32 sums of the same numbers in another order: of the largest entry.
-_TOLERANCE = 1e-4
 _SECONDS_A_TURN = 1.5
+
+Run = Callable[[], list[Tensor]]
+"""Does the work once; returns what must agree."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,22 @@ class Round:
     work: str
     cell: str
     shape: tuple[int, int, int]
-    ours: Callable[[], list[Tensor]]
-    """Does the work once; returns what must agree."""
-    peer: Callable[[], list[Tensor]]
+    ours: dict[str, Run]
+    """By precision: the fastest is measured."""
+    peer: dict[str, Run]
     target: str
 
 
 def bench_recurrent(
     engine: str = "auto", threads: int = 0, turns: int = 5, report: Callable[[str], None] = lambda line: None
 ) -> list[Any]:
-    """Check outputs and every gradient, then time both in turns; input size = hidden size, float32.
+    """Check outputs and every gradient, then time both in turns; input size = hidden size.
 
     *plain*: forward and backward of one layer over a full batch. *ragged*: the same with lengths drawn uniform in 1 to
     T, ``lengths=`` against ``pack_padded_sequence`` and back (the rows sorted beforehand, which PyTorch likes best).
-    *traced*: a forward pass of ours that returns every gate and state, against our plain one. *threads*: ours on one
-    thread against all.
+    Of these the native engine and PyTorch are each tried in fp32 and bf16 and measured in the faster one. *traced*: a
+    forward pass of ours that returns every gate and state, against our plain one. *threads*: ours on one thread
+    against all.
 
     Args:
         engine: ours.
@@ -51,8 +54,9 @@ def bench_recurrent(
         report: given a line on each finished row.
 
     Returns:
-        For each row: work, cell, T, B, H, milliseconds of both sides (median), their ratio (median over the turns of
-        peer / ours; of *traced* the other way round, traced / plain), its smallest and largest, and the target.
+        For each row: work, cell, T, B, H, the precision and the milliseconds of both sides (median), their ratio
+        (median over the turns of peer / ours; of *traced* the other way round, traced / plain), its smallest and
+        largest, and the target.
 
     Raises:
         OutputsDiffer: the check failed; that row is not timed.
@@ -61,8 +65,9 @@ def bench_recurrent(
         torch.set_num_threads(threads)
     rows = []
     for duel in _rounds(engine_named(engine), torch.get_num_threads()):
-        _check(duel)
-        ours, peer = _in_turns(duel, turns)
+        precision, peer_precision = _fastest(duel.ours), _fastest(duel.peer)
+        _check(duel, precision, peer_precision)
+        ours, peer = _in_turns(duel.ours[precision], duel.peer[peer_precision], turns)
         pairs = list(zip(ours, peer, strict=True))
         ratios = [p / o for o, p in pairs]
         T, B, H = duel.shape
@@ -72,6 +77,8 @@ def bench_recurrent(
             "T": T,
             "B": B,
             "H": H,
+            "precision": precision,
+            "peer_precision": peer_precision,
             "ours_ms": 1e3 * median(ours),
             "peer_ms": 1e3 * median(peer),
             "ratio": median(ratios),
@@ -88,7 +95,8 @@ def line_of(row: dict[str, Any]) -> str:
     low, high = row["ratio_range"]
     shape = f"T={row['T']} B={row['B']} H={row['H']}"
     return (
-        f"{row['work']:<8}{row['cell']:<6}{shape:<20}{row['ours_ms']:>10.2f} ms{row['peer_ms']:>10.2f} ms"
+        f"{row['work']:<8}{row['cell']:<6}{shape:<20}{row['ours_ms']:>10.2f} ms ({row['precision']})"
+        f"{row['peer_ms']:>10.2f} ms ({row['peer_precision']})"
         f"{row['ratio']:>8.3f} ({low:.3f} to {high:.3f}{row['target'] and '; target ' + row['target']})"
     )
 
@@ -126,23 +134,34 @@ def _against_pytorch(
     torch.manual_seed(1)
     a, b = own(H, H, engine=engine), theirs(H, H)
     b.load_state_dict(a.state_dict())
-    x, dy = torch.randn(T, B, H, requires_grad=True), torch.randn(T, B, H)
+    x, dy = torch.randn(T, B, H), torch.randn(T, B, H)
     if lengths is not None:
         dy = dy * (torch.arange(T)[:, None] < lengths)[..., None]
 
-    def packed() -> Tensor:
-        assert lengths is not None
-        y, _ = b(pack_padded_sequence(x, lengths))
-        return pad_packed_sequence(y, total_length=T)[0]
+    def pass_of(module: nn.Module, x: Tensor) -> Tensor:
+        if module is a:
+            y: Tensor = module(x, lengths=lengths)[0]
+        elif lengths is None:
+            y = module(x)[0]
+        else:
+            y = pad_packed_sequence(module(pack_padded_sequence(x, lengths))[0], total_length=T)[0]
+        return y
 
-    return Round(
-        work,
-        own.__name__,
-        shape,
-        lambda: _step(a, x, dy, lambda: a(x, lengths=lengths)[0]),
-        lambda: _step(b, x, dy, (lambda: b(x)[0]) if lengths is None else packed),
-        target,
-    )
+    def step(module: nn.Module, precision: str = "fp32") -> Run:
+        if precision == "bf16 module":
+            module = copy.deepcopy(module).bfloat16()
+        dtype = next(module.parameters()).dtype
+        at, upstream = x.detach().to(dtype).requires_grad_(), dy.to(dtype)
+
+        def forward() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                return pass_of(module, at)
+
+        return lambda: _step(module, at, upstream, forward)
+
+    ours = {precision: step(a, precision) for precision in (("fp32", "bf16") if engine == "native" else ("fp32",))}
+    peers = ("fp32", "bf16", "bf16 module") if engine == "native" else ("fp32",)
+    return Round(work, own.__name__, shape, ours, {peer: step(b, peer) for peer in peers}, target)
 
 
 def _step(module: nn.Module, x: Tensor, dy: Tensor, run: Callable[[], Tensor]) -> list[Tensor]:
@@ -167,7 +186,8 @@ def _on_threads(engine: str, shape: tuple[int, int, int], threads: int) -> Round
         finally:
             torch.set_num_threads(threads)
 
-    return Round("threads", "LSTM", shape, lambda: run(threads), lambda: run(1), "1.8 or more")
+    ours, peer = {"fp32": lambda: run(threads)}, {"fp32": lambda: run(1)}
+    return Round("threads", "LSTM", shape, ours, peer, "1.8 or more")
 
 
 def _traced(engine: str, own: Any, shape: tuple[int, int, int], target: str) -> Round:
@@ -180,31 +200,47 @@ def _traced(engine: str, own: Any, shape: tuple[int, int, int], target: str) -> 
         with torch.no_grad():
             return [module(x, trace=trace)[0]]
 
-    return Round("traced", own.__name__, shape, lambda: run(()), lambda: run(names), target)
+    return Round("traced", own.__name__, shape, {"fp32": lambda: run(())}, {"fp32": lambda: run(names)}, target)
 
 
-def _check(duel: Round) -> None:
-    for k, (ours, peer) in enumerate(zip(duel.ours(), duel.peer(), strict=True)):
+def _fastest(sides: dict[str, Run]) -> str:
+    """Return the precision in which a side takes the least time; left out are those that it cannot compute here."""
+    seconds = {}
+    for precision, run in sides.items():
+        try:
+            _time(run, 1)
+        except RuntimeError:  # PyTorch's word for what it does not have on this processor
+            if precision == "fp32":
+                raise
+        else:
+            seconds[precision] = _time(run, 3) if len(sides) > 1 else 0.0
+    return min(seconds, key=lambda precision: seconds[precision])
+
+
+def _check(duel: Round, precision: str, peer_precision: str) -> None:
+    tolerance = max(TOLERANCE[precision], TOLERANCE[peer_precision])
+    for k, (a, b) in enumerate(zip(duel.ours[precision](), duel.peer[peer_precision](), strict=True)):
+        ours, peer = a.float(), b.float()
         gap = float((ours - peer).abs().max() / peer.abs().max().clamp(min=1e-12))
-        if not gap <= _TOLERANCE:
+        if not gap <= tolerance:
             raise OutputsDiffer(
                 f"{duel.work} {duel.cell} {duel.shape}: output or gradient {k} differs by {gap:.2e} of its largest "
-                f"entry; expected at most {_TOLERANCE}; nothing is timed"
+                f"entry; expected at most {tolerance}; nothing is timed"
             )
 
 
-def _in_turns(duel: Round, turns: int) -> tuple[list[float], list[float]]:
+def _in_turns(ours: Run, peer: Run, turns: int) -> tuple[list[float], list[float]]:
     """Return seconds a pass of both sides, turn by turn."""
     seconds: tuple[list[float], list[float]] = ([], [])
-    once = max(_time(duel.ours, 2), _time(duel.peer, 2))
+    once = max(_time(ours, 2), _time(peer, 2))
     passes = max(1, round(_SECONDS_A_TURN / once))
     for _ in range(turns):
-        for side, run in zip(seconds, (duel.ours, duel.peer), strict=True):
+        for side, run in zip(seconds, (ours, peer), strict=True):
             side.append(_time(run, passes))
     return seconds
 
 
-def _time(run: Callable[[], list[Tensor]], passes: int) -> float:
+def _time(run: Run, passes: int) -> float:
     began = time.perf_counter()
     for _ in range(passes):
         run()

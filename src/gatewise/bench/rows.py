@@ -15,13 +15,22 @@ RECIPE = "mnist-rows"
 _IMAGES, _HELD_BACK = 20_000, 500
 
 
-def bench_rows(data: str | Path | None = None, *, threads: int = 0, turns: int = 5) -> dict[str, Any]:
+def bench_rows(
+    data: str | Path | None = None,
+    *,
+    precision: str = "fp32",
+    peer_precision: str = "fp32",
+    threads: int = 0,
+    turns: int = 5,
+) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
     Recipe ``mnist-rows``; the batches and, in the check, the dropout masks are equal.
 
     Args:
         data: a folder as the recipe reads it; random images of 28 × 28 where not given.
+        precision: ours, as ``training.precision``.
+        peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
 
@@ -32,17 +41,19 @@ def bench_rows(data: str | Path | None = None, *, threads: int = 0, turns: int =
         OutputsDiffer: the check failed.
     """
     refuse_where_memory_cannot_be_measured()
+    changed = {"training.precision": precision}
+    timed = {"peer_precision": peer_precision, "threads": threads, "turns": turns}
     if data is not None:
-        return _bench(load_config(RECIPE, {"data.path": str(data)}), threads, turns, "files")
+        return _bench(load_config(RECIPE, {"data.path": str(data), **changed}), timed, "files")
     with tempfile.TemporaryDirectory() as folder:
         draw = np.random.default_rng(1)
         x, y = draw.integers(0, 256, (_IMAGES, 28, 28), dtype=np.uint8), draw.integers(0, 10, _IMAGES)
         np.savez(Path(folder, "train.npz"), x=x, y=y)
         sizes = {"data.valid_size": _HELD_BACK, "data.test_size": _HELD_BACK}
-        return _bench(load_config(RECIPE, {"data.path": folder, **sizes}), threads, turns, "random images")
+        return _bench(load_config(RECIPE, {"data.path": folder, **sizes, **changed}), timed, "random images")
 
 
-def _bench(config: Config, threads: int, turns: int, what: str) -> dict[str, Any]:
+def _bench(config: Config, timed: dict[str, Any], what: str) -> dict[str, Any]:
     task = SequenceClassifierTask(config)
     torch.manual_seed(config.training.seed)
     model = task.make_model()
@@ -61,7 +72,6 @@ def _bench(config: Config, threads: int, turns: int, what: str) -> dict[str, Any
         peer="rows_pytorch",
         tokens=config.data.batch_size,
         token_name="images",
-        threads=threads,
-        turns=turns,
+        **timed,
     )
     return {"bench": "rows", "recipe": RECIPE, "data": what, **result}

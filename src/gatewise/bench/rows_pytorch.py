@@ -47,7 +47,8 @@ class RowsPeer(Peer):
         """The mean over a batch."""
         rows = self.batches[self.step % len(self.batches)]
         self.step += 1
-        return F.cross_entropy(self.model(self.x[rows]), self.y[rows])
+        x = self.x[rows].to(next(self.model.parameters()).dtype)
+        return F.cross_entropy(self.model(x).float(), self.y[rows])
 
 
 if __name__ == "__main__":

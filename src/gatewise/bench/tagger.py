@@ -27,7 +27,14 @@ _CHARACTERS, _TAGS = 108, 17
 _SPELLED = (94, 469, 1221, 2217, 2659, 2838, 2783, 2325, 1744, 1344, 775, 520, 226, 123, 54, 32, 17, 10, 7, 11)
 
 
-def bench_tagger(data: str | Path | None = None, *, threads: int = 0, turns: int = 5) -> dict[str, Any]:
+def bench_tagger(
+    data: str | Path | None = None,
+    *,
+    precision: str = "fp32",
+    peer_precision: str = "fp32",
+    threads: int = 0,
+    turns: int = 5,
+) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
     Recipe ``ewt-upos``, with a softmax in place of the CRF; the batches are equal, and in the check so are the dropout
@@ -35,6 +42,8 @@ def bench_tagger(data: str | Path | None = None, *, threads: int = 0, turns: int
 
     Args:
         data: a folder as the recipe reads it; made-up sentences with the lengths of UD English-EWT where not given.
+        precision: ours, as ``training.precision``.
+        peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
         threads: of each program; PyTorch's own choice where 0.
         turns: how often each is timed.
 
@@ -46,12 +55,14 @@ def bench_tagger(data: str | Path | None = None, *, threads: int = 0, turns: int
         UsageError: the recipe is not what this benchmark compares.
     """
     refuse_where_memory_cannot_be_measured()
+    changed = {**COMPARED, "training.precision": precision}
+    timed = {"peer_precision": peer_precision, "threads": threads, "turns": turns}
     if data is not None:
-        return _bench(load_config(RECIPE, {**COMPARED, "data.path": str(data)}), threads, turns, "files")
+        return _bench(load_config(RECIPE, {**changed, "data.path": str(data)}), timed, "files")
     with tempfile.TemporaryDirectory() as folder:
         for split, count in (("train", SENTENCES), ("valid", _HELD_BACK), ("test", _HELD_BACK)):
             Path(folder, f"{split}.txt").write_text(made_up_sentences(count), encoding="utf-8")
-        return _bench(load_config(RECIPE, {**COMPARED, "data.path": folder}), threads, turns, "made-up sentences")
+        return _bench(load_config(RECIPE, {**changed, "data.path": folder}), timed, "made-up sentences")
 
 
 def made_up_sentences(count: int) -> str:
@@ -68,7 +79,7 @@ def made_up_sentences(count: int) -> str:
     return "\n".join("".join(next(lines) for _ in range(length)) for length in lengths)
 
 
-def _bench(config: Config, threads: int, turns: int, what: str) -> dict[str, Any]:
+def _bench(config: Config, timed: dict[str, Any], what: str) -> dict[str, Any]:
     model_config = config.model
     if model_config.cell != "lstm" or model_config.output != "softmax" or model_config.character_encoder == "none":
         raise UsageError(f"recipe {RECIPE}: this benchmark compares LSTMs that read characters, with a softmax")
@@ -104,7 +115,6 @@ def _bench(config: Config, threads: int, turns: int, what: str) -> dict[str, Any
         peer="tagger_pytorch",
         tokens=config.data.batch_size * float(np.mean(lengths)),
         token_name="words",
-        threads=threads,
-        turns=turns,
+        **timed,
     )
     return {"bench": "tagger", "recipe": RECIPE, "changed": COMPARED, "data": what, **result}

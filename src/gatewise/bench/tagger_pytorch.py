@@ -108,7 +108,7 @@ class TaggerPeer(Peer):
             torch.tensor([len(ids) for ids in spellings]),
         )
         tags = pad_sequence([self.tags[row] for row in rows], padding_value=-100)
-        return F.cross_entropy(logits.flatten(0, 1), tags.flatten())
+        return F.cross_entropy(logits.flatten(0, 1).float(), tags.flatten())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from gatewise.tasks.task import Task
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
-_TOLERANCE = {"fp32": 1e-4, "high": 1e-3, "bf16": 6e-2, "bf16 module": 6e-2}
+TOLERANCE = {"fp32": 1e-4, "high": 1e-3, "bf16": 6e-2, "bf16 module": 6e-2}
 """Of the largest entry of each gradient: sums of the same numbers in another order, of factors with fewer bits."""
 
 NOWHERE, ALONE = RunFolder("no-run"), Group(0, 1, torch.device("cpu"))
@@ -88,7 +88,7 @@ def compare_training(
             "weights": str(weights),
             "peer_precision": peer_precision,
         }
-        tolerance = max(_TOLERANCE[config.training.precision], _TOLERANCE[peer_precision])
+        tolerance = max(TOLERANCE[config.training.precision], TOLERANCE[peer_precision])
         duel = fight(
             f"{here}.{ours}",
             f"{here}.{peer}",

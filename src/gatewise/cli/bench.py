@@ -178,7 +178,8 @@ def native_command(
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        typer.echo(f"products of this machine in float32, {threads} threads: {result['product_rate']:.0f} GFLOP/s")
+        rates = ", ".join(f"{rate:,.0f} in {precision}" for precision, rate in result["product_rates"].items())
+        typer.echo(f"products of this machine, {threads} threads, GFLOP/s: {rates}")
 
 
 @app.command("footprint")

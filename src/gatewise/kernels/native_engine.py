@@ -82,9 +82,15 @@ def _wrong_instructions() -> str:
 _WRONG_INSTRUCTIONS = _wrong_instructions()
 
 
-def product_rate(threads: int) -> float:
-    """Measure the GFLOP/s that this processor's float32 products cannot exceed: tiles in the first-level cache."""
-    return max(float(_native.product_rate(threads)) for _ in range(5)) / 1e9
+def product_rate(threads: int, precision: str = "fp32") -> float:
+    """Measure the GFLOP/s that this processor's products cannot exceed: tiles in the first-level cache.
+
+    Args:
+        threads: that multiply at a time.
+        precision: ``fp32``, ``high`` or ``bf16``, as ``training.precision``.
+    """
+    numbers = {"fp32": "float32", "high": "high", "bf16": "bfloat16"}[precision]
+    return max(float(_native.product_rate(threads, getattr(_native.Numbers, numbers))) for _ in range(5)) / 1e9
 
 
 def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
