@@ -1,9 +1,10 @@
 // Softmax cross-entropy fused with the linear layer before it: value and gradients in one go (LinearLoss).
 //
-// Chunk by chunk of rows: the logits, a product; then, row by row, softmax and its gradient in their place; then the
-// products dx and dW. What of it is summed over rows (dW, db) is summed in an order that does not depend on who computes it:
-// db in blocks of kRowsTogether rows. Scratch: the logits of a chunk, db of its blocks, N losses, and what `multiply` takes;
-// the barriers of its products part a chunk's sums from the next one's.
+// Chunk by chunk of rows: the logits, a product; then, row by row, softmax and its gradient dz in their place, packed for both
+// products of which it is the left factor, where the policy can; then these, dx and dW. What of it is summed over rows (dW, db)
+// is summed in an order that does not depend on who computes it: db in blocks of kRowsTogether rows. Scratch: the logits of a
+// chunk, dz packed, db of its blocks, N losses, and what `multiply` takes; the barriers of its products part a chunk's sums from
+// the next one's.
 #pragma once
 
 #include "product.hpp"
@@ -12,7 +13,7 @@
 namespace gatewise::GATEWISE_RUNG {
 
 constexpr int kSideBySide = 4;        // vectors summed side by side, since an addition waits for the one before it
-constexpr Index kRowsTogether = 16;  // rows whose dz are summed for db while they are in the cache
+constexpr Index kRowsTogether = kLeftRows;  // rows whose dz are summed for db, and packed, while they are in the cache
 
 // Make a row of logits z into dz = scale · (softmax z − onehot(target)), where wanted, and add it to `sum`, where not
 // null (`first`: overwrite); return −log softmax(z)[target]. z has `width` numbers, those past V have no target and are
@@ -71,6 +72,8 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     Real* z = me.shared<Real>(held * stride);
     Real* sums = p.dbias ? me.shared<Real>((held + kRowsTogether - 1) / kRowsTogether * width) : nullptr;
     double* nll = me.shared<double>(p.N);
+    const Index left = p.dx || p.dweight ? left_size<P>(held, V) : 0;
+    typename P::Factor* packed = left ? me.shared<typename P::Factor>(left) : nullptr;
     if (p.dbias) {
         for (Index v = me.first(V); v < me.last(V); ++v) p.dbias[v] = 0;
     }
@@ -90,6 +93,7 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
                                           static_cast<Real>(p.scale), gradient, sums ? sums + block * width : nullptr,
                                           r == from);
             }
+            if (packed) pack_left<P>(packed, from, dz, to - from, V);
         }
         me.barrier();
         if (p.dbias) {
@@ -97,8 +101,8 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
                 for (Index block = 0; block < blocks; ++block) p.dbias[v] += sums[block * width + v];
             }
         }
-        if (p.dx) multiply<P>({rows, H, V, dz, true, weight, false, {p.dx + start * H, H, nullptr}}, me);
-        if (p.dweight) multiply<P>({V, H, rows, dz, false, x, false, {p.dweight, H, nullptr}, chunk > 0}, me);
+        if (p.dx) multiply<P>({rows, H, V, dz, true, weight, false, {p.dx + start * H, H, nullptr}}, me, packed);
+        if (p.dweight) multiply<P>({V, H, rows, dz, false, x, false, {p.dweight, H, nullptr}, chunk > 0}, me, packed);
     }
     if (me.index == 0) {
         double total = 0;

@@ -1,8 +1,9 @@
-// Python's way in to the loss and the update of a training step, called like the passes in module.cpp.
+// Python's way in to the loss and the update of a training step, and the masks of dropout, called like the passes in module.cpp.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,32 @@ double loss(Numbers numbers, int threads, Index N, Index H, Index V, Index chunk
         }
     });
     return nll;
+}
+
+// See gatewise.nn.dropout: word k of SplitMix64 (Steele, Lea and Flood 2014) has the numbers 2 k and 2 k + 1.
+void dropout_mask(int threads, Index count, std::uint64_t seed, std::int32_t kept, float scale, float* mask) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &scale, sizeof bits);
+    const auto drawn = [=](std::uint64_t number) {  // no branch, which a processor could not foresee
+        return bits & -static_cast<std::uint32_t>(static_cast<std::int32_t>(number) < kept);
+    };
+    const auto word = [=](Index k) {
+        std::uint64_t z = seed + static_cast<std::uint64_t>(k + 1) * 0x9E3779B97F4A7C15u;
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+        z ^= z >> 31;
+        return drawn(z) | static_cast<std::uint64_t>(drawn(z >> 32)) << 32;
+    };
+    run(static_cast<int>(std::min<Index>(threads, 1 + count / kWorthAThread)), [&](Member me) {
+        for (Index k = me.first(count / 2); k < me.last(count / 2); ++k) {
+            const std::uint64_t two = word(k);
+            std::memcpy(mask + 2 * k, &two, sizeof two);
+        }
+    });
+    if (count % 2 > 0) {
+        const std::uint32_t last = static_cast<std::uint32_t>(word(count / 2));
+        std::memcpy(mask + count - 1, &last, sizeof last);
+    }
 }
 
 int threads_for(int threads, const std::vector<Parameter>& parameters) {
@@ -95,6 +122,14 @@ void bind_training(nb::module_& m) {
             return norm;
         },
         nb::arg("threads"), nb::arg("parameters"), "Return the norm of all gradients together.");
+    m.def(
+        "dropout_mask",
+        [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Address mask) {
+            nb::gil_scoped_release released;
+            dropout_mask(threads, count, static_cast<std::uint64_t>(seed), kept, scale, at<float>(mask));
+        },
+        nb::arg("threads"), nb::arg("count"), nb::arg("seed"), nb::arg("kept"), nb::arg("scale"), nb::arg("mask"),
+        "Write a mask: the scale where a number of the seed is below `kept`, elsewhere 0.");
     m.def(
         "update",
         [](int threads, UpdateRule rule, const std::vector<Parameter>& parameters, double clip, double lr,

@@ -15,8 +15,8 @@ namespace gatewise::GATEWISE_RUNG {
 
 // How numbers enter a product. Real: what is given and summed. Factor: what is multiplied. `put` writes the first `count`
 // of x as factors, `to` lying in a row of `row` factors (which tiles of two parts alone need). Whoever calls multiply_rows
-// does it while a Session lives. A policy with kOwnProducts (tiles.hpp) brings pack, panel_size, row_size, multiply_rows and
-// multiply itself.
+// does it while a Session lives. A policy with kOwnProducts (tiles.hpp) brings pack, panel_size, row_size, multiply_rows,
+// left_size, pack_left and multiply itself.
 struct NoSession {};
 template <class P>
 using OnVectors = std::enable_if_t<!P::kOwnProducts, int>;
@@ -50,9 +50,27 @@ constexpr Index kTileColumns = 2 * kLanes<T>;
 // Terms that the tile's loop takes at a time: few enough that the processor keeps the loop at hand.
 constexpr Index kTermsUnrolled = 48 / kTileRows;
 
+// Numbers from −1 to 1 without a pattern, for measuring: of zeros a processor multiplies more in a second.
+inline Vector<float> some_numbers(Index seed) {
+    Vector<float> found{};
+    uint32_t state = static_cast<uint32_t>(seed) * 2654435761u + 1;
+    for (Index k = 0; k < kLanes<float>; ++k) {
+        state = state * 1664525u + 1013904223u;
+        found[k] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+    }
+    return found;
+}
+
 // Numbers in a line of the cache.
 template <class Real>
 constexpr Index kLine = 64 / sizeof(Real);
+
+// A row of a tile of C, on its way to the cache to be written; a line more than it fills, since it may begin within one.
+template <class Real>
+inline void fetch_row(const Real* c) {
+    for (Index k = 0; k < kTileColumns<Real>; k += kLine<Real>) __builtin_prefetch(c + k, 1);
+    __builtin_prefetch(c + kTileColumns<Real> - 1, 1);
+}
 
 // Σₖ a[r·row + k·step] b[k] for R rows, handed to finish(r, sums of the first vector, of the second); b holds kTileColumns
 // numbers for each k, side by side. `ahead()`, called once for kTermsUnrolled terms, fetches some of what later tiles will
@@ -141,10 +159,13 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms
 // cache, 24 KB, with vectors of 64 bytes 48.
 constexpr Index kTermsHeld = 384;
 
-// Blocks that K terms fall into, at least one, and terms in each but the last, which may have fewer.
+// K terms in blocks of at most `most`, at least one: each but the last has `terms`, a multiple of `unit`.
 struct Blocks {
-    Index count, terms;
-    explicit Blocks(Index K) : count(K > 0 ? (K + kTermsHeld - 1) / kTermsHeld : 1), terms((K + count - 1) / count) {}
+    Index K, count, terms;
+    explicit Blocks(Index K, Index most = kTermsHeld, Index unit = 1)
+        : K(K), count(K > most ? (K + most - 1) / most : 1), terms((K + count * unit - 1) / (count * unit) * unit) {}
+    Index first(Index block) const { return block * terms; }
+    Index of(Index block) const { return K - first(block) < terms ? K - first(block) : terms; }
 };
 
 // Factors in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
@@ -167,7 +188,7 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
     const Index a_stride = row_size<P>(K), tiles = (rows + kTileRows - 1) / kTileRows;
     const Blocks blocks(K);
     for (Index block = 0; block < blocks.count; ++block) {
-        const Index k0 = block * blocks.terms, terms = K - k0 < blocks.terms ? K - k0 : blocks.terms;
+        const Index k0 = blocks.first(block), terms = blocks.of(block);
         for (Index tile = 0; tile < tiles; ++tile) {
             const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
             // Each tile fetches a share of what lies behind the block in memory: the next one's, or the next panel's. Where
@@ -203,7 +224,7 @@ inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, cons
     constexpr Index N = kLanes<Real>, MR = kTileRows;
     const Index width = p.N - n;
     if (rows > MR) rows = MR;
-    for (Index r = 0; r < rows; ++r) __builtin_prefetch(p.C[m + r] + n, 1);
+    for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
     multiply_tile<MR, Real>(K, a, 1, MR, b, ahead, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
         if (r >= rows) return;
         Real* c = p.C[m + r] + n;
@@ -243,11 +264,8 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
     for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
         const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
         const Blocks blocks(packed);
-        const auto terms_of = [&](Index block) {
-            return packed - block * blocks.terms < blocks.terms ? packed - block * blocks.terms : blocks.terms;
-        };
         for (Index block = 0; block < blocks.count; ++block) {
-            const Index from = block * blocks.terms, K = terms_of(block);
+            const Index from = blocks.first(block), K = blocks.of(block);
             for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
                 pack<P, MR>(a + tiles * MR * from + m * K, p.A, p.a_terms_together, m, p.M - m, k0 + from, K);
             }
@@ -256,7 +274,7 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
         for (Index group = me.first(panels); group < me.last(panels); group += kPanelsTogether) {
             const Index end = group + kPanelsTogether < me.last(panels) ? group + kPanelsTogether : me.last(panels);
             for (Index block = 0; block < blocks.count; ++block) {
-                const Index from = block * blocks.terms, K = terms_of(block);
+                const Index from = blocks.first(block), K = blocks.of(block);
                 for (Index n = group * NR; n < end * NR; n += NR) {
                     pack<P, NR>(b, p.B, p.b_terms_together, n, p.N - n, k0 + from, K);
                     const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
@@ -289,7 +307,7 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
     for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
         const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
         for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = block * blocks.terms, K = p.K - k0 < blocks.terms ? p.K - k0 : blocks.terms;
+            const Index k0 = blocks.first(block), K = blocks.of(block);
             for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
                 pack<P, NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
             }
@@ -320,10 +338,20 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
     me.release(before);
 }
 
-// C = A B (+ C, or + a bias), by all members; see Product. Barriers lie at the beginning and at the end; its scratch is given
-// back.
+// A left factor of two products, once as it is and once transposed, may be packed for both, where the policy can
+// (left_size is not 0): `count` of its rows, up to kLeftRows, from a multiple of those on. K: its columns.
+constexpr Index kLeftRows = 32;
 template <class P, OnVectors<P> = 0>
-void multiply(const Product<typename P::Real>& p, Member me) {
+constexpr Index left_size(Index, Index) {
+    return 0;
+}
+template <class P, OnVectors<P> = 0>
+void pack_left(typename P::Factor*, Index, Rows<const typename P::Real>, Index, Index) {}
+
+// C = A B (+ C, or + a bias), by all members; see Product. Barriers lie at the beginning and at the end; its scratch is given
+// back. left: A, packed by pack_left, or, where the terms of its rows do not lie side by side, its transpose; or null.
+template <class P, OnVectors<P> = 0>
+void multiply(const Product<typename P::Real>& p, Member me, const typename P::Factor* = nullptr) {
     constexpr Index kFewRows = 1024, kManyPanels = 16;  // not by the number of members: the order of sums would follow it
     const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<typename P::Real>;
     wide ? multiply_wide<P>(p, me) : multiply_tall<P>(p, me);
@@ -349,8 +377,17 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
     P::multiply_rows(rows, K, a, panel, c, c_stride);
 }
 template <class P, OnItsOwn<P> = 0>
-void multiply(const Product<typename P::Real>& p, Member me) {
-    P::multiply(p, me);
+constexpr Index left_size(Index rows, Index K) {
+    return P::left_size(rows, K);
+}
+template <class P, OnItsOwn<P> = 0>
+void pack_left(typename P::Factor* to, Index row, Rows<const typename P::Real> m, Index count, Index K) {
+    static_assert(P::kStrip == kLeftRows);
+    P::pack_left(to, row, m, count, K);
+}
+template <class P, OnItsOwn<P> = 0>
+void multiply(const Product<typename P::Real>& p, Member me, const typename P::Factor* left = nullptr) {
+    P::multiply(p, me, left);
 }
 
 }  // namespace gatewise::GATEWISE_RUNG

@@ -183,6 +183,7 @@ struct OnTiles {
     using Session = TileUse;
     static constexpr bool kOwnProducts = true;
     static constexpr Index kWidth = kTileColumns<float>, kStep = Parts * 2 * kTileSize;  // factors of a panel's chunk
+    static constexpr Index kStrip = 2 * kTileHeight;  // rows that are multiplied with a panel at once
     static_assert(kWidth == 2 * kTileHeight && (Parts == 1 || Parts == 2));
 
     static constexpr Index chunks(Index K) { return (K + kChunk - 1) / kChunk; }
@@ -229,20 +230,29 @@ struct OnTiles {
         }
     }
 
+    // See product.hpp: what is packed there are strips, one after the other.
+    static constexpr Index left_size(Index rows, Index K) { return (rows + kStrip - 1) / kStrip * panel_size(K); }
+    static void pack_left(Factor* to, Index row, Rows<const float> m, Index count, Index K) {
+        pack(to + row / kStrip * panel_size(K), true, m, true, row, count, 0, K);
+    }
+
     // See product.hpp.
-    static void multiply(const Product<float>& p, Member me) {
+    static void multiply(const Product<float>& p, Member me, const Factor* left) {
         TileUse use;
         need_rows(kTileHeight);
         const Index strips = (p.M + kStrip - 1) / kStrip, panels = (p.N + kWidth - 1) / kWidth;
-        const bool wide = p.M > 0 && p.M <= kFewRows && panels >= kManyPanels && p.b_terms_together;
-        wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, me);
+        const bool wide = p.M > 0 && p.M <= kFewRows && panels >= kManyPanels && p.b_terms_together && !left;
+        wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, left, me);
     }
 
     // See Rung::spin_tiles.
     static double spin(Index repeats) {
         constexpr Index kSpun = 8 / Parts;  // chunks
-        alignas(64) Factor a[kSpun * kStep] = {}, b[kSpun * kStep] = {};
+        alignas(64) Factor a[kSpun * kStep], b[kSpun * kStep];
         alignas(64) float c[kTileHeight][kTileHeight];
+        for (Index k = 0; k < kSpun * kStep; k += kLanes<float>) {
+            put_part(a + k, some_numbers(k), kLanes<float>), put_part(b + k, some_numbers(~k), kLanes<float>);
+        }
         TileUse use;
         need_rows(kTileHeight);
         zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
@@ -256,19 +266,8 @@ struct OnTiles {
     }
 
   private:
-    static constexpr Index kStrip = 2 * kTileHeight;          // rows that are multiplied with a panel at once
     static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product that each member has some columns of
-
-    // Chunks in `count` blocks of `each`, at most `most`; at least one block, and the last may have fewer or none.
-    struct Parted {
-        Index count, each;
-        Parted(Index chunks, Index most)
-            : count(chunks > most ? (chunks + most - 1) / most : 1), each((chunks + count - 1) / count) {}
-        Index terms_of(Index block, Index K) const {
-            const Index left = K - block * each * kChunk;
-            return left < 0 ? 0 : left < each * kChunk ? left : each * kChunk;
-        }
-    };
+    static constexpr Index kAhead = 128;                      // numbers of a row that packing fetches before it needs them
 
     // Pack groups of 32 lines, those from `group` up to `end`, of the `lines` that there are from line `first` on. `to`: where
     // group 0 would stand, the others `size` apart. Lines that do not lie side by side term for term are read across all
@@ -291,22 +290,22 @@ struct OnTiles {
 
     // C with few rows: A is packed whole, by all, and stays in the second-level cache; each member has its own columns, and
     // packs a panel of B when it comes to it. Of the terms some are multiplied at a time, so that a strip of A and the panel
-    // lie in the first-level cache; what they add up starts from what stands in C.
+    // lie in the first-level cache; what they add up is added to what stands in C.
     static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
         constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = 16 / Parts;
-        const Parted blocks(chunks(p.K), kFactorsHeld / (strips * kStep));
+        const Blocks blocks(p.K, kFactorsHeld / (strips * kStep) * kChunk, kChunk);
         const Mark before = me.mark();
-        Factor* a = me.shared<Factor>(strips * blocks.each * kStep);
-        Factor* b = me.own<Factor>(blocks.each * kStep);
+        Factor* a = me.shared<Factor>(strips * panel_size(blocks.terms));
+        Factor* b = me.own<Factor>(panel_size(blocks.terms));
         for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = block * blocks.each * kChunk, K = blocks.terms_of(block, p.K), size = panel_size(K);
+            const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
             pack_groups(a, size, true, p.A, p.a_terms_together, 0, p.M, me.first(strips), me.last(strips), k0, K);
             me.barrier();
-            const Parted parts(chunks(K), kChunksHeld);
+            const Blocks parts(K, kChunksHeld * kChunk, kChunk);
             for (Index n = me.first(panels) * kWidth; n < me.last(panels) * kWidth; n += kWidth) {
                 pack(b, false, p.B, p.b_terms_together, n, p.N - n, k0, K);
                 for (Index part = 0; part < parts.count; ++part) {
-                    const Index from = part * parts.each * kStep, some = chunks(parts.terms_of(part, K));
+                    const Index from = panel_size(parts.first(part)), some = chunks(parts.of(part));
                     for (Index strip = 0; strip < strips; ++strip) {
                         multiply_block(p, strip * kStrip, n, block > 0 || part > 0 || p.accumulate, some, a + strip * size + from,
                                        b + from);
@@ -320,21 +319,21 @@ struct OnTiles {
 
     // C with many rows: B is packed for up to kColumnsHeld columns by all and read by all; each member has its own rows of C
     // (or, where those are few, columns: then each packs all of A), whose A it packs in pieces that stay in the second-level
-    // cache. What a block of terms adds up starts from what stands in C.
-    static void multiply_tall(const Product<float>& p, Member me) {
+    // cache, unless they are packed already. What a block of terms adds up is added to what stands in C.
+    static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
         constexpr Index kStrips = 12 / Parts, kChunksHeld = 48, kColumnsHeld = 4096;
-        const Parted blocks(chunks(p.K), kChunksHeld);
+        const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
         const bool by_rows = p.M >= 4 * kStrip * me.size;
         const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
         const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips), last_strip = of_rows.last(strips);
         const Index held = p.N < kColumnsHeld ? (p.N + kWidth - 1) / kWidth : kColumnsHeld / kWidth;
         const Mark before = me.mark();
-        Factor* b = me.shared<Factor>(held * blocks.each * kStep);
-        Factor* a = me.own<Factor>(kStrips * blocks.each * kStep);
+        Factor* b = me.shared<Factor>(held * panel_size(blocks.terms));
+        Factor* own = left && p.a_terms_together ? nullptr : me.own<Factor>(kStrips * panel_size(blocks.terms));
         for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
             const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + kWidth - 1) / kWidth;
             for (Index block = 0; block < blocks.count; ++block) {
-                const Index k0 = block * blocks.each * kChunk, K = blocks.terms_of(block, p.K), size = panel_size(K);
+                const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
                 if (p.b_terms_together) {
                     pack_groups(b, size, false, p.B, true, n0, p.N - n0, me.first(panels), me.last(panels), k0, K);
                 } else {
@@ -345,14 +344,20 @@ struct OnTiles {
                 me.barrier();
                 for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
                     const Index end = last_strip < piece + kStrips ? last_strip : piece + kStrips;
-                    for (Index strip = piece; strip < end; ++strip) {
-                        const Index from = strip * kStrip;
-                        pack(a + (strip - piece) * size, true, p.A, p.a_terms_together, from, p.M - from, k0, K);
+                    for (Index strip = piece; own && strip < end; ++strip) {
+                        Factor* to = own + (strip - piece) * size;
+                        if (left) {
+                            transpose_packed(to, left, panel_size(p.M), strip, k0, K);
+                        } else {
+                            pack(to, true, p.A, p.a_terms_together, strip * kStrip, p.M - strip * kStrip, k0, K);
+                        }
                     }
+                    const Factor* a = own ? own : left + piece * panel_size(p.K) + panel_size(k0);
+                    const Index a_size = own ? size : panel_size(p.K);
                     for (Index panel = of_columns.first(panels); panel < of_columns.last(panels); ++panel) {
                         for (Index strip = piece; strip < end; ++strip) {
                             multiply_block(p, strip * kStrip, n0 + panel * kWidth, block > 0 || p.accumulate, chunks(K),
-                                           a + (strip - piece) * size, b + panel * size);
+                                           a + (strip - piece) * a_size, b + panel * size);
                         }
                     }
                 }
@@ -382,13 +387,19 @@ struct OnTiles {
             if (terms_together) {  // j is a line
                 if (j < count) {
                     const float* terms = m[first + j] + k0;
+                    __builtin_prefetch(terms + kAhead), __builtin_prefetch(terms + kAhead + 16);
                     x = load(terms, K), y = load(terms + kLanes<float>, K - kLanes<float>);
                 }
                 found[0][j] = (Vector<float>)narrow(part_of<0>(x), part_of<0>(y));
                 if (Parts == 2) found[Parts - 1][j] = (Vector<float>)narrow(part_of<1>(x), part_of<1>(y));
             } else {  // j is a pair of terms
-                if (2 * j < K) x = load(m[k0 + 2 * j] + first, count);
-                if (2 * j + 1 < K) y = load(m[k0 + 2 * j + 1] + first, count);
+                const auto term = [&](Index k) {
+                    if (k >= K) return Vector<float>{};
+                    const float* lines = m[k0 + k] + first;
+                    __builtin_prefetch(lines + kAhead);
+                    return load(lines, count);
+                };
+                x = term(2 * j), y = term(2 * j + 1);
                 found[0][j] = (Vector<float>)interleave(part_of<0>(x), part_of<0>(y));
                 if (Parts == 2) found[Parts - 1][j] = (Vector<float>)interleave(part_of<1>(x), part_of<1>(y));
             }
@@ -396,6 +407,24 @@ struct OnTiles {
         for (int part = 0; part < Parts; ++part) {
             if (terms_together != by_line) transpose_square<float>(found[part]);
             __builtin_memcpy(to + part * 2 * kTileSize, found[part], sizeof found[part]);
+        }
+    }
+
+    // From lines that are packed, `size` apart those of a strip, pack what they are across: a group of 32 of their terms as
+    // lines, and as terms the lines, from k0 on, a multiple of a strip.
+    static void transpose_packed(Factor* to, const Factor* lines, Index size, Index group, Index k0, Index K) {
+        static_assert(kStrip == kChunk);
+        for (Index k = 0; k < K; k += kChunk, to += kStep) {
+            const Factor* from = lines + (k0 + k) / kStrip * size + group * kStep;
+            for (Index tile = 0; tile < 2 * Parts; ++tile, from += tile % 2 ? 0 : 2 * kTileSize) {
+                Vector<float> found[kTileHeight];  // 16 pairs each
+                for (Index j = 0; j < kTileHeight; ++j) {
+                    const Factor* pair = from + 2 * j * kChunk;
+                    found[j] = (Vector<float>)interleaved<Factor>(load(pair), load(pair + kChunk), tile % 2 > 0);
+                }
+                transpose_square<float>(found);
+                __builtin_memcpy(to + tile * kTileSize, found, sizeof found);
+            }
         }
     }
 
@@ -434,35 +463,23 @@ struct OnTiles {
         }
     }
 
-    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it; the rows and columns of `edge` that there
-    // are not hold anything, and what comes of them is dropped.
+    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it. Where there is less, or where C has something
+    // that is added to (from_c), the sums go by way of `sums`; C is read at the end, when its lines have come.
     static void multiply_block(const Product<float>& p, Index m, Index n, bool from_c, Index chunks, const Factor* a,
                                const Factor* b) {
-        alignas(64) float edge[kWidth][kWidth], bias[kWidth];
+        alignas(64) float sums[kWidth][kWidth], bias[kWidth];
         const Index rows = p.M - m < kWidth ? p.M - m : kWidth, columns = p.N - n;
-        for (Index r = 0; r < rows; ++r) __builtin_prefetch(p.C[m + r] + n, 1), __builtin_prefetch(p.C[m + r] + n + 16, 1);
+        for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
         float* c = p.C[m] + n;
         Index stride = rows > 1 ? p.C[m + 1] - p.C[m] : kWidth;
-        bool whole = rows == kWidth && columns >= kWidth;
-        for (Index r = 2; whole && p.C.at && r < rows; ++r) whole = p.C[m + r] - p.C[m] == r * stride;
-        if (!whole) {
-            for (Index r = 0; from_c && r < rows; ++r) {
-                const float* row = p.C[m + r] + n;
-                store(edge[r], load(row, columns)), store(edge[r] + 16, load(row + 16, columns - 16));
-            }
-            c = edge[0], stride = kWidth;
-        }
+        bool direct = !from_c && rows == kWidth && columns >= kWidth;
+        for (Index r = 2; direct && p.C.at && r < rows; ++r) direct = p.C[m + r] - p.C[m] == r * stride;
+        if (!direct) c = sums[0], stride = kWidth;
         const bool two = rows > kTileHeight;
-        if (from_c || p.bias) {
-            const float* start = c;
-            Index start_stride = stride;
-            if (!from_c) {
-                store(bias, load(p.bias + n, columns)), store(bias + 16, load(p.bias + n + 16, columns - 16));
-                start = bias, start_stride = 0;  // each row of the tile is the same
-            }
-            const float* second = start + kTileHeight * start_stride;
-            load_tile<0>(start, bytes(start_stride)), load_tile<1>(start + 16, bytes(start_stride));
-            load_tile<2>(second, bytes(start_stride)), load_tile<3>(second + 16, bytes(start_stride));
+        if (!from_c && p.bias) {
+            store(bias, load(p.bias + n, columns)), store(bias + 16, load(p.bias + n + 16, columns - 16));
+            load_tile<0>(bias, 0), load_tile<1>(bias + 16, 0);  // each row of the tile is the same
+            load_tile<2>(bias, 0), load_tile<3>(bias + 16, 0);
         } else {
             zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
         }
@@ -474,9 +491,11 @@ struct OnTiles {
         float* second = c + kTileHeight * stride;
         store_tile<0>(c, bytes(stride)), store_tile<1>(c + 16, bytes(stride));
         if (two) store_tile<2>(second, bytes(stride)), store_tile<3>(second + 16, bytes(stride));
-        for (Index r = 0; !whole && r < rows; ++r) {
+        for (Index r = 0; !direct && r < rows; ++r) {
             float* row = p.C[m + r] + n;
-            store(row, load(edge[r]), columns), store(row + 16, load(edge[r] + 16), columns - 16);
+            Vector<float> s0 = load(sums[r]), s1 = load(sums[r] + 16);
+            if (from_c) s0 = load(row, columns) + s0, s1 = load(row + 16, columns - 16) + s1;
+            store(row, s0, columns), store(row + 16, s1, columns - 16);
         }
     }
 };

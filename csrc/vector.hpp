@@ -72,7 +72,8 @@ inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
 #else
 template <class T>
 inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
-    typedef typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type Int;
+    typedef typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type Wide;
+    typedef typename std::conditional<sizeof(T) == 2, int16_t, Wide>::type Int;
     typename VectorOf<Int>::type which;
     for (Index k = 0; k < kLanes<T>; ++k) which[k] = (upper ? kLanes<T> / 2 : 0) + k / 2 + k % 2 * kLanes<T>;
     return __builtin_shuffle(a, b, which);

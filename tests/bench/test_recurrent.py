@@ -80,3 +80,19 @@ def test_each_side_is_measured_in_the_precision_in_which_it_is_fastest(monkeypat
     assert "ms (bf16)" in recurrent.line_of(row)
     with pytest.raises(RuntimeError, match="no bf16 here"):
         recurrent._fastest({"fp32": fails, "bf16": takes(0.001)})
+
+
+def test_a_precision_that_takes_far_longer_is_run_once() -> None:
+    runs: list[str] = []
+
+    def takes(name: str, seconds: float) -> recurrent.Run:
+        def run() -> list[Tensor]:
+            runs.append(name)
+            time.sleep(seconds)
+            return []
+
+        return run
+
+    assert recurrent._fastest({"fp32": takes("fp32", 0.002), "bf16": takes("bf16", 0.2)}) == "fp32"
+    assert runs.count("bf16") == 1
+    assert runs.count("fp32") > 1

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from gatewise.kernels import native_dropout
+from gatewise.kernels.native_engine import why_not_built
+from gatewise.nn import dropout as dropout_module
 from gatewise.nn.dropout import dropout, dropout_mask
 
 
@@ -45,3 +48,37 @@ def test_the_gradient_is_the_mask() -> None:
     (g,) = torch.autograd.grad(y.sum(), x)
     assert torch.allclose(y, x * g)
     assert (g == 0).any()
+
+
+def test_the_words_are_those_of_splitmix64() -> None:
+    """The first words of the seed 1234567, which the algorithm's reference program prints."""
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
+    words = dropout_module._words(torch.tensor([1234567]), 5)
+    assert [int(word) % (1 << 64) for word in words] == expected
+
+
+@pytest.mark.parametrize("p", [0.02, 0.5, 0.99])
+@pytest.mark.parametrize("shape", [(0,), (1,), (2,), (7, 3), (301, 333)])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_native_engine_draws_the_same(
+    p: float, shape: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why_not_built():
+        pytest.skip("the native engine was not built")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        torch.manual_seed(11)
+        native = [dropout_mask(torch.empty(shape), p) for _ in range(2)]
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.setattr(native_dropout, "can_draw", lambda _: False)
+    torch.manual_seed(11)
+    for mask in native:
+        assert torch.equal(mask, dropout_mask(torch.empty(shape), p))

@@ -185,6 +185,20 @@ def test_native_equals_torch(n: int, h: int, v: int, kind: str) -> None:
 
 
 @native_only
+@pytest.mark.parametrize("kind", ["float32", "bfloat16 factors"])
+def test_native_equals_torch_where_a_chunk_has_more_rows_than_are_summed_at_a_time(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_chunks_of(2000, monkeypatch)
+    inputs, targets = make(1700, 5, 70, torch.float32), targets_for(1700, 70)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "bfloat16 factors"):
+        found = value_and_gradients(inputs, targets, "native")
+    tolerance = RELATIVE[torch.bfloat16 if "bfloat16" in kind else torch.float32]
+    for a, b in zip(found, value_and_gradients(inputs, targets, "torch"), strict=True):
+        assert differ(a, b) < tolerance
+
+
+@native_only
 @pytest.mark.parametrize("factors", [torch.float32, torch.bfloat16])
 def test_native_gives_equal_bits_for_any_number_of_threads(factors: torch.dtype) -> None:
     inputs, targets, threads = make(701, 13, 1009, torch.float32), targets_for(701, 1009), torch.get_num_threads()

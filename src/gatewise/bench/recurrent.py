@@ -204,16 +204,20 @@ def _traced(engine: str, own: Any, shape: tuple[int, int, int], target: str) -> 
 
 
 def _fastest(sides: dict[str, Run]) -> str:
-    """Return the precision in which a side takes the least time; left out are those that it cannot compute here."""
-    seconds = {}
+    """Return the precision in which a side takes the least time; left out are those that it cannot compute here.
+
+    One whose first pass takes more than five times as long as another's is not run again, since it may take minutes.
+    """
+    seconds: dict[str, float] = {}
     for precision, run in sides.items():
         try:
-            _time(run, 1)
+            seconds[precision] = _time(run, 1)
         except RuntimeError:  # PyTorch's word for what it does not have on this processor
             if precision == "fp32":
                 raise
-        else:
-            seconds[precision] = _time(run, 3) if len(sides) > 1 else 0.0
+    if len(seconds) > 1:
+        least = min(seconds.values())
+        seconds = {precision: _time(sides[precision], 3) for precision in seconds if seconds[precision] <= 5 * least}
     return min(seconds, key=lambda precision: seconds[precision])
 
 

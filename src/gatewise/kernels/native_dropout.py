@@ -1,0 +1,30 @@
+"""The native engine's masks of dropout, ``csrc/module_training.cpp``."""
+
+import torch
+from torch import Tensor
+
+from gatewise.kernels.native_engine import _native, why_not_built
+
+
+def can_draw(like: Tensor) -> bool:
+    """Whether ``draw`` makes masks like this tensor here: of float32, on the CPU, and not within a compiled graph."""
+    return (
+        like.device.type == "cpu"
+        and like.dtype == torch.float32
+        and why_not_built() is None
+        and not torch.compiler.is_compiling()
+    )
+
+
+def draw(like: Tensor, seed: int, kept: int, scale: float) -> Tensor:
+    """Return the mask of ``gatewise.nn.dropout``, the same as torch makes of the seed.
+
+    Args:
+        like: has the mask's shape.
+        seed: from −2⁶³ to 2⁶³ − 1.
+        kept: the scale stands where a number is below this, one from −2³¹ to 2³¹ − 1.
+        scale: the value of the numbers that are kept.
+    """
+    mask = torch.empty(like.shape, dtype=torch.float32)
+    _native.dropout_mask(torch.get_num_threads(), mask.numel(), seed, kept, scale, mask.data_ptr())
+    return mask
