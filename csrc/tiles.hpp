@@ -387,19 +387,14 @@ struct OnTiles {
             if (terms_together) {  // j is a line
                 if (j < count) {
                     const float* terms = m[first + j] + k0;
-                    __builtin_prefetch(terms + kAhead), __builtin_prefetch(terms + kAhead + 16);
+                    if (K > kAhead) __builtin_prefetch(terms + kAhead), __builtin_prefetch(terms + kAhead + 16);
                     x = load(terms, K), y = load(terms + kLanes<float>, K - kLanes<float>);
                 }
                 found[0][j] = (Vector<float>)narrow(part_of<0>(x), part_of<0>(y));
                 if (Parts == 2) found[Parts - 1][j] = (Vector<float>)narrow(part_of<1>(x), part_of<1>(y));
             } else {  // j is a pair of terms
-                const auto term = [&](Index k) {
-                    if (k >= K) return Vector<float>{};
-                    const float* lines = m[k0 + k] + first;
-                    __builtin_prefetch(lines + kAhead);
-                    return load(lines, count);
-                };
-                x = term(2 * j), y = term(2 * j + 1);
+                if (2 * j < K) x = load(m[k0 + 2 * j] + first, count);
+                if (2 * j + 1 < K) y = load(m[k0 + 2 * j + 1] + first, count);
                 found[0][j] = (Vector<float>)interleave(part_of<0>(x), part_of<0>(y));
                 if (Parts == 2) found[Parts - 1][j] = (Vector<float>)interleave(part_of<1>(x), part_of<1>(y));
             }
