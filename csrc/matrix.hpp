@@ -5,7 +5,7 @@
 
 namespace gatewise {
 
-// Rows; the numbers of a row lie side by side. Either `stride` apart from `base` on, or each where `at` says.
+// Rows; the numbers of a row lie side by side. Either `stride` numbers apart from `base` on, or each where `at` says.
 template <class T>
 struct Rows {
     T* base = nullptr;

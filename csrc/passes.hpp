@@ -67,8 +67,8 @@ struct LayerBackward {
     Steps steps;
     LayerWeights<Real> weights;
     const Real *x, *h_0, *c_0, *h_mask;  // as given forward
-    const Real *y, *gates, *extra;       // as written forward
-    const Real *dy;                      // (T, B, H)
+    const Real *y, *gates, *extra;       // as written forward; gates and extra null of an RNN, else needed
+    const Real *dy;                      // (T, B, H); as of x, nothing is read past a row's length
     const Real *dh_n, *dc_n;             // (B, H); dc_n null of other cells than the LSTM
     // Written, whole:
     Real* dx;           // (T, B, I), or null: not wanted

@@ -11,11 +11,13 @@
 
 namespace gatewise {
 
-// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. Rows of equal length keep
-// their order.
+// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. Rows of
+// equal length keep their order. `reverse`: a pass from the end.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;
     Steps steps;
+    Plan(const Plan&) = delete;  // a copy's steps would point into this one
+    Plan& operator=(const Plan&) = delete;
 
     Plan(Index T, Index B, const std::int64_t* given, bool reverse) : order(B), lengths(B) {
         auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };

@@ -1,8 +1,8 @@
 // Matrix products: the tile that computes, the packing of its factors, a product by few rows, and the large product.
 //
-// What all have in common: which of them computes a product, and in which blocks of terms, follows from its shape alone, and
-// each number of C belongs to one member, who sums its terms in their order. So results do not depend on the number of
-// threads. Scratch: the packed factors.
+// What all have in common: which of them computes a product, and in which blocks of terms, follows from the product alone (its
+// shape, how its factors lie, whether the left one comes packed), and each number of C belongs to one member, who sums the terms
+// of a block and adds block after block. So results do not depend on the number of threads. Scratch: the packed factors.
 #pragma once
 
 #include <type_traits>
@@ -15,8 +15,8 @@ namespace gatewise::GATEWISE_RUNG {
 
 // How numbers enter a product. Real: what is given and summed. Factor: what is multiplied. `put` writes the first `count`
 // of x as factors, `to` lying in a row of `row` factors (which tiles of two parts alone need). Whoever calls multiply_rows
-// does it while a Session lives. A policy with kOwnProducts (tiles.hpp) brings pack, panel_size, row_size, multiply_rows,
-// left_size, pack_left and multiply itself.
+// does it while a Session lives. A policy with kOwnProducts (tiles.hpp) brings kStrip, pack, panel_size, row_size, multiply_rows,
+// left_size, pack_left, multiply and spin itself.
 struct NoSession {};
 template <class P>
 using OnVectors = std::enable_if_t<!P::kOwnProducts, int>;
@@ -155,11 +155,12 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms
     }
 }
 
-// Terms are multiplied in blocks, as even as can be, that are not longer than this: so a panel's stays in the first-level
-// cache, 24 KB, with vectors of 64 bytes 48.
+// Terms are multiplied in blocks, as even as can be, that are not longer than this: so that a panel's block stays in the
+// first-level cache, 24 KB, with vectors of 64 bytes 48.
 constexpr Index kTermsHeld = 384;
 
-// K terms in blocks of at most `most`, at least one: each but the last has `terms`, a multiple of `unit`.
+// K terms in blocks of at most `most`, a multiple of `unit`: each but the last has `terms`, a multiple of it too. Of no terms
+// there is one block, of none.
 struct Blocks {
     Index K, count, terms;
     explicit Blocks(Index K, Index most = kTermsHeld, Index unit = 1)
@@ -180,7 +181,8 @@ constexpr Index row_size(Index K) {
 
 // c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns: the
 // product of a time step, few rows and many terms. c has room for the whole panel (c_stride is kTileColumns or more) and
-// does not overlap a or b; rows of a lie row_size apart. No scratch, no barrier.
+// does not overlap a or b; rows of a lie row_size apart, and what stands there behind K terms is zeros (tiles read it, `put` does
+// not write it). No scratch, no barrier.
 template <class P, class T = typename P::Real, OnVectors<P> = 0>
 void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
                    Index c_stride) {
@@ -292,8 +294,8 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
     me.release(before);
 }
 
-// C with many rows: B is packed whole for a block of terms, by all, and read by all; each member has its own rows, whose A
-// it packs in pieces that stay in the second-level cache.
+// C with many rows: for a block of terms B is packed for up to kColumnsHeld columns, by all, and read by all; each member has its
+// own rows, whose A it packs in pieces that stay in the second-level cache.
 template <class P, OnVectors<P> = 0>
 void multiply_tall(const Product<typename P::Real>& p, Member me) {
     using Factor = typename P::Factor;
@@ -338,18 +340,20 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
     me.release(before);
 }
 
-// A left factor of two products, once as it is and once transposed, may be packed for both, where the policy can
-// (left_size is not 0): `count` of its rows, up to kLeftRows, from a multiple of those on. K: its columns.
+// A matrix that is the left factor of two products, once as it is and once transposed, may be packed once for both: the factors
+// that `rows` rows of K columns take then, 0 where the policy cannot; and put rows of m in their place there, `count` from `row`
+// on, a multiple of kLeftRows: those many, but at the end. No barrier: one has to part it from `multiply`.
 constexpr Index kLeftRows = 32;
 template <class P, OnVectors<P> = 0>
-constexpr Index left_size(Index, Index) {
+constexpr Index left_size(Index /*rows*/, Index /*K*/) {
     return 0;
 }
 template <class P, OnVectors<P> = 0>
-void pack_left(typename P::Factor*, Index, Rows<const typename P::Real>, Index, Index) {}
+void pack_left(typename P::Factor* /*to*/, Index /*row*/, Rows<const typename P::Real> /*m*/, Index /*count*/, Index /*K*/) {}
 
 // C = A B (+ C, or + a bias), by all members; see Product. Barriers lie at the beginning and at the end; its scratch is given
-// back. left: A, packed by pack_left, or, where the terms of its rows do not lie side by side, its transpose; or null.
+// back. left, where not null: what pack_left made of A (M rows, K columns) where a_terms_together, else of its transpose (K rows,
+// M columns). It stands for A then; on vectors nothing is made of it.
 template <class P, OnVectors<P> = 0>
 void multiply(const Product<typename P::Real>& p, Member me, const typename P::Factor* = nullptr) {
     constexpr Index kFewRows = 1024, kManyPanels = 16;  // not by the number of members: the order of sums would follow it
@@ -358,10 +362,11 @@ void multiply(const Product<typename P::Real>& p, Member me, const typename P::F
 }
 
 // The same of a policy that brings its own.
-template <class P, Index W, OnItsOwn<P> = 0>  // W: that of P's panels, see OnTiles::pack
+template <class P, Index W, OnItsOwn<P> = 0>  // columns of B; W is a panel's
 void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
           Index k0, Index K) {
-    P::pack(packed, false, m, terms_together, first, count < W ? count : W, k0, K);
+    static_assert(W == P::kWidth);
+    P::pack(packed, false, m, terms_together, first, count, k0, K);
 }
 template <class P, OnItsOwn<P> = 0>
 constexpr Index panel_size(Index K) {

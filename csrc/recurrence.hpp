@@ -5,9 +5,10 @@
 // cell work on them, and writes its units of h: one barrier a step, since all of h is needed for the next. Backward the
 // same, with panels of W_hhᵀ: from da of all units to its units of dh'.
 //
-// Scratch: W_hh packed (once a call), the step's operand twice, what units carry; forward a, where nobody keeps the gates;
-// backward da of all steps; and what `multiply` takes. Every member calls with the same arguments, while a Session of the
-// policy lives (product.hpp); shapes and what may be null are in passes.hpp.
+// Scratch: W_hh packed (once a call), the step's operand twice, what units carry, where packed rows stand; forward a, where nobody
+// keeps the gates, and the sum of the biases; backward da of all steps, its sums, h' masked; and what `multiply` takes. Barriers
+// lie within both and at their end but for the backward pass's, whose products have theirs. Every member calls with the same
+// arguments, while a Session of the policy lives (product.hpp); shapes and what may be null are in passes.hpp.
 #pragma once
 
 #include "cells.hpp"
@@ -47,7 +48,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR;
 
-    // W_hh in panels, one for each block of units and gate: panel[k·NR + j] of block and gate = W_hh[gate·H + block·NR + j][k].
+    // W_hh in panels, one for each block of units and gate; on vectors panel[k·NR + j] = W_hh[gate·H + block·NR + j][k].
     const Index panel = panel_size<P>(H), row = row_size<P>(H);
     Factor* w_hh = me.shared<Factor>(blocks * G * panel);
     for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
@@ -151,7 +152,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR, width = kSums * H;
 
-    // W_hhᵀ in panels, one for each block of units: panel[k·NR + j] of block = W_hh[k][block·NR + j].
+    // W_hhᵀ in panels, one for each block of units; on vectors panel[k·NR + j] = W_hh[k][block·NR + j].
     const Index panel = panel_size<P>(G * H), row = row_size<P>(G * H);
     Factor* w_hh = me.shared<Factor>(blocks * panel);
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {

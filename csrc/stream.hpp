@@ -30,12 +30,12 @@ struct StreamStep {
     Index B, L, H;
     const StreamMatrix* layers;   // (L)
     const StreamMatrix* decoder;  // or null
-    const float* x;               // (B, I), or null where `product` is given
+    const float* x;               // (B, I), I the first layer's terms[0]; or null where `product` is given
     const float* product;         // (B, G·H), or null: W_ih x of the first layer, whose terms[0] is 0
     const float *h, *c;           // (L, B, H); c null of other cells than the LSTM
     // Written, whole:
-    float *h_n, *c_n;
-    float* logits;  // (B, V), where there is a decoder
+    float *h_n, *c_n;  // (L, B, H); c_n null where c is
+    float* logits;     // (B, V), V the decoder's units; null where there is none
 };
 
 // How a rung packs: the units of a block, and the columns of a term.

@@ -53,8 +53,9 @@ struct Member {
     void* scratch(Index bytes) const;
 };
 
-// Run `work(argument, member)` on `threads` members (at least one) and return when all are done. It must not throw, nor
-// call run; all members must come to the same barriers. Denormal numbers are what each thread's processor makes of them.
+// Run `work(argument, member)` on up to `threads` members (Member::size says how many) and return when all are done. It must not
+// throw, nor call run; all members must come to the same barriers. Denormal numbers are what each thread's processor makes of
+// them.
 // Throws std::system_error where a thread cannot be started.
 void run(int threads, void (*work)(const void* argument, Member member), const void* argument);
 

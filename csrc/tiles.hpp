@@ -3,12 +3,14 @@
 //
 // A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns
 // of B in 32 terms. Those of a row of A lie side by side; of B a tile's row holds two terms of each column (a pair), then
-// the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles, of its hi parts and then of its lo parts.
+// the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles, of 16 columns each; of two parts, two of hi and
+// then two of lo.
 // Terms are padded to whole chunks with zeros. Denormal factors and sums count as zero; a NaN stays one; in `high` a factor
 // that rounds to infinity (from 3.39e38 on) may become NaN.
 //
-// Eight tiles: 0 to 3 the sums of two tiles of A with two of B, 4 and 5 of A, 6 and 7 of B. Sums stay in them over all
-// terms, which are taken in their order.
+// Eight tiles: 0 to 3 the sums of two tiles of A with two of B, 4 and 5 of A, 6 and 7 of B. Sums stay in them over a block of
+// terms (multiply_rows: over all), chunk after chunk; blocks are added in their order. Only `multiply` takes scratch and has
+// barriers: see product.hpp.
 #pragma once
 
 #include "product.hpp"
@@ -23,7 +25,8 @@ static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
 constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // rows, terms, factors
 constexpr int kA0 = 4, kA1 = 5, kB0 = 6, kB1 = 7;
 
-// The processor's tiles, or these, which compute the same on any processor, for tests.
+// The processor's tiles, or these, which stand in for them on any processor, for tests: equal but for the order of sums within
+// a chunk, and for denormal numbers.
 #ifdef GATEWISE_EMULATE
 
 struct Tiles {
@@ -196,8 +199,8 @@ struct OnTiles {
         if (Parts == 2) put_part(to + row / 2, part_of<1>(x), count);
     }
 
-    // Pack two tiles for each chunk of K terms: `count` lines (rows of A, columns of B), the others zeros. `by_line`: as
-    // A has it, a line's terms side by side; else by pairs of terms, as B has it.
+    // Pack two tiles, of each part, for each chunk of K terms: `count` lines (rows of A, columns of B), the others zeros.
+    // `by_line`: as A has it, a line's terms side by side; else by pairs of terms, as B has it.
     static void pack(Factor* to, bool by_line, Rows<const float> m, bool terms_together, Index first, Index count, Index k0,
                      Index K) {
         for (Index k = 0; k < K; k += kChunk, to += kStep) {
@@ -230,7 +233,7 @@ struct OnTiles {
         }
     }
 
-    // See product.hpp: what is packed there are strips, one after the other.
+    // See product.hpp: strip s, the rows 32·s to 32·s + 31, stands at s·panel_size(K).
     static constexpr Index left_size(Index rows, Index K) { return (rows + kStrip - 1) / kStrip * panel_size(K); }
     static void pack_left(Factor* to, Index row, Rows<const float> m, Index count, Index K) {
         pack(to + row / kStrip * panel_size(K), true, m, true, row, count, 0, K);
@@ -288,9 +291,9 @@ struct OnTiles {
         }
     }
 
-    // C with few rows: A is packed whole, by all, and stays in the second-level cache; each member has its own columns, and
-    // packs a panel of B when it comes to it. Of the terms some are multiplied at a time, so that a strip of A and the panel
-    // lie in the first-level cache; what they add up is added to what stands in C.
+    // C with few rows: for a block of terms A is packed whole, by all, 1 MB at most, and stays in the second-level cache; each
+    // member has its own columns, and packs a panel of B when it comes to it. Within a block some chunks are multiplied at a
+    // time, so that a strip of A and the panel lie in the first-level cache; what they add up is added to what stands in C.
     static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
         constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = 16 / Parts;
         const Blocks blocks(p.K, kFactorsHeld / (strips * kStep) * kChunk, kChunk);
@@ -301,13 +304,13 @@ struct OnTiles {
             const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
             pack_groups(a, size, true, p.A, p.a_terms_together, 0, p.M, me.first(strips), me.last(strips), k0, K);
             me.barrier();
-            const Blocks parts(K, kChunksHeld * kChunk, kChunk);
+            const Blocks pieces(K, kChunksHeld * kChunk, kChunk);
             for (Index n = me.first(panels) * kWidth; n < me.last(panels) * kWidth; n += kWidth) {
                 pack(b, false, p.B, p.b_terms_together, n, p.N - n, k0, K);
-                for (Index part = 0; part < parts.count; ++part) {
-                    const Index from = panel_size(parts.first(part)), some = chunks(parts.of(part));
+                for (Index piece = 0; piece < pieces.count; ++piece) {
+                    const Index from = panel_size(pieces.first(piece)), some = chunks(pieces.of(piece));
                     for (Index strip = 0; strip < strips; ++strip) {
-                        multiply_block(p, strip * kStrip, n, block > 0 || part > 0 || p.accumulate, some, a + strip * size + from,
+                        multiply_block(p, strip * kStrip, n, block > 0 || piece > 0 || p.accumulate, some, a + strip * size + from,
                                        b + from);
                     }
                 }
@@ -317,9 +320,10 @@ struct OnTiles {
         me.release(before);
     }
 
-    // C with many rows: B is packed for up to kColumnsHeld columns by all and read by all; each member has its own rows of C
-    // (or, where those are few, columns: then each packs all of A), whose A it packs in pieces that stay in the second-level
-    // cache, unless they are packed already. What a block of terms adds up is added to what stands in C.
+    // C with many rows: for a block of terms B is packed for up to kColumnsHeld columns, by all, and read by all (12 MB at most,
+    // of two parts 24); each member has its own rows of C (or, where those are few, columns: then each packs all of A), whose A
+    // it packs in pieces of 1 MB that stay in the second-level cache, unless they are packed already. What a block adds up is
+    // added to what stands in C.
     static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
         constexpr Index kStrips = 12 / Parts, kChunksHeld = 48, kColumnsHeld = 4096;
         const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
@@ -337,9 +341,9 @@ struct OnTiles {
                 if (p.b_terms_together) {
                     pack_groups(b, size, false, p.B, true, n0, p.N - n0, me.first(panels), me.last(panels), k0, K);
                 } else {
-                    const Index from = me.first(chunks(K)), to = me.last(chunks(K)) * kChunk;
-                    pack_groups(b + from * kStep, size, false, p.B, false, n0, p.N - n0, 0, panels, k0 + from * kChunk,
-                                (to < K ? to : K) - from * kChunk);
+                    const Index from = me.first(chunks(K)) * kChunk, end = me.last(chunks(K)) * kChunk;
+                    pack_groups(b + panel_size(from), size, false, p.B, false, n0, p.N - n0, 0, panels, k0 + from,
+                                (end < K ? end : K) - from);
                 }
                 me.barrier();
                 for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
@@ -405,20 +409,22 @@ struct OnTiles {
         }
     }
 
-    // From lines that are packed, `size` apart those of a strip, pack what they are across: a group of 32 of their terms as
-    // lines, and as terms the lines, from k0 on, a multiple of a strip.
-    static void transpose_packed(Factor* to, const Factor* lines, Index size, Index group, Index k0, Index K) {
+    // From strips of a matrix that are packed by line, `size` apart: its columns 32·group to 32·group + 31 as lines, whose terms
+    // are its rows, K from k0 on, a multiple of 32.
+    static void transpose_packed(Factor* to, const Factor* strips, Index size, Index group, Index k0, Index K) {
         static_assert(kStrip == kChunk);
-        for (Index k = 0; k < K; k += kChunk, to += kStep) {
-            const Factor* from = lines + (k0 + k) / kStrip * size + group * kStep;
-            for (Index tile = 0; tile < 2 * Parts; ++tile, from += tile % 2 ? 0 : 2 * kTileSize) {
-                Vector<float> found[kTileHeight];  // 16 pairs each
-                for (Index j = 0; j < kTileHeight; ++j) {
-                    const Factor* pair = from + 2 * j * kChunk;
-                    found[j] = (Vector<float>)interleaved<Factor>(load(pair), load(pair + kChunk), tile % 2 > 0);
+        for (Index k = 0; k < K; k += kChunk) {
+            const Factor* square = strips + (k0 + k) / kStrip * size + group * kStep;  // 32 × 32, of each part
+            for (Index part = 0; part < Parts; ++part, square += 2 * kTileSize) {
+                for (Index half = 0; half < 2; ++half, to += kTileSize) {  // of its columns
+                    Vector<float> found[kTileHeight];                     // 16 pairs each
+                    for (Index j = 0; j < kTileHeight; ++j) {
+                        const Factor* pair = square + 2 * j * kChunk;
+                        found[j] = (Vector<float>)interleaved<Factor>(load(pair), load(pair + kChunk), half > 0);
+                    }
+                    transpose_square<float>(found);
+                    __builtin_memcpy(to, found, sizeof found);
                 }
-                transpose_square<float>(found);
-                __builtin_memcpy(to + tile * kTileSize, found, sizeof found);
             }
         }
     }
@@ -458,20 +464,20 @@ struct OnTiles {
         }
     }
 
-    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it. Where there is less, or where C has something
-    // that is added to (from_c), the sums go by way of `sums`; C is read at the end, when its lines have come.
-    static void multiply_block(const Product<float>& p, Index m, Index n, bool from_c, Index chunks, const Factor* a,
+    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it. Where there is less, where C's rows do not lie
+    // evenly, or where it is to be added to C, it goes by way of `sums`; C is read at the end, when its lines have come.
+    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index chunks, const Factor* a,
                                const Factor* b) {
-        alignas(64) float sums[kWidth][kWidth], bias[kWidth];
-        const Index rows = p.M - m < kWidth ? p.M - m : kWidth, columns = p.N - n;
+        alignas(64) float sums[kStrip][kWidth], bias[kWidth];
+        const Index rows = p.M - m < kStrip ? p.M - m : kStrip, columns = p.N - n;
         for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
         float* c = p.C[m] + n;
         Index stride = rows > 1 ? p.C[m + 1] - p.C[m] : kWidth;
-        bool direct = !from_c && rows == kWidth && columns >= kWidth;
+        bool direct = !accumulate && rows == kStrip && columns >= kWidth;
         for (Index r = 2; direct && p.C.at && r < rows; ++r) direct = p.C[m + r] - p.C[m] == r * stride;
         if (!direct) c = sums[0], stride = kWidth;
         const bool two = rows > kTileHeight;
-        if (!from_c && p.bias) {
+        if (!accumulate && p.bias) {
             store(bias, load(p.bias + n, columns)), store(bias + 16, load(p.bias + n + 16, columns - 16));
             load_tile<0>(bias, 0), load_tile<1>(bias + 16, 0);  // each row of the tile is the same
             load_tile<2>(bias, 0), load_tile<3>(bias + 16, 0);
@@ -489,7 +495,7 @@ struct OnTiles {
         for (Index r = 0; !direct && r < rows; ++r) {
             float* row = p.C[m + r] + n;
             Vector<float> s0 = load(sums[r]), s1 = load(sums[r] + 16);
-            if (from_c) s0 = load(row, columns) + s0, s1 = load(row + 16, columns - 16) + s1;
+            if (accumulate) s0 = load(row, columns) + s0, s1 = load(row + 16, columns - 16) + s1;
             store(row, s0, columns), store(row + 16, s1, columns - 16);
         }
     }
