@@ -12,7 +12,7 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-constexpr int kSideBySide = 4;        // vectors summed side by side, since an addition waits for the one before it
+constexpr int kSideBySide = 4;              // vectors summed side by side, since an addition waits for the one before it
 constexpr Index kRowsTogether = kLeftRows;  // rows whose dz are summed for db, and packed, while they are in the cache
 
 // Make a row of logits z into dz = scale · (softmax z − onehot(target)), where wanted, and add it to `sum`, where not

@@ -40,6 +40,8 @@ double loss(Numbers numbers, int threads, Index N, Index H, Index V, Index chunk
     return nll;
 }
 
+int threads_for(int threads, Index numbers) { return static_cast<int>(std::min<Index>(threads, 1 + numbers / kWorthAThread)); }
+
 // See gatewise.nn.dropout: word k of SplitMix64 (Steele, Lea and Flood 2014) has the numbers 2 k and 2 k + 1.
 void dropout_mask(int threads, Index count, std::uint64_t seed, std::int32_t kept, float scale, float* mask) {
     std::uint32_t bits;
@@ -54,7 +56,7 @@ void dropout_mask(int threads, Index count, std::uint64_t seed, std::int32_t kep
         z ^= z >> 31;
         return drawn(z) | static_cast<std::uint64_t>(drawn(z >> 32)) << 32;
     };
-    run(static_cast<int>(std::min<Index>(threads, 1 + count / kWorthAThread)), [&](Member me) {
+    run(threads_for(threads, count), [&](Member me) {
         for (Index k = me.first(count / 2); k < me.last(count / 2); ++k) {
             const std::uint64_t two = word(k);
             std::memcpy(mask + 2 * k, &two, sizeof two);
@@ -69,7 +71,7 @@ void dropout_mask(int threads, Index count, std::uint64_t seed, std::int32_t kep
 int threads_for(int threads, const std::vector<Parameter>& parameters) {
     Index numbers = 0;
     for (const Parameter& p : parameters) numbers += p.count;
-    return static_cast<int>(std::min<Index>(threads, 1 + numbers / kWorthAThread));
+    return threads_for(threads, numbers);
 }
 
 }  // namespace

@@ -7,13 +7,8 @@ from gatewise.kernels.native_engine import _native, why_not_built
 
 
 def can_draw(like: Tensor) -> bool:
-    """Whether ``draw`` makes masks like this tensor here: of float32, on the CPU, and not within a compiled graph."""
-    return (
-        like.device.type == "cpu"
-        and like.dtype == torch.float32
-        and why_not_built() is None
-        and not torch.compiler.is_compiling()
-    )
+    """Whether ``draw`` makes masks like this tensor on the CPU: of float32, and not within a compiled graph."""
+    return like.dtype == torch.float32 and why_not_built() is None and not torch.compiler.is_compiling()
 
 
 def draw(like: Tensor, seed: int, kept: int, scale: float) -> Tensor:
