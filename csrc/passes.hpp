@@ -3,9 +3,10 @@
 // Memory is the caller's. Nothing overlaps, all is without gaps in the shape given, rows first. T steps, B rows, I
 // inputs, H units, G gates (LSTM i f g o: 4; GRU r z n: 3; RNN: 1). Real is float or double.
 //
-// *Packed rows*. A pass reads its rows in its own order: longest row first (`order`), and of each step only the rows that
-// reach it, so that no work is done on padding. Packed row offset[s] + r is step s of the r-th longest row; `place` says
-// where it stands in x, y and the traces: place = t·B + b. A pass from the end differs in `place` alone.
+// *Packed rows*. A pass reads its rows in its own order (`order`): group by group, in each longest row first, and of each step
+// only the rows that reach it, so that no work is done on padding. No row depends on another, so that members may have groups
+// of their own. Packed row offset[s] + r is step s of a group's r-th row; `place` says where it stands in x, y
+// and the traces: place = t·B + b. A pass from the end differs in `place` alone.
 #pragma once
 
 #include "matrix.hpp"
@@ -19,17 +20,26 @@ constexpr GATEWISE_INLINE Index gates_of(CellKind cell) {
     return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1;
 }
 
-// Which rows each step has; see above.
-struct Steps {
-    Index count;           // steps of the longest row
-    Index rows;            // B
-    Index total;           // packed rows: offset[count]
-    const Index* offset;   // (count + 1)
-    const Index* place;    // (total)
-    const Index* order;    // (B): the r-th longest row is row order[r]
-    const Index* lengths;  // (B), of the r-th longest row
+// Some rows, and which of them each step has; see above.
+struct Group {
+    Index first, rows;    // those of `order` from `first` on
+    Index count;          // steps of the longest
+    const Index* offset;  // (count + 1), among all packed rows
 
-    GATEWISE_INLINE Index active(Index s) const { return offset[s + 1] - offset[s]; }
+    // How many of its rows step s has; step −1, before the first, has all.
+    GATEWISE_INLINE Index active(Index s) const { return s < 0 ? rows : s < count ? offset[s + 1] - offset[s] : 0; }
+};
+
+// All rows, in their order.
+struct Steps {
+    Index count;  // steps of the longest row
+    Index rows;   // B
+    Index total;  // packed rows
+    Index groups;
+    const Group* group;    // (groups)
+    const Index* place;    // (total)
+    const Index* order;    // (B)
+    const Index* lengths;  // (B), of row order[r]
 };
 
 template <class Real>

@@ -11,28 +11,50 @@
 
 namespace gatewise {
 
-// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. Rows of
-// equal length keep their order. `reverse`: a pass from the end.
+// Groups of rows that a pass is worth dealing out: of up to 16 rows, a tile's, where W_hh is so small, 1 MB in bfloat16, that
+// each member may well read all of it at each step. Measured (LSTM, GRU and RNN, 2 threads, B of 16 and more): layers of 200 and
+// 256 units 1.03 to 1.4 times as fast in bf16, 1.0 to 1.13 in fp32; a GRU of 650 slower. Not by the number of threads: the order
+// of sums would follow it.
+inline Index groups_for(Index B, Index G, Index H) {
+    constexpr Index kRows = 16, kNumbers = Index{1} << 19;
+    return B > kRows && G * H * H <= kNumbers ? (B + kRows - 1) / kRows : 1;
+}
+
+// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. `reverse`: a
+// pass from the end. `groups`: how many, at least 1; rows are dealt to them, the longest first, so that they have equal work. Rows
+// of equal length keep their order.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;
+    std::vector<Group> group;
     Steps steps;
     Plan(const Plan&) = delete;  // a copy's steps would point into this one
     Plan& operator=(const Plan&) = delete;
 
-    Plan(Index T, Index B, const std::int64_t* given, bool reverse) : order(B), lengths(B) {
+    Plan(Index T, Index B, const std::int64_t* given, bool reverse, Index groups) : group(groups) {
         auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };
-        std::iota(order.begin(), order.end(), Index{0});
+        std::vector<Index> sorted(B);
+        std::iota(sorted.begin(), sorted.end(), Index{0});
         auto longer = [&](Index a, Index b) { return length(a) > length(b); };
-        if (given) std::stable_sort(order.begin(), order.end(), longer);
-        for (Index r = 0; r < B; ++r) lengths[r] = length(order[r]);
-        Index count = B ? lengths[0] : 0, active = B;
-        offset.push_back(0);
-        for (Index s = 0; s < count; ++s) {
-            while (lengths[active - 1] <= s) --active;
-            for (Index r = 0; r < active; ++r) place.push_back((reverse ? lengths[r] - 1 - s : s) * B + order[r]);
+        if (given) std::stable_sort(sorted.begin(), sorted.end(), longer);
+        std::vector<std::size_t> begins;  // of each group, in `offset`
+        for (Index g = 0; g < groups; ++g) {
+            const Index first = static_cast<Index>(order.size());
+            for (Index r = g; r < B; r += groups) order.push_back(sorted[r]), lengths.push_back(length(sorted[r]));
+            const Index rows = static_cast<Index>(order.size()) - first, count = rows ? lengths[first] : 0;
+            begins.push_back(offset.size());
             offset.push_back(static_cast<Index>(place.size()));
+            for (Index s = 0, active = rows; s < count; ++s) {
+                while (lengths[first + active - 1] <= s) --active;
+                for (Index r = first; r < first + active; ++r) {
+                    place.push_back((reverse ? lengths[r] - 1 - s : s) * B + order[r]);
+                }
+                offset.push_back(static_cast<Index>(place.size()));
+            }
+            group[g] = {first, rows, count, nullptr};
         }
-        steps = {count, B, offset.back(), offset.data(), place.data(), order.data(), lengths.data()};
+        for (Index g = 0; g < groups; ++g) group[g].offset = offset.data() + begins[g];
+        steps = {group[0].count, B,           static_cast<Index>(place.size()), groups, group.data(),
+                 place.data(),   order.data(), lengths.data()};
     }
 };
 

@@ -19,6 +19,45 @@ namespace gatewise::GATEWISE_RUNG {
 
 constexpr Index kRowsAtOnce = 48;  // of a step, so that their products stay in the first-level cache
 
+// What a member does of each step: its own blocks of units, of all groups, and a barrier ends the step; or, apart, all units of its
+// own groups: it waits for no other, and reads what itself wrote, but all of W_hh. See groups_for in plan.hpp.
+class Part {
+  public:
+    Part(const Steps& steps, Index blocks, Member me)
+        : steps_(steps),
+          me_(me),
+          apart_(me.size > 1 && me.size <= steps.groups),
+          first_group_(apart_ ? me.first(steps.groups) : 0),
+          last_group_(apart_ ? me.last(steps.groups) : steps.groups),
+          first_block_(apart_ ? 0 : me.first(blocks)),
+          last_block_(apart_ ? blocks : me.last(blocks)) {}
+
+    // Call f(block, group, r0, rows) for its blocks and the rows of step s that it multiplies at a time: those from r0 on in `order`.
+    template <class F>
+    void step(Index s, F f) const {
+        for (Index block = first_block_; block < last_block_; ++block) {
+            for (const Group* group = steps_.group + first_group_; group != steps_.group + last_group_; ++group) {
+                const Index end = group->first + group->active(s);
+                for (Index r0 = group->first; r0 < end; r0 += kRowsAtOnce) {
+                    f(block, *group, r0, end - r0 < kRowsAtOnce ? end - r0 : kRowsAtOnce);
+                }
+            }
+        }
+        if (!apart_) me_.barrier();
+    }
+
+    // All members have done all steps.
+    void end() const {
+        if (apart_) me_.barrier();
+    }
+
+  private:
+    const Steps& steps_;
+    Member me_;
+    bool apart_;
+    Index first_group_, last_group_, first_block_, last_block_;
+};
+
 // Set what stands past each row's length in (T, B, width) to zero; no barrier lies within.
 template <class Real>
 void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me) {
@@ -91,55 +130,53 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                 me);
 
     alignas(64) Real products[kRowsAtOnce * G * NR];
+    const Part part(steps, blocks, me);
     for (Index s = 0; s < steps.count; ++s) {
-        const Index n = steps.active(s), first = steps.offset[s];
         const Factor* h_before = operand[s % 2];
         Factor* h_after = operand[(s + 1) % 2];
-        for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
-            for (Index r0 = 0; r0 < n; r0 += kRowsAtOnce) {
-                Index rows = n - r0 < kRowsAtOnce ? n - r0 : kRowsAtOnce;
-                for (Index gate = 0; gate < G; ++gate) {  // (1), of the GRU (2)
-                    multiply_rows<P>(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
-                                     G * NR);
+        part.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
+            const Index packed = group.offset[s] - group.first;  // row r of `order` is packed row `packed` + r
+            for (Index gate = 0; gate < G; ++gate) {  // (1), of the GRU (2)
+                multiply_rows<P>(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
+                                 G * NR);
+            }
+            for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
+                const Index count = H - unit, lane = unit - block * NR;
+                V b_hh[G] = {};
+                if (Cell::kProductApart && bias) {
+                    for (Index g = 0; g < G; ++g) b_hh[g] = load(p.weights.b_hh + g * H + unit, count);
                 }
-                for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
-                    const Index count = H - unit, lane = unit - block * NR;
-                    V b_hh[G] = {};
-                    if (Cell::kProductApart && bias) {
-                        for (Index g = 0; g < G; ++g) b_hh[g] = load(p.weights.b_hh + g * H + unit, count);
+                for (Index r = r0; r < r0 + rows; ++r) {
+                    Real* gates = a + (packed + r) * G * H + unit;
+                    V in[G], u[G], out[G] = {}, extra{}, kept{};
+                    for (Index g = 0; g < G; ++g) {
+                        in[g] = load(gates + g * H, count);
+                        u[g] = load(products + ((r - r0) * G + g) * NR + lane) + b_hh[g];
                     }
-                    for (Index r = r0; r < r0 + rows; ++r) {
-                        Real* gates = a + (first + r) * G * H + unit;
-                        V in[G], u[G], out[G] = {}, extra{}, kept{};
-                        for (Index g = 0; g < G; ++g) {
-                            in[g] = load(gates + g * H, count);
-                            u[g] = load(products + ((r - r0) * G + g) * NR + lane) + b_hh[g];
-                        }
-                        if (Cell::kCarries) kept = load(carried + r * H + unit, count);
-                        V h = Cell::forward(in, u, out, kept, extra);
-                        const Index place = steps.place[first + r], state = steps.order[r] * H + unit;  // in y, in h_n
-                        store(p.y + place * H + unit, h, count);
-                        if (p.gates) {
-                            for (Index g = 0; g < G; ++g) store(gates + g * H, out[g], count);
-                        }
-                        if (p.extra) store(p.extra + (first + r) * H + unit, extra, count);
-                        if (p.traced_gates) {
-                            for (Index g = 0; g < G; ++g) store(p.traced_gates + (place * G + g) * H + unit, out[g], count);
-                        }
-                        if (p.traced_cells) store(p.traced_cells + place * H + unit, extra, count);
-                        if (Cell::kCarries) store(carried + r * H + unit, kept, count);
-                        if (steps.lengths[r] == s + 1) {
-                            store(p.h_n + state, h, count);
-                            if (p.c_0) store(p.c_n + state, kept, count);
-                        }
-                        if (p.h_mask) h = h * load(p.h_mask + state, count);
-                        P::put(h_after + r * row + unit, row, h, count);
+                    if (Cell::kCarries) kept = load(carried + r * H + unit, count);
+                    V h = Cell::forward(in, u, out, kept, extra);
+                    const Index place = steps.place[packed + r], state = steps.order[r] * H + unit;  // in y, in h_n
+                    store(p.y + place * H + unit, h, count);
+                    if (p.gates) {
+                        for (Index g = 0; g < G; ++g) store(gates + g * H, out[g], count);
                     }
+                    if (p.extra) store(p.extra + (packed + r) * H + unit, extra, count);
+                    if (p.traced_gates) {
+                        for (Index g = 0; g < G; ++g) store(p.traced_gates + (place * G + g) * H + unit, out[g], count);
+                    }
+                    if (p.traced_cells) store(p.traced_cells + place * H + unit, extra, count);
+                    if (Cell::kCarries) store(carried + r * H + unit, kept, count);
+                    if (steps.lengths[r] == s + 1) {
+                        store(p.h_n + state, h, count);
+                        if (p.c_0) store(p.c_n + state, kept, count);
+                    }
+                    if (p.h_mask) h = h * load(p.h_mask + state, count);
+                    P::put(h_after + r * row + unit, row, h, count);
                 }
             }
-        }
-        me.barrier();
+        });
     }
+    part.end();
 }
 
 template <class P, class Cell>
@@ -164,7 +201,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
     Real* carried = me.shared<Real>(B * H);
     Real* da = me.shared<Real>(steps.total * width);
-    Real* db = me.shared<Real>(width);
+    Real* db = me.shared<Real>(steps.groups * width);
     for (Index r = me.first(B); r < me.last(B); ++r) {
         for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
@@ -172,90 +209,95 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
             store(carried + r * H + unit, dc, H - unit);
         }
     }
-    for (Index k = me.first(width); k < me.last(width); ++k) db[k] = 0;
+    for (Index k = me.first(steps.groups * width); k < me.last(steps.groups * width); ++k) db[k] = 0;
     me.barrier();
 
     alignas(64) Real products[kRowsAtOnce * NR];
+    const Part part(steps, blocks, me);
     for (Index s = steps.count - 1; s >= -1; --s) {  // -1: before the first step, where dh_0 and dc_0 are
-        const Index n = s >= 0 ? steps.active(s) : B, later = s + 1 < steps.count ? steps.active(s + 1) : 0;
         const Factor* du_after = operand[(s + 1) % 2];
         Factor* du = operand[(s + 2) % 2];  // s % 2, also of -1
-        for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
-            for (Index r0 = 0; r0 < n; r0 += kRowsAtOnce) {
-                const Index rows = n - r0 < kRowsAtOnce ? n - r0 : kRowsAtOnce;
-                const Index multiplied = later - r0 < rows ? later - r0 : rows;
-                if (multiplied > 0) multiply_rows<P>(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
-                for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
-                    const Index count = H - unit, lane = unit - block * NR;
-                    V sums[kSums] = {};
-                    for (Index r = r0; r < r0 + rows; ++r) {
-                        const Index state = steps.order[r] * H + unit;
-                        V d, kept = load(carried + r * H + unit, count);
-                        if (r - r0 < multiplied) {
-                            d = load(products + (r - r0) * NR + lane);
-                            if (p.h_mask) d = d * load(p.h_mask + state, count);
-                        } else {  // the row's last step, or it has none
-                            d = load(p.dh_n + state, count);
-                        }
-                        if (s < 0) {
-                            store(p.dh_0 + state, Cell::kCarriesH ? d + kept : d, count);
-                            if (p.dc_0) store(p.dc_0 + state, kept, count);
-                            continue;
-                        }
-                        const Index k = steps.offset[s] + r, place = steps.place[k];
-                        const Index earlier = s > 0 ? steps.offset[s - 1] + r : 0;
-                        V gates[G] = {}, extra{}, before{}, h{}, da_t[kSums];
-                        if (Cell::kHasExtra) {
-                            for (Index g = 0; g < G; ++g) gates[g] = load(p.gates + (k * G + g) * H + unit, count);
-                            extra = load(p.extra + k * H + unit, count);
-                            const Real* from = Cell::kCarriesH
-                                                   ? (s > 0 ? p.y + steps.place[earlier] * H + unit : p.h_0 + state)
-                                                   : (s > 0 ? p.extra + earlier * H + unit : p.c_0 + state);
-                            before = load(from, count);
-                        } else {
-                            h = load(p.y + place * H + unit, count);
-                        }
-                        Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t, da_t[kSums - 1], kept);
-                        for (Index g = 0; g < kSums; ++g) {
-                            store(da + k * width + g * H + unit, da_t[g], count);
-                            sums[g] = sums[g] + da_t[g];
-                        }
-                        for (Index g = 0; g < G; ++g) {
-                            P::put(du + r * row + g * H + unit, row, da_t[g + 1 == G ? kSums - 1 : g], count);
-                        }
-                        if (Cell::kCarries) store(carried + r * H + unit, kept, count);
+        part.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
+            // Row r of `order` is packed row `packed` + r, a step before `packed_before` + r.
+            const Index packed = s >= 0 ? group.offset[s] - group.first : 0;
+            const Index packed_before = s > 0 ? group.offset[s - 1] - group.first : 0;
+            const Index later = group.first + group.active(s + 1) - r0;  // rows that have the next step too
+            const Index multiplied = later < rows ? later : rows;
+            if (multiplied > 0) multiply_rows<P>(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
+            for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
+                const Index count = H - unit, lane = unit - block * NR;
+                V sums[kSums] = {};
+                for (Index r = r0; r < r0 + rows; ++r) {
+                    const Index state = steps.order[r] * H + unit;
+                    V d, kept = load(carried + r * H + unit, count);
+                    if (r - r0 < multiplied) {
+                        d = load(products + (r - r0) * NR + lane);
+                        if (p.h_mask) d = d * load(p.h_mask + state, count);
+                    } else {  // the row's last step, or it has none
+                        d = load(p.dh_n + state, count);
                     }
-                    if (s >= 0) {
-                        for (Index g = 0; g < kSums; ++g) {
-                            Real* sum = db + g * H + unit;
-                            store(sum, load(sum, count) + sums[g], count);
-                        }
+                    if (s < 0) {
+                        store(p.dh_0 + state, Cell::kCarriesH ? d + kept : d, count);
+                        if (p.dc_0) store(p.dc_0 + state, kept, count);
+                        continue;
+                    }
+                    const Index k = packed + r, place = steps.place[k], earlier = packed_before + r;
+                    V gates[G] = {}, extra{}, before{}, h{}, da_t[kSums];
+                    if (Cell::kHasExtra) {
+                        for (Index g = 0; g < G; ++g) gates[g] = load(p.gates + (k * G + g) * H + unit, count);
+                        extra = load(p.extra + k * H + unit, count);
+                        const Real* from = Cell::kCarriesH
+                                               ? (s > 0 ? p.y + steps.place[earlier] * H + unit : p.h_0 + state)
+                                               : (s > 0 ? p.extra + earlier * H + unit : p.c_0 + state);
+                        before = load(from, count);
+                    } else {
+                        h = load(p.y + place * H + unit, count);
+                    }
+                    Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t, da_t[kSums - 1], kept);
+                    for (Index g = 0; g < kSums; ++g) {
+                        store(da + k * width + g * H + unit, da_t[g], count);
+                        sums[g] = sums[g] + da_t[g];
+                    }
+                    for (Index g = 0; g < G; ++g) {
+                        P::put(du + r * row + g * H + unit, row, da_t[g + 1 == G ? kSums - 1 : g], count);
+                    }
+                    if (Cell::kCarries) store(carried + r * H + unit, kept, count);
+                }
+                if (s >= 0) {
+                    for (Index g = 0; g < kSums; ++g) {
+                        Real* sum = db + (&group - steps.group) * width + g * H + unit;
+                        store(sum, load(sum, count) + sums[g], count);
                     }
                 }
             }
-        }
-        me.barrier();
+        });
     }
+    part.end();
 
     if (p.db_ih) {
+        const auto sum = [&](Index k) {
+            Real found = 0;
+            for (Index group = 0; group < steps.groups; ++group) found += db[group * width + k];
+            return found;
+        };
         for (Index k = me.first(G * H); k < me.last(G * H); ++k) {
-            p.db_ih[k] = db[k];
-            p.db_hh[k] = db[k < (G - 1) * H ? k : k + (kSums - G) * H];
+            p.db_ih[k] = sum(k);
+            p.db_hh[k] = k < (G - 1) * H ? p.db_ih[k] : sum(k + (kSums - G) * H);
         }
     }
 
     // h' of each packed row, as the product took it.
     const Real** h_before = me.shared<const Real*>(steps.total);
     Real* masked = p.h_mask ? me.shared<Real>(steps.total * H) : nullptr;
-    for (Index s = me.first(steps.count); s < me.last(steps.count); ++s) {
-        for (Index r = 0; r < steps.active(s); ++r) {
-            const Index k = steps.offset[s] + r;
-            h_before[k] = s > 0 ? p.y + steps.place[steps.offset[s - 1] + r] * H : p.h_0 + steps.order[r] * H;
-            if (masked) {
-                for (Index unit = 0; unit < H; ++unit) {
-                    masked[k * H + unit] = h_before[k][unit] * p.h_mask[steps.order[r] * H + unit];
+    for (const Group* group = steps.group; group != steps.group + steps.groups; ++group) {
+        for (Index s = me.first(group->count); s < me.last(group->count); ++s) {
+            for (Index r = 0; r < group->active(s); ++r) {
+                const Index k = group->offset[s] + r, state = steps.order[group->first + r] * H;
+                h_before[k] = s > 0 ? p.y + steps.place[group->offset[s - 1] + r] * H : p.h_0 + state;
+                if (masked) {
+                    for (Index unit = 0; unit < H; ++unit) masked[k * H + unit] = h_before[k][unit] * p.h_mask[state + unit];
+                    h_before[k] = masked + k * H;
                 }
-                h_before[k] = masked + k * H;
             }
         }
     }
