@@ -20,6 +20,9 @@ STRUCTURE = re.compile(
 POINTERS = "h_before["
 """How assignments begin whose value says where numbers stand."""
 
+BODY = re.compile(r"\[&\]\([^()]*\) \{")
+"""How a function begins that is written where it is given to a call."""
+
 VALUES = {"store": 1, "P::put": 2, "Cell::backward": 4}
 """Calls, and which of their arguments is a number to be right or wrong."""
 
@@ -102,10 +105,14 @@ def _statements(source: str, start: int, end: int) -> Iterator[Statement]:
                 continue
             begin = at
         elif letter in "([" or (letter == "{" and re.search(r"(\w|= )$", source[begin:at])):  # of a call; a list
-            at = _closing(source, at)
+            closed = _closing(source, at)
+            if body := BODY.search(source, at, closed):  # given to a call: its statements, as of a loop
+                at = body.end() - 2
+            else:
+                at = closed
         elif letter in ";{}":
             first = begin + len(source[begin:at]) - len(source[begin:at].lstrip())
-            if source[first:at].strip():
+            if source[first:at].strip(" \n)"):
                 yield Statement(first, at, header=letter == "{")
             begin = at + 1
         at += 1

@@ -47,6 +47,11 @@ def test_blocks_are_looked_into() -> None:
     assert found == ["if (!(s < 0))", "(left out)", "store(to, 0 * d, n)", "store(to, -d, n)", "d = 0 * e", "d = -e"]
 
 
+def test_a_function_given_to_a_call_is_looked_into() -> None:
+    found = made_of("part.step(s, [&](Index block, const Group& group) {", "    const Index n = a;", "    d = e;", "});")
+    assert found == ["d = 0 * e", "d = -e"]
+
+
 def test_indices_buffers_and_barriers_are_left_alone() -> None:
     lines = ["const Index n = s > 0 ? a : b;", "Real* x = me.shared<Real>(n * H);", "me.barrier();", "// d = e;"]
     with pytest.raises(ValueError, match="nothing to mutate"):
