@@ -1,14 +1,15 @@
 // A layer pass over all steps, forward and backward, of any cell: who computes what, in which order.
 //
-// The large products (W_ih x of all steps, dx, dW) are `multiply`. In between, the steps: each member has its own blocks
-// of kTileColumns units. It multiplies h' of all rows by its units' columns of W_hh, one packed panel a gate, lets the
-// cell work on them, and writes its units of h: one barrier a step, since all of h is needed for the next. Backward the
-// same, with panels of W_hhᵀ: from da of all units to its units of dh'.
+// The large products (W_ih x of all steps, dx, dW) are `multiply`. In between, the steps, in blocks of kTileColumns units:
+// a member multiplies h' by the units' columns of W_hh, one packed panel a gate, lets the cell work on them, and writes
+// their h. It has blocks of its own, and a barrier ends each step, since all of a row's h is needed for the next; or rows
+// of its own, and waits for no one (Part). Backward the same, with panels of W_hhᵀ: from da of all units to the block's
+// units of dh'.
 //
-// Scratch: W_hh packed (once a call), the step's operand twice, what units carry, where packed rows stand; forward a, where nobody
-// keeps the gates, and the sum of the biases; backward da of all steps, its sums, h' masked; and what `multiply` takes. Barriers
-// lie within both and at their end but for the backward pass's, whose products have theirs. Every member calls with the same
-// arguments, while a Session of the policy lives (product.hpp); shapes and what may be null are in passes.hpp.
+// Scratch: W_hh packed (once a call), the step's operand twice, what units carry, where packed rows stand; forward a, where
+// nobody keeps the gates, and the sum of the biases; backward da of all steps, its sums, h' masked; what `multiply` takes.
+// Barriers lie within both and at their end but for the backward pass's, whose products have theirs. Every member calls with
+// the same arguments, while a Session of the policy lives (product.hpp); shapes and what may be null are in passes.hpp.
 #pragma once
 
 #include "cells.hpp"
@@ -19,20 +20,21 @@ namespace gatewise::GATEWISE_RUNG {
 
 constexpr Index kRowsAtOnce = 48;  // of a step, so that their products stay in the first-level cache
 
-// What a member does of each step: its own blocks of units, of all groups, and a barrier ends the step; or, apart, all units of its
-// own groups: it waits for no other, and reads what itself wrote, but all of W_hh. See groups_for in plan.hpp.
+// What a member does of each step: its own blocks of units, of all groups, and a barrier ends the step; or, apart, all units
+// of its own groups, where all have equally many: it waits for no other, reads what itself wrote, but all of W_hh. See
+// groups_for in plan.hpp.
 class Part {
   public:
     Part(const Steps& steps, Index blocks, Member me)
         : steps_(steps),
           me_(me),
-          apart_(me.size > 1 && me.size <= steps.groups),
+          apart_(me.size > 1 && steps.groups % me.size == 0),
           first_group_(apart_ ? me.first(steps.groups) : 0),
           last_group_(apart_ ? me.last(steps.groups) : steps.groups),
           first_block_(apart_ ? 0 : me.first(blocks)),
           last_block_(apart_ ? blocks : me.last(blocks)) {}
 
-    // Call f(block, group, r0, rows) for its blocks and the rows of step s that it multiplies at a time: those from r0 on in `order`.
+    // Call f(block, group, r0, rows) for its blocks and the rows of step s that it multiplies at a time: from r0 on in `order`.
     template <class F>
     void step(Index s, F f) const {
         for (Index block = first_block_; block < last_block_; ++block) {
@@ -253,7 +255,8 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                     } else {
                         h = load(p.y + place * H + unit, count);
                     }
-                    Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t, da_t[kSums - 1], kept);
+                    Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t, da_t[kSums - 1],
+                                   kept);
                     for (Index g = 0; g < kSums; ++g) {
                         store(da + k * width + g * H + unit, da_t[g], count);
                         sums[g] = sums[g] + da_t[g];
