@@ -106,10 +106,8 @@ def _statements(source: str, start: int, end: int) -> Iterator[Statement]:
             begin = at
         elif letter in "([" or (letter == "{" and re.search(r"(\w|= )$", source[begin:at])):  # of a call; a list
             closed = _closing(source, at)
-            if body := BODY.search(source, at, closed):  # given to a call: its statements, as of a loop
-                at = body.end() - 2
-            else:
-                at = closed
+            body = BODY.search(source, at, closed)  # given to a call: its statements, as of a loop
+            at = body.end() - 2 if body else closed
         elif letter in ";{}":
             first = begin + len(source[begin:at]) - len(source[begin:at].lstrip())
             if source[first:at].strip(" \n)"):

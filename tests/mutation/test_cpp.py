@@ -48,7 +48,9 @@ def test_blocks_are_looked_into() -> None:
 
 
 def test_a_function_given_to_a_call_is_looked_into() -> None:
-    found = made_of("part.step(s, [&](Index block, const Group& group) {", "    const Index n = a;", "    d = e;", "});")
+    found = made_of(
+        "part.step(s, [&](Index block, const Group& group) {", "    const Index n = a;", "    d = e;", "});"
+    )
     assert found == ["d = 0 * e", "d = -e"]
 
 
