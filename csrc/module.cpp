@@ -54,7 +54,7 @@ int worthwhile(const Given& g, int threads) {
 template <class Real>
 void forward(const Given& g, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
              Address traced_gates, Address traced_cells) {
-    Plan plan(g.T, g.B, at<std::int64_t>(g.lengths), g.reverse, groups_for(g.B, gates_of(g.cell), g.H));
+    Plan plan(g.cell, g.T, g.B, g.H, at<std::int64_t>(g.lengths), g.reverse);
     const LayerForward<Real> pass{g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0),
                                   at<Real>(g.c_0), at<Real>(g.h_mask), at<Real>(y), at<Real>(h_n), at<Real>(c_n),
                                   at<Real>(gates), at<Real>(extra), at<Real>(traced_gates), at<Real>(traced_cells)};
@@ -70,7 +70,7 @@ void forward(const Given& g, int threads, Address y, Address h_n, Address c_n, A
 template <class Real>
 void backward(const Given& g, int threads, Address y, Address gates, Address extra, Address dy, Address dh_n, Address dc_n,
               Address dx, Address dh_0, Address dc_0, Address dw_ih, Address dw_hh, Address db_ih, Address db_hh) {
-    Plan plan(g.T, g.B, at<std::int64_t>(g.lengths), g.reverse, groups_for(g.B, gates_of(g.cell), g.H));
+    Plan plan(g.cell, g.T, g.B, g.H, at<std::int64_t>(g.lengths), g.reverse);
     const LayerBackward<Real> pass{g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0),
                                    at<Real>(g.c_0), at<Real>(g.h_mask), at<Real>(y), at<Real>(gates), at<Real>(extra),
                                    at<Real>(dy), at<Real>(dh_n), at<Real>(dc_n), at<Real>(dx), at<Real>(dh_0),

@@ -23,8 +23,8 @@ inline Index groups_for(Index B, Index G, Index H) {
 }
 
 // Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. `reverse`: a
-// pass from the end. `groups`: how many, at least 1; rows are dealt to them one by one, the longest first, so that all have like
-// work. Rows of equal length keep their order.
+// pass from the end. Rows are dealt to the groups one by one, the longest first, so that all have like work. Rows of equal length
+// keep their order.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;
     std::vector<Group> group;
@@ -32,18 +32,20 @@ struct Plan {
     Plan(const Plan&) = delete;  // a copy's steps would point into this one
     Plan& operator=(const Plan&) = delete;
 
-    Plan(Index T, Index B, const std::int64_t* given, bool reverse, Index groups) : group(groups) {
+    Plan(CellKind cell, Index T, Index B, Index H, const std::int64_t* given, bool reverse)
+        : group(groups_for(B, gates_of(cell), H)) {
+        const Index groups = static_cast<Index>(group.size());
         auto length = [&](Index row) { return given ? static_cast<Index>(given[row]) : T; };
         std::vector<Index> sorted(B);
         std::iota(sorted.begin(), sorted.end(), Index{0});
         auto longer = [&](Index a, Index b) { return length(a) > length(b); };
         if (given) std::stable_sort(sorted.begin(), sorted.end(), longer);
-        std::vector<std::size_t> begins;  // of each group, in `offset`
+        offset.reserve(groups * (T + 1));  // at most; the groups point into it
         for (Index g = 0; g < groups; ++g) {
             const Index first = static_cast<Index>(order.size());
             for (Index r = g; r < B; r += groups) order.push_back(sorted[r]), lengths.push_back(length(sorted[r]));
             const Index rows = static_cast<Index>(order.size()) - first, count = rows ? lengths[first] : 0;
-            begins.push_back(offset.size());
+            group[g] = {first, rows, count, offset.data() + offset.size()};
             offset.push_back(static_cast<Index>(place.size()));
             for (Index s = 0, active = rows; s < count; ++s) {
                 while (lengths[first + active - 1] <= s) --active;
@@ -52,9 +54,7 @@ struct Plan {
                 }
                 offset.push_back(static_cast<Index>(place.size()));
             }
-            group[g] = {first, rows, count, nullptr};
         }
-        for (Index g = 0; g < groups; ++g) group[g].offset = offset.data() + begins[g];
         steps = {group[0].count, B,           static_cast<Index>(place.size()), groups, group.data(),
                  place.data(),   order.data(), lengths.data()};
     }

@@ -3,7 +3,7 @@
 // The large products (W_ih x of all steps, dx, dW) are `multiply`. In between, the steps, in blocks of kTileColumns units:
 // a member multiplies h' by the units' columns of W_hh, one packed panel a gate, lets the cell work on them, and writes
 // their h. It has blocks of its own, and a barrier ends each step, since all of a row's h is needed for the next; or rows
-// of its own, and waits for no one (Part). Backward the same, with panels of W_hhᵀ: from da of all units to the block's
+// of its own, and waits for no one (Share). Backward the same, with panels of W_hhᵀ: from da of all units to the block's
 // units of dh'.
 //
 // Scratch: W_hh packed (once a call), the step's operand twice, what units carry, where packed rows stand; forward a, where
@@ -23,9 +23,9 @@ constexpr Index kRowsAtOnce = 48;  // of a step, so that their products stay in 
 // What a member does of each step: its own blocks of units, of all groups, and a barrier ends the step; or, apart, all units
 // of its own groups, where all have equally many: it waits for no other, reads what itself wrote, but all of W_hh. See
 // groups_for in plan.hpp.
-class Part {
+class Share {
   public:
-    Part(const Steps& steps, Index blocks, Member me)
+    Share(const Steps& steps, Index blocks, Member me)
         : steps_(steps),
           me_(me),
           apart_(me.size > 1 && steps.groups % me.size == 0),
@@ -132,11 +132,11 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                 me);
 
     alignas(64) Real products[kRowsAtOnce * G * NR];
-    const Part part(steps, blocks, me);
+    const Share share(steps, blocks, me);
     for (Index s = 0; s < steps.count; ++s) {
         const Factor* h_before = operand[s % 2];
         Factor* h_after = operand[(s + 1) % 2];
-        part.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
+        share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
             const Index packed = group.offset[s] - group.first;  // row r of `order` is packed row `packed` + r
             for (Index gate = 0; gate < G; ++gate) {  // (1), of the GRU (2)
                 multiply_rows<P>(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
@@ -178,7 +178,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
             }
         });
     }
-    part.end();
+    share.end();
 }
 
 template <class P, class Cell>
@@ -215,11 +215,11 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     me.barrier();
 
     alignas(64) Real products[kRowsAtOnce * NR];
-    const Part part(steps, blocks, me);
+    const Share share(steps, blocks, me);
     for (Index s = steps.count - 1; s >= -1; --s) {  // -1: before the first step, where dh_0 and dc_0 are
         const Factor* du_after = operand[(s + 1) % 2];
         Factor* du = operand[(s + 2) % 2];  // s % 2, also of -1
-        part.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
+        share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
             // Row r of `order` is packed row `packed` + r, a step before `packed_before` + r.
             const Index packed = s >= 0 ? group.offset[s] - group.first : 0;
             const Index packed_before = s > 0 ? group.offset[s - 1] - group.first : 0;
@@ -275,7 +275,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
             }
         });
     }
-    part.end();
+    share.end();
 
     if (p.db_ih) {
         const auto sum = [&](Index k) {

@@ -105,7 +105,7 @@ struct Case {
 template <class Real>
 class Pass {
   public:
-    explicit Pass(const Case& c) : case_(c), plan_(c.T, c.B, lengths(), c.reverse, groups_for(c.B, gates_of(c.cell), c.H)) {
+    explicit Pass(const Case& c) : case_(c), plan_(c.cell, c.T, c.B, c.H, lengths(), c.reverse) {
         const Index GH = gates_of(c.cell) * c.H, G = gates_of(c.cell);
         const bool lstm = c.cell == CellKind::lstm;
         const Real scale = static_cast<Real>(0.7 / std::sqrt(static_cast<double>(c.I + c.H)));
