@@ -34,6 +34,17 @@ def test_one_value_a_line_with_its_time(gatewise: Gatewise, regressor_run: Path,
     assert contents(regressor_run) == before
 
 
+def test_what_is_printed_reads_back_as_the_number_that_was_forecast(
+    gatewise: Gatewise, regressor_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("level\n" + "".join(f"{12 + k / 7!r}\n" for k in range(9)))
+    printed = [
+        line.split("\t")[1] for line in gatewise("forecast", regressor_run, "a.csv", "--steps", "4").out.splitlines()
+    ]
+    exact = json.loads(gatewise("forecast", regressor_run, "a.csv", "--steps", "4", "--json").out)["values"]
+    assert [float(value) for value in printed] == exact
+
+
 def test_another_file_and_json(gatewise: Gatewise, regressor_run: Path, waves: Path, tmp_path: Path) -> None:
     values = column(waves)[20:60]
     (tmp_path / "new.csv").write_text("\n".join(["level", *map(str, values)]))

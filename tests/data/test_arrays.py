@@ -123,11 +123,11 @@ def test_sizes_that_leave_nothing(tmp_path: Path, size: int) -> None:
 
 def test_npz(tmp_path: Path) -> None:
     data = read_npz(npz(tmp_path / "a.npz", x=X.astype(np.float64), y=Y.astype(np.int32), more=np.zeros(3)))
-    assert (data.x.dtype, data.y.dtype, data.scale) == (np.float32, np.int64, 1.0)
+    assert (data.x.dtype, data.y.dtype, data.scale) == (np.float64, np.int64, 1.0)
     np.testing.assert_array_equal(data.x, X)
     assert data.y.tolist() == Y.tolist()
     numbers = read_npz(npz(tmp_path / "b.npz", x=PIXELS, y=Y / 2))
-    assert (numbers.x.dtype, numbers.y.dtype, numbers.scale) == (np.uint8, np.float32, 1 / 255)
+    assert (numbers.x.dtype, numbers.y.dtype, numbers.scale) == (np.uint8, np.float64, 1 / 255)
     assert numbers.y.tolist() == [0, 0.5, 1, 0, 0.5]
 
 
@@ -148,7 +148,6 @@ HUGE[0, 0, 0] = 1e300
         ({"x": X, "y": Y[:4]}, r"a\.npz: 4 labels for the 5 sequences; expected one for each"),
         ({"x": BROKEN, "y": Y}, r"a\.npz: x\[3, 2, 1\] is nan; expected finite numbers"),
         ({"x": X, "y": [0, 1, 2, np.inf, 0]}, r"a\.npz: y\[3\] is inf"),
-        ({"x": HUGE, "y": Y}, r"a\.npz: x holds 1e\+300, which is too large"),
         ({"x": X, "y": np.full(5, 2**63, np.uint64)}, r"a\.npz: y holds 9223372036854775808, which is too large"),
         ({"x": X * 1j, "y": Y}, r"a\.npz: x of the type complex64; expected whole or real numbers"),
         ({"x": X, "y": np.array(list("abcde"))}, r"a\.npz: y of the type <U1"),
@@ -223,8 +222,8 @@ def test_npz_folders(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": X[:, :, :2], "y": Y}, r"steps and numbers of the part valid: \(4, 2\), of train: \(4, 3\)"),
-        ({"x": X, "y": Y / 2}, r"type of y of the part valid: float32, of train: int64"),
-        ({"x": PIXELS, "y": Y}, r"type of x of the part valid: uint8, of train: float32"),
+        ({"x": X, "y": Y / 2}, r"type of y of the part valid: float, of train: int64"),
+        ({"x": PIXELS, "y": Y}, r"type of x of the part valid: uint8, of train: float"),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -261,6 +260,18 @@ def test_arrays_to_be_predicted(tmp_path: Path) -> None:
         found = read_array_file(path, None, 3)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, PIXELS / 255, rtol=1e-6)
+
+
+def test_arrays_beyond_float32_are_for_models_that_standardise(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", x=HUGE, y=Y)
+    with pytest.raises(
+        DataError, match=r"a\.npz: x holds 1e\+300, which is too large; expected numbers that fit float32"
+    ):
+        read_array_file(path, 4, 3)
+    np.testing.assert_array_equal(read_array_file(path, 4, 3, wide=True), HUGE)
+    np.testing.assert_array_equal(read_npz(path).batch(slice(None))[0], HUGE)
+    exact = np.full((1, 2, 1), 2**24 + 1)  # which float32 rounds
+    assert read_npz(npz(tmp_path / "b.npz", x=exact, y=[0.5])).x.tolist() == exact.tolist()
 
 
 def test_arrays_of_another_size(tmp_path: Path) -> None:

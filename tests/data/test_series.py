@@ -100,6 +100,13 @@ def test_a_first_column_that_counts_the_rows_is_no_number_to_learn(tmp_path: Pat
     assert (named.columns, named.position(1)) == (["sun"], "0.75")
 
 
+def test_positions_of_a_large_index_keep_their_digits(tmp_path: Path) -> None:
+    rows = "".join(f"{1764144000000 + 60000 * k},{k}\n" for k in range(3))
+    assert read_series(write(tmp_path, f"ms,sun\n{rows}")).position(1) == "1764144180000"
+    rows = "".join(f"{1e8 + k / 10!r},{k}\n" for k in range(3))
+    assert read_series(write(tmp_path, f"s,sun\n{rows}")).position(2) == "100000000.4"
+
+
 @pytest.mark.parametrize(
     ("raw", "columns", "kept"),
     [
@@ -109,9 +116,11 @@ def test_a_first_column_that_counts_the_rows_is_no_number_to_learn(tmp_path: Pat
         ("a,b\n1,5\n1,11\n1,16\n", [], ["a", "b"]),
         ("a,b\n1,5\n2,11\n", [], ["a", "b"]),
         ("a,b\nMay,5\nJune,11\nJuly,16\n", ["b"], ["b"]),
+        ("a,b\n1e-23,5\n3e-23,11\n2e-23,16\n", [], ["a", "b"]),
+        ("a,b\n-1e308,5\n1e308,11\n-1e308,16\n", [], ["a", "b"]),
     ],
 )
 def test_what_is_no_index(tmp_path: Path, raw: str, columns: list[str], kept: list[str]) -> None:
-    """A column that is asked for, stands alone, has uneven or no steps, or is too short to tell; text."""
+    """A column that is asked for, stands alone, has uneven or no steps, or is too short to tell; text; any size."""
     series = read_series(write(tmp_path, raw), columns)
     assert (series.columns, series.position(2)) == (kept, "+2")

@@ -119,7 +119,15 @@ def test_a_regressor_answers_in_the_users_units() -> None:
     plain = SequenceRegressor(model.config, 2).eval()
     plain.load_state_dict(model.state_dict())
     z = plain(given - torch.tensor([2.0, 10.0]))
+    assert model(given).dtype == model.predict(given).dtype == torch.float64
     assert torch.allclose(model(given), 200 + 100 * z, atol=1e-4)
     assert np.allclose(model.predict(given.numpy()), 200 + 100 * z.detach(), atol=1e-4)
+    # What float32 cannot tell apart keeps its digits in float64, in and out.
+    moved = Scaling([2e9, 10.0], [1.0, 1.0], 3e9, 100.0, ["a", "b"], "a")
+    far = SequenceRegressor(model.config, 2, moved).eval()
+    far.load_state_dict(model.state_dict())
+    wide = given.double() + torch.tensor([2e9 - 2.0, 0.0], dtype=torch.float64)
+    assert np.allclose(far.predict(wide) - 3e9, model.predict(given) - 200, atol=1e-4)
+    assert np.allclose(far.predict(wide.numpy()) - 3e9, model.predict(given) - 200, atol=1e-4)
     targets = torch.tensor([150.0, 250.0, 200.0])
     assert float(model(given, targets)) == pytest.approx(float(((z - (targets - 200) / 100) ** 2).mean()), rel=1e-4)

@@ -41,6 +41,27 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
     assert evaluate(classifier_run, data=sequences, split="valid") == figures
 
 
+@pytest.mark.parametrize(
+    ("factor", "offset", "message"),
+    [
+        (1.0, 1e9, r"x: column 0 is 1000000000 ± 0\.\d+, which float32 cannot tell apart; expected numbers near 1"),
+        (1e-50, 0.0, r"x: column 0 is \S+e-51 ± \S+e-51, which float32 cannot tell apart"),
+        (1e300, 0.0, r"x holds \S+e\+300, which is too large; expected numbers that fit float32"),
+    ],
+)
+def test_numbers_of_which_float32_keeps_nothing_are_refused(
+    tmp_path: Path, factor: float, offset: float, message: str
+) -> None:
+    """A classifier reads numbers as they are."""
+    folder = write_sequences(tmp_path / "odd")
+    for path in folder.glob("*.npz"):
+        with np.load(path) as arrays:
+            np.savez(path, x=factor * arrays["x"].astype(np.float64) + offset, y=arrays["y"])
+    with pytest.raises(DataError, match=rf"odd \(train\): {message}"):
+        gw.train("mnist-rows", data=folder, out=tmp_path / "run", overrides=TINY_CLASSIFIER)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_label_that_training_did_not_have_is_named(classifier_run: Path, tmp_path: Path) -> None:
     folder = write_sequences(tmp_path / "other", labels=(3, 5, 9))
     with pytest.raises(

@@ -26,4 +26,4 @@ def command(
         typer.echo(to_json(found.as_json()))
         return
     for position, value in zip(found.positions, found.values, strict=True):
-        typer.echo(f"{position}\t{value:.6g}")
+        typer.echo(f"{position}\t{value}")

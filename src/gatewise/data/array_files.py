@@ -64,7 +64,20 @@ def check_numbers(array: npt.NDArray[Any], name: str, ndim: int) -> npt.NDArray[
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"{name}{list(place)} is {array[place]}; expected finite numbers")
-    largest = np.iinfo(np.int64).max if array.dtype.kind == "u" else np.finfo(np.float32).max
+    fits, largest = ("int64", np.iinfo(np.int64).max) if array.dtype.kind == "u" else ("float64", np.finfo(float).max)
     if array.dtype.itemsize >= 8 and (np.abs(array) > largest).any():
-        raise DataError(f"{name} holds {np.abs(array).max()}, which is too large; expected numbers that fit float32")
+        raise DataError(f"{name} holds {np.abs(array).max()}, which is too large; expected numbers that fit {fits}")
     return array
+
+
+def in_float32(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return x as a model that does not standardise reads it: float32, or uint8.
+
+    Raises:
+        DataError: a number is too large for float32.
+    """
+    with np.errstate(over="ignore"):
+        narrow = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
+    if narrow.dtype != np.uint8 and not np.isfinite(narrow).all():
+        raise DataError(f"{name} holds {np.abs(x).max()}, which is too large; expected numbers that fit float32")
+    return narrow

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.array_files import check_numbers, load_arrays
+from gatewise.data.array_files import check_numbers, in_float32, load_arrays
 from gatewise.data.extras import import_extra
 from gatewise.data.idx import read_idx as read_idx
 from gatewise.data.text import find_part
@@ -27,8 +27,8 @@ class Sequences:
     """N sequences of T steps of I numbers, and what each is to be answered with.
 
     Attributes:
-        x: (N, T, I) float32, or uint8 as it lies in the file.
-        y: (N,) int64 labels, or float32 numbers.
+        x: (N, T, I) float32 or float64, or uint8 as it lies in the file.
+        y: (N,) int64 labels, or numbers in float32 or float64.
         scale: what ``x`` is multiplied by when it is read in a batch.
     """
 
@@ -39,8 +39,8 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batch(self, indices: npt.NDArray[np.int64] | slice) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-        """Return some sequences, (B, T, I) float32 in the units trained on, and their answers (B,); both are copies."""
+    def batch(self, indices: npt.NDArray[np.int64] | slice) -> tuple[npt.NDArray[np.floating], npt.NDArray[Any]]:
+        """Return some sequences, (B, T, I) in the units trained on, and their answers (B,); both are copies."""
         return scaled(self.x[indices], self.scale), self.y[indices].copy()
 
     def part(self, rows: slice) -> "Sequences":
@@ -56,11 +56,19 @@ class Sequences:
         return digest.hexdigest()
 
 
-def scaled(x: npt.NDArray[Any], scale: float) -> npt.NDArray[np.float32]:
-    """Return a float32 copy, multiplied by the scale."""
-    out = x.astype(np.float32)
-    out *= np.float32(scale)
+def scaled(x: npt.NDArray[Any], scale: float) -> npt.NDArray[np.floating]:
+    """Return a copy multiplied by the scale: float64 of float64, else float32."""
+    out: npt.NDArray[np.floating] = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
+    out *= out.dtype.type(scale)
     return out
+
+
+def as_numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
+    """Return numbers as float32 where that holds each of their type, else as float64."""
+    numbers: npt.NDArray[np.floating] = array.astype(
+        np.float32 if np.can_cast(array.dtype, np.float32) else np.float64, copy=False
+    )
+    return numbers
 
 
 def natural_scale(x: npt.NDArray[Any]) -> float:
@@ -91,8 +99,8 @@ def check_classes(labels: Iterable[Any], name: str | Path) -> list[Any]:
 def read_npz(path: Path) -> Sequences:
     """Return the arrays x (N, T, I) and y (N,) of an ``.npz`` file.
 
-    uint8 in x are pixels and are scaled by 1/255; other numbers are read as they are, in float32. Whole numbers in y
-    are labels, others the numbers to answer.
+    uint8 in x are pixels and are scaled by 1/255; other numbers are read as they are, in float32 or float64. Whole
+    numbers in y are labels, others the numbers to answer.
 
     Raises:
         DataError: the file cannot be read, lacks x or y, or they are not as said above or hold no numbers.
@@ -100,17 +108,20 @@ def read_npz(path: Path) -> Sequences:
     arrays = load_arrays(path, ("x", "y"))
     x, y = check_numbers(arrays["x"], f"{path}: x", ndim=3), check_numbers(arrays["y"], f"{path}: y", ndim=1)
     _check_count(x, y, path, path)
-    answers = y.astype(np.int64 if y.dtype.kind in "bui" else np.float32)
-    return Sequences(x if x.dtype == np.uint8 else x.astype(np.float32), answers, natural_scale(x))
+    answers = y.astype(np.int64) if y.dtype.kind in "bui" else as_numbers(y)
+    return Sequences(x if x.dtype == np.uint8 else as_numbers(x), answers, natural_scale(x))
 
 
-def read_array_file(path: Path, expected_steps: int | None, expected_width: int) -> npt.NDArray[np.float32]:
+def read_array_file(
+    path: Path, expected_steps: int | None, expected_width: int, wide: bool = False
+) -> npt.NDArray[np.floating]:
     """Return sequences to be predicted: x of an ``.npz`` file, a ``.npy`` file, or an IDX file of images.
 
     Args:
         path: what it holds is told by its first bytes.
         expected_steps: T of the sequences that the model was trained on; any where not given.
         expected_width: I of the model.
+        wide: keep in float64 what float32 does not hold, for a model that standardises; else all must be in float32.
 
     Returns:
         (N, T, I), in the units trained on (uint8 are pixels and are scaled by 1/255).
@@ -125,7 +136,7 @@ def read_array_file(path: Path, expected_steps: int | None, expected_width: int)
             f"{path}: sequences of {x.shape[1]} steps of {x.shape[2]} numbers; the model reads {steps} steps of "
             f"{expected_width} numbers, give arrays of that size"
         )
-    return scaled(x, natural_scale(x))
+    return scaled(as_numbers(x) if wide else in_float32(x, f"{path}: x"), natural_scale(x))
 
 
 def find_sequences(folder: str | Path, valid_size: int, test_size: int) -> dict[str, Sequences]:
@@ -186,9 +197,13 @@ def cut_parts(parts: dict[str, Sequences], valid_size: int, test_size: int, name
             )
         parts |= {"train": train.part(slice(0, len(train) - size)), split: train.part(slice(len(train) - size, None))}
     _check_alike(parts, "steps and numbers", lambda part: part.x.shape[1:], name)
-    _check_alike(parts, "type of x", lambda part: str(part.x.dtype), name)
-    _check_alike(parts, "type of y", lambda part: str(part.y.dtype), name)
+    _check_alike(parts, "type of x", lambda part: _kind(part.x), name)
+    _check_alike(parts, "type of y", lambda part: _kind(part.y), name)
     return {split: parts[split] for split in ("train", "valid", "test")}
+
+
+def _kind(array: npt.NDArray[Any]) -> str:
+    return "float" if array.dtype.kind == "f" else str(array.dtype)
 
 
 def _any_array(path: Path) -> npt.NDArray[Any]:

@@ -14,8 +14,8 @@ ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
 
 
 def read_sequence_file(
-    path: Path, steps: int | None, width: int, *, resize: bool = False, invert: bool = False
-) -> npt.NDArray[np.float32]:
+    path: Path, steps: int | None, width: int, *, resize: bool = False, invert: bool = False, wide: bool = False
+) -> npt.NDArray[np.floating]:
     """Return the sequences of a file, (N, T, I), in the units trained on; of a picture one.
 
     Args:
@@ -24,13 +24,14 @@ def read_sequence_file(
         width: I of the model.
         resize: bring a picture of another size to the model's.
         invert: exchange light and dark of a picture.
+        wide: keep numbers in float64 that float32 does not hold, for a model that standardises.
 
     Raises:
         UsageError: a picture for a model without a fixed length; Pillow is not installed.
         DataError: the file cannot be read, or holds another size.
     """
     if path.name.endswith(ARRAYS):
-        return read_array_file(path, steps, width)
+        return read_array_file(path, steps, width, wide)
     if steps is None:
         raise UsageError(f"{path}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
     return read_image(path, steps, width, resize, invert)[None]

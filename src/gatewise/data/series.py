@@ -36,7 +36,8 @@ class Series:
         """Name the time so many steps after the last row: by the index where there is one, else ``+steps``."""
         if self.index is None:
             return f"+{steps}"
-        return f"{self.index[-1] + steps * (self.index[-1] - self.index[-2]):.10g}"
+        each = (self.index[-1] - self.index[0]) / (len(self.index) - 1)
+        return f"{self.index[-1] + steps * each:.15g}"
 
 
 def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
@@ -118,9 +119,13 @@ def _index(fields: Sequence[str]) -> npt.NDArray[np.float64] | None:
         counts = np.array([float(field) for field in fields])
     except ValueError:
         return None
-    steps = np.diff(counts)
-    regular = len(steps) > 1 and np.isfinite(counts).all() and steps[0] != 0 and np.allclose(steps, steps[0])
-    return counts if regular else None
+    if len(counts) < 3 or not np.isfinite(counts).all():
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.diff(counts)
+        rounding = 4 * np.spacing(np.abs(counts).max())  # of the two numbers of a step
+        regular = np.abs(steps - steps[0]) <= 1e-5 * np.abs(steps[0]) + rounding
+    return counts if regular.all() and np.abs(steps[0]) > rounding else None
 
 
 def _is_text(field: str) -> bool:

@@ -15,6 +15,7 @@ from gatewise.errors import DataError, UsageError
 from gatewise.inspection.trace import stack_input
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_reader import SequenceReader
+from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
 
@@ -49,7 +50,7 @@ def read_text(model: nn.Module, text: str) -> Steps:
         if len(sequences) > 1:
             raise UsageError(f"the text has {len(sequences)} sentences, this model reads each alone; give one of them")
         ids = torch.tensor(sequences[0][:-1], device=model.device)[:, None]
-        x = stack_input(model.rnn, lambda: model(ids, model.initial_state()))
+        x = stack_input(model.rnn, lambda: model.features(ids, model.initial_state()))
         kind = "character" if model.vocabulary.level == "character" else "word"
         return Steps(x, [model.vocabulary.tokens[k] for k in ids[:, 0].tolist()], kind)
     if isinstance(model, Tagger):
@@ -62,7 +63,7 @@ def read_text(model: nn.Module, text: str) -> Steps:
     raise UsageError(f"a {type(model).__name__} reads numbers, no text; give a FILE with an image or arrays")
 
 
-def read_numbers(model: SequenceReader, numbers: npt.NDArray[np.float32]) -> Steps:
+def read_numbers(model: SequenceReader, numbers: npt.NDArray[np.floating]) -> Steps:
     """Return one sequence (T, I) as the model reads it, a regressor in its own units."""
     given: Any = model
     call = given.predict if not hasattr(given, "predict_proba") else given.predict_proba
@@ -85,7 +86,7 @@ def read_file(
 
 def read_sequence(
     model: SequenceReader, path: Path, index: int | None = None, *, resize: bool = False, invert: bool = False
-) -> tuple[npt.NDArray[np.float32], str]:
+) -> tuple[npt.NDArray[np.floating], str]:
     """Return one sequence of a file, (T, I), and its name.
 
     Args:
@@ -100,7 +101,8 @@ def read_sequence(
         DataError: the file cannot be read, or holds another size.
     """
     width, steps = model.rnn.input_size, getattr(model, "steps", None)
-    sequences = read_sequence_file(path, steps, width, resize=resize, invert=invert)
+    wide = isinstance(model, SequenceRegressor)  # which standardises
+    sequences = read_sequence_file(path, steps, width, resize=resize, invert=invert, wide=wide)
     if index is None and len(sequences) > 1:
         raise UsageError(f"{path}: {len(sequences):,} sequences; choose one with --index K, 0 to {len(sequences) - 1}")
     if index is not None and not 0 <= index < len(sequences):

@@ -39,7 +39,7 @@ class Batch:
 
     Attributes:
         read: lets a model read them.
-        targets: (B,) what is to be answered at the last step: a class or a number.
+        targets: (B,) what is to be answered at the last step: a class, or a number in the model's units.
         source: what they are, in words.
     """
 
@@ -108,7 +108,7 @@ def _token_batch(model: LanguageModel, config: Config, steps: int, draw: np.rand
         ids = np.stack([np.asarray(text[start : start + steps + 1], dtype=np.int64) for start in starts], 1)
         source = f"{COUNT} windows of {steps} tokens of {path.name}"
     tokens = torch.from_numpy(ids)
-    return Batch(lambda m: m(tokens[:-1], m.initial_state(COUNT)), tokens[-1], source)
+    return Batch(lambda m: m.features(tokens[:-1], m.initial_state(COUNT)), tokens[-1], source)
 
 
 def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
@@ -165,12 +165,11 @@ def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw:
     if config.task.name == "memory-task":
         steps = steps or config.data.length
         # Most of the gradient reaches the two marked steps alone: it takes many sequences for a mean at each distance.
-        x, answers = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
+        x, targets = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
         source = f"{8 * COUNT} sequences of {steps} steps of the adding problem"
     else:
         steps = steps or config.data.window or 100
         x = draw.standard_normal((COUNT, steps, model.input_size)) * (scaling.x_std or 1.0) + (scaling.x_mean or 0.0)
-        answers = scaling.y_mean + scaling.y_std * draw.standard_normal(COUNT)
+        targets = draw.standard_normal(COUNT)
         source = f"{COUNT} sequences of {steps} steps of random numbers"
-    targets = torch.from_numpy((answers - scaling.y_mean) / scaling.y_std)
-    return Batch(lambda m: m.predict(torch.from_numpy(x)), targets, source)
+    return Batch(lambda m: m.predict(torch.from_numpy(x)), torch.from_numpy(targets), source)

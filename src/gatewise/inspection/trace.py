@@ -27,7 +27,8 @@ def stack_input(rnn: Recurrent, call: Callable[[], object]) -> Tensor:
 
     hook = rnn.register_forward_pre_hook(keep)
     try:
-        call()
+        with torch.no_grad():
+            call()
     finally:
         hook.remove()
     if not seen:

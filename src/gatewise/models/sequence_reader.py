@@ -69,11 +69,16 @@ class SequenceReader(nn.Module):
         answers: Tensor = self.decoder(dropout(y, self.config.dropout, self.training))
         return answers
 
+    def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
+        """Return what the layers read of sequences in the user's units: here, the same."""
+        return x
+
     def as_input(self, x: Tensor | npt.NDArray[np.generic]) -> Float[Tensor, "N T I"]:
-        """Return a batch of sequences as this model's own dtype and device, checked.
+        """Return a batch of sequences as the layers read it, standardised, in this model's own dtype and device.
 
         Raises:
-            UsageError: it is not (N, T, I) with at least one step, or holds a number that is not finite.
+            UsageError: it is not (N, T, I) with at least one step, or holds a number that is not finite, or one that
+                the model's dtype cannot hold.
         """
         given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
         wanted = self.rnn.input_size
@@ -81,7 +86,10 @@ class SequenceReader(nn.Module):
             raise UsageError(
                 f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, numbers in each step"
             )
-        given = given.to(self.device, self.decoder.weight.dtype)
-        if not bool(given.isfinite().all()):
-            raise UsageError("x holds numbers that are not finite; expected finite numbers only")
-        return given
+        ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
+        if not bool(ready.isfinite().all()):
+            if not bool(given.isfinite().all()):
+                raise UsageError("x holds numbers that are not finite; expected finite numbers only")
+            dtype = str(ready.dtype).removeprefix("torch.")
+            raise UsageError(f"x holds numbers that {dtype} cannot hold; expected numbers like those trained on")
+        return ready

@@ -1,5 +1,6 @@
 """The sequence regressor: a sequence of numbers, or a series' recent values, to one number."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
+from gatewise.data.moments import moments
 from gatewise.models.sequence_reader import BATCH, SequenceReader
 from gatewise.nn import in_eval_mode
 
@@ -39,7 +41,8 @@ class Scaling:
 class SequenceRegressor(SequenceReader):
     """Answer each sequence with one number: ``y = y_std · z + y_mean`` with z of ``SequenceReader``.
 
-    Sequences and answers are in the user's units; the standardisation is the model's own.
+    Sequences and answers are in the user's units, the answers in float64. The standardisation is the model's own and is
+    computed in float64: what varies a little around a large number keeps its digits, as long as x is given in float64.
 
     Args:
         config: the ``[model]`` section of a recipe.
@@ -56,23 +59,32 @@ class SequenceRegressor(SequenceReader):
 
     def forward(self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None) -> Tensor:
         """Return the answers (N,) in the user's units; with targets the mean squared error of z, a scalar."""
-        z = self.read(self._standardised(x).transpose(0, 1))[:, 0]
+        z, dtype = self._read(self.standardised(x)), self.decoder.weight.dtype
         if targets is None:
-            return z * self.scaling.y_std + self.scaling.y_mean
-        return F.mse_loss(z, (targets - self.scaling.y_mean) / self.scaling.y_std)
+            return self._in_units(z)
+        return F.mse_loss(z, ((targets.double() - self.scaling.y_mean) / self.scaling.y_std).to(dtype))
 
     def predict(
         self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH
-    ) -> npt.NDArray[np.float32] | Float[Tensor, " N"]:
+    ) -> npt.NDArray[np.float64] | Float[Tensor, " N"]:
         """Return the answer to each sequence, (N,): a tensor for a tensor, a NumPy array for any other."""
         given = self.as_input(x)
         with in_eval_mode(self):
-            answers = torch.cat([self(part) for part in torch.split(given, batch_size)])
+            answers = self._in_units(torch.cat([self._read(part) for part in torch.split(given, batch_size)]))
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
 
-    def _standardised(self, x: Tensor) -> Tensor:
-        scaling = self.scaling
-        return x if not scaling.x_mean else (x - x.new_tensor(scaling.x_mean)) / x.new_tensor(scaling.x_std)
+    def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
+        """Return ``(x − x_mean) / x_std``, computed in float64, in the model's own dtype."""
+        if self.scaling.x_mean:
+            x = x.double()
+            x = (x - x.new_tensor(self.scaling.x_mean)) / x.new_tensor(self.scaling.x_std)
+        return x.to(self.decoder.weight.dtype)
+
+    def _read(self, standardised: Tensor) -> Float[Tensor, " N"]:
+        return self.read(standardised.transpose(0, 1))[:, 0]
+
+    def _in_units(self, z: Tensor) -> Tensor:
+        return z.double() * self.scaling.y_std + self.scaling.y_mean
 
 
 def scaling_of(
@@ -80,15 +92,16 @@ def scaling_of(
 ) -> Scaling:
     """Return the standardisation of a training part: inputs (…, I) over all steps, targets (N,).
 
-    A column that never changes is only moved to 0.
+    A column that never changes is only moved to 0. Of targets that never change the deviation is next to nothing, so
+    that they are what the model answers.
     """
-    flat = np.asarray(inputs, np.float64).reshape(-1, np.shape(inputs)[-1])
-    x_std, y_std = flat.std(0), float(np.std(targets))
+    x_mean, x_std = moments(np.reshape(inputs, (-1, np.shape(inputs)[-1])))
+    y_mean, y_std = (float(one[0]) for one in moments(np.reshape(targets, (-1, 1))))
     return Scaling(
-        flat.mean(0).tolist(),
+        x_mean.tolist(),
         np.where(x_std > 0, x_std, 1.0).tolist(),
-        float(np.mean(targets)),
-        y_std if y_std > 0 else 1.0,
+        y_mean,
+        y_std or max(abs(y_mean) * 2.0**-80, sys.float_info.min),
         list(columns),
         target,
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from gatewise.data.moments import moments, root_mean_square
 from gatewise.data.series import windows
 
 
@@ -15,13 +16,14 @@ def persistence_rmse(values: npt.NDArray[np.float64], horizon: int, test_size: i
         test_size: how many of the last values are forecast.
     """
     last = values[len(values) - test_size - horizon : len(values) - horizon]
-    return _rmse(last, values[-test_size:])
+    return root_mean_square(last - values[-test_size:])
 
 
 def autoregression_rmse(values: npt.NDArray[np.float64], order: int, horizon: int, test_size: int) -> float | None:
     """Return the error of ``x̂_{t+h} = a_0 + a_1 x_t + … + a_p x_{t-p+1}``, each forecast from the true past.
 
-    The weights are those of least squares on all values before the test, the validation part among them.
+    The weights are those of least squares on all values before the test, the validation part among them, which are
+    standardised for it.
 
     Args:
         values: (N,) the series.
@@ -34,12 +36,10 @@ def autoregression_rmse(values: npt.NDArray[np.float64], order: int, horizon: in
     """
     if len(values) - order - horizon + 1 - test_size <= order:
         return None
+    (mean,), (std,) = moments(values[:-test_size, None])
+    values = (values - mean) / (std or 1.0)
     read, answered = windows(values, order, horizon)
     inputs = np.concatenate([np.ones((len(read), 1)), values[read]], axis=1)
     targets = values[answered]
     weights, *_ = np.linalg.lstsq(inputs[:-test_size], targets[:-test_size], rcond=None)
-    return _rmse(inputs[-test_size:] @ weights, targets[-test_size:])
-
-
-def _rmse(found: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean((found - expected) ** 2)))
+    return root_mean_square(inputs[-test_size:] @ weights - targets[-test_size:]) * float(std or 1.0)

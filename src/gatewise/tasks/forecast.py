@@ -10,7 +10,7 @@ from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
-from gatewise.tasks.regression_data import data_of, open_series
+from gatewise.tasks.regression_data import check_reach, data_of, open_series
 from gatewise.tasks.task import reading_for
 
 
@@ -73,6 +73,7 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
             f"expected at least {window + horizon - 1}"
         )
     values, answers = series.values[first:], list[float]()
+    check_reach(values, scaling, name)
     for k in range(count):
         answers.append(float(model.predict(values[None, k : k + window])[0]))
         if len(scaling.columns) == 1:

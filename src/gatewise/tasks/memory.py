@@ -11,6 +11,7 @@ from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.adding import draw_adding_problem
 from gatewise.data.arrays import Sequences
+from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
@@ -77,7 +78,7 @@ class MemoryTask:
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Score the test part, and the answer 1 to every sequence."""
         test = self.parts["test"]
-        return {**final_figures(model, test), "always_1_test_rmse": float(np.sqrt(np.mean((test.y - 1) ** 2)))}
+        return {**final_figures(model, test), "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1)}
 
     def card(self, path: Path, metrics: list[Metrics]) -> str:
         """Return the model card."""

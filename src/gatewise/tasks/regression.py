@@ -1,7 +1,6 @@
 """One number for each sequence, or a series' next value: data, the loop's work, evaluation."""
 
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,16 +16,17 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.arrays import Sequences
+from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
 from gatewise.tasks.card import regressor_card
-from gatewise.tasks.regression_data import data_of, open_parts
+from gatewise.tasks.regression_data import check_reach, data_of, open_parts
 from gatewise.tasks.task import reading_for
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
-Batch = tuple[npt.NDArray[np.float32], npt.NDArray[Any]]
+Batch = tuple[npt.NDArray[np.floating], npt.NDArray[Any]]
 
 ORDERS = (2, 9)
 """Of the autoregressions that stand beside a forecast."""
@@ -47,6 +47,8 @@ class RegressorTask:
         x, y = self.parts["train"].batch(slice(None))
         self.steps, self.width = x.shape[1:]
         self.scaling = scaling_of(x, y, columns, settings.target or next(iter(columns), ""))
+        for split, part in self.parts.items():
+            check_reach(part.x, self.scaling, f"{settings.path or settings.builtin} ({split})")
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -75,9 +77,9 @@ class RegressorTask:
         return {**final_figures(model, self.parts["test"]), **self._to_beat()}
 
     def _to_beat(self) -> Metrics:
-        test, train = self.parts["test"], self.parts["train"]
+        test = self.parts["test"]
         if self.series is None:
-            return {"mean_test_rmse": float(np.sqrt(np.mean((test.y - train.y.mean(dtype=np.float64)) ** 2)))}
+            return {"mean_test_rmse": root_mean_square(test.y.astype(np.float64) - self.scaling.y_mean)}
         values = self.series.values[:, self.series.columns.index(self.scaling.target)]
         figures: Metrics = {"persistence_test_rmse": persistence_rmse(values, self.config.data.horizon, len(test))}
         for order in ORDERS:
@@ -127,9 +129,11 @@ class Regression(BatchWorkload):
 
     def validate(self) -> tuple[Metrics, float]:
         """The root mean squared error of the validation part, in the data's units; without dropout."""
+        assert isinstance(self.model, SequenceRegressor)
         errors = errors_of(self.model, self.valid.batch(self.share(np.arange(len(self.valid)))))
-        squares, count = self.group.sum(float((errors**2).sum()), len(errors))
-        rmse = math.sqrt(squares / count)
+        exponent = int(np.frexp(self.model.scaling.y_std)[1])  # errors in units that keep their squares near 1
+        squares, count = self.group.sum(float((np.ldexp(errors, -exponent) ** 2).sum()), len(errors))
+        rmse = float(np.ldexp(np.sqrt(squares / count), exponent))
         return {"valid_rmse": rmse}, rmse
 
 
@@ -151,13 +155,13 @@ def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:
     """Return what the model answers less what is right, (N,), in the data's units."""
     assert isinstance(model, SequenceRegressor)
     x, y = batch
-    return np.asarray(model.predict(x), np.float64) - y
+    return np.asarray(model.predict(x)) - y
 
 
 def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
     """Return ``rmse`` and ``mae``, root mean squared and mean absolute error, in the data's units."""
     errors = errors_of(model, part.batch(slice(None)))
-    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
+    return {"rmse": root_mean_square(errors), "mae": mean_absolute(errors)}
 
 
 def final_figures(model: nn.Module, part: Sequences) -> Metrics:
@@ -178,5 +182,7 @@ def evaluate_regression(
     """Score a part with the best weights, in fp32."""
     model = load_as(SequenceRegressor, run.path, device=device)
     with reading_for(run, data):
-        _, parts = open_parts(data_of(config.data, model.scaling, data))
+        settings = data_of(config.data, model.scaling, data)
+        _, parts = open_parts(settings)
+    check_reach(parts[split].x, model.scaling, f"{settings.path or settings.builtin} ({split})")
     return figures_of(config, split, model, parts[split])

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gatewise.config import DataConfig
-from gatewise.data.arrays import Sequences, cut_parts, find_sequences
+from gatewise.data.arrays import Sequences, as_numbers, cut_parts, find_sequences
 from gatewise.data.series import Series, load_sunspots, read_series, windows
 from gatewise.errors import DataError, UsageError
 from gatewise.models.sequence_regressor import Scaling
@@ -41,15 +43,14 @@ def open_series(settings: DataConfig) -> Series | None:
 
 
 def examples_of(series: Series, settings: DataConfig, name: str) -> Sequences:
-    """Return every window of a series, (M, W, K), with the target's value ``horizon`` steps after it, in float32.
+    """Return every window of a series, (M, W, K), with the target's value ``horizon`` steps after it.
 
     Raises:
         DataError: the series is shorter than one window and its horizon.
     """
     read, answered = windows(series.values, settings.window, settings.horizon, name)
     place = series.columns.index(settings.target) if settings.target else 0
-    x, y = series.values[read], series.values[answered, place]
-    return Sequences(x.astype(np.float32), y.astype(np.float32))
+    return Sequences(series.values[read], series.values[answered, place])
 
 
 def open_parts(settings: DataConfig) -> tuple[Series | None, dict[str, Sequences]]:
@@ -67,7 +68,28 @@ def open_parts(settings: DataConfig) -> tuple[Series | None, dict[str, Sequences
         whole = {"train": examples_of(series, settings, name)}
         return series, cut_parts(whole, settings.valid_size, settings.test_size, name)
     parts = find_sequences(settings.path, settings.valid_size, settings.test_size)
-    return None, {split: replace(part, y=part.y.astype(np.float32)) for split, part in parts.items()}
+    return None, {split: replace(part, y=as_numbers(part.y)) for split, part in parts.items()}
+
+
+def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
+    """Check that sequences (…, I) can be standardised in float32.
+
+    Raises:
+        DataError: a number lies too far from those trained on, by their deviation.
+    """
+    if not scaling.x_mean:
+        return
+    flat = x.reshape(-1, x.shape[-1])
+    with np.errstate(over="ignore"):
+        ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean)) / np.array(scaling.x_std)
+        far = ~np.isfinite(ends.astype(np.float32))
+    if far.any():
+        end, place = map(int, np.argwhere(far)[0])
+        column = repr(scaling.columns[place]) if scaling.columns else str(place)
+        raise DataError(
+            f"{name}: {(flat.max(0) if end else flat.min(0))[place]!s} in the column {column} is too far from the "
+            f"training part, {scaling.x_mean[place]:.6g} ± {scaling.x_std[place]:.6g}; expected numbers like those"
+        )
 
 
 def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> DataConfig:
