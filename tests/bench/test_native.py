@@ -37,6 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     layer = {"cell": "GRU", "T": 35, "B": 20, "H": 256, "ours_ms": 10.0, "ratio": 2.0, "ratio_range": [1.0, 3.0]}
     precisions = {"precision": "bf16", "peer_precision": "fp32"}
     works = [{"work": work, "target": "5 or more", **layer, **precisions} for work in ("plain", "threads")]
+    works.append({"work": "loss", "target": "2 or more", **layer, **precisions, "cell": "native"})
     step = {"work": "H=200", "against": "ONNX Runtime fp32", "ratio": 2.0, "ratio_range": [1.0, 3.0], "target": "1.5"}
     monkeypatch.setattr(native, "refuse_without_onnxruntime", lambda: None)
     monkeypatch.setattr(native, "product_rate", lambda threads, precision: RATES[precision] * threads)
@@ -66,7 +67,8 @@ def test_bf16_is_set_against_the_peers_fastest_precision_and_the_others_against_
         assert rows[f"{recipe}, training step, fp32"]["ratio"] == 2.0
     assert rows["plain GRU T=35 B=20 H=256, bf16"]["against"] == "PyTorch fp32"
     assert rows["threads GRU T=35 B=20 H=256"]["against"] == "ours, one thread"
-    assert len(result["rows"]) == 3 * 3 + 1 + 2 + 1 + 2 * 2
+    assert rows["loss native T=35 B=20 H=256"]["against"] == "ours, with gradients"
+    assert len(result["rows"]) == 3 * 3 + 1 + 3 + 1 + 2 * 2
 
 
 def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked: list[Any]) -> None:

@@ -16,26 +16,44 @@ from gatewise.kernels import engine_named, why_not
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrent, "PLAIN", ((3, 2, 4),))
     monkeypatch.setattr(recurrent, "RAGGED", ((5, 3, 4),))
+    monkeypatch.setattr(recurrent, "EVALUATED", (3, 2, 4))
+    monkeypatch.setattr(recurrent, "PROMPT", (7, 1, 4))
+    monkeypatch.setattr(recurrent, "VOCABULARY", 20)
     monkeypatch.setattr(recurrent, "_SECONDS_A_TURN", 0.001)
 
 
-@pytest.mark.parametrize("work", ["plain", "ragged"])
-def test_nothing_is_timed_where_outputs_differ(small: None, monkeypatch: pytest.MonkeyPatch, work: str) -> None:
+@pytest.mark.parametrize(
+    ("work", "cell"), [("plain", "LSTM"), ("ragged", "LSTM"), ("loss", r"\w+"), ("prompt", "LSTM")]
+)
+def test_nothing_is_timed_where_outputs_differ(
+    small: None, monkeypatch: pytest.MonkeyPatch, work: str, cell: str
+) -> None:
     rounds = [r for r in recurrent._rounds("torch", 1) if r.work == work]
-    wrong = [replace(r, ours={"fp32": lambda r=r: [t + 0.01 for t in r.ours["fp32"]()]}) for r in rounds]
+    wrong = [replace(r, ours={"fp32": lambda r=r: [t * 1.01 + 0.01 for t in r.ours["fp32"]()]}) for r in rounds]
     monkeypatch.setattr(recurrent, "_rounds", lambda *_: iter(wrong))
     monkeypatch.setattr(recurrent, "_in_turns", lambda *_: pytest.fail("it was timed"))
-    with pytest.raises(OutputsDiffer, match=f"{work} LSTM .* nothing is timed"):
+    with pytest.raises(OutputsDiffer, match=f"{work} {cell} .* nothing is timed"):
         recurrent.bench_recurrent()
 
 
 def test_the_outputs_that_are_compared_hold_every_gradient(small: None) -> None:
     for duel in recurrent._rounds(engine_named("auto"), 2):
-        if duel.work != "traced":
+        if duel.work not in ("traced", "loss", "prompt"):
             ours, peer = duel.ours["fp32"](), duel.peer["fp32"]()
             assert len(ours) == len(peer) == 6  # y, dx and four weights
             assert all(float(t.abs().max()) > 0 for t in ours)
             assert all(torch.isfinite(t).all() for t in peer)
+
+
+@pytest.mark.parametrize("engine", [name for name in ("native", "torch") if why_not(name) is None])
+def test_the_loss_of_every_engine_and_a_prompt_stand_beside_what_they_would_cost_in_training(
+    small: None, engine: str
+) -> None:
+    rounds = {(r.work, r.cell): r for r in recurrent._rounds(engine, 1)}
+    duel = rounds["loss", engine]
+    recurrent._check(duel, "fp32", "fp32")
+    assert duel.peer["fp32"]()[0] > 0
+    recurrent._check(rounds["prompt", "LSTM"], "fp32", "fp32")
 
 
 @pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatewise.bench import recurrent
-from gatewise.kernels import engine_named
+from gatewise.kernels import engine_named, why_not
 from tests.cli.conftest import Gatewise
 
 
@@ -15,6 +15,9 @@ def test_every_kind_of_work_is_checked_and_timed(
 ) -> None:
     monkeypatch.setattr(recurrent, "PLAIN", ((3, 2, 4),))
     monkeypatch.setattr(recurrent, "RAGGED", ((5, 3, 4),))
+    monkeypatch.setattr(recurrent, "EVALUATED", (3, 2, 4))
+    monkeypatch.setattr(recurrent, "PROMPT", (7, 1, 4))
+    monkeypatch.setattr(recurrent, "VOCABULARY", 20)
     monkeypatch.setattr(recurrent, "_SECONDS_A_TURN", 0.001)
     result = gatewise(
         "bench", "recurrent", "--turns", "3", "--threads", "2", "--json", "--out", str(tmp_path / "r.json")
@@ -27,6 +30,7 @@ def test_every_kind_of_work_is_checked_and_timed(
     rows = [(row["work"], row["cell"]) for row in found["rows"]]
     expected = [(work, cell) for work in ("plain", "ragged") for cell in ("LSTM", "GRU", "RNN")]
     expected += [("traced", "LSTM"), ("traced", "GRU")]
+    expected += [("loss", engine) for engine in ("native", "torch") if why_not(engine) is None] + [("prompt", "LSTM")]
     assert rows == expected + [("threads", "LSTM")] * (engine_named("auto") == "native")
     for row in found["rows"]:
         low, high = row["ratio_range"]

@@ -16,6 +16,7 @@ from gatewise.inspection.inputs import Steps, read_text
 from gatewise.inspection.memory_task import measure_memory_task
 from gatewise.inspection.rows import RowsReading, measure_rows
 from gatewise.inspection.runs import open_run, open_runs
+from gatewise.inspection.sequences import COUNT, sample_batch
 from gatewise.inspection.tags import measure_tags
 from gatewise.inspection.trace import stack_input, trace_layer
 from gatewise.inspection.training import measure_training
@@ -244,3 +245,13 @@ def test_no_result_of_the_benchmark(content: bytes | None, message: str, tmp_pat
         (tmp_path / "r.json").write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_footprint(tmp_path / "r.json")
+
+
+def test_what_enters_a_stack_is_read_without_logits_or_gradients(tiny_run: Path) -> None:
+    model, run = gw.load(tiny_run), open_run(tiny_run, "a picture")
+    model.decoder.register_forward_pre_hook(lambda *_: pytest.fail("logits were made"))
+    graphs: list[bool] = []
+    model.rnn.register_forward_hook(lambda module, given, out: graphs.append(out[0].requires_grad))
+    assert read_text(model, "the dog").x.shape == (3, 1, 8)
+    assert sample_batch(model, run.config, 4).stack_input(model).shape == (4, COUNT, 8)
+    assert graphs == [False, False]

@@ -9,10 +9,12 @@ from torch.nn import functional as F
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.errors import UsageError
-from gatewise.kernels import ENGINES
+from gatewise.kernels import ENGINES, why_not
 from gatewise.kernels.native_engine import why_not_built
+from gatewise.kernels.native_stream import Stream
 from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
+from gatewise.nn import words
 from gatewise.nn.dropout import dropout
 from gatewise.spec import GATES
 from tests.tolerances import RELATIVE, differ
@@ -278,3 +280,40 @@ def test_text_is_drawn_from_a_stream_where_that_pays(
 @needs_native
 def test_a_double_model_still_draws_text() -> None:
     assert make().double().generate("the", max_tokens=12, seed=1).startswith("the ")
+
+
+@pytest.mark.parametrize("tokens", [1, 12])
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference" and why_not(name) is None])
+def test_of_a_prompt_no_logits_are_made_but_the_last_ones(
+    engine: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(hidden_size=6, num_layers=2, init_scale=0.5)
+    model = LanguageModel(config, WORDS, torch.Generator().manual_seed(1), engine)
+    prompt = " ".join(WORDS.tokens[k % 5] for k in range(30))
+    rows: list[int] = []
+    model.decoder.register_forward_pre_hook(lambda module, given: rows.append(given[0][..., 0].numel()))
+    monkeypatch.setattr(Stream, "step", lambda *given: (rows.append(len(given[1])), stream_step(*given))[1])
+    text = model.generate(prompt, max_tokens=tokens, temperature=0)
+    assert rows == [1] * tokens
+    monkeypatch.setattr(language_model, "SCORE_WINDOW", 7)  # a prompt is read in windows
+    assert model.generate(prompt, max_tokens=tokens, temperature=0) == text
+
+
+stream_step = Stream.step
+
+
+def test_short_texts_are_scored_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass packs all weights; the figure is that of each text alone."""
+    model, passes = make(dropout=0.5).train(), list[torch.Size]()
+    monkeypatch.setattr(language_model, "SCORE_WINDOW", 100)
+    monkeypatch.setattr(words, "BATCH_ROWS", 20)
+    monkeypatch.setattr(words, "BATCH_WORDS", 200)
+    hook = model.rnn.register_forward_hook(lambda module, given, out: passes.append(given[0].shape))
+    texts = [" ".join(WORDS.tokens[k % 7] for k in range(n, n + 1 + n % 9)) for n in range(60)] + ["the dog " * 130]
+    found = model.perplexity(texts)
+    hook.remove()
+    assert model.training
+    assert len(passes) == 3 + 3  # of 20 texts each, and of one of 261 tokens in windows of 100
+    scores = [model.score(row) for text in texts for row in WORDS.sequences(text)]
+    expected = math.exp(sum(nll for nll, _ in scores) / sum(count for _, count in scores))
+    assert found == pytest.approx(expected, rel=1e-6)

@@ -15,7 +15,8 @@ from gatewise.data.tagged import TOY, read_tagged
 from gatewise.errors import DataError, UsageError
 from gatewise.models.tagger import Tagger
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.tagging import TaggerTask, open_part
+from gatewise.tasks.tagging import TaggerTask, Tagging, open_part
+from gatewise.training import batches
 from gatewise.training.distributed import Group
 from tests.conftest import TINY_TAGGER, write_tagged
 
@@ -181,3 +182,22 @@ def test_other_data_of_the_same_shape_is_another_run(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("apple", "grape"))
     with pytest.raises(DataError):
         gw.train("ewt-upos", data=data, out=tmp_path / "run", overrides=TINY_TAGGER, resume=True)
+
+
+def test_each_process_reads_its_own_share_of_the_validation_part(tagged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "DistributedDataParallel", lambda model: model)
+    task = TaggerTask(load_config("ewt-upos", {**TINY_TAGGER, "data.path": str(tagged)}))
+    model, summed, read = task.make_model(), [], []
+    model.rnn.register_forward_pre_hook(lambda module, given: read.append(given[0].shape[1]))
+
+    class Process(Group):
+        def sum(self, *values: float) -> list[float]:
+            summed.append(values)
+            return [1.0, 1.0]
+
+    for rank, size in ((0, 1), (0, 2), (1, 2), (3, 4)):
+        Tagging(task, model, RunFolder("no-run"), Process(rank, size, torch.device("cpu"))).validate()
+    assert read == [3, 2, 1]  # sentences; the last of four processes has none
+    whole, first, second, none = summed
+    assert [a + b for a, b in zip(first, second, strict=True)] == list(whole)
+    assert none == (0, 0)

@@ -80,11 +80,16 @@ def bench_native(
                 memory = result["ours_peak_mib"] / result["peer_peak_mib"]
                 add(f"{recipe}, peak memory", f"PyTorch {peer}", memory, [memory, memory], f"{_MEMORY} or less")
     for row in bench_recurrent("native", threads, turns):
-        other = {"traced": "ours, plain", "threads": "ours, one thread"}.get(row["work"])
+        other = {
+            "traced": "ours, plain",
+            "threads": "ours, one thread",
+            "loss": "ours, with gradients",
+            "prompt": "ours, with all logits",
+        }.get(row["work"])
         against = other or f"PyTorch {row['peer_precision']}"
-        gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[row["cell"]]
         machine: dict[str, float] = {}
         if row["work"] == "plain":
+            gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[row["cell"]]
             operations = 3 * 2 * 2 * gates * row["T"] * row["B"] * row["H"] ** 2
             machine = {"share": operations / row["ours_ms"] / 1e6 / rates[row["precision"]]}
         shape = f"T={row['T']} B={row['B']} H={row['H']}"

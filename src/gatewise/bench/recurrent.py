@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from gatewise.bench.language_model import VOCABULARY, numbered_words
 from gatewise.bench.training import TOLERANCE, OutputsDiffer
-from gatewise.kernels import engine_named
-from gatewise.nn import GRU, LSTM, RNN
+from gatewise.config import ModelConfig
+from gatewise.kernels import engine_named, why_not
+from gatewise.models.language_model import LanguageModel
+from gatewise.nn import GRU, LSTM, RNN, linear_cross_entropy
 
+EVALUATED, PROMPT = (20, 20, 200), (1000, 1, 200)
 PLAIN = ((20, 20, 200), (35, 20, 256), (35, 20, 650), (100, 32, 256))
 RAGGED = ((100, 32, 256), (500, 32, 256))
 _SECONDS_A_TURN = 1.5
@@ -45,7 +49,9 @@ def bench_recurrent(
     T, ``lengths=`` against ``pack_padded_sequence`` and back (the rows sorted beforehand, which PyTorch likes best).
     Of these the native engine and PyTorch are each tried in fp32 and bf16 and measured in the faster one. *traced*: a
     forward pass of ours that returns every gate and state, against our plain one. *threads*: ours on one thread
-    against all.
+    against all. *loss*: ours of a vocabulary of 10,000 where no gradient is wanted, against forward and backward, of
+    each engine that is there. *prompt*: a word drawn after T words by a language model of two layers, against the
+    same words with all their logits.
 
     Args:
         engine: ours.
@@ -54,9 +60,9 @@ def bench_recurrent(
         report: given a line on each finished row.
 
     Returns:
-        For each row: work, cell, T, B, H, the precision and the milliseconds of both sides (median), their ratio
-        (median over the turns of peer / ours; of *traced* the other way round, traced / plain), its smallest and
-        largest, and the target.
+        For each row: work, cell (of *loss* the engine), T, B, H, the precision and the milliseconds of both sides
+        (median), their ratio (median over the turns of peer / ours; of *traced* the other way round, traced / plain),
+        its smallest and largest, and the target.
 
     Raises:
         OutputsDiffer: the check failed; that row is not timed.
@@ -122,6 +128,10 @@ def _rounds(engine: str, threads: int) -> Iterator[Round]:
     for shape in PLAIN:
         for own in (LSTM, GRU):
             yield _traced(engine, own, shape, target["traced"])
+    for name in ("native", "torch"):
+        if why_not(name) is None:
+            yield _loss(name, EVALUATED)
+    yield _prompt(engine, PROMPT)
     if threads > 1 and engine == "native":
         for shape in PLAIN:
             yield _on_threads(engine, shape, threads)
@@ -201,6 +211,43 @@ def _traced(engine: str, own: Any, shape: tuple[int, int, int], target: str) -> 
             return [module(x, trace=trace)[0]]
 
     return Round("traced", own.__name__, shape, {"fp32": lambda: run(())}, {"fp32": lambda: run(names)}, target)
+
+
+def _loss(engine: str, shape: tuple[int, int, int]) -> Round:
+    T, B, H = shape
+    torch.manual_seed(1)
+    x, weight = (torch.randn(n, H, requires_grad=True) for n in (T * B, VOCABULARY))
+    bias, targets = torch.zeros(VOCABULARY, requires_grad=True), torch.randint(VOCABULARY, (T * B,))
+
+    def run(gradients: bool) -> list[Tensor]:
+        for t in (x, weight, bias):
+            t.grad = None
+        with torch.set_grad_enabled(gradients):
+            nll = linear_cross_entropy(x, weight, bias, targets, engine=engine)
+        if gradients:
+            torch.autograd.backward(nll)
+        return [nll.detach()]
+
+    return Round("loss", engine, shape, {"fp32": lambda: run(False)}, {"fp32": lambda: run(True)}, "2 or more")
+
+
+def _prompt(engine: str, shape: tuple[int, int, int]) -> Round:
+    T, _, H = shape
+    words = numbered_words(VOCABULARY)
+    config = ModelConfig(hidden_size=H, num_layers=2, init_scale=0.1)
+    model = LanguageModel(config, words, torch.Generator().manual_seed(1), engine).eval()
+    ids = torch.randint(2, VOCABULARY, (T,), generator=torch.Generator().manual_seed(2)).tolist()
+    prompt, read = words.decode(ids), torch.tensor([words.eos_id, *ids])[:, None]
+
+    def draw() -> list[Tensor]:
+        *_, word = model.generate(prompt, max_tokens=1, temperature=0).split()
+        return [torch.tensor(words.ids[word])]
+
+    def with_all_logits() -> list[Tensor]:
+        with torch.no_grad():
+            return [model(read, model.initial_state())[0][-1, 0].argmax()]
+
+    return Round("prompt", "LSTM", shape, {"fp32": draw}, {"fp32": with_all_logits}, "1.5 or more")
 
 
 def _fastest(sides: dict[str, Run]) -> str:

@@ -127,7 +127,7 @@ def recurrent_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
 ) -> None:
-    """Time layers, ours and PyTorch's, in turns: full batches, ragged ones, traced passes, one thread and all."""
+    """Time layers, ours and PyTorch's, in turns: full batches, ragged ones; traced passes, threads, and evaluation."""
     import torch
 
     from gatewise.bench.recurrent import bench_recurrent
@@ -138,7 +138,10 @@ def recurrent_command(
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        typer.echo("ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours")
+        typer.echo(
+            "ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours; of loss "
+            "and prompt the other side is ours too, with gradients, or all logits, that nobody asked for"
+        )
 
 
 @app.command("streaming")

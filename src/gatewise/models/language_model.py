@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
@@ -19,9 +20,10 @@ from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_s
 from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
 from gatewise.nn.state import LSTMState, RNNState
+from gatewise.nn.words import batches_by_length
 
 SCORE_WINDOW = 1024
-"""Steps read at a time when a text is scored; the state is carried, so the figure does not depend on it."""
+"""Steps of one row read at a time where no gradient is wanted; the state is carried, so no figure depends on it."""
 
 
 STREAMED_FROM = 8
@@ -82,11 +84,13 @@ class LanguageModel(nn.Module):
         """Return the state before the first token: zeros, each part (L, B, H)."""
         return self.rnn.initial_state(batch_size)
 
-    def features(self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "T B H"], State]:
-        """Read T tokens of each row; return the last layer's outputs after dropout, and the new state."""
+    def features(
+        self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...], lengths: Tensor | None = None
+    ) -> tuple[Float[Tensor, "T B H"], State]:
+        """Read T tokens of each row, or its length; return the last layer's outputs after dropout, and the state."""
         x = F.one_hot(ids, len(self.vocabulary)).to(self.decoder.weight) if self.config.one_hot else self.embedding(ids)
         x = dropout(x, self.config.dropout, self.training)
-        y, after = self.rnn(x, state)
+        y, after = self.rnn(x, state, lengths=lengths)
         return dropout(y, self.config.dropout, self.training), after
 
     def forward(
@@ -107,15 +111,11 @@ class LanguageModel(nn.Module):
         y, after = self.features(ids, state)
         if targets is None:
             return self.decoder(y), after
-        nll = linear_cross_entropy(
-            y.flatten(0, 1),
-            self.decoder.weight,
-            self.decoder.bias,
-            targets.flatten(),
-            scale=1 / ids.shape[1],
-            engine=self.rnn.engine,
-        )
-        return nll, after
+        return self._nll(y.flatten(0, 1), targets.flatten(), 1 / ids.shape[1]), after
+
+    def _nll(self, y: Float[Tensor, "N H"], targets: Int[Tensor, " N"], scale: float = 1.0) -> Float[Tensor, ""]:
+        weight, bias = self.decoder.weight, self.decoder.bias
+        return linear_cross_entropy(y, weight, bias, targets, scale=scale, engine=self.rnn.engine)
 
     @torch.no_grad()
     def step(self, token_ids: Int[Tensor, " B"], state: tuple[Tensor, ...]) -> tuple[Float[Tensor, "B V"], State]:
@@ -186,10 +186,24 @@ class LanguageModel(nn.Module):
         """
         if isinstance(texts, str):
             raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
-        scores = [self.score(ids) for text in texts for ids in self.vocabulary.sequences(text)]
-        if not scores:
+        read = [ids for text in texts for ids in self.vocabulary.sequences(text)]
+        if not read:
             raise UsageError("perplexity() got no texts; expected at least one")
-        return math.exp(sum(nll for nll, _ in scores) / sum(count for _, count in scores))
+        # Side by side, since each pass packs all weights anew, which costs more than to read a short text.
+        lengths, nll = [len(ids) - 1 for ids in read], 0.0
+        for rows in batches_by_length(lengths):
+            some = [read[row] for row in rows]
+            nll += self.score(some[0])[0] if len(some) == 1 else self._score_rows(some)
+        return math.exp(nll / sum(lengths))
+
+    def _score_rows(self, rows: Sequence[Sequence[int]]) -> float:
+        """Sum the nll of all tokens but the first of each row, each read from a state of zeros, in eval mode."""
+        lengths = torch.tensor([len(ids) - 1 for ids in rows])
+        ids = pad_sequence([torch.tensor(ids) for ids in rows]).to(self.device)
+        inside = (torch.arange(len(ids) - 1)[:, None] < lengths).to(self.device)
+        with in_eval_mode(self):
+            y, _ = self.features(ids[:-1], self.initial_state(len(rows)), lengths)
+            return float(self._nll(y[inside], ids[1:][inside]))
 
     def generate(
         self,
@@ -223,25 +237,25 @@ class LanguageModel(nn.Module):
         if prompt is not None and not prompt.strip():
             raise UsageError("the prompt is empty; expected text, or no prompt at all to start afresh")
         bos, eos = self.vocabulary.bos_id, self.vocabulary.eos_id
-        read = [eos if bos is None else bos] if prompt is None else self.vocabulary.sequences(prompt)[-1][:-1]
+        # The last of these begins the loop: of those before it nobody asks for logits.
+        *before, last = [eos if bos is None else bos] if prompt is None else self.vocabulary.sequences(prompt)[-1][:-1]
         generator = torch.Generator(self.device)
         generator.manual_seed(seed) if seed is not None else generator.seed()
         state, drawn = self.initial_state(), list[int]()
         with in_eval_mode(self):
             streamed = max_tokens >= STREAMED_FROM and self.rnn.engine in ("auto", "native")
             step = self.step if not streamed or self._why_no_stream() else self.stream().step
-            logits, state = self(torch.tensor(read, device=self.device)[:, None], state)
-            row = logits[-1, 0]
+            for start in range(0, len(before), SCORE_WINDOW):
+                piece = torch.tensor(before[start : start + SCORE_WINDOW], device=self.device)[:, None]
+                _, state = self.features(piece, state)
             while len(drawn) < max_tokens:
+                logits, state = step(torch.tensor([last], device=self.device), state)
                 if bos is not None:
-                    row[bos] = -math.inf
-                drawn.append(sample(row, temperature, top_k, top_p, generator))
-                if len(drawn) < max_tokens:
-                    last = drawn[-1]
-                    if last == eos and bos is not None:
-                        last, state = bos, self.initial_state()
-                    logits, state = step(torch.tensor([last], device=self.device), state)
-                    row = logits[0]
+                    logits[0, bos] = -math.inf
+                last = sample(logits[0], temperature, top_k, top_p, generator)
+                drawn.append(last)
+                if last == eos and bos is not None:
+                    last, state = bos, self.initial_state()
         continuation = self.vocabulary.decode(drawn)
         if prompt is None:
             return continuation

@@ -184,13 +184,13 @@ class Tagging(BatchWorkload):
     token_name = "words"
 
     def __init__(self, task: TaggerTask, model: Tagger, run: RunFolder, group: Group) -> None:
-        self._encoded = {
-            split: EncodedSentences(task.parts[split].words, task.words, task.characters)
-            for split in ("train", "valid")
-        }
+        own = slice(group.rank, None, group.world_size)  # of the validation part, this process's share
+        words = {"train": task.parts["train"].words, "valid": task.parts["valid"].words[own]}
+        self._encoded = {split: EncodedSentences(some, task.words, task.characters) for split, some in words.items()}
         lengths = self._encoded["train"].lengths
         super().__init__(task.config, model, run, group, len(lengths), lengths.tolist())
-        self.targets, self.tagger = task.targets, model
+        self.targets = {"train": task.targets["train"], "valid": task.targets["valid"][own]}
+        self.tagger = model
 
     def tokens_in(self, step: int) -> int:
         """The words of the batch's sentences."""
@@ -209,7 +209,7 @@ class Tagging(BatchWorkload):
     def validate(self) -> tuple[Metrics, float]:
         """Accuracy on the validation part, in fp32."""
         found = self.tagger.read_each(self._encoded["valid"], self.tagger.predict)
-        pairs = list(zip(found, self.targets["valid"], strict=True))[self.group.rank :: self.group.world_size]
+        pairs = list(zip(found, self.targets["valid"], strict=True))
         hits = sum(int((tags == target).sum()) for tags, target in pairs)
         total, count = self.group.sum(hits, sum(len(target) for _, target in pairs))
         return {"valid_accuracy": total / count}, -total / count
