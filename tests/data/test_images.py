@@ -68,7 +68,7 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         read_image(save(tmp_path, GREY.astype(np.float32), "a.tiff"), 2, 3)
     for raw in (b"", b"a dog", b"\x89PNG\r\n\x1a\n"):
         (tmp_path / "a.png").write_bytes(raw)
-        with pytest.raises(DataError, match=r"a\.png: cannot read it \(no format that Pillow knows, or damaged\)"):
+        with pytest.raises(DataError, match=r"a\.png: cannot read it \(none of PNG, .*, or damaged\)"):
             read_image(tmp_path / "a.png", 2, 3)
 
 
