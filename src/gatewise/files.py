@@ -24,8 +24,10 @@ LONGEST_RECORD = 16 * MIB
 """Of a file whose lines are kept as they are parsed, a document or a row each; the Bible has 4 MiB."""
 LONGEST_SENTENCE = 1_000_000
 """Words between two blank lines; a file without blank lines is no file of sentences."""
-LARGEST_SETTINGS = MIB
+LARGEST_SETTINGS = MIB // 8
 """Of a TOML file; a recipe has 2 KiB."""
+MOST_DOTS = 1000
+"""In a line of a TOML file: Python's reader takes minutes for a key of 50,000 parts."""
 LARGEST_PIPE = 1024 * MIB
 """What is copied from a pipe before it is read; there is no larger text that would be kept in memory whole."""
 MOST_PIXELS = 50_000_000

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewise.config.schema import Config
 from gatewise.errors import GatewiseError, UsageError
-from gatewise.files import LARGEST_SETTINGS, read_bounded
+from gatewise.files import LARGEST_SETTINGS, MOST_DOTS, read_bounded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,7 +62,7 @@ def load_config(
     """
     text, source = _read(recipe, error)
     try:
-        tables = tomllib.loads(text)
+        tables = _parse(text)
     except RecursionError:
         raise error(f"{source}: tables or lists nested too deep; expected [data], [model], [training], …") from None
     except ValueError as problem:  # no TOML, or a number of more digits than Python reads
@@ -101,7 +101,7 @@ def parse_override(assignment: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, such as --set training.epochs=1")
     try:
-        (value,) = tomllib.loads(f"v = {raw.strip()}").values()
+        (value,) = _parse(f"v = {raw.strip()}").values()
     except (ValueError, RecursionError):  # no TOML, or more than one value
         value = raw.strip()
     return key.strip(), value
@@ -123,6 +123,19 @@ def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
         raise error(f"{path}:{line}: bytes that are no UTF-8; expected a TOML file") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deep.
+    """
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise RecursionError
+    tables: dict[str, Any] = tomllib.loads(text)
+    return tables
 
 
 def _explain(problem: ValidationError) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -19,20 +18,6 @@ _START = b"\x93NUMPY"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _COPIES = 2
 """What is read is held twice for a moment, as it lies in the file and as float32."""
-
-# What numpy and zipfile raise for files that are no array files, are cut off, or lie about their size.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    SyntaxError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -55,7 +40,9 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
             return {names[0]: _read_array(file, packed, f"{path}: {names[0]}")}
         except OSError as problem:
             raise DataError(f"{path}: cannot read it ({problem.strerror or problem}); expected an array file") from None
-        except _UNREADABLE as problem:
+        except DataError:
+            raise
+        except Exception as problem:  # on damaged files NumPy and zipfile raise whatever their parts do
             reason = " ".join(str(problem).split()) or type(problem).__name__
             raise DataError(f"{path}: no array of numbers can be read from it ({reason}); save it again") from None
 
