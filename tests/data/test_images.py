@@ -1,6 +1,7 @@
 """Pictures as rows of numbers: grey, in 0..1, of the size that is asked for."""
 
 import io
+import logging
 import os
 import struct
 import warnings
@@ -193,6 +194,20 @@ def test_texts_inside_that_swell(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(raw[:33] + bomb + raw[33:])
     found = in_child(lambda: read_image(tmp_path / "a.png", 2, 3), megabytes=40)
     assert found.startswith("DataError: ") and "\n" not in found
+
+
+def test_damage_is_told_in_the_error_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow logs some of it, and a program without logging would find that on standard error."""
+    raw = bytearray(save(tmp_path, np.repeat(GREY[:, :, None], 3, 2), "a.tiff").read_bytes())
+    at = raw.index(struct.pack("<HHI", 277, 3, 1))  # SamplesPerPixel, one short number
+    raw[at + 8 : at + 10] = b"\xff\xff"
+    (tmp_path / "a.tiff").write_bytes(raw)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own
+    with pytest.raises(DataError, match=r"a\.tiff: (no picture can be read|cannot read it)"):
+        read_image(tmp_path / "a.tiff", 2, 3)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

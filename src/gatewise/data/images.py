@@ -1,5 +1,6 @@
 """One picture as rows of grey numbers in 0..1."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What is read; Pillow has fifty more, one of which starts another program."""
 
 _BYTES_A_PIXEL = 20
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or damaged files would be told of beside our one line
 
 
 def read_image(
