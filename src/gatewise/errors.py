@@ -4,11 +4,17 @@ Every message is one line: what was found, what was expected, what to do. The co
 ``exit_status``; from Python the exception carries the same text.
 """
 
+from gatewise.printable import one_line
+
 
 class GatewiseError(Exception):
     """The base of every error that Gatewise raises on purpose."""
 
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the message as one line that is fit to be shown, whatever the file names and values in it hold."""
+        super().__init__(one_line(message))
 
 
 class UsageError(GatewiseError):

@@ -1,20 +1,26 @@
 """Downloads from a server on this machine: whole, cut off, resumed, refused, wrong."""
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from gatewise.data import download
+from gatewise.data import download, web
 from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
 from gatewise.data.download import fetch
 from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError
+from tests.child import in_child
 from tests.conftest import real_data
 
 CONTENT = {"toy.train.txt": bytes(range(256)) * 1200, "toy.valid.txt": b"the dog ate\n", "toy.test.txt": b"the apple\n"}
@@ -33,6 +39,7 @@ class Server(ThreadingHTTPServer):
         self.chunked = False
         self.speaks_http = True
         self.requests: list[tuple[str, str | None]] = []
+        self.answer: Callable[[Handler], None] | None = None  # what it does instead, once
 
     @property
     def url(self) -> str:
@@ -46,6 +53,10 @@ class Handler(BaseHTTPRequestHandler):
         server, name = self.server, self.path.removeprefix("/data/")
         asked = self.headers.get("Range")
         server.requests.append((name, asked))
+        if server.answer is not None:
+            answer, server.answer = server.answer, None
+            answer(self)
+            return
         if not server.speaks_http:
             self.wfile.write(b"SSH-2.0-OpenSSH\r\n")
             return
@@ -61,6 +72,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(body):x}\r\n".encode() if server.chunked else b"")
         self.wfile.write(body[: server.cut_after])
         self.close_connection = True
+
+    def say(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -227,3 +245,196 @@ def test_the_catalogue_has_the_real_bytes(name: str, folder: str, files: list[st
     for file in files:
         path = real_data(folder) / file
         assert (path.stat().st_size, file_hash(path)) == expected[file]
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("file:///etc/passwd", r"302 .*'file:///etc/passwd' is not allowed"),
+        ("ftp://127.0.0.1/toy.train.txt", r"the server leads to 'ftp://127\.0\.0\.1/toy\.train\.txt'"),
+        ("http://[::1/toy", r"the server leads to no address \(Invalid IPv6"),
+        ("http://127.0.0.1:99999/toy", r"the server leads to 'http://127.0.0.1:99999/toy'"),
+        (None, r"the server answers 302 Found"),
+    ],
+)
+def test_redirects_that_lead_nowhere(server: Server, tmp_path: Path, location: str | None, message: str) -> None:
+    server.answer = lambda handler: handler.say(302, {} if location is None else {"Location": location})
+    with pytest.raises(DataError, match=message) as caught:
+        fetch("toy", tmp_path)
+    assert "\n" not in str(caught.value) and "--mirror" in str(caught.value)
+    assert inside(tmp_path) == {}
+
+
+def test_redirects(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is followed, a circle is left."""
+    server.answer = lambda handler: handler.say(307, {"Location": f"{server.url}/toy.train.txt"})
+    fetch("toy", tmp_path / "one")
+    assert inside(tmp_path / "one") == CONTENT
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.say(302, {"Location": handler.path}))
+    with pytest.raises(DataError, match=r"toy\.train\.txt: the server leads in a circle; try later") as caught:
+        fetch("toy", tmp_path / "circle")
+    assert "\n" not in str(caught.value)
+
+
+def test_https_is_not_left() -> None:
+    asked = urllib.request.Request("https://example.org/a")
+    follow = web._Redirects().redirect_request
+    with pytest.raises(DataError, match=r"https://example\.org/a: the server leads to 'http://example\.org/a'"):
+        follow(asked, None, 302, "Found", {}, "http://example.org/a")
+    assert follow(asked, None, 302, "Found", {}, "https://example.org/b").full_url == "https://example.org/b"
+
+
+def make_link(part: Path) -> None:
+    part.with_name("elsewhere").write_bytes(b"mine")
+    part.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("name", ["toy.train.txt.part", "toy.train.txt"])
+@pytest.mark.parametrize(
+    ("make", "kind"), [(make_link, "a link"), (Path.mkdir, "a folder"), (os.mkfifo, "a device or pipe")]
+)
+def test_what_is_no_file_in_the_place_of_one(
+    server: Server, tmp_path: Path, make: Callable[[Path], None], kind: str, name: str
+) -> None:
+    """A link is not followed: what it leads to stays; in the file's own place the file replaces it."""
+    make(tmp_path / name)
+    if kind == "a link" and not name.endswith("part"):
+        fetch("toy", tmp_path)
+        assert not (tmp_path / name).is_symlink()
+    else:
+        with pytest.raises(DataError, match=rf"{name}: {kind}, where a file is to be written; remove it"):
+            fetch("toy", tmp_path)
+        assert server.requests == []
+    if kind == "a link":
+        assert (tmp_path / "elsewhere").read_bytes() == b"mine"
+
+
+def test_a_right_file_may_be_a_link(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(TRAIN)
+    (tmp_path / "toy.train.txt").symlink_to("elsewhere")
+    fetch("toy", tmp_path)
+    assert (tmp_path / "toy.train.txt").is_symlink()
+
+
+def test_part_that_another_download_writes(server: Server, tmp_path: Path) -> None:
+    part = tmp_path / "toy.train.txt.part"
+    part.write_bytes(TRAIN[:1000])
+    with part.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match=r"toy\.train\.txt\.part: another download writes it; wait"):
+            fetch("toy", tmp_path)
+        assert part.read_bytes() == TRAIN[:1000]
+    fetch("toy", tmp_path)
+    assert inside(tmp_path) == CONTENT
+
+
+def test_part_that_was_finished_between_opening_and_locking(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process gave the file its name just then: it is not written into."""
+    part, target, lock = tmp_path / "toy.train.txt.part", tmp_path / "toy.train.txt", fcntl.flock
+
+    def finish_first(file: object, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        os.replace(part, target)
+        target.write_bytes(b"whole")
+
+    monkeypatch.setattr(fcntl, "flock", finish_first)
+    with download._own(part) as out:
+        out.write(b"new")
+        assert (part.read_bytes(), target.read_bytes()) == (b"new", b"whole")
+
+
+@pytest.mark.parametrize("status", [416, 206])
+def test_stale_part_is_begun_anew(server: Server, tmp_path: Path, status: int) -> None:
+    """The server has nothing from there on, or sends another piece than was asked for."""
+    (tmp_path / "toy.train.txt.part").write_bytes(b"x" * 1000)
+    headers = {"Content-Range": "bytes 0-99/*"} if status == 206 else {}
+    server.answer = lambda handler: handler.say(status, headers, b"y" * 100)
+    fetch("toy", tmp_path)
+    assert server.requests[:2] == [("toy.train.txt", "bytes=1000-"), ("toy.train.txt", None)]
+    assert inside(tmp_path) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (206, {"Content-Range": "bytes 5-9/10"}, "the server answers 206, not with the file"),
+        (204, {}, "the server answers 204, not with the file"),
+        (416, {}, "the server answers 416 "),
+        (200, {"Content-Encoding": "gzip"}, r"the server sends it packed \(gzip\), which was not asked for"),
+    ],
+)
+def test_answers_that_are_not_the_file(
+    server: Server, tmp_path: Path, status: int, headers: dict[str, str], message: str
+) -> None:
+    server.answer = lambda handler: handler.say(status, headers, b"" if status == 204 else b"12345")
+    with pytest.raises(DataError, match=message):
+        fetch("toy", tmp_path)
+    assert inside(tmp_path) == {}
+
+
+def test_body_without_end(server: Server, tmp_path: Path) -> None:
+    """It is read to one byte beyond what the catalogue says."""
+
+    def pour(handler: Handler) -> None:
+        handler.say(200, {})
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(bytes(1 << 16))
+
+    server.answer = pour
+    seen: list[int] = []
+    with pytest.raises(DataError, match="SHA-256 is"):
+        fetch("toy", tmp_path, report=lambda file, here: seen.append(here))
+    assert max(seen) == len(TRAIN) + 1
+    assert inside(tmp_path) == {}
+
+
+@pytest.mark.parametrize("where", ["headers", "body"])
+def test_server_that_sends_a_byte_now_and_then(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Each wait is short, all together are not."""
+    monkeypatch.setattr(web, "PATIENCE_S", 0.3)
+
+    def drip(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.0 200 OK\r\n" + b"\r\n" * (where == "body"))
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+
+    server.answer = drip
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"the download broke off \((no answer within|\d+ bytes came in)"):
+        fetch("toy", tmp_path)
+    assert time.monotonic() - began < 1.8
+
+
+def test_what_a_server_says_is_one_line_without_commands(server: Server, tmp_path: Path) -> None:
+    server.answer = lambda handler: handler.wfile.write(b"HTTP/1.0 500 \x1b[2Jgone\x9b1m\r\n\r\n")
+    with pytest.raises(DataError, match=r"the server answers 500 \\x1b\[2Jgone"):
+        fetch("toy", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "mirror", ["http://", "http://[::1", "https://ex\u00e4mple.org/ptb", "http://127.0.0.1:x/", "http://a/\x1b[2J"]
+)
+def test_mirrors_of_odd_letters(tmp_path: Path, mirror: str) -> None:
+    with pytest.raises(UsageError, match="is no address; expected the start of one"):
+        fetch("ptb", tmp_path, mirror=mirror)
+
+
+def test_host_of_an_impossible_name(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the download broke off"):
+        fetch("toy", tmp_path, mirror=f"http://{'a' * 70}.127.0.0.1/")
+
+
+def test_disk_that_is_full(server: Server, tmp_path: Path) -> None:
+    """What came is kept, and the place is named."""
+    found = in_child(lambda: fetch("toy", tmp_path), largest_file=100_000)
+    assert re.match(r"DataError: .*toy\.train\.txt\.part: cannot write it \(File too large\); make room", found)
+    assert inside(tmp_path) == {"toy.train.txt.part": TRAIN[:100_000]}
+    fetch("toy", tmp_path)
+    assert inside(tmp_path) == CONTENT

@@ -1,6 +1,8 @@
 """IDX files: every type, packed or not, and headers that lie."""
 
 import gzip
+import os
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 from gatewise.data.idx import read_idx
 from gatewise.errors import DataError
+from tests.child import in_child
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
@@ -48,10 +51,15 @@ def test_all_types_whatever_the_name(tmp_path: Path, kind: str, shape: tuple[int
         (RAW[:-1], r"a-ubyte: the header says 2 x 3 x 4 numbers, 24 bytes, but 23 follow; download"),
         (RAW + b"\0", r"a-ubyte: the header says 2 x 3 x 4 numbers, 24 bytes, but more follow"),
         (RAW[:16], r"24 bytes, but 0 follow"),
-        (RAW[:4] + b"\xff" * 12 + RAW[16:], r"4294967295 x 4294967295 x 4294967295 numbers, .* bytes, but 24 follow"),
+        (
+            RAW[:4] + b"\xff" * 12 + RAW[16:],
+            r"(4294967295 x ){2}4294967295 numbers, .* bytes, but 24 follow|claim to unp",
+        ),
         (RAW[:4] + bytes(4) + RAW[8:], r"the header says 0 x 3 x 4, so nothing"),
         (RAW[:10], r"a-ubyte: the file ends within its header; expected 3 sizes"),
-        (RAW[:3] + b"\xff" + RAW[4:], r"a-ubyte: the file ends within its header; expected 255 sizes"),
+        (RAW[:3] + b"\xff" + RAW[4:], r"a-ubyte: the header says 255 dimensions; expected at most 32"),
+        (RAW[:3] + b"\x41" + b"\0\0\0\1" * 65 + b"\0", r"the header says 65 dimensions; expected at most 32"),
+        (RAW[:3] + b"\x20" + RAW[4:], r"a-ubyte: the file ends within its header; expected 32 sizes"),
         (RAW[:3] + b"\0" + RAW[4:], r"a-ubyte: it begins with the bytes 00000800; expected the header of an IDX file"),
         (RAW[:2] + b"\x0a" + RAW[3:], r"it begins with the bytes 00000a03"),
         (b"\0\1" + RAW[2:], r"it begins with the bytes 00010803"),
@@ -94,3 +102,37 @@ def test_damaged_gzip(tmp_path: Path, end: int) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none: cannot read it \(No such file or directory\); expected an IDX file"):
         read_idx(tmp_path / "none")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """A quarter of a megabyte that says 300 MB and has them: refused by what it says, within 40 MB of memory."""
+    path = tmp_path / "a-ubyte.gz"
+    zeros = gzip.compress(bytes(1 << 20), 9, mtime=0)
+    head = b"\0\0\x08\3" + b"".join(n.to_bytes(4, "big") for n in (300, 1 << 10, 1 << 10))
+    path.write_bytes(gzip.compress(head) + zeros * 300)
+    found = in_child(lambda: read_idx(path), megabytes=40)
+    assert found.startswith(f"DataError: {path}: 307 KiB that claim to unpack to 300 MiB; expected at most 100 times")
+    assert found.endswith("unpack it first")
+
+
+def test_a_sparse_file_that_says_more_than_memory_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a-ubyte"
+    path.write_bytes(b"\0\0\x08\3" + b"\0\1\0\0" * 3)
+    found = in_child(lambda: read_idx(path), megabytes=40)
+    assert "65536 x 65536 x 65536 numbers, 281,474,976,710,656 bytes, but 0 follow" in found
+    os.truncate(path, 16 + (1 << 43))
+    with path.open("r+b") as file:
+        file.write(b"\0\0\x08\3" + b"\0\0\x80\0" * 2 + b"\0\0\x20\0")
+    found = in_child(lambda: read_idx(path), megabytes=40)
+    assert "16,384 GiB to be read at once, and" in found
+
+
+def test_a_long_tail_of_zeros_is_not_read(tmp_path: Path) -> None:
+    """Python's gzip passes over zeros after the end, byte by byte: a terabyte of them takes a day."""
+    path = tmp_path / "a-ubyte.gz"
+    path.write_bytes(gzip.compress(RAW))
+    os.truncate(path, 1 << 40)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"24 bytes, but more follow"):
+        read_idx(path)
+    assert time.monotonic() - began < 1

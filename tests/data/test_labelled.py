@@ -1,5 +1,6 @@
 """Labelled texts from CSV, JSONL and CoNLL-U, and what is wrong with a file in one line."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -122,3 +123,37 @@ def test_the_genres_of_the_real_treebank() -> None:
     assert (len(texts), sum(len(text.words) for text in texts)) == (2001, 25147)
     assert Counter(text.label for text in texts).keys() == {"answers", "email", "newsgroup", "reviews", "weblog"}
     assert texts[0].words[:4] == ["From", "the", "AP", "comes"]
+
+
+def test_fields_lines_and_files_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotes that nobody closes, a document on one line beyond any, a pipe, a device."""
+    with pytest.raises(DataError, match=r"a\.csv:\d+: a field of more than 131,072 characters; close the quotes"):
+        read(tmp_path, "a.csv", 'body,label\n"open,news\n' + "the dog ate\n" * 20_000)
+    with pytest.raises(DataError, match=r"a\.csv: its lines end in CR alone; expected LF or CRLF"):
+        read(tmp_path, "a.csv", "body,label\rthe dog,news\r")
+    monkeypatch.setattr("gatewise.data.text.LONGEST_RECORD", 1000)
+    for name, text in (("a.csv", "body,label\n" + "," * 2000), ("a.jsonl", JSONL + '{"body": "' + "x" * 2000 + '"}')):
+        with pytest.raises(DataError, match=rf"{name}:\d: a line of more than 1,000 bytes; expected shorter ones"):
+            read(tmp_path, name, text)
+    (tmp_path / "a.jsonl").write_bytes(b"x" * 2000)
+    with pytest.raises(DataError, match=r"a\.jsonl:1: a line of more than 1,000 bytes"):
+        read_texts(tmp_path / "a.jsonl")
+    for name in ("b.csv", "b.jsonl", "b.conllu"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}: a pipe, which can be read once alone; expected a text file"):
+            read_labelled(tmp_path / name, "body", "label")
+
+
+def test_json_that_is_deep_or_has_numbers_without_end(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, '{"a":' * 100_000, '{"body": ' + "9" * 5000 + "}", '{"body": "\\ud800", "label": "a"}'):
+        with pytest.raises(DataError, match=r"a\.jsonl:1: no valid JSON") as caught:
+            read(tmp_path, "a.jsonl", text)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_texts_of_a_pipe(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"the dog\nate\n")
+    os.close(write_end)
+    assert read_texts(Path(f"/dev/fd/{read_end}")) == ["the dog", "ate"]
+    os.close(read_end)

@@ -84,7 +84,7 @@ def test_a_sent_id_is_that_of_its_sentence(tmp_path: Path) -> None:
         (line("1", " ", "NN"), r"a\.conllu:1: no word in column 2"),
         (line("1", "dog", "NN") + line("1", "cat", "NN"), r"a\.conllu:2: word number '1', expected 2; .*blank line"),
         (line("one", "dog", "NN"), r"a\.conllu:1: word number 'one', expected 1"),
-        (line("9" * 5000, "dog", "NN"), r"a\.conllu:1: word number '9+', expected 1"),
+        (line("9" * 5000, "dog", "NN"), r"a\.conllu:1: word number '9+…9+', expected 1"),
         ("", r"a\.conllu: no sentence in this file; expected lines of ten columns"),
         ("# sent_id = x\n\n" + line("1-2", "I'm", "_"), r"a\.conllu: no sentence in this file"),
         (line("1", "dog", "NN").encode() + b"2\tcaf\xe9\n", r"a\.conllu:2: byte 0xe9 is no UTF-8"),
@@ -200,3 +200,14 @@ def test_the_real_treebank(split: str, sentences: int, words: int) -> None:
     assert len({tag for sentence in read for tag in sentence.tags}) == 17
     assert {genre(sentence.sentence_id) for sentence in read} == {"answers", "email", "newsgroup", "reviews", "weblog"}
     assert "".join(replace_tags(path, (sentence.tags for sentence in read))) == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["a.conllu", "a.txt"])
+def test_a_sentence_without_end(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.data.tagged.LONGEST_SENTENCE", 3)
+    rows = [line(str(k), "dog", "NN") if name == "a.conllu" else "dog NN\n" for k in range(1, 5)]
+    (tmp_path / name).write_text("".join(rows[:3]) + "\n" + "".join(rows[:3]))
+    assert [len(sentence.words) for sentence in read_tagged(tmp_path / name)] == [3, 3]
+    (tmp_path / name).write_text("".join(rows))
+    with pytest.raises(DataError, match=rf"{name}:4: a sentence of more than 3 words; expected a blank line after"):
+        read_tagged(tmp_path / name)

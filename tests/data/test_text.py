@@ -1,11 +1,13 @@
 """Text files: found in a folder, read line by line whatever their ends, refused with their place."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.errors import DataError
+from tests.child import in_child
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,64 @@ def test_two_files_for_one_split(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"2 files for the split train \(a\.train\.txt, b\.train\.txt\)"):
         TextCorpus.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_sparse_file_is_one_line_too_long(tmp_path: Path, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.touch()
+    os.truncate(path, 1 << 32)
+    monkeypatch.setattr("gatewise.data.text.LONGEST_LINE", 1 << 21)
+    monkeypatch.setattr("gatewise.data.text.LONGEST_RECORD", 1 << 20)
+    found = in_child(lambda: list(read_lines(path, kept=kept)), megabytes=20)
+    assert found.startswith(f"DataError: {path}:1: a line of more than {1 if kept else 2} MiB; expected shorter ones")
+
+
+def test_the_longest_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end is counted with it; what is kept has a limit of its own, and the memory there is."""
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr("gatewise.data.text.LONGEST_LINE", 6)
+    path.write_bytes(b"a\n12345\n123456")
+    assert list(read_lines(path)) == ["a", "12345", "123456"]
+    path.write_bytes(b"a\n123456\n")
+    with pytest.raises(DataError, match=r"a\.txt:2: a line of more than 6 bytes"):
+        list(read_lines(path))
+    assert list(read_lines(path, kept=True)) == ["a", "123456"]
+    monkeypatch.setattr("gatewise.files.available_memory", lambda: 8)
+    with pytest.raises(DataError, match=r"a\.txt: 9 bytes to be read at once, and 8 bytes of memory are free"):
+        list(read_lines(path, kept=True))
+
+
+def test_text8_is_read() -> None:
+    """A corpus that people use, 100 MB of it, is a single line."""
+    from gatewise.files import LONGEST_LINE
+
+    assert LONGEST_LINE > 100_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("the dog".encode("utf-16"), r"a\.txt:1: byte 0xff is no UTF-8"),
+        (b"a\n" + "the dog\n".encode("utf-16-le"), r"a\.txt:2: a zero byte, as UTF-16 has; expected UTF-8 text"),
+        (b"fine\n\0\n", r"a\.txt:2: a zero byte"),
+        (b"the\rdog\rate", r"a\.txt: its lines end in CR alone; expected LF or CRLF, convert the file"),
+        (b"the\rdog\r", r"a\.txt: its lines end in CR alone"),
+        (b"a\n\xed\xa0\x80\n", r"a\.txt:2: byte 0xed is no UTF-8"),
+    ],
+)
+def test_what_is_no_text(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(read_lines(tmp_path / "a.txt"))
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.train.txt")
+    with pytest.raises(DataError, match=r"a\.train\.txt: a pipe, which can be read once alone; expected a text file"):
+        next(read_lines(find_split(tmp_path, "train")))
+    with pytest.raises(DataError, match="/dev/zero: a device; expected a text file"):
+        next(read_lines(Path("/dev/zero")))
+    for path in (Path("x" * 300), Path("a\0b"), tmp_path / "a.train.txt" / "b"):
+        with pytest.raises(DataError, match="no such folder"):
+            find_split(path, "train")

@@ -10,7 +10,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: the content could not be written; the old file is untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # A file name in the content that is no UTF-8 is written as the bytes that it is.
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as file:

@@ -19,12 +19,13 @@ def command(
 ) -> None:
     """Name the most probable label of each image, sequence or text."""
     from gatewise.artifact.run_folder import to_json
+    from gatewise.cli.output import write
     from gatewise.tasks.classify import classify
 
     verdicts = classify(run, files, resize=resize, invert=invert, over_time=over_time)
     if as_json:
-        typer.echo(to_json({"predictions": [verdict.as_json() for verdict in verdicts]}))
+        write(to_json({"predictions": [verdict.as_json() for verdict in verdicts]}))
         return
     for verdict in verdicts:
         for line in verdict.lines():
-            typer.echo(line)
+            write(line)

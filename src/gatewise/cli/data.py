@@ -26,12 +26,13 @@ def fetch_command(
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+    from gatewise.cli.output import write
     from gatewise.data.corpora import RemoteFile
     from gatewise.data.download import corpus_named, fetch
 
     corpus = corpus_named(name)
     folder = to or Path("data") / name
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
@@ -42,4 +43,4 @@ def fetch_command(
             progress.update(tasks[file.name], completed=here)
 
         files = fetch(name, folder, mirror=mirror, report=report)
-    typer.echo(f"{name}: {len(files)} files in {folder}, checked by SHA-256; next: {corpus.next_command} {folder}")
+    write(f"{name}: {len(files)} files in {folder}, checked by SHA-256; next: {corpus.next_command} {folder}")

@@ -1,7 +1,5 @@
 """``gatewise doctor``."""
 
-import typer
-
 
 def command() -> None:
     """Show versions, processor features, devices, engines, and why one is not available."""
@@ -11,6 +9,7 @@ def command() -> None:
 
     import torch
 
+    from gatewise.cli.output import write
     from gatewise.data.token_cache import cache_folder
     from gatewise.kernels.registry import NAMES
     from gatewise.training.precision import has_fast_bf16, has_fp16
@@ -29,7 +28,7 @@ def command() -> None:
         "cache folder": str(cache_folder()),
     }
     for name, value in lines.items():
-        typer.echo(f"{name:<17} {value}")
+        write(f"{name:<17} {value}")
 
 
 def processor_name() -> str:

@@ -28,11 +28,12 @@ def command(
     """
     from gatewise.artifact.run_folder import to_json
     from gatewise.cli.figures import evaluation_lines
+    from gatewise.cli.output import write
     from gatewise.tasks.evaluate import evaluate
 
     figures = evaluate(run, data=data, split=split.value if split else None)
     if as_json:
-        typer.echo(to_json(figures))
+        write(to_json(figures))
     else:
         for line in evaluation_lines(figures):
-            typer.echo(line)
+            write(line)

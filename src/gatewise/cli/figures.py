@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gatewise.printable import cell
+
 
 def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
     """Return what ``evaluate`` prints: a line with the figure, over how many tokens, of which data."""
@@ -70,13 +72,12 @@ def _label_lines(figures: Mapping[str, Any]) -> list[str]:
     labels = [name.removeprefix("f1_") for name in figures if name.startswith("f1_")]
     if not labels:
         return []
-    width = max(map(len, labels))
+    width = max(len(cell(label)) for label in labels)
     lines = [f"{'':{width}}  precision   recall       F1    words"]
     for label in labels:
         shares = (_percent(figures[f"{name}_{label}"]) for name in ("precision", "recall", "f1"))
-        lines.append(
-            f"{label:{width}}  {next(shares):>9}{next(shares):>9}{next(shares):>9}{figures[f'tokens_{label}']:>9,}"
-        )
+        counted = f"{figures[f'tokens_{label}']:>9,}"
+        lines.append(f"{cell(label):{width}}  " + "".join(f"{share:>9}" for share in shares) + counted)
     where = figures["confusion"]
     return [*lines, f"confusion matrix: {where or 'not saved, the run folder cannot be written'}"]
 

@@ -19,11 +19,12 @@ def command(
     Beyond the horizon that the model was trained for, its own forecasts stand in for what is not known yet.
     """
     from gatewise.artifact.run_folder import to_json
+    from gatewise.cli.output import write
     from gatewise.tasks.forecast import forecast
 
     found = forecast(run, file, steps)
     if as_json:
-        typer.echo(to_json(found.as_json()))
+        write(to_json(found.as_json()))
         return
     for position, value in zip(found.positions, found.values, strict=True):
-        typer.echo(f"{position}\t{value}")
+        write(f"{position}\t{value}")

@@ -17,6 +17,7 @@ def command(
 ) -> None:
     """Continue a text, token by token."""
     from gatewise.cli.figures import unknown_line
+    from gatewise.cli.output import remark, write
     from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load_as
     from gatewise.models.sampling import check_sampling
@@ -24,7 +25,5 @@ def command(
     check_sampling(max_tokens, temperature, top_k, top_p, seed)
     model = load_as(LanguageModel, run)
     if prompt and (unknown := model.vocabulary.unknown_tokens(prompt)):
-        typer.echo(unknown_line(unknown), err=True)
-    typer.echo(
-        model.generate(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    )
+        remark(unknown_line(unknown))
+    write(model.generate(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed))

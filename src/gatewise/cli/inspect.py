@@ -71,6 +71,7 @@ def gates_command(
     """
     write = _checked(out, data_out)
     from gatewise.cli.figures import unknown_line
+    from gatewise.cli.output import remark
     from gatewise.errors import UsageError
     from gatewise.inspection.gates import draw_gates, measure_gates
     from gatewise.inspection.inputs import read_file, read_text
@@ -87,7 +88,7 @@ def gates_command(
     else:
         steps = read_text(model, text or "")
         if isinstance(model, LanguageModel) and (unknown := model.vocabulary.unknown_tokens(text or "")):
-            typer.echo(unknown_line(unknown), err=True)
+            remark(unknown_line(unknown))
     measured = measure_gates(model.rnn, steps, layer=layer, backward=backward, name=name)
     write(draw_gates, measured, f"layer {measured.trace.layer}, {len(steps.names)} {steps.kind}(s)")
 
@@ -167,6 +168,7 @@ def footprint_command(
 
 def _checked(out: Path, data_out: Path | None) -> Callable[[Callable[[Any, "Figure"], None], Any, str], None]:
     """Check where picture and numbers are to go; return what writes them there and says so."""
+    from gatewise.cli.output import write as print_out
     from gatewise.inspection.style import check_out, save_picture, save_table
 
     out, data_out = out.expanduser(), data_out and data_out.expanduser()
@@ -176,6 +178,6 @@ def _checked(out: Path, data_out: Path | None) -> Callable[[Callable[[Any, "Figu
         save_picture(draw, measured, out)
         if data_out is not None:
             save_table(measured.table(), data_out)
-        typer.echo(f"{out}: {finding}" + (f"; numbers in {data_out}" if data_out else ""))
+        print_out(f"{out}: {finding}" + (f"; numbers in {data_out}" if data_out else ""))
 
     return write

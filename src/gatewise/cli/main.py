@@ -9,6 +9,7 @@ import typer
 
 from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, inspect, recipes, tag, train
 from gatewise.errors import GatewiseError
+from gatewise.printable import one_line
 
 # Typer carries Click inside since 0.26 and stood upon it before: its base of usage errors is found from either.
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -85,5 +86,5 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _fail(line: str, status: int) -> None:
-    print(f"gatewise: {line}", file=sys.stderr)
+    print(f"gatewise: {one_line(line)}", file=sys.stderr)
     sys.exit(status)

@@ -9,11 +9,12 @@ def command(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this recipe's TOML.")] = None,
 ) -> None:
     """List the built-in recipes; with a name, print its TOML."""
+    from gatewise.cli.output import write
     from gatewise.config import recipe_names, recipe_text
 
     if name is not None:
-        typer.echo(recipe_text(name), nl=False)
+        write(recipe_text(name), end="")
         return
     for recipe in recipe_names():
         first = recipe_text(recipe).splitlines()[0].removeprefix("# ")
-        typer.echo(f"{recipe:<16}  {first}")
+        write(f"{recipe:<16}  {first}")

@@ -27,7 +27,8 @@ def command(
     ] = Format.text,
 ) -> None:
     """Give each word its tag; one line out for each line in."""
+    from gatewise.cli.output import write
     from gatewise.tasks.tag import tag_file
 
     for piece in tag_file(run, file, form.value):
-        typer.echo(piece, nl=False)
+        write(piece, end="")

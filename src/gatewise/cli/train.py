@@ -30,6 +30,7 @@ def command(
     from rich.console import Console
 
     from gatewise.cli.figures import result_lines
+    from gatewise.cli.output import write
     from gatewise.config import parse_override
     from gatewise.tasks.train import train
 
@@ -39,10 +40,10 @@ def command(
     if not run.metrics:
         return  # one of several processes; the first one reports
     for line in result_lines(run.metrics):
-        typer.echo(line)
+        write(line)
     if (sample := run.sample) is not None:
-        typer.echo(f"a sample of text:\n\n{_indent(sample)}\n")
-    typer.echo(f"run folder: {run.path}")
+        write(f"a sample of text:\n\n{_indent(sample)}\n")
+    write(f"run folder: {run.path}")
 
 
 def _indent(text: str) -> str:

@@ -1,6 +1,7 @@
 """From a recipe's TOML and ``--set`` overrides to a checked ``Config``, and back to TOML."""
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewise.config.schema import Config
 from gatewise.errors import GatewiseError, UsageError
+from gatewise.files import LARGEST_SETTINGS, MOST_DOTS, read_bounded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,8 +62,10 @@ def load_config(
     """
     text, source = _read(recipe, error)
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+        tables = _parse(text)
+    except RecursionError:
+        raise error(f"{source}: tables or lists nested too deep; expected [data], [model], [training], …") from None
+    except ValueError as problem:  # no TOML, or a number of more digits than Python reads
         line = re.search(r"at line (\d+)", str(problem))
         where = f"{source}:{line[1]}" if line else source
         reason = re.sub(r"\s*\(at .*\)", "", str(problem))
@@ -75,6 +79,8 @@ def load_config(
         section, _, name = key.partition(".")
         if not section or not name:
             raise UsageError(f"{key!r} is no dotted key; expected SECTION.KEY=VALUE, such as training.epochs=1")
+        if isinstance(value, str) and not _is_unicode(value):
+            raise UsageError(f"{key} is {value!r}, no UTF-8, which config.toml cannot hold; rename what it names")
         merged.setdefault(section, {})[name] = value
     try:
         return Config.model_validate(merged)
@@ -95,8 +101,8 @@ def parse_override(assignment: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, such as --set training.epochs=1")
     try:
-        (value,) = tomllib.loads(f"v = {raw.strip()}").values()
-    except ValueError:  # no TOML, or more than one value
+        (value,) = _parse(f"v = {raw.strip()}").values()
+    except (ValueError, RecursionError):  # no TOML, or more than one value
         value = raw.strip()
     return key.strip(), value
 
@@ -109,17 +115,27 @@ def to_toml(config: Config) -> str:
 def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
     """Return the TOML text and the name to give it in messages."""
     path = Path(recipe)
-    if isinstance(recipe, str) and path.suffix != ".toml" and not path.is_file():
+    if isinstance(recipe, str) and path.suffix != ".toml" and not os.path.isfile(path):
         return recipe_text(recipe), f"recipe {recipe}"
-    try:
-        raw = path.read_bytes()
-    except OSError as problem:
-        raise error(f"{path}: cannot read it ({problem.strerror}); expected a TOML file") from None
+    raw = read_bounded(path, LARGEST_SETTINGS, "a TOML file", error)
     try:
         return raw.decode("utf-8-sig"), str(path)
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
         raise error(f"{path}:{line}: bytes that are no UTF-8; expected a TOML file") from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Read TOML.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deep.
+    """
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise RecursionError
+    tables: dict[str, Any] = tomllib.loads(text)
+    return tables
 
 
 def _explain(problem: ValidationError) -> tuple[str, str]:
@@ -132,7 +148,19 @@ def _explain(problem: ValidationError) -> tuple[str, str]:
         return key, f"unknown key {key}{advice}"
     if first["type"] == "value_error":
         return key, f"[{key}] {message}"
-    return key, f"{key} is {first['input']!r}; {message[0].lower()}{message[1:]}"
+    return key, f"{key} is {_shown(first['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # tables without end in each other; more digits than Python writes
+        return f"a {type(value).__name__} too deep or too long to show"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: a lone surrogate stands for a byte of the command line that is no UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _known_keys() -> list[str]:

@@ -1,53 +1,112 @@
-"""NumPy's files read with care: no pickle, and nothing but finite numbers of the right shape."""
+"""NumPy's files read with care: no pickle, no more memory than the file is worth, nothing but finite numbers."""
 
+import math
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import format as npy
 
 from gatewise.errors import DataError
+from gatewise.files import check_memory, check_unpacked, open_regular
 
-# What numpy.load raises for files that are no array files, are cut off, or lie about their size.
-_UNREADABLE = (
-    ValueError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_CHUNK = 1 << 20
+_START = b"\x93NUMPY"
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_COPIES = 2
+"""What is read is held twice for a moment, as it lies in the file and as float32."""
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """Return arrays of an ``.npz`` file by name; a ``.npy`` file holds the first of the names.
 
+    The header's shape and type must agree with the bytes that are there, or that the archive announces, before memory
+    is taken for them.
+
     Raises:
-        DataError: the file cannot be read, lacks a name, or holds Python objects.
+        DataError: the file cannot be read, lacks a name, or holds Python objects, or more than memory does.
     """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _named({names[0]: loaded}, names, path)
-        with loaded:
-            return _named(loaded, names, path)
-    except OSError as problem:
-        raise DataError(f"{path}: cannot read it ({problem.strerror or problem}); expected an array file") from None
-    except _UNREADABLE as problem:
-        reason = " ".join(str(problem).split()) or type(problem).__name__
-        raise DataError(f"{path}: no array of numbers can be read from it ({reason}); save it again") from None
+    with open_regular(path, "an array file") as file:
+        try:
+            packed = file.seek(0, 2)
+            file.seek(0)
+            if file.read(len(_START)) != _START:
+                return _read_archive(file, packed, names, path)
+            _check_names(names[:1], names, path)
+            file.seek(0)
+            return {names[0]: _read_array(file, packed, f"{path}: {names[0]}")}
+        except OSError as problem:
+            raise DataError(f"{path}: cannot read it ({problem.strerror or problem}); expected an array file") from None
+        except DataError:
+            raise
+        except Exception as problem:  # on damaged files NumPy and zipfile raise whatever their parts do
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise DataError(f"{path}: no array of numbers can be read from it ({reason}); save it again") from None
 
 
-def _named(arrays: Mapping[str, Any], names: Sequence[str], path: Path) -> dict[str, npt.NDArray[Any]]:
-    missing = [name for name in names if name not in arrays]
+def _read_archive(file: IO[bytes], packed: int, names: Sequence[str], path: Path) -> dict[str, npt.NDArray[Any]]:
+    with zipfile.ZipFile(file) as archive:
+        inside = [info.filename.removesuffix(".npy") for info in archive.infolist()]
+        _check_names(inside, names, path)
+        members = {name: archive.infolist()[inside.index(name)] for name in names}
+        for name, member in members.items():
+            if inside.count(name) > 1:
+                raise DataError(f"{path}: {inside.count(name)} arrays {name!r}; expected one, save it again")
+            if member.compress_type not in _METHODS:
+                raise DataError(
+                    f"{path}: {name} is packed by method {member.compress_type}; expected what numpy.savez or "
+                    "numpy.savez_compressed writes"
+                )
+        announced = sum(member.file_size for member in members.values())
+        check_unpacked(str(path), packed, announced, "save it with numpy.savez, which packs nothing")
+        check_memory(str(path), _COPIES * announced)
+        arrays = {}
+        for name, member in members.items():
+            with archive.open(member) as stream:
+                arrays[name] = _read_array(stream, member.file_size, f"{path}: {name}")
+        return arrays
+
+
+def _check_names(inside: Sequence[str], names: Sequence[str], path: Path) -> None:
+    missing = [name for name in names if name not in inside]
     if missing:
-        found = ", ".join(map(repr, arrays)) or "none"
+        found = ", ".join(map(repr, inside)) or "none"
         raise DataError(f"{path}: no array {missing[0]!r}; found {found}; expected {' and '.join(names)}")
-    return {name: arrays[name] for name in names}
+
+
+def _read_array(stream: IO[bytes], length: int, name: str) -> npt.NDArray[Any]:
+    """Read an array from its header to the last of so many bytes."""
+    version = npy.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"format {version[0]}.{version[1]} is none of NumPy's")
+    # The third format differs from the second in the letters of field names, which no array of numbers has.
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are pickled, and pickles are not opened")
+    if dtype.kind not in "buif":
+        raise DataError(f"{name} of the type {dtype}; expected whole or real numbers")
+    if not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"its header says the shape {shape}")
+    expected, there = math.prod(shape) * dtype.itemsize, length - stream.tell()
+    if expected != there:
+        raise ValueError(f"its header says the shape {shape} of {dtype}, {expected:,} bytes, but {there:,} follow")
+    check_memory(name.rpartition(": ")[0], _COPIES * expected)
+    raw = np.empty(expected, np.uint8)
+    at = 0
+    while at < expected:
+        chunk = stream.read(min(_CHUNK, expected - at))
+        if not chunk:
+            raise EOFError(f"it ends after {at:,} of {expected:,} bytes")
+        raw[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        at += len(chunk)
+    if stream.read(1):  # of an archive's member this also compares its checksum
+        raise ValueError("more bytes follow than were announced")
+    array = raw.view(dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 
 def check_numbers(array: npt.NDArray[Any], name: str, ndim: int) -> npt.NDArray[Any]:

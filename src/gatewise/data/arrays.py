@@ -15,6 +15,7 @@ from gatewise.data.extras import import_extra
 from gatewise.data.idx import read_idx as read_idx
 from gatewise.data.text import find_part
 from gatewise.errors import DataError
+from gatewise.files import open_regular
 
 PIXEL = 1 / 255
 """What one step of a uint8 pixel is worth: 0..255 reads as 0..1."""
@@ -207,11 +208,8 @@ def _kind(array: npt.NDArray[Any]) -> str:
 
 
 def _any_array(path: Path) -> npt.NDArray[Any]:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as problem:
-        raise DataError(f"{path}: cannot read it ({problem.strerror}); expected an array file") from None
+    with open_regular(path, "an array file") as file:
+        start = file.read(4)
     if start == b"\x93NUM" or start[:2] == b"PK":
         return load_arrays(path, ("x",))["x"]
     return read_idx(path)

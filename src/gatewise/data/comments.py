@@ -1,5 +1,6 @@
 """Sentences from one column of a CSV file of comments."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,9 @@ def find_csv(path: str | Path) -> Path:
         DataError: there is none, or more than one.
     """
     path = Path(path).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path}: no such file; expected a CSV file of comments")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     found = sorted(path.glob("*.csv"))
     if len(found) != 1:

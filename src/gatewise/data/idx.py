@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import IO, Any, cast
@@ -10,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.errors import DataError
+from gatewise.files import check_memory, check_unpacked, open_regular
 
 GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 20
+_MOST_DIMENSIONS = 32
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -20,28 +23,36 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
     """Return the array of an IDX file, in the shape and type that its header names.
 
     The header (http://yann.lecun.com/exdb/mnist/) is two zero bytes, a type, the number of dimensions, and each size
-    in four bytes, the highest first. It is never believed before as many bytes have come.
+    in four bytes, the highest first. It is never believed before the file has proved large enough.
 
     Raises:
-        DataError: the file cannot be read, is no IDX file, is empty, or is longer or shorter than its header says.
+        DataError: the file cannot be read, is no IDX file, is empty, is longer or shorter than its header says, or says
+            more than memory holds or so small a packed file can.
     """
     try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == GZIP
+        with open_regular(path, "an IDX file") as raw:
+            packed, size = raw.read(2) == GZIP, raw.seek(0, os.SEEK_END)
             raw.seek(0)
-            return _read(cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw, path)
+            if packed:
+                return _read(cast("IO[bytes]", gzip.GzipFile(fileobj=raw)), path, packed=size)
+            return _read(raw, path, size=size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
         raise DataError(f"{path}: damaged gzip ({problem}); expected a whole file, download it again") from None
     except OSError as problem:
         raise DataError(f"{path}: cannot read it ({problem.strerror}); expected an IDX file") from None
 
 
-def _read(file: IO[bytes], path: Path) -> npt.NDArray[Any]:
+def _read(file: IO[bytes], path: Path, size: int | None = None, packed: int | None = None) -> npt.NDArray[Any]:
+    """Read an array from a stream: a file of so many bytes, or what a packed file of so many unpacks to."""
     start = file.read(4)
     kind = _TYPES.get(start[2]) if len(start) == 4 else None
     if start[:2] != b"\0\0" or kind is None or start[3] == 0:
         raise DataError(
             f"{path}: it begins with the bytes {start.hex() or '(none)'}; expected the header of an IDX file"
+        )
+    if start[3] > _MOST_DIMENSIONS:
+        raise DataError(
+            f"{path}: the header says {start[3]} dimensions; expected at most {_MOST_DIMENSIONS}, download it again"
         )
     sizes = file.read(4 * start[3])
     if len(sizes) < 4 * start[3]:
@@ -52,10 +63,17 @@ def _read(file: IO[bytes], path: Path) -> npt.NDArray[Any]:
         raise DataError(f"{path}: the header says {written}, so nothing; expected at least one example")
     dtype = np.dtype(kind)
     expected, data = count * dtype.itemsize, bytearray()
-    while len(data) <= expected and (chunk := file.read(_CHUNK)):
-        data += chunk
-    if len(data) != expected:
-        found = "more follow" if len(data) > expected else f"{len(data):,} follow"
+    too_long = packed is not None and packed > expected + expected // 8 + _CHUNK  # nothing packs to more
+    if packed is not None:
+        check_unpacked(str(path), packed, expected, "unpack it first")
+    there = None if size is None else size - file.tell()
+    if not too_long and there in (None, expected):
+        check_memory(str(path), 2 * expected)
+        while len(data) <= expected and (chunk := file.read(_CHUNK)):
+            data += chunk
+        there = len(data)
+    if there != expected:
+        found = "more follow" if too_long or cast(int, there) > expected else f"{there:,} follow"
         raise DataError(
             f"{path}: the header says {written} numbers, {expected:,} bytes, but {found}; download the file again"
         )

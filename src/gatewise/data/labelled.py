@@ -9,6 +9,7 @@ from gatewise.data.table import Table
 from gatewise.data.tagged import conllu_names, genre, read_conllu
 from gatewise.data.text import find_part, read_lines
 from gatewise.errors import DataError
+from gatewise.files import spooled
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ def read_labelled(
 
 
 def read_texts(path: Path) -> list[str]:
-    """Return the texts of a file, one a line.
+    """Return the texts of a file or of a pipe, one a line.
 
     Raises:
         DataError: the file cannot be read, is empty, or a line of it is (with line).
     """
-    texts = list(read_lines(path))
+    with spooled(path) as file:
+        texts = list(read_lines(file, kept=True))
     for number, text in enumerate(texts, 1):
         if not text.strip():
             raise DataError(f"{path}:{number}: an empty line; expected a text in each, take the line out")
@@ -101,7 +103,7 @@ def _csv_pairs(path: Path, text_column: str, label_column: str) -> Iterator[tupl
 
 
 def _json_pairs(path: Path, text_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, kept=True), 1):
         if not line.strip():
             continue
         place = f"{path}:{number}"

@@ -23,7 +23,7 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader = csv.reader((line + "\n" for line in read_lines(path)), strict=True)
+        self._reader = csv.reader((line + "\n" for line in read_lines(path, kept=True)), strict=True)
         names = next(self._fields(), None)
         if names is None:
             raise DataError(f"{path}: the file is empty; expected a first row that names the columns")
@@ -67,4 +67,9 @@ class Table:
         try:
             yield from self._reader
         except csv.Error as problem:
+            if "field limit" in str(problem):
+                raise DataError(
+                    f"{self.path}:{self._reader.line_num}: a field of more than {csv.field_size_limit():,} characters; "
+                    "close the quotes that open it, or cut its text"
+                ) from None
             raise DataError(f"{self.path}:{self._reader.line_num}: no valid CSV ({problem}); mend the quotes") from None

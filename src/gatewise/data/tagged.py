@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gatewise.data.text import find_part, read_lines
 from gatewise.errors import DataError
+from gatewise.files import LONGEST_SENTENCE
 
 _COLUMNS = 10
 _NO_TAG = "_"
@@ -83,7 +84,7 @@ def read_conllu(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
     """
     sentences: list[TaggedSentence] = []
     current = TaggedSentence([], [])
-    for number, line in enumerate(chain(read_lines(path), [""]), 1):
+    for number, line in enumerate(chain(read_lines(path, kept=True), [""]), 1):
         if not line:
             if current.words:
                 sentences.append(current)
@@ -92,6 +93,7 @@ def read_conllu(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
             if match := _SENTENCE_ID.match(line):
                 current = TaggedSentence(current.words, current.tags, match[1], current.lines)
         elif word := _conllu_word(line, f"{path}:{number}", len(current.words) + 1, tagged):
+            _check_length(current, f"{path}:{number}")
             current.words.append(word[0])
             current.tags.append(word[1])
             current.lines.append(number)
@@ -133,7 +135,7 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
     """
     sentences: list[TaggedSentence] = []
     current = TaggedSentence([], [])
-    for number, line in enumerate(chain(read_lines(path), [""]), 1):
+    for number, line in enumerate(chain(read_lines(path, kept=True), [""]), 1):
         if line.strip():
             columns = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
             if len(columns) > 2:
@@ -143,6 +145,7 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
                 raise DataError(f"{path}:{number}: no word before the tag {tag!r}; expected a word, a tab and its tag")
             if tagged and not tag:
                 raise DataError(f"{path}:{number}: no tag for the word {word!r}; expected a word, a tab and its tag")
+            _check_length(current, f"{path}:{number}")
             current.words.append(word)
             current.tags.append(tag or _NO_TAG)
             current.lines.append(number)
@@ -150,6 +153,13 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
             sentences.append(current)
             current = TaggedSentence([], [])
     return _not_empty(sentences, path, "a word and its tag a line")
+
+
+def _check_length(sentence: TaggedSentence, place: str) -> None:
+    if len(sentence.words) >= LONGEST_SENTENCE:
+        raise DataError(
+            f"{place}: a sentence of more than {LONGEST_SENTENCE:,} words; expected a blank line after each sentence"
+        )
 
 
 def _not_empty(sentences: list[TaggedSentence], path: Path, expected: str) -> list[TaggedSentence]:

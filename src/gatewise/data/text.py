@@ -1,10 +1,13 @@
 """Text corpora of three files, read line by line."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gatewise.errors import DataError
+from gatewise.files import LONGEST_LINE, LONGEST_RECORD, check_memory, open_regular, size
 
 SPLITS = ("train", "valid", "test")
 _BOM = b"\xef\xbb\xbf"
@@ -53,9 +56,9 @@ def find_part(folder: Path, name: str, kinds: Sequence[Patterns]) -> Path:
         DataError: the folder or the file is missing, or there are several.
     """
     expected = " or ".join(_listed([patterns(split)[0] for split in SPLITS]) for patterns in kinds)
-    if not folder.exists():
+    if not os.path.exists(folder):  # a path that cannot be looked up raises in pathlib
         raise DataError(f"{folder}: no such folder; expected one with {expected}")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder}: a file, where a folder with {expected} was expected")
     for patterns in kinds:
         found = sorted({path for pattern in patterns(name) for path in folder.glob(pattern)})
@@ -74,19 +77,33 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path, *, kept: bool = False) -> Iterator[str]:
     """Yield a UTF-8 file's lines without their ends; a byte order mark and CRLF are endured.
 
+    Args:
+        path: a regular file.
+        kept: whether what is read stays in memory: a line may then have 16 MiB, the whole file what memory there is.
+
     Raises:
-        DataError: the file cannot be read, or holds bytes that are no UTF-8 (with file and line).
+        DataError: the file cannot be read, holds bytes that are no UTF-8, or is no text (with file and line).
     """
+    longest = LONGEST_RECORD if kept else LONGEST_LINE
     try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
+        with open_regular(path, "a text file") as file:
+            if kept:
+                check_memory(str(path), os.fstat(file.fileno()).st_size)
+            for number, raw in enumerate(iter(partial(file.readline, longest + 1), b""), 1):
+                if len(raw) > longest:
+                    raise DataError(
+                        f"{path}:{number}: a line of more than {size(longest)}; expected shorter ones, that end in LF "
+                        "or CRLF"
+                    )
                 if number == 1:
                     raw = raw.removeprefix(_BOM)
                     if not raw:
                         continue  # nothing but a byte order mark
+                    if b"\r" in raw[:-1] and not raw.endswith(b"\n"):
+                        raise DataError(f"{path}: its lines end in CR alone; expected LF or CRLF, convert the file")
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError as problem:
@@ -94,6 +111,10 @@ def read_lines(path: Path) -> Iterator[str]:
                     raise DataError(
                         f"{path}:{number}: byte 0x{byte:02x} is no UTF-8; expected UTF-8 text, convert the file"
                     ) from None
+                if "\0" in line:
+                    raise DataError(
+                        f"{path}:{number}: a zero byte, as UTF-16 has; expected UTF-8 text, convert the file"
+                    )
                 yield line.removesuffix("\n").removesuffix("\r")
     except OSError as problem:
         raise DataError(f"{path}: cannot read it ({problem.strerror}); expected a text file") from None

@@ -15,6 +15,7 @@ import platformdirs
 from gatewise.data.text import read_lines
 from gatewise.data.vocabulary import Vocabulary, split_tokens
 from gatewise.errors import DataError
+from gatewise.files import open_regular
 
 _CHUNK = 1 << 20
 
@@ -70,7 +71,7 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "a text file") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as problem:

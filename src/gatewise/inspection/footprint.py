@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gatewise.errors import DataError
+from gatewise.files import LONGEST_RECORD, read_bounded
 from gatewise.inspection.style import BLUE, INK, ORANGE, WIDTH, count_from_left, title
 
 if TYPE_CHECKING:
@@ -59,13 +60,10 @@ def read_footprint(path: str | Path) -> Footprint:
         DataError: the file is missing or holds something else.
     """
     path = Path(path).expanduser()
+    raw = read_bounded(path, LONGEST_RECORD, "the file that gatewise bench footprint --out writes")
     try:
-        found: Any = json.loads(path.read_bytes())
-    except OSError as problem:
-        raise DataError(
-            f"{path}: cannot read it ({problem.strerror}); expected the file that gatewise bench footprint --out writes"
-        ) from None
-    except ValueError:
+        found: Any = json.loads(raw)
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("bench") != "footprint":
         what = f"the result of bench {found['bench']}" if isinstance(found, dict) and "bench" in found else "no result"

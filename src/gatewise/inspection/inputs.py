@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatewise.data.sequence_files import read_sequence_file
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError, UsageError
+from gatewise.files import spooled
 from gatewise.inspection.trace import stack_input
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_reader import SequenceReader
@@ -78,7 +79,8 @@ def read_file(
     if isinstance(model, SequenceReader):
         numbers, name = read_sequence(model, path, index, resize=resize, invert=invert)
         return read_numbers(model, numbers), name
-    text = "\n".join(read_lines(path)).strip()
+    with spooled(path) as file:
+        text = "\n".join(read_lines(file, kept=True)).strip()
     if not text:
         raise DataError(f"{path}: no word inside; expected text")
     return read_text(model, text), path.name

@@ -50,7 +50,8 @@ def classify(
 
     Args:
         run: a classifier's run folder.
-        files: images (PNG and what else Pillow reads), or arrays of sequences; for a text model texts, one a line.
+        files: images (``data/images.py`` lists their formats), or arrays of sequences; for a text model texts, one a
+            line, also from a pipe.
         resize: bring an image of another size to the model's.
         invert: exchange light and dark of images.
         over_time: the verdict after each step.

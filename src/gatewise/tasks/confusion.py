@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.artifact.atomic import write_atomically
+from gatewise.inspection.style import short
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,12 @@ class Confusion:
         for row, column in zip(*np.nonzero(self.counts), strict=True):
             ink = "white" if shares[row, column] > 0.3 else "black"
             axes.text(column, row, _short(self.counts[row, column]), ha="center", va="center", color=ink, fontsize=6.5)
-        axes.set_xticks(range(size), self.labels, rotation=90)
-        axes.set_yticks(range(size), self.labels)
+        names = [short(str(label)) for label in self.labels]
+        axes.set_xticks(range(size), names, rotation=90)
+        axes.set_yticks(range(size), names)
         axes.set_xlabel("tag given")
         axes.set_ylabel("tag that is right")
-        axes.set_title(f"{100 * self.accuracy:.2f}% of {self.total:,} words right ({title})", fontsize=10)
+        axes.set_title(f"{100 * self.accuracy:.2f}% of {self.total:,} words right ({short(title, 60)})", fontsize=10)
         figure.colorbar(image, ax=axes, label="% of the words with the right tag", shrink=0.8)
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=150, format="png")

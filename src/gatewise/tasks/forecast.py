@@ -8,6 +8,7 @@ import numpy as np
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, UsageError
+from gatewise.files import spooled
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.tasks.regression_data import check_reach, data_of, open_series
@@ -62,9 +63,9 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
             f"--steps is {count}, beyond the horizon of {horizon}: the model reads {len(scaling.columns)} columns and "
             f"answers {scaling.target!r} alone; give --steps {horizon} or fewer, or train with a longer data.horizon"
         )
-    with reading_for(RunFolder(run), file, "FILE"):
-        settings = data_of(settings, scaling, file)
-        series, name = open_series(settings), settings.path or settings.builtin
+    with reading_for(RunFolder(run), file, "FILE"), spooled(Path(file or "")) as path:
+        settings = data_of(settings, scaling, file and path)
+        series, name = open_series(settings), str(file or settings.path or settings.builtin)
     assert series is not None
     first = len(series.values) - window - horizon + 1  # where the window of the first forecast begins
     if first < 0:

@@ -1,6 +1,7 @@
 """Language modelling: the corpus, the workload of the training loop, evaluation, and the unigram model to beat."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,7 +230,7 @@ def evaluate_language_model(
             path = open_corpus(config.data).split(split)
     else:
         path = Path(data).expanduser()
-        path = path if path.is_file() else find_split(path, split)
+        path = path if os.path.isfile(path) else find_split(path, split)
     text = tokenize_file(path, model.vocabulary)
     return {"task": config.task.name, "split": split, **score_text(model, text, path)}
 

@@ -1,5 +1,6 @@
 """What a regressor reads: a series cut into windows, or arrays of sequences."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def open_series(settings: DataConfig) -> Series | None:
     if settings.builtin not in ("", "sunspots"):
         raise UsageError(f"data.builtin is {settings.builtin!r}, which is no data of this task; expected 'sunspots'")
     path = Path(settings.path).expanduser()
-    if not settings.builtin and path.is_dir():
+    if not settings.builtin and os.path.isdir(path):
         return None
     if not settings.window:
         raise UsageError("data.window is 0; expected how many values each forecast reads, --set data.window=N")
@@ -102,9 +103,9 @@ def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> 
         settings = settings.model_copy(update={"path": str(data), "builtin": ""})
     settings = settings.model_copy(update={"columns": scaling.columns, "target": scaling.target})
     path = Path(settings.path).expanduser()
-    if settings.path and not path.exists():
+    if settings.path and not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder")
-    if settings.path and path.is_dir() == bool(scaling.columns):
+    if settings.path and os.path.isdir(path) == bool(scaling.columns):
         kinds = ("a folder", "a CSV file") if scaling.columns else ("a file", "a folder with *.train.npz")
         raise DataError(f"{path}: {kinds[0]}; expected {kinds[1]}, as the run was trained on")
     return settings

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from gatewise.data.tagged import read_conllu, replace_tags
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
+from gatewise.files import copied, spooled
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 
@@ -25,7 +25,7 @@ def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
 
     Args:
         run: a tagger's run folder.
-        file: UTF-8; standard input where not given.
+        file: UTF-8, a pipe such as ``<(command)`` too; standard input where not given.
         form: what comes out. ``text``: ``word/TAG`` joined by single spaces, one line for each line or sentence in;
             ``conllu``: of CoNLL-U the same with UPOS replaced, of text its words and tags alone; ``json``: one object,
             ``sentences``, each with ``words`` and ``tags``.
@@ -39,15 +39,11 @@ def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
     """
     model = load_as(Tagger, run)
     if file is not None:
-        yield from _tag(model, file, form, may_be_empty=False)
+        with spooled(file) as path:
+            yield from _tag(model, path, form, may_be_empty=False)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        spool = Path(folder) / "input"
-        spool.write_bytes(sys.stdin.buffer.read())
-        try:
-            yield from _tag(model, spool, form, may_be_empty=True)
-        except DataError as problem:
-            raise DataError(str(problem).replace(str(spool), "standard input")) from None
+    with copied(sys.stdin.buffer, "standard input") as path:
+        yield from _tag(model, path, form, may_be_empty=True)
 
 
 def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[str]:
@@ -55,7 +51,7 @@ def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[s
     if conllu:
         sentences = [sentence.words for sentence in read_conllu(path, tagged=False)]
     else:
-        sentences = [line.split() for line in read_lines(path)]
+        sentences = [line.split() for line in read_lines(path, kept=True)]
         if not sentences and not may_be_empty:
             raise DataError(f"{path}: the file is empty; expected one sentence a line")
     tags = _tags(model, sentences)

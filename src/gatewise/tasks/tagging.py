@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -299,6 +300,6 @@ def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
 def _part_to_evaluate(run: RunFolder, config: Config, data: str | Path | None, split: str) -> TaggedPart:
     if data is not None:
         path = Path(data).expanduser()
-        return TaggedPart.read(path if path.is_file() else find_tagged(path, split))
+        return TaggedPart.read(path if os.path.isfile(path) else find_tagged(path, split))
     with reading_for(run, data):
         return open_part(config.data, split)

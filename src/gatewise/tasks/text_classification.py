@@ -1,6 +1,7 @@
 """Texts to one of several labels: data and evaluation."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -134,7 +135,7 @@ def evaluate_texts(
     model = load_as(TextClassifier, run.path, device=device)
     place = Path(config.data.path if data is None else data).expanduser()
     with reading_for(run, data):
-        path = place if place.is_file() else find_labelled(place, split)
+        path = place if os.path.isfile(place) else find_labelled(place, split)
     texts = read_part(config.data, path)
     part = LabelledTexts(texts, model.lexicon, model.alphabet, model.labels, path)
     return figures_of(config, split, model, part)

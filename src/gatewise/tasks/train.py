@@ -1,5 +1,6 @@
 """Training, from a recipe to a finished run folder."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
     """Put ``--data`` and ``--seed`` among the overrides."""
     merged = dict(overrides or {})
     if data is not None:
-        if not Path(data).expanduser().exists():
+        if not os.path.exists(Path(data).expanduser()):
             raise DataError(
                 f"{data}: no such file or folder; expected the data of the recipe's task, such as a folder with "
                 "*.train.txt, *.valid.txt and *.test.txt for a language-model"
@@ -216,5 +217,8 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
 def _with_absolute_paths(config: Config) -> Config:
     """Let the run folder say where the data lay, wherever the run is repeated from."""
     paths = {key: getattr(config.data, key) for key in DATA_KEYS if key != "builtin"}
-    absolute = {key: str(Path(path).expanduser().resolve()) for key, path in paths.items() if path}
+    try:
+        absolute = {key: str(Path(path).expanduser().resolve()) for key, path in paths.items() if path}
+    except (OSError, RuntimeError, ValueError) as problem:  # links in a circle, a zero byte
+        raise DataError(f"data: a path that leads nowhere ({problem}); expected that of a file or folder") from None
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})

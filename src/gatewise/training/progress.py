@@ -6,6 +6,8 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from gatewise.printable import one_line
+
 SECONDS_BETWEEN = 2.0
 """Plain lines come no faster than this, so that a log of short epochs stays readable."""
 
@@ -13,7 +15,7 @@ SECONDS_BETWEEN = 2.0
 def note(console: Console | None, line: str) -> None:
     """Write one plain line; a console of None is silent."""
     if console is not None:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        console.print(one_line(line), soft_wrap=True, highlight=False, markup=False)
 
 
 class EpochProgress:
