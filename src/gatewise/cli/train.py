@@ -1,5 +1,6 @@
 """``gatewise train``."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,17 +33,19 @@ def command(
     from gatewise.cli.figures import result_lines
     from gatewise.config import parse_override
     from gatewise.tasks.train import train
+    from gatewise.training.progress import Unbreakable
 
     overrides = dict(parse_override(assignment) for assignment in set_ or [])
     console = Console(stderr=True)
     run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
     if not run.metrics:
         return  # one of several processes; the first one reports
+    report = Unbreakable(sys.stdout)  # the run is saved; a report that cannot be written does not make it a failure
     for line in result_lines(run.metrics):
-        typer.echo(line)
+        print(line, file=report)
     if (sample := run.sample) is not None:
-        typer.echo(f"a sample of text:\n\n{_indent(sample)}\n")
-    typer.echo(f"run folder: {run.path}")
+        print(f"a sample of text:\n\n{_indent(sample)}\n", file=report)
+    print(f"run folder: {run.path}", file=report, flush=True)
 
 
 def _indent(text: str) -> str:
