@@ -21,6 +21,6 @@ def make_trainer(corpus: Path, folder: Path, engine: str = "auto", **overrides: 
     torch.manual_seed(config.training.seed)
     run = RunFolder(folder / "run")
     folder.mkdir(exist_ok=True)
-    run.claim()
+    run.path.mkdir(exist_ok=True)
     workload = LanguageModelling(config, data, LanguageModel(config.model, data.vocabulary, engine=engine), run, group)
     return Trainer(workload, config.training, run, group, None, {}, Scalars(None), engine)

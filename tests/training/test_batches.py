@@ -43,7 +43,7 @@ def make(folder: Path, **training: Any) -> tuple[Trainer, Line]:
     torch.manual_seed(0)
     model = nn.Linear(1, 1, bias=False)
     run = RunFolder(folder)
-    run.claim()
+    run.path.mkdir(exist_ok=True)
     work = Line(config, model, run, ALONE, len(X))
     work.seen = []
     return Trainer(work, config.training, run, ALONE, None, {}, Scalars(None)), work

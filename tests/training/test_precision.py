@@ -36,11 +36,11 @@ def test_products_run_in_the_precision_that_was_asked_for(name: str, dtype: torc
 
 
 @pytest.mark.parametrize("before", ["highest", "medium"])
-def test_high_holds_for_a_step_and_no_other_precision_touches_it(before: str) -> None:
+def test_each_precision_sets_the_products_of_fp32_for_a_step(before: str) -> None:
     unchanged = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(before)
     try:
-        for name, meanwhile in (("high", "high"), ("fp32", before), ("bf16", before)):
+        for name, meanwhile in (("high", "high"), ("fp32", "highest"), ("bf16", "highest")):
             with fp32_products_in(name):
                 assert torch.get_float32_matmul_precision() == meanwhile
             assert torch.get_float32_matmul_precision() == before

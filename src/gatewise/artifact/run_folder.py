@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,20 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.atomic import part_of, write_atomically
+from gatewise.artifact.lock import HOLDER, LOCK, check_unlocked, locked
 from gatewise.config import Config, load_config, to_toml
 from gatewise.errors import RunError, UsageError
 
 Metrics = dict[str, Any]
+
+_WRITTEN = (
+    r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
+    r"traceback\.txt|\.holder|step-\d{10}\.safetensors|confusion\.(csv|png)"
+)
+"""What is written atomically into a run folder, ``checkpoints`` and ``figures`` included."""
+_PROBE = ".gatewise-probe"
+"""A file by which earlier versions tried whether a folder can be written."""
 
 
 class RunFolder:
@@ -38,6 +49,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        self.traceback_file = self.path / "traceback.txt"
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
@@ -47,44 +59,76 @@ class RunFolder:
             RunError: there is no such folder, or it holds no run.
         """
         run = cls(path)
-        if not run.path.is_dir():
-            what = "a file" if run.path.exists() else "no such folder"
-            raise RunError(f"{run.path}: {what}; expected a run folder, as gatewise train writes it")
-        if not run.config_file.is_file():
-            raise RunError(f"{run.path}: no config.toml inside; expected a run folder, as gatewise train writes it")
+        try:
+            if not run.path.is_dir():
+                what = "a file" if run.path.exists() else "no such folder"
+                raise RunError(f"{run.path}: {what}; expected a run folder, as gatewise train writes it")
+            if not run.config_file.is_file():
+                raise RunError(f"{run.path}: no config.toml inside; expected a run folder, as gatewise train writes it")
+        except OSError as problem:
+            raise RunError(
+                f"{run.path}: cannot be read ({problem.strerror}); expected a run folder, as gatewise train writes it"
+            ) from None
         return run
 
     def check_free(self, *, resume: bool) -> None:
         """Check, writing nothing, that a new run may go here, or that a run is here to be resumed.
 
+        What a process leaves that is killed before it has written ``config.toml`` does not count.
+
         Raises:
-            UsageError: the folder holds another run or other files, or is no folder.
+            UsageError: the folder is in use, holds another run or other files, or is no folder.
         """
+        check_unlocked(self.path)
+        self._check_contents(resume)
+
+    def _check_contents(self, resume: bool) -> None:
         try:
             inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
         except OSError as problem:
             raise UsageError(
                 f"{self.path}: cannot be a run folder ({problem.strerror}); choose another --out"
             ) from None
-        if not inside or (resume and self.config_file.name in inside):
-            return
         if self.config_file.name in inside:
+            if resume:
+                return
             raise UsageError(f"{self.path} holds another run; add --resume to go on with it, or choose another --out")
-        raise UsageError(f"{self.path} is not empty and holds no run; choose a new or empty folder for --out")
+        if any(not self._is_left_over(name) for name in inside - {LOCK, HOLDER, self.traceback_file.name}):
+            raise UsageError(f"{self.path} is not empty and holds no run; choose a new or empty folder for --out")
 
-    def claim(self) -> None:
-        """Make the folder, and see that it can be written.
+    @contextmanager
+    def claim(self, *, resume: bool) -> Iterator[bool]:
+        """Make the folder, and hold its lock within the block; first sweep away what killed processes left there.
+
+        Yields:
+            Whether the file system has locks; where it has none, another process is not kept out.
 
         Raises:
-            UsageError: it cannot.
+            UsageError: the folder cannot be written, or is not free (see ``check_free``).
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".gatewise-probe"
-            probe.touch()
-            probe.unlink()
-        except OSError as problem:
-            raise UsageError(f"{self.path}: cannot write there ({problem.strerror}); choose another --out") from None
+        with ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                has_locks = held.enter_context(locked(self.path))
+                self._check_contents(resume)  # once more, as another run may have come here, and ended, since
+                self._sweep()
+            except OSError as problem:
+                raise UsageError(
+                    f"{self.path}: cannot write there ({problem.strerror}); choose another --out"
+                ) from None
+            yield has_locks
+
+    def _sweep(self) -> None:
+        """Remove the hidden files that are ours and that nobody writes to any more."""
+        for folder in (self.path, self.checkpoints, self.figures):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if self._is_left_over(path.name) and not path.is_dir():
+                    path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _is_left_over(name: str) -> bool:
+        """Whether a hidden file is one that this program, killed in the middle, leaves in a run folder."""
+        return name == _PROBE or re.fullmatch(_WRITTEN, part_of(name) or "") is not None
 
     def read_config(self) -> Config:
         """Read ``config.toml``.

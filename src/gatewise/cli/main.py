@@ -3,13 +3,16 @@
 import errno
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import typer
 
 from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, inspect, recipes, tag, train
+from gatewise.cli.output import remark
+from gatewise.cli.unforeseen import save_traceback
 from gatewise.errors import GatewiseError
-from gatewise.printable import one_line
+from gatewise.training.interrupt import signals_interrupt
 
 # Typer carries Click inside since 0.26 and stood upon it before: its base of usage errors is found from either.
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -57,8 +60,10 @@ def run(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     # --debug may stand anywhere on the line.
     arguments = [*(["--debug"] if debug else []), *(word for word in arguments if word != "--debug")]
+    _open_closed_streams()
     try:
-        status = app(arguments, standalone_mode=False)
+        with signals_interrupt():
+            status = app(arguments, standalone_mode=False)
     except GatewiseError as error:
         if debug:
             raise
@@ -70,8 +75,7 @@ def run(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, has enough
-        sys.exit(0)
+        _leave(0)  # the reader, such as head, has enough
     except OSError as error:
         if debug:
             raise
@@ -81,10 +85,35 @@ def run(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         text = " ".join(str(error).split()) or "no message"
-        _fail(f"unforeseen: {type(error).__name__}: {text[:300]}; run again with --debug for the traceback", 1)
-    sys.exit(status if isinstance(status, int) else 0)
+        where = save_traceback(error)
+        how = f"the traceback is in {where}" if where else "run again with --debug for the traceback"
+        _fail(f"unforeseen: {type(error).__name__}: {text[:300]}; {how}", 1)
+    _leave(status if isinstance(status, int) else 0)
 
 
-def _fail(line: str, status: int) -> None:
-    print(f"gatewise: {one_line(line)}", file=sys.stderr)
+def _open_closed_streams() -> None:
+    """Put the null device where a standard stream is closed, lest the next file that is opened take its place."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free, so this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def _fail(line: str, status: int) -> NoReturn:
+    with suppress(OSError, ValueError):  # nobody listens
+        remark(f"gatewise: {line}")
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process with a status, which a stream that cannot be flushed would change to 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status)

@@ -1,5 +1,6 @@
 """``gatewise train``."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -39,11 +40,12 @@ def command(
     run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
     if not run.metrics:
         return  # one of several processes; the first one reports
-    for line in result_lines(run.metrics):
-        write(line)
+    lines = list(result_lines(run.metrics))
     if (sample := run.sample) is not None:
-        write(f"a sample of text:\n\n{_indent(sample)}\n")
-    write(f"run folder: {run.path}")
+        lines.append(f"a sample of text:\n\n{_indent(sample)}\n")
+    lines.append(f"run folder: {run.path}")
+    with suppress(OSError, ValueError):  # the run is saved; a report that nobody reads does not make it a failure
+        write("\n".join(lines))
 
 
 def _indent(text: str) -> str:

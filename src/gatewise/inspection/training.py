@@ -143,7 +143,8 @@ def _fit(axes: "Axes", curves: Sequence[Curve]) -> None:
     if len(at) == 1:
         axes.set_xticks(at)
     values = np.concatenate([curve.values for curve in curves])
-    if curves[0].figure != "accuracy" and np.nanmin(values) > 0 and np.nanmax(values) > 10 * np.nanmin(values):
+    values = values[np.isfinite(values)]
+    if curves[0].figure != "accuracy" and len(values) and 0 < values.min() < values.max() / 10:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))

@@ -15,7 +15,7 @@ from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.sequence_classification import evaluate_sequences
 from gatewise.tasks.tagging import evaluate_tagger
 from gatewise.tasks.text_classification import evaluate_texts
-from gatewise.training.precision import choose_device, keep_fp32_exact
+from gatewise.training.precision import as_configured, choose_device
 
 Evaluator = Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
 
@@ -43,7 +43,6 @@ def evaluate(
     config = folder.read_config()
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
-    keep_fp32_exact()
     where, split = choose_device(device), split or "test"
     kinds: dict[str, Evaluator] = {
         "language-model": evaluate_language_model,
@@ -53,4 +52,5 @@ def evaluate(
         "regressor": evaluate_regression,
         "memory-task": evaluate_memory,
     }
-    return kinds[config.task.name](folder, config, data, split, where)
+    with as_configured(where):
+        return kinds[config.task.name](folder, config, data, split, where)

@@ -1,6 +1,7 @@
 """Which run may be gone on with: the same one, by its configuration and its data; and one that is finished."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.console import Console
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError, RunError, UsageError
-from gatewise.training.checkpoints import Checkpoint, load_newest
+from gatewise.training.checkpoints import Checkpoint, full_disk_stops, load_newest
 from gatewise.training.progress import note
 
 DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
@@ -28,6 +29,20 @@ _MAY_DIFFER = {
 def run_identity(config: Config, data_hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return what a checkpoint keeps to know its own run again."""
     return {"config": config.model_dump(), "data": dict(data_hashes)}
+
+
+@contextmanager
+def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None]:
+    """Let no other process train in a run folder within the block, and a full disk end it in one line.
+
+    Raises:
+        UsageError: another process trains there, or the folder cannot be one of this run.
+        TrainingStopped: the disk is full.
+    """
+    with run.claim(resume=resume) as locked, full_disk_stops(run):
+        if not locked:
+            note(console, f"{run.path}: this file system has no locks; see that no other run is started there")
+        yield
 
 
 def take_up(

@@ -19,7 +19,8 @@ from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, RunError, TrainingStopped, UsageError
 from gatewise.scratch import ScratchModel, initial_weights
 from gatewise.tasks.card import scratch_card
-from gatewise.tasks.resume import run_identity, take_up
+from gatewise.tasks.resume import hold, run_identity, take_up
+from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 from gatewise.training.sentences import SentenceTrainer
@@ -87,18 +88,28 @@ def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console
     run.check_free(resume=resume)
     data = ScratchData.read(config)
     hashes = {"train": data.train.data_hash}
-    checkpoint, final = take_up(run, config, hashes, console) if resume else (None, None)
-    if final:
-        return final
-    run.claim()
+    with hold(run, resume, console):
+        checkpoint, final = take_up(run, config, hashes, console) if resume else (None, None)
+        return final or _train(config, data, hashes, run, checkpoint, console)
+
+
+def _train(
+    config: Config,
+    data: ScratchData,
+    hashes: dict[str, str],
+    run: RunFolder,
+    checkpoint: Checkpoint | None,
+    console: Console | None,
+) -> Metrics:
+    """Train in a folder that is ours, from a checkpoint where there is one; return the last line of the metrics."""
     run.write_config(config)
     write_atomically(run.tokenizer_file, data.vocabulary.json)
     weights = initial_weights(len(data.vocabulary), config.model.hidden_size, config.training.seed)
     note(
         console,
         f"{len(data.train.ids):,} sentences, {data.train.tokens:,} words to train on, vocabulary "
-        f"{len(data.vocabulary):,}, {sum(w.size for w in weights.values()):,} parameters, in NumPy; run folder "
-        f"{run.path}",
+        f"{len(data.vocabulary):,}, {sum(w.size for w in weights.values()):,} parameters, on cpu (NumPy), fp32; run "
+        f"folder {run.path}",
     )
     curves = run.tensorboard if config.logging.tensorboard else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)

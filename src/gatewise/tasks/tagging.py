@@ -290,10 +290,10 @@ def evaluate_tagger(
 
 
 def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
-    """Save the matrix and say where; None where the run folder is someone else's and only to be read."""
+    """Save the matrix and say where; None where that cannot be, which is no reason to withhold the figures."""
     try:
         return str(confusion.save(run.figures, title))
-    except PermissionError:
+    except OSError:  # someone else's folder, a file system to be read only, a full disk
         return None
 
 

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,24 +16,27 @@ from torch import nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
-from gatewise.errors import DataError, GatewiseError, RunError, TrainingStopped, UsageError
+from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, TrainingStopped, UsageError
 from gatewise.kernels import engine_named
+from gatewise.kernels.native_engine import instructions
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.language_modeling import LanguageModelTask
 from gatewise.tasks.memory import MemoryTask
 from gatewise.tasks.regression import RegressorTask
-from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
+from gatewise.tasks.resume import DATA_KEYS, hold, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.sequence_classification import SequenceClassifierTask
 from gatewise.tasks.tagging import TaggerTask
 from gatewise.tasks.task import Task
 from gatewise.tasks.text_classification import TextClassifierTask
+from gatewise.training.checkpoints import Checkpoint, kept, way_on
 from gatewise.training.distributed import Group, process_group
-from gatewise.training.loop import Position, Trainer
+from gatewise.training.interrupt import signals_interrupt
+from gatewise.training.loop import Position, Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
-from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, has_fast_high, keep_fp32_exact
-from gatewise.training.progress import note
+from gatewise.training.precision import as_configured, check_precision, choose_device, has_fast_bf16, has_fast_high
+from gatewise.training.progress import note, unbreakable
 from gatewise.training.scalars import Scalars
 
 
@@ -86,6 +90,9 @@ def train(
         seed: wins over ``training.seed``.
         console: where progress goes; silent where not given.
 
+    PyTorch's switches, threads and random generators are afterwards as they were before; what they were does not change
+    the result. In the main thread SIGINT, SIGTERM and SIGHUP end the current step and save.
+
     Raises:
         GatewiseError: of the kind that says whose fault it is.
     """
@@ -100,23 +107,38 @@ def train(
     config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
     if unread := config.unread():
         raise UsageError(unread)
-    if config.task.name == "scratch-language-model":
-        check_scratch_config(config)
-        return Run(run.path, train_scratch(config, run, resume, console))
-    device = choose_device(config.runtime.device)
-    try:
-        engine_named(config.runtime.engine, device)
-    except ValueError as reason:
-        raise UsageError(f"runtime.{reason}; use auto or torch") from None
-    check_precision(config.training.precision, device)
-    keep_fp32_exact()
-    keep_freed_memory()
-    if config.runtime.threads:
-        torch.set_num_threads(config.runtime.threads)
-    with process_group(device) as group:
-        if not group.is_writer:
-            console = None
-        return _train(config, run, group, resume, console)
+    with _from_outside(run, console):
+        if config.task.name == "scratch-language-model":
+            check_scratch_config(config)
+            return Run(run.path, train_scratch(config, run, resume, console))
+        device = choose_device(config.runtime.device)
+        try:
+            engine_named(config.runtime.engine, device)
+        except ValueError as reason:
+            raise UsageError(f"runtime.{reason}; use auto or torch") from None
+        check_precision(config.training.precision, device)
+        keep_freed_memory()
+        with process_group(device) as group, as_configured(group.device, config.runtime.threads):
+            return _train(config, run, group, resume, console if group.is_writer else None)
+
+
+@contextmanager
+def _from_outside(run: RunFolder, console: Console | None) -> Iterator[None]:
+    """Let what befalls a run from outside end it in one line, or not at all: a signal, a closed terminal.
+
+    An error that nobody foresaw is told which run it ended.
+
+    Raises:
+        Interrupted: a signal came at a moment when there was no step to finish.
+    """
+    with unbreakable(console), signals_interrupt():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; {kept(run)}; {way_on(run)}") from None
+        except Exception as problem:
+            vars(problem)["run"] = run
+            raise
 
 
 def read_task(config: Config) -> Task:
@@ -146,23 +168,59 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     workload = task.workload(model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
-    checkpoint, final = take_up(run, config, task.hashes, console) if resume else (None, None)
-    if final:
-        return Run(run.path, final)
-    if group.is_writer:
-        run.claim()
-        run.write_config(config)
-        task.write_parts(run)
+    with hold(run, resume, console) if group.is_writer else nullcontext():
+        checkpoint, final = take_up(run, config, task.hashes, console) if resume else (None, None)
+        if not final:
+            if group.is_writer:
+                run.write_config(config)
+                task.write_parts(run)
+            _introduce(config, task, model, run, group, console)
+            position = _fit(config, task, workload, run, group, checkpoint, console)
+            if group.is_writer:
+                _finish(task, run, model, position)
+        group.wait()
+        return Run(run.path, _last_line(run) if group.is_writer else {})
+
+
+def _introduce(
+    config: Config, task: Task, model: nn.Module, run: RunFolder, group: Group, console: Console | None
+) -> None:
+    """Say what is trained, with what, and what the machine lacks for it."""
+    precision = config.training.precision
     note(
         console,
-        f"{task.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on {group.device}"
-        + (f" in {group.world_size} processes" if group.world_size > 1 else "")
+        f"{task.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on {group.device} "
+        f"({_engine(config, group.device)}), {precision}"
+        + (f", in {group.world_size} processes" if group.world_size > 1 else "")
         + f"; run folder {run.path}",
     )
-    if config.training.precision == "bf16" and not has_fast_bf16(group.device):
+    if precision == "bf16" and not has_fast_bf16(group.device):
         note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, not faster than fp32")
-    if config.training.precision == "high" and not has_fast_high():
+    if precision == "high" and not has_fast_high():
         note(console, "this processor has no AMX for bf16 products: high is computed in fp32")
+
+
+def _engine(config: Config, device: torch.device) -> str:
+    """Name the engine and the instructions, or the GPU, that it computes with."""
+    name = engine_named(config.runtime.engine, device)
+    if name == "reference":
+        return "reference engine, NumPy"
+    if device.type == "cuda":
+        return f"{name} engine, {torch.cuda.get_device_name(device)}"
+    rung = instructions()[0] if name == "native" else torch.backends.cpu.get_cpu_capability().lower()
+    return f"{name} engine, {rung}"
+
+
+def _fit(
+    config: Config,
+    task: Task,
+    workload: Workload,
+    run: RunFolder,
+    group: Group,
+    checkpoint: Checkpoint | None,
+    console: Console | None,
+) -> Position:
+    """Train to the end, from a checkpoint where there is one."""
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, task.hashes)
@@ -174,13 +232,9 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
             f"going on in epoch {trainer.at.epoch} after step {trainer.at.step_in_epoch} of {workload.steps_per_epoch}",
         )
     try:
-        position = trainer.train()
+        return trainer.train()
     finally:
         scalars.close()
-    if group.is_writer:
-        _finish(task, run, model, position)
-    group.wait()
-    return Run(run.path, run.read_metrics()[-1] if group.is_writer else {})
 
 
 def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) -> None:
@@ -197,6 +251,22 @@ def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) ->
     final: Metrics = {**task.final(model.eval(), run), **best}
     write_atomically(run.card_file, task.card(run.path, [*position.history, final]))
     run.write_metrics([*position.history, final])
+
+
+def _last_line(run: RunFolder) -> Metrics:
+    """Return the last line of the metrics of a run that has ended.
+
+    Raises:
+        TrainingStopped: what the run is measured by is not finite, which JSON has as null.
+    """
+    final = run.read_metrics()[-1]
+    for name in ("test_perplexity", "test_accuracy", "test_rmse", "test_mae"):
+        if name in final and final[name] is None:
+            raise TrainingStopped(
+                f"{run.path}: the run has ended, but its {name} is not finite; lower training.learning_rate or "
+                "training.max_grad_norm, and train in another --out"
+            )
+    return final
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:

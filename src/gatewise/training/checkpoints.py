@@ -46,8 +46,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     write_atomically(path, save(tensors, {"progress": json.dumps(checkpoint.progress)}))
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
-    for part in folder.glob(".*.part"):  # left by a process that was killed while it wrote
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -73,6 +71,20 @@ def resume_command(run: RunFolder) -> str:
     return f"gatewise train --out {shlex.quote(str(run.path))} --resume"
 
 
+def kept(run: RunFolder) -> str:
+    """Say whether there is a checkpoint, and where."""
+    if _newest_first(run.checkpoints):
+        return f"the last good checkpoint is kept in {run.checkpoints}"
+    return "no checkpoint was saved yet"
+
+
+def way_on(run: RunFolder) -> str:
+    """Say how to go on with a run that was stopped, wherever it stood."""
+    if run.config_file.is_file():
+        return f"go on with: {resume_command(run)}"
+    return "start again with the same command"
+
+
 @contextmanager
 def full_disk_stops(run: RunFolder) -> Iterator[None]:
     """Within the block a full disk stops training with one line that says how to go on.
@@ -86,8 +98,7 @@ def full_disk_stops(run: RunFolder) -> Iterator[None]:
         if getattr(problem, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise TrainingStopped(
-            f"{run.path}: cannot write ({problem}); the last good checkpoint is kept in {run.checkpoints}; free space, "
-            f"then go on with: {resume_command(run)}"
+            f"{run.path}: cannot write ({problem}); {kept(run)}; free space, then {way_on(run)}"
         ) from None
 
 

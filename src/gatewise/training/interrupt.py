@@ -1,28 +1,84 @@
-"""Ctrl-C (SIGINT) and SIGTERM while training: finish the step, save, stop."""
+"""Ctrl-C (SIGINT), SIGTERM and SIGHUP, all alike; one that the process was started to ignore (nohup) stays ignored."""
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+_STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_HANGUP = getattr(signal, "SIGHUP", None)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Let a function handle the signals; return the handlers before it, none outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    # A handler that is None was not set from Python, and could not be put back.
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    before = {number: found for number, found in before.items() if found not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
+def _restore(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let each of the signals raise ``KeyboardInterrupt`` within the block."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _HANGUP in before:
+            signal.signal(_HANGUP, signal.SIG_IGN)  # both the kernel and the shell may send it, once a terminal closes
+        raise KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    before = _handle(interrupt)
+    try:
+        yield
+    finally:
+        _restore(before)
+
 
 class InterruptGuard:
-    """Within the block a first signal only sets ``requested``; a second one acts at once, as without the guard."""
+    """Within the block a first signal only sets ``requested``; a second one acts at once, as without the guard.
+
+    A second SIGHUP is none: where a terminal closes, both the kernel and the shell may send it.
+    """
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: dict[int, Any] = {}
+        self._at_once = False
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "InterruptGuard":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._on_signal)
+        self._before = _handle(self._on_signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        _restore(self._before)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let a signal raise ``KeyboardInterrupt`` within the block, also one that came before it."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number != _HANGUP:
+            _restore(self._before)
+            signal.raise_signal(number)
         self.requested = True
-        signal.signal(number, self._previous[number])
+        if self._at_once:
+            self._at_once = False  # what cleans up after it is not to be interrupted by the same signal sent twice
+            raise KeyboardInterrupt

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import Interrupted, TrainingStopped
-from gatewise.training.checkpoints import Checkpoint, full_disk_stops, resume_command, save_checkpoint
+from gatewise.training.checkpoints import Checkpoint, kept, resume_command, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.precision import fp32_products_in, products_in
@@ -125,22 +125,24 @@ class Trainer:
         """Train from where we stand to the end.
 
         Raises:
-            Interrupted: a signal came; the step was finished and saved.
-            TrainingStopped: too many steps in a row were not finite, or the disk is full.
+            Interrupted: a signal came; the step was finished, or the evaluation left, and saved.
+            TrainingStopped: too many steps in a row were not finite.
         """
         self._saved_at = time.monotonic()
-        with full_disk_stops(self.run), InterruptGuard() as guard:
+        with InterruptGuard() as guard:
             while not self._at_end():
                 self._train_to_evaluation(guard)
-                self._evaluate()
+                self._evaluate(guard)
         return self.at
 
     def _at_end(self) -> bool:
         at, settings = self.at, self.settings
-        return at.step >= settings.max_steps if settings.max_steps else at.epoch > settings.epochs
+        if settings.max_steps:
+            return at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated too
+        return at.epoch > settings.epochs
 
     def _steps_to_evaluation(self) -> int:
-        """Count the steps from here to the next evaluation; 0 where one is due."""
+        """Count the steps from here to the next evaluation; none where one is due."""
         at, settings, epoch = self.at, self.settings, self.workload.steps_per_epoch
         ahead = epoch - at.step_in_epoch
         if settings.eval_every:
@@ -148,7 +150,7 @@ class Trainer:
             due = at.since_evaluation and at.step % settings.eval_every == 0
             ahead = 0 if due else settings.eval_every - at.step % settings.eval_every
             ahead = ahead if settings.max_steps else min(ahead, to_end)
-        return min(ahead, settings.max_steps - at.step) if settings.max_steps else ahead
+        return min(ahead, max(settings.max_steps - at.step, 0)) if settings.max_steps else ahead
 
     def _begin_epoch(self) -> None:
         for parameter_group in self.optimizer.param_groups:
@@ -184,15 +186,18 @@ class Trainer:
                 where = f"epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}"
                 if at.skipped_in_a_row >= self.settings.max_bad_steps:
                     raise TrainingStopped(
-                        f"{at.skipped_in_a_row} steps in a row were not finite ({where}); the last checkpoint is kept "
-                        f"in {self.run.checkpoints}; lower training.learning_rate or training.max_grad_norm"
+                        f"{at.skipped_in_a_row} steps in a row were not finite ({where}); {kept(self.run)}; lower "
+                        "training.learning_rate or training.max_grad_norm"
                     )
                 if stop or save:
                     self.save()
                 if stop:
-                    raise Interrupted(f"interrupted in {where}; saved; go on with: {resume_command(self.run)}")
+                    raise self._interrupted(f"in {where}")
         finally:
             progress.close()
+
+    def _interrupted(self, where: str) -> Interrupted:
+        return Interrupted(f"interrupted {where}; saved; go on with: {resume_command(self.run)}")
 
     @staticmethod
     def _shown(name: str, value: float) -> str:
@@ -268,12 +273,18 @@ class Trainer:
             f"{self.settings.max_bad_steps})"
         )
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, guard: InterruptGuard) -> None:
+        """Evaluate and save; a signal ends that at once, and it is done again when training goes on."""
         work, at, settings = self.workload, self.at, self.settings
         cost, units = self.group.sum(at.cost, at.units)
         name, trained = work.describe(cost / units if units else math.nan)
-        with self._averaged():
-            figures, to_minimise = work.validate()
+        try:
+            # Of several processes none may leave alone, as the others would wait for it.
+            with self._averaged(), guard.raising() if self.group.world_size == 1 else nullcontext():
+                figures, to_minimise = work.validate()
+        except KeyboardInterrupt:
+            self.save()
+            raise self._interrupted(f"before the evaluation after step {at.step}") from None
         metrics: Metrics = {
             "epoch": at.epoch,
             **({"step": at.step} if settings.eval_every or settings.max_steps else {}),
@@ -287,7 +298,9 @@ class Trainer:
             metrics["skipped_steps"] = at.skipped
         at.history.append(metrics)
         if to_minimise < at.best or not at.best_epoch:
-            at.best, at.best_epoch, at.best_step = to_minimise, at.epoch, at.step
+            # Nothing is below NaN, and a checkpoint holds no infinity: both are "no best yet", resumed or not.
+            at.best = to_minimise if math.isfinite(to_minimise) else math.inf
+            at.best_epoch, at.best_step = at.epoch, at.step
         self.scalars.epoch(at.step, metrics)
         shown = {key: value for key, value in metrics.items() if key.startswith(("train_", "valid_"))}
         note(
@@ -303,6 +316,8 @@ class Trainer:
         # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
         self.save()
         self.write_results()
+        if self.group.any(guard.requested)[0]:
+            raise self._interrupted(f"after the evaluation of step {at.step}")
 
     def write_results(self) -> None:
         """Write metrics, and the best weights where the evaluation just made was the best."""

@@ -1,7 +1,8 @@
 """What ``training.precision`` means on a device, and whether the device has it."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from operator import attrgetter
 
 import torch
 
@@ -53,13 +54,73 @@ def products_in(precision: str, device: torch.device) -> AbstractContextManager[
 
 @contextmanager
 def fp32_products_in(precision: str) -> Iterator[None]:
-    """Let products of fp32 be computed as ``high`` has it, in forward and backward passes, if that is the precision."""
+    """Let products of fp32 be computed in fp32, or as ``high`` has it, in forward and backward passes."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "high" else before)
+    torch.set_float32_matmul_precision("high" if precision == "high" else "highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def as_configured(device: torch.device, threads: int = 0) -> Iterator[None]:
+    """Let PyTorch compute what the configuration says within the block, whatever the program around has switched.
+
+    Products of fp32 are exact, new tensors are fp32, there is no autocast, and gradients can be had. When the block
+    ends, all of it is as it was, as are the number of threads and the random generators.
+
+    Args:
+        device: where it is computed.
+        threads: PyTorch's threads; 0 leaves their number.
+    """
+    dtype, number = torch.get_default_dtype(), torch.get_num_threads()
+    cuda = [device] if device.type == "cuda" else []
+    with (
+        _exact_fp32(),
+        torch.autocast(device.type, enabled=False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(devices=cuda),
+    ):
+        try:
+            torch.set_default_dtype(torch.float32)
+            if threads:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            if threads:
+                torch.set_num_threads(number)
+
+
+_UNITS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+"""What PyTorch from 2.9 on has a switch of its own for; cuDNN's recurrent layers round to TF32 by default."""
+
+
+@contextmanager
+def _exact_fp32() -> Iterator[None]:
+    """Set each of PyTorch's switches for products of fp32, the old ones and the new; a program may use both."""
+    units = [get(torch.backends) for get in map(attrgetter, _UNITS)] if hasattr(torch.backends.cudnn, "rnn") else []
+    each = [unit.fp32_precision for unit in units]
+    products = tf32 = None
+    with suppress(RuntimeError):  # of a program that has used a new switch, the old ones cannot be read
+        products = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        for unit in units:
+            unit.fp32_precision = "ieee"
+        yield
+    finally:
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if tf32 is not None:
+            torch.backends.cudnn.allow_tf32 = tf32
+        for unit, kind in zip(units, each, strict=True):
+            unit.fp32_precision = kind
 
 
 def choose_device(name: str) -> torch.device:
@@ -79,8 +140,3 @@ def choose_device(name: str) -> torch.device:
         reason = str(problem).splitlines()[0]
         raise UsageError(f"device {name!r} is not available ({reason}); expected auto, cpu or cuda") from None
     return device
-
-
-def keep_fp32_exact() -> None:
-    """Let fp32 mean fp32 on a GPU too: cuDNN's recurrent layers would round products to TF32 by default."""
-    torch.backends.cudnn.allow_tf32 = False

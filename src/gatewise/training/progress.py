@@ -1,7 +1,10 @@
 """What the user sees while training runs: a bar on a terminal, elsewhere a plain line every tenth of an epoch."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -10,6 +13,45 @@ from gatewise.printable import one_line
 
 SECONDS_BETWEEN = 2.0
 """Plain lines come no faster than this, so that a log of short epochs stays readable."""
+
+
+class Unbreakable:
+    """A text stream that drops what cannot be written.
+
+    Args:
+        stream: a terminal that may be closed, a pipe whose reader may end, a log file on a disk that may be full.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text."""
+        with suppress(OSError, ValueError):  # a closed file is a ValueError
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, where that is possible."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def unbreakable(console: Console | None) -> Iterator[None]:
+    """Let a console drop, within the block, what cannot be written, rather than end the program as Rich does."""
+    if console is None:
+        yield
+        return
+    stream = console.file
+    console.file = cast("IO[str]", Unbreakable(stream))
+    try:
+        yield
+    finally:
+        console.file = stream
 
 
 def note(console: Console | None, line: str) -> None:

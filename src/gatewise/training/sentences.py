@@ -14,7 +14,7 @@ from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import Interrupted, TrainingStopped
 from gatewise.scratch import ScratchModel
-from gatewise.training.checkpoints import Checkpoint, full_disk_stops, resume_command, save_checkpoint
+from gatewise.training.checkpoints import Checkpoint, kept, resume_command, save_checkpoint
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.loop import Position
 from gatewise.training.progress import EpochProgress, note
@@ -61,15 +61,15 @@ class SentenceTrainer:
         """Train from where we stand to the end of the last epoch.
 
         Raises:
-            Interrupted: a signal came; the step was finished and saved.
-            TrainingStopped: a loss was not finite, or the disk is full.
+            Interrupted: a signal came; the step was finished, or the evaluation left, and saved.
+            TrainingStopped: a loss was not finite.
         """
         self._saved_at = time.monotonic()
-        with full_disk_stops(self.run), InterruptGuard() as guard:
+        with InterruptGuard() as guard:
             while self.at.epoch <= self.settings.epochs:
                 with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in one line
                     self._train_epoch(guard)
-                self._end_epoch()
+                self._end_epoch(guard)
         return self.at
 
     def _train_epoch(self, guard: InterruptGuard) -> None:
@@ -83,12 +83,12 @@ class SentenceTrainer:
                 if guard.requested or time.monotonic() - self._saved_at >= self.settings.checkpoint_every:
                     self.save()
                 if guard.requested:
-                    raise Interrupted(
-                        f"interrupted in epoch {at.epoch}, step {at.step_in_epoch} of {total}; saved; go on with: "
-                        f"{resume_command(self.run)}"
-                    )
+                    raise self._interrupted(f"in epoch {at.epoch}, step {at.step_in_epoch} of {total}")
         finally:
             progress.close()
+
+    def _interrupted(self, where: str) -> Interrupted:
+        return Interrupted(f"interrupted {where}; saved; go on with: {resume_command(self.run)}")
 
     def _step(self, sentence: Sequence[int], rate: float) -> None:
         at, began, tokens = self.at, time.perf_counter(), len(sentence) - 1
@@ -106,13 +106,18 @@ class SentenceTrainer:
         if not math.isfinite(value):
             raise TrainingStopped(
                 f"epoch {self.at.epoch}, step {self.at.step_in_epoch} of {len(self.sentences)}: {what} is {value}; "
-                "the last checkpoint is kept in "
-                f"{self.run.checkpoints}; lower training.learning_rate"
+                f"{kept(self.run)}; lower training.learning_rate"
             )
 
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, guard: InterruptGuard) -> None:
+        """Measure the epoch and save; a signal ends that at once, and it is done again when training goes on."""
         at = self.at
-        nll, tokens = self.model.nll(self.sentences)
+        try:
+            with guard.raising():
+                nll, tokens = self.model.nll(self.sentences)
+        except KeyboardInterrupt:
+            self.save()
+            raise self._interrupted(f"before the evaluation after epoch {at.epoch}") from None
         self._check_finite(nll, "the training loss")
         metrics: Metrics = {
             "epoch": at.epoch,
@@ -136,6 +141,8 @@ class SentenceTrainer:
         # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
         self.save()
         self._write_results()
+        if guard.requested:
+            raise self._interrupted(f"after epoch {at.epoch - 1}")
 
     def _write_results(self) -> None:
         """Write metrics, and the weights where the epoch that just ended was the best."""

@@ -1,0 +1,35 @@
+"""What is kept of an error that nobody foresaw: its traceback, in a file."""
+
+import os
+import platform
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from gatewise.artifact.atomic import write_atomically
+
+
+def save_traceback(error: Exception) -> Path | None:
+    """Write the traceback to ``traceback.txt`` of the run that it ended, else to the cache or the temporary folder.
+
+    Returns:
+        The file, or None where no place can be written.
+    """
+    from gatewise import __version__
+    from gatewise.data.token_cache import cache_folder
+
+    name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    places = [cache_folder() / "tracebacks" / name, Path(tempfile.gettempdir()) / f"gatewise-{name}"]
+    if (run := vars(error).get("run")) is not None and run.path.is_dir():
+        places.insert(0, run.traceback_file)
+    said = f"gatewise {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n"
+    text = said + "".join(traceback.format_exception(error))
+    for place in places:
+        with suppress(OSError):
+            if place.parent.name == "tracebacks":
+                place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, text)
+            return place
+    return None
