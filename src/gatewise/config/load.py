@@ -12,7 +12,8 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from gatewise.config.schema import Config
-from gatewise.errors import GatewiseError, UsageError
+from gatewise.errors import GatewiseError, RunError, UsageError
+from gatewise.reading import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,6 +21,9 @@ else:
     import tomli as tomllib  # the same library, before it joined Python
 
 Tables = dict[str, dict[str, Any]]
+
+LIMIT = 1 << 20
+"""Bytes that a TOML file may have."""
 
 
 def recipe_names() -> list[str]:
@@ -66,6 +70,9 @@ def load_config(
         where = f"{source}:{line[1]}" if line else source
         reason = re.sub(r"\s*\(at .*\)", "", str(problem))
         raise error(f"{where}: this is no valid TOML ({reason}); mend the line") from None
+    except (ValueError, RecursionError) as problem:  # a number of thousands of digits, thousands of brackets
+        reason = "nested too deeply" if isinstance(problem, RecursionError) else "a number of too many digits"
+        raise error(f"{source}: this is no valid TOML ({reason}); mend it") from None
     for name, value in tables.items():
         if not isinstance(value, dict):
             where = _place(text, source, name)
@@ -106,20 +113,17 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(config.model_dump())
 
 
+def place_of_key(path: Path, key: str) -> str:
+    """Return ``FILE:LINE`` of the line of a run's ``config.toml`` that sets a dotted key; without a line, the file."""
+    return _place(read_text(path, LIMIT, "a TOML file", RunError), str(path), key)
+
+
 def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
     """Return the TOML text and the name to give it in messages."""
     path = Path(recipe)
     if isinstance(recipe, str) and path.suffix != ".toml" and not path.is_file():
         return recipe_text(recipe), f"recipe {recipe}"
-    try:
-        raw = path.read_bytes()
-    except OSError as problem:
-        raise error(f"{path}: cannot read it ({problem.strerror}); expected a TOML file") from None
-    try:
-        return raw.decode("utf-8-sig"), str(path)
-    except UnicodeDecodeError as problem:
-        line = raw.count(b"\n", 0, problem.start) + 1
-        raise error(f"{path}:{line}: bytes that are no UTF-8; expected a TOML file") from None
+    return read_text(path, LIMIT, "a TOML file", error), str(path)
 
 
 def _explain(problem: ValidationError) -> tuple[str, str]:

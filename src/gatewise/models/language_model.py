@@ -14,6 +14,7 @@ from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import UsageError
 from gatewise.kernels.native_stream import STORED, Stream, why_no_stream
+from gatewise.models.finite import check_finite
 from gatewise.models.sampling import check_sampling, sample
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.dropout import dropout
@@ -183,13 +184,16 @@ class LanguageModel(nn.Module):
 
         Raises:
             UsageError: there is no text.
+            NotFinite: the perplexity is not a finite number.
         """
         if isinstance(texts, str):
             raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
         scores = [self.score(ids) for text in texts for ids in self.vocabulary.sequences(text)]
         if not scores:
             raise UsageError("perplexity() got no texts; expected at least one")
-        return math.exp(sum(nll for nll, _ in scores) / sum(count for _, count in scores))
+        nll = sum(nll for nll, _ in scores) / sum(count for _, count in scores)
+        check_finite(torch.tensor(nll, dtype=torch.float64).exp(), "the probabilities of these texts")
+        return math.exp(nll)
 
     def generate(
         self,

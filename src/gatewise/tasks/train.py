@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from gatewise.tasks.resume import DATA_KEYS, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.sequence_classification import SequenceClassifierTask
 from gatewise.tasks.tagging import TaggerTask
-from gatewise.tasks.task import Task
+from gatewise.tasks.task import Task, check_figures
 from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.loop import Position, Trainer
 from gatewise.training.memory import keep_freed_memory
 from gatewise.training.precision import check_precision, choose_device, has_fast_bf16, has_fast_high, keep_fp32_exact
 from gatewise.training.progress import note
+from gatewise.training.resumable import check_resumable
 from gatewise.training.scalars import Scalars
 
 
@@ -145,7 +146,8 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     workload = task.workload(model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
-    checkpoint, final = take_up(run, config, task.hashes, console) if resume else (None, None)
+    check = partial(check_resumable, workload=workload, settings=config.training, group=group)
+    checkpoint, final = take_up(run, config, task.hashes, console, check) if resume else (None, None)
     if final:
         return Run(run.path, final)
     if group.is_writer:
@@ -194,6 +196,7 @@ def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) ->
     if "step" in position.history[-1]:
         best["best_step"] = position.best_step
     final: Metrics = {**task.final(model.eval(), run), **best}
+    check_figures(final, run)
     write_atomically(run.card_file, task.card(run.path, [*position.history, final]))
     run.write_metrics([*position.history, final])
 
