@@ -59,6 +59,14 @@ TINY = {
 """Overrides that make any recipe a matter of a second."""
 
 
+def unseal(run: Path) -> None:
+    """Write a run's weights again as another program does, so that the files beside them may be any."""
+    import safetensors.torch
+
+    tensors = safetensors.torch.load_file(run / "model.safetensors")
+    safetensors.torch.save_file(tensors, run / "model.safetensors")
+
+
 @pytest.fixture(scope="session")
 def tiny_run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on the small corpus; tests that change a run copy it first."""

@@ -41,6 +41,12 @@ class TrainingStopped(GatewiseError):
     exit_status = 1
 
 
+class NotFinite(GatewiseError):
+    """What a model answers, or how well it does, is not a finite number."""
+
+    exit_status = 1
+
+
 class Interrupted(GatewiseError):
     """The user asked to stop; the step was finished and saved."""
 

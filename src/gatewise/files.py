@@ -61,6 +61,28 @@ def open_regular(path: Path, expected: str, error: type[GatewiseError] = DataErr
         raise error(f"{path}: cannot read it ({problem}); expected {expected}") from None
 
 
+def check_regular(path: Path, expected: str, error: type[GatewiseError] = DataError) -> int:
+    """Check that a path is a regular file, opening nothing; return its size.
+
+    Args:
+        path: the file.
+        expected: what it should be, and what to do where it is not: the end of the error's line.
+        error: what to raise.
+
+    Raises:
+        GatewiseError: of class ``error``.
+    """
+    try:
+        found = os.stat(path)
+        _check_regular(str(path), found.st_mode, expected, error)
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; expected {expected}") from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: cannot read it ({reason}); expected {expected}") from None
+    return found.st_size
+
+
 def read_bounded(path: Path, limit: int, expected: str, error: type[GatewiseError] = DataError) -> bytes:
     """Return the bytes of a regular file.
 

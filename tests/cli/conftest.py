@@ -64,5 +64,5 @@ def gatewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """Return everything below a folder: each file's bytes by its path, None for a folder."""
-    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
+    """Return everything below a folder: each file's bytes by its path, None for a folder, a pipe or a device."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

@@ -1,6 +1,7 @@
 """A RUN argument with anything missing or wrong inside is status 4, and bad data to evaluate on is status 3."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from gatewise.data.vocabulary import Vocabulary
 from tests.cli.conftest import Gatewise, contents
+from tests.conftest import unseal
 
 COMMANDS = ["evaluate", "generate"]
 
@@ -54,6 +56,49 @@ def change_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Calla
     return damage
 
 
+def unsealed(damage: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what damages a run whose weights another program has written."""
+
+    def both(run: Path) -> None:
+        unseal(run)
+        damage(run)
+
+    return both
+
+
+def change_file(name: str, before: str, after: str) -> Callable[[Path], None]:
+    """Return what replaces a text in a file of the run, whatever bytes it holds."""
+
+    def damage(run: Path) -> None:
+        content = (run / name).read_bytes()
+        assert before.encode() in content
+        (run / name).write_bytes(content.replace(before.encode(), after.encode(), 1))
+
+    return damage
+
+
+def flip(name: str, place: float) -> Callable[[Path], None]:
+    """Return what flips one bit of a file of the run."""
+
+    def damage(run: Path) -> None:
+        content = bytearray((run / name).read_bytes())
+        content[int(place * (len(content) - 1))] ^= 4
+        (run / name).write_bytes(content)
+
+    return damage
+
+
+def replace_by(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what puts something else in a file's place."""
+
+    def damage(run: Path) -> None:
+        (run / name).unlink()
+        make(run / name)
+
+    return damage
+
+
+TOKENIZER = ["restore it, or train again"]
 BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "weights missing": (
         lambda run: (run / "model.safetensors").unlink(),
@@ -62,13 +107,73 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "weights cut short": (cut("model.safetensors", 0.9), ["model.safetensors: damaged or cut short", "train again"]),
     "weights cut to the header": (cut("model.safetensors", 0.01), ["model.safetensors: damaged", "train again"]),
     "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged or cut short", "train again"]),
-    "weights of another size": (
+    "weights with a flipped bit": (flip("model.safetensors", 0.7), ["model.safetensors: damaged", "SHA-256"]),
+    "weights with a flipped bit at the end": (flip("model.safetensors", 1), ["model.safetensors: damaged", "SHA-256"]),
+    "weights with another epoch": (
+        change_file("model.safetensors", '\\"epoch\\": 2', '\\"epoch\\": 1'),
+        ["model.safetensors: damaged", "SHA-256"],
+    ),
+    "weights whose seal has another name": (
+        change_file("model.safetensors", '"gatewise"', '"gatewisf"'),
+        ["model.safetensors: damaged", "another name than gatewise"],
+    ),
+    "weights without their hash": (
+        change_file("model.safetensors", "sha256", "sha257"),
+        ["model.safetensors: damaged", "no hash or no format"],
+    ),
+    "weights of a newer format": (
+        change_file("model.safetensors", '\\"format\\": 1', '\\"format\\": 2'),
+        ["model.safetensors: of format 2", "upgrade Gatewise"],
+    ),
+    "weights a folder": (replace_by("model.safetensors", Path.mkdir), ["model.safetensors: a folder, no regular file"]),
+    "weights a pipe": (
+        replace_by("model.safetensors", os.mkfifo),
+        ["model.safetensors: a named pipe, no regular"],
+    ),
+    "weights a device": (
+        replace_by("model.safetensors", lambda path: path.symlink_to("/dev/zero")),
+        ["model.safetensors: a device, no regular file"],
+    ),
+    "config of another size": (
         change_config("hidden_size = 8", "hidden_size = 9"),
+        ["model.hidden_size is 9", "trained with 8"],
+    ),
+    "config of another cell": (change_config('cell = "lstm"', 'cell = "gru"'), ["model.cell is 'gru'", "with 'lstm'"]),
+    "config of another level": (
+        change_config('level = "word"', 'level = "character"'),
+        ["config.toml:", "data.level is 'character'", "with 'word'"],
+    ),
+    "config of tied weights": (
+        change_config("tie_weights = false", "tie_weights = true"),
+        ["config.toml:", "model.tie_weights is True", "with False"],
+    ),
+    "weights of another size": (
+        unsealed(change_config("hidden_size = 8", "hidden_size = 9")),
         ["embedding.weight has shape (14, 8)", "expected (14, 9)", "different runs"],
     ),
     "weights of another cell": (
-        change_config('cell = "lstm"', 'cell = "gru"'),
+        unsealed(change_config('cell = "lstm"', 'cell = "gru"')),
         ["rnn.weight_ih_l0 has shape (32, 8)", "expected (24, 8)"],
+    ),
+    "weights of a size that no memory holds": (
+        unsealed(change_config("hidden_size = 8", "hidden_size = 100000000")),
+        ["embedding.weight has shape (14, 8)", "expected (14, 100000000)"],
+    ),
+    "weights of a size that no number holds": (
+        unsealed(change_config("hidden_size = 8", "hidden_size = 1" + "0" * 30)),
+        ["config.toml: no model can be of these sizes"],
+    ),
+    "weights of layers without end": (
+        unsealed(change_config("num_layers = 1", "num_layers = 1000000000")),
+        ["model.num_layers is 1000000000", "holds 7 arrays"],
+    ),
+    "weights that are not tied": (
+        unsealed(change_config("tie_weights = false", "tie_weights = true")),
+        ["config.toml:", "two different matrices"],
+    ),
+    "tokenizer of another level": (
+        unsealed(change_config('level = "word"', 'level = "character"')),
+        ["tokenizer.json: made of words", "data.level in config.toml is 'character'"],
     ),
     "a weight missing": (
         change_weights(lambda weights: weights.pop("decoder.bias")),
@@ -76,7 +181,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "a weight too many": (
         change_weights(lambda weights: weights.update(extra=torch.zeros(2))),
-        ["unexpected extra inside", "config.toml describes no such weight"],
+        ["unexpected 'extra' inside", "config.toml describes no such weight"],
     ),
     "a weight that is not a number": (
         change_weights(lambda weights: weights["decoder.bias"].fill_(float("nan"))),
@@ -97,20 +202,45 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda run: (run / "tokenizer.json").unlink(),
         ["tokenizer.json: no such file", "train again"],
     ),
-    "tokenizer cut short": (cut("tokenizer.json", 0.5), ["tokenizer.json: no vocabulary can be read", "train again"]),
+    "config nested without end": (
+        lambda run: (run / "config.toml").write_text("[data]\ncolumns = " + "[" * 100_000),
+        ["config.toml: this is no valid TOML", "nested too deeply"],
+    ),
+    "config a number without end": (
+        lambda run: (run / "config.toml").write_text("[model]\nhidden_size = " + "9" * 10_000),
+        ["config.toml: this is no valid TOML", "too many digits"],
+    ),
+    "config too large": (
+        lambda run: (run / "config.toml").write_bytes(b"#" * (1 << 20) + b"\n"),
+        ["config.toml: larger than 1,048,576 bytes"],
+    ),
+    "tokenizer another than sealed": (cut("tokenizer.json", 0.5), ["tokenizer.json: not the file", *TOKENIZER]),
+    "tokenizer with a flipped bit": (flip("tokenizer.json", 0.5), ["tokenizer.json: not the file", *TOKENIZER]),
+    "tokenizer a pipe": (replace_by("tokenizer.json", os.mkfifo), ["tokenizer.json: a named pipe", *TOKENIZER]),
+    "unsealed tokenizer a pipe": (
+        unsealed(replace_by("tokenizer.json", os.mkfifo)),
+        ["tokenizer.json: a named pipe", *TOKENIZER],
+    ),
+    "tokenizer cut short": (unsealed(cut("tokenizer.json", 0.5)), ["tokenizer.json: no valid JSON", *TOKENIZER]),
     "tokenizer no UTF-8": (
-        lambda run: (run / "tokenizer.json").write_bytes(b"\xff\xfe"),
-        ["tokenizer.json: no vocabulary can be read", "train again"],
+        unsealed(lambda run: (run / "tokenizer.json").write_bytes(b"\xff\xfe")),
+        ["tokenizer.json:1: bytes that are no UTF-8", *TOKENIZER],
+    ),
+    "tokenizer nested without end": (
+        unsealed(lambda run: (run / "tokenizer.json").write_text('{"model": ' + "[" * 100_000)),
+        ["tokenizer.json: JSON that is nested too deeply", *TOKENIZER],
     ),
     "tokenizer of another run": (
-        lambda run: (run / "tokenizer.json").write_text(Vocabulary(["<eos>", "<unk>", "the"]).json),
+        unsealed(lambda run: (run / "tokenizer.json").write_text(Vocabulary(["<eos>", "<unk>", "the"]).json)),
         ["embedding.weight has shape (14, 8)", "expected (3, 8)", "different runs"],
     ),
     "tokenizer without <unk>": (
-        lambda run: (run / "tokenizer.json").write_text(
-            (run / "tokenizer.json").read_text().replace('"<unk>":', '"<other>":')
-        ),
+        unsealed(change_file("tokenizer.json", '"<unk>":', '"<other>":')),
         ["tokenizer.json: expected ids 0 to 13 with <eos> and <unk>", "train again"],
+    ),
+    "tokenizer of another kind": (
+        unsealed(change_file("tokenizer.json", '"WordLevel"', '"WordPiece"')),
+        ["tokenizer.json: no vocabulary of whole tokens", *TOKENIZER],
     ),
     "folder empty": (
         lambda run: (shutil.rmtree(run), run.mkdir()),
@@ -163,12 +293,41 @@ def test_config_that_names_no_data(gatewise: Gatewise, run: Path) -> None:
     gatewise("evaluate", run).check_refused(4, "--data")
 
 
-def test_infinite_perplexity_is_still_json(gatewise: Gatewise, run: Path) -> None:
-    """A model that is hopelessly wrong still gives JSON that every reader takes: no Infinity, no NaN."""
-    change_weights(lambda weights: weights["decoder.bias"][0].fill_(1e6))(run)
-    result = gatewise("evaluate", run, "--json")
-    assert result.status == 0, result.err
-    json.loads(result.out, parse_constant=pytest.fail)
+@pytest.mark.parametrize("bias", [1e6, 3e38])
+def test_a_figure_that_is_not_finite_is_no_success(bias: float, gatewise: Gatewise, run: Path) -> None:
+    """A model that is hopelessly wrong ends with status 1, and prints no figure; of a finite nll the line says so."""
+    change_weights(lambda weights: weights["decoder.bias"][0].fill_(bias))(run)
+    known = ["(its nll, ", "nats a token, is finite)"] if bias == 1e6 else []
+    gatewise("evaluate", run, "--json").check_refused(1, f"gatewise: {run}: perplexity is inf", *known)
+
+
+def test_config_stays_editable(gatewise: Gatewise, run: Path) -> None:
+    """What says how training went on, where the data lies, or what computes, may be changed in a finished run."""
+    before = gatewise("evaluate", run, "--json").out
+    for old, new in (
+        ("dropout = ", "dropout = 0.5 # "),
+        ("learning_rate = 1.0", "learning_rate = 2"),
+        ("epochs = 2", "epochs = 9"),
+    ):
+        change_config(old, new)(run)
+    assert gatewise("evaluate", run, "--json").out == before
+
+
+def test_other_programs_read_and_write_the_weights(gatewise: Gatewise, run: Path) -> None:
+    """PyTorch's safetensors reads the sealed file; what it writes, with its own metadata or none, is read here."""
+    before = gatewise("evaluate", run, "--json").out
+    weights = load_file(run / "model.safetensors")
+    for metadata in (None, {"format": "pt"}):
+        save_file(weights, run / "model.safetensors", metadata)
+        assert gatewise("evaluate", run, "--json").out == before
+
+
+def test_a_run_of_an_earlier_version_is_read(gatewise: Gatewise, run: Path) -> None:
+    """Weights with facts, and neither version nor hash, are read as before."""
+    before = gatewise("evaluate", run, "--json").out
+    facts = json.dumps({"task": "language-model", "epoch": 2, "step": 100})
+    save_file(load_file(run / "model.safetensors"), run / "model.safetensors", {"gatewise": facts})
+    assert gatewise("evaluate", run, "--json").out == before
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from gatewise.errors import UsageError
+from gatewise.errors import NotFinite, UsageError
 from gatewise.models.sampling import check_sampling, sample
 
 PROBABILITIES = [0.1, 0.4, 0.05, 0.3, 0.15]  # from most to least probable: 1, 3, 4, 0, 2
@@ -127,10 +127,12 @@ def test_seed_gives_the_draw_again() -> None:
     assert draw(seed=5, draws=50) != draw(seed=6, draws=50)
 
 
-def test_a_nan_is_no_token() -> None:
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_not_finite_is_no_token(bad: float, temperature: float) -> None:
     for options in ((None, None), (3, None), (None, 0.5)):
-        with pytest.raises(ValueError, match=r"^there is a NaN among the logits; expected numbers"):
-            draw(torch.tensor([1.0, math.nan, 2.0]), 1.0, *options, draws=1)
+        with pytest.raises(NotFinite, match=r"^the logits of the next token are not finite"):
+            draw(torch.tensor([1.0, bad, 2.0]), temperature, *options, draws=1)
 
 
 @pytest.mark.parametrize("edge", [0.0, 1 - 2**-53])

@@ -14,7 +14,7 @@ from gatewise.errors import DataError, RunError, UsageError
 from gatewise.tasks.autoregression import persistence_rmse
 from gatewise.tasks.evaluate import evaluate
 from gatewise.tasks.forecast import forecast
-from tests.conftest import TINY_REGRESSOR, write_waves
+from tests.conftest import TINY_REGRESSOR, unseal, write_waves
 
 BOTH = {**TINY_REGRESSOR, "data.columns": ["wind", "level"], "data.target": "level"}
 
@@ -188,14 +188,17 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     ("content", "message"),
     [
         (None, "scaling.json: no such file"),
-        ("{", "scaling.json: cannot be read as JSON"),
-        ('{"input_size": 1, "x_mean": []}', "scaling.json: no valid 'x_std' inside"),
+        ("{", "scaling.json: no valid JSON"),
+        ('{"input_size": 1, "x_mean": []}', "scaling.json: no 'x_std' inside"),
         ('{"input_size": 1, "x_mean": [], "x_std": [], "unit": 1}', "scaling.json: .*'unit'"),
+        ('{"input_size": 2, "x_mean": [], "x_std": []}', r"rnn.weight_ih_l0 has shape \(32, 1\); expected \(32, 2\)"),
+        ('{"input_size": 2000000000, "x_mean": [], "x_std": []}', "rnn.weight_ih_l0 has shape"),
     ],
 )
 def test_a_run_whose_scaling_is_damaged(regressor_run: Path, tmp_path: Path, content: str | None, message: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(regressor_run, copy)
+    unseal(copy)
     (copy / "scaling.json").unlink()
     if content is not None:
         (copy / "scaling.json").write_text(content)

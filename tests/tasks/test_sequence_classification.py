@@ -10,7 +10,7 @@ import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.tasks.evaluate import evaluate
-from tests.conftest import TINY_CLASSIFIER, write_sequences
+from tests.conftest import TINY_CLASSIFIER, unseal, write_sequences
 
 
 def test_it_learns_what_can_be_learnt_and_leaves_a_run_folder(sequences: Path, classifier_run: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_language_model_is_no_classifier(tiny_run: Path, classifier_run: Path)
     ("content", "message"),
     [
         (None, "labels.json: no such file"),
-        ("[1", "labels.json: cannot be read as JSON"),
-        ('{"labels": [1, 2]}', "labels.json: no valid 'input_size' inside"),
+        ("[1", "labels.json: no valid JSON"),
+        ('{"labels": [1, 2]}', "labels.json: no 'input_size' inside"),
         ('{"labels": [1, 2], "input_size": 4}', r"decoder.weight has shape \(3, 8\); expected \(2, 8\)"),
     ],
 )
@@ -123,6 +123,7 @@ def test_a_run_whose_labels_are_damaged(
 
     copy = tmp_path / "copy"
     shutil.copytree(classifier_run, copy)
+    unseal(copy)
     (copy / "labels.json").unlink()
     if content is not None:
         (copy / "labels.json").write_text(content)

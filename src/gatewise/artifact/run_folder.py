@@ -1,24 +1,23 @@
-"""A run folder: the names of its files, and reading them with one clear line for whatever is wrong."""
+"""A run folder: the names of its files, and how each is written and read."""
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from gatewise.artifact.atomic import part_of, write_atomically
+from gatewise.artifact.history import History
+from gatewise.artifact.history import Metrics as Metrics
+from gatewise.artifact.history import to_json as to_json
 from gatewise.artifact.lock import HOLDER, LOCK, check_unlocked, locked
-from gatewise.config import Config, load_config, to_toml
+from gatewise.artifact.parts import Labels, Scaling, read_scaling
+from gatewise.artifact.sealed import Header
+from gatewise.artifact.weights_file import Arrays, check_parts, digests, read_arrays, read_weights_header, write_arrays
+from gatewise.config import Config, load_config, place_of_key, to_toml
 from gatewise.errors import RunError, UsageError
-
-Metrics = dict[str, Any]
 
 _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
@@ -44,6 +43,7 @@ class RunFolder:
         self.characters_file = self.path / "characters.json"
         self.labels_file = self.path / "labels.json"
         self.scaling_file = self.path / "scaling.json"
+        self.parts = (self.tokenizer_file, self.characters_file, self.labels_file, self.scaling_file)
         self.metrics_file = self.path / "metrics.jsonl"
         self.card_file = self.path / "README.md"
         self.checkpoints = self.path / "checkpoints"
@@ -142,96 +142,97 @@ class RunFolder:
         """Write ``config.toml``, every key stated."""
         write_atomically(self.config_file, to_toml(config))
 
+    def open_weights(self, config: Config | None = None) -> Header:
+        """Read what ``model.safetensors`` says before its numbers, and check that the files beside it belong to it.
+
+        Args:
+            config: what must not contradict the weights; not compared where not given.
+
+        Raises:
+            RunError: it is missing, damaged, of a newer format, or written for other files or another configuration.
+        """
+        header = read_weights_header(self.weights_file)
+        check_parts(self.weights_file, header, self.parts)
+        trained_with = header.facts.get("config")
+        if config and isinstance(trained_with, dict):
+            for key, value in config.meaning().items():
+                if trained_with.get(key, value) != value:
+                    raise RunError(
+                        f"{place_of_key(self.config_file, key)}: {key} is {value!r}, but the weights were trained with "
+                        f"{trained_with[key]!r:.100}; put that back, or train again"
+                    )
+        return header
+
     def read_weights(
-        self, expected: Mapping[str, Sequence[int]]
-    ) -> tuple[dict[str, npt.NDArray[np.generic]], dict[str, str]]:
-        """Read ``model.safetensors`` and check every name and shape.
+        self, expected: Mapping[str, Sequence[int]], header: Header | None = None
+    ) -> tuple[Arrays, Mapping[str, Any]]:
+        """Read ``model.safetensors`` and check its hash, and every name and shape before that.
+
+        Args:
+            expected: the shape of each array by its name.
+            header: what ``open_weights`` returned, where it was called.
 
         Returns:
-            The arrays by name, and the file's metadata.
+            The arrays by name, and the facts that were saved with them.
 
         Raises:
-            RunError: the file is missing, cut short, or holds other names, shapes or types, or no finite numbers.
+            RunError: the file is missing, damaged, or holds other names, shapes or types, or no finite numbers.
         """
-        path = self.weights_file
-        if not path.is_file():
-            raise RunError(f"{path}: no such file; the run has no trained weights yet, train it (further) first")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-                for name, shape in expected.items():
-                    if name not in found:
-                        raise RunError(f"{path}: no {name} inside; expected shape {_shape(shape)}; train again")
-                    if found[name] != tuple(shape):
-                        raise RunError(
-                            f"{path}: {name} has shape {_shape(found[name])}; expected {_shape(shape)} by config.toml "
-                            "and tokenizer.json; the files are of different runs"
-                        )
-                    if (kind := file.get_slice(name).get_dtype()) != "F32":
-                        raise RunError(f"{path}: {name} is of type {kind}; expected F32; convert it or train again")
-                if extra := sorted(set(found) - set(expected)):
-                    raise RunError(f"{path}: unexpected {extra[0]} inside; config.toml describes no such weight")
-                arrays = {name: file.get_tensor(name) for name in expected}
-                for name, array in arrays.items():
-                    if not np.isfinite(array).all():
-                        raise RunError(f"{path}: {name} holds numbers that are not finite; train again")
-                return arrays, file.metadata() or {}
-        except (SafetensorError, OSError) as problem:
-            raise RunError(f"{path}: damaged or cut short ({problem}); train again or --resume the run") from None
+        header = header or self.open_weights()
+        return read_arrays(self.weights_file, header, expected), header.facts
 
     def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Write ``model.safetensors`` in one piece, the facts as one JSON string in its metadata."""
-        # One string, as the library writes several in an order that changes: equal runs shall give equal files. And it
-        # writes an array's memory as it lies.
-        in_order = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_atomically(self.weights_file, save(in_order, {"gatewise": json.dumps(dict(facts))}))
+        """Write ``model.safetensors``, sealed with the facts and with the hashes of the files beside it as they lie."""
+        write_arrays(self.weights_file, arrays, facts, self.parts)
 
-    def read_json(self, path: Path, keys: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
-        """Read a JSON object of the run, such as ``labels.json``, and check that its keys are there.
+    def reseal_weights(self, expected: Mapping[str, Sequence[int]], *, write: bool) -> Mapping[str, Any]:
+        """Read ``model.safetensors`` whatever lies beside it, and seal it with the files that training wrote anew.
+
+        Args:
+            expected: the shape of each array by its name.
+            write: whether this process writes; others only read.
+
+        Returns:
+            The facts that were saved with the weights.
 
         Raises:
-            RunError: the file is missing or is not as it should be.
+            RunError: the file is missing, damaged, or holds other names, shapes or types, or no finite numbers.
         """
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{path}: no such file; expected what training wrote there, train again") from None
-        except (OSError, ValueError) as problem:
-            raise RunError(f"{path}: cannot be read as JSON ({problem}); train again") from None
-        for key, kind in keys.items():
-            if not isinstance(found, dict) or not isinstance(found.get(key), kind):
-                raise RunError(f"{path}: no valid {key!r} inside; expected what training wrote there, train again")
-        return dict(found)
+        header = read_weights_header(self.weights_file)
+        arrays = read_arrays(self.weights_file, header, expected)
+        facts = {key: value for key, value in header.facts.items() if key not in ("format", "files")}
+        if write and header.sealed and header.facts.get("files") != digests(self.parts):
+            self.write_weights(arrays, facts)
+        return facts
+
+    def read_labels(self, *needed: str) -> Labels:
+        """Read ``labels.json``; ``needed`` names what must be in it beside the labels.
+
+        Raises:
+            RunError: it is missing or not as it should be.
+        """
+        return Labels.read(self.labels_file, *needed)
+
+    def read_scaling(self) -> tuple[int, Scaling]:
+        """Read ``scaling.json``; return I, the numbers in each step, and the standardisation.
+
+        Raises:
+            RunError: it is missing or not as it should be.
+        """
+        return read_scaling(self.scaling_file)
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
         """Write ``metrics.jsonl``, one JSON object a line."""
         write_atomically(self.metrics_file, "".join(to_json(line) + "\n" for line in lines))
 
-    def read_metrics(self) -> list[Metrics]:
-        """Read ``metrics.jsonl``; a run that has not finished an epoch has none.
+    def read_history(self, task: str | None = None) -> History:
+        """Read ``metrics.jsonl``, of a run of a task where one is named; a run that has not finished an epoch has none.
 
         Raises:
-            RunError: a line is no JSON object.
+            RunError: a line is damaged, out of its place, or of another task (with line).
         """
-        if not self.metrics_file.is_file():
-            return []
-        lines = []
-        for number, raw in enumerate(self.metrics_file.read_bytes().splitlines(), 1):
-            try:
-                line = json.loads(raw)
-            except ValueError:
-                line = None
-            if not isinstance(line, dict):
-                raise RunError(f"{self.metrics_file}:{number}: expected a JSON object; restore the file")
-            lines.append(line)
-        return lines
+        return History.read(self.metrics_file, task)
 
-
-def to_json(figures: Mapping[str, Any]) -> str:
-    """Write one flat JSON object; a figure that is not finite is null, since JSON has no such number."""
-    known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
-    return json.dumps(known, allow_nan=False)
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+    def read_metrics(self) -> list[Metrics]:
+        """Read the lines of ``metrics.jsonl``, as ``read_history`` does."""
+        return self.read_history().lines

@@ -13,8 +13,9 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from gatewise.config.schema import Config
-from gatewise.errors import GatewiseError, UsageError
-from gatewise.files import LARGEST_SETTINGS, MOST_DOTS, read_bounded
+from gatewise.errors import GatewiseError, RunError, UsageError
+from gatewise.files import LARGEST_SETTINGS, MOST_DOTS
+from gatewise.reading import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -112,17 +113,17 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(config.model_dump())
 
 
+def place_of_key(path: Path, key: str) -> str:
+    """Return ``FILE:LINE`` of the line of a run's ``config.toml`` that sets a dotted key; without a line, the file."""
+    return _place(read_text(path, LARGEST_SETTINGS, "a TOML file", RunError), str(path), key)
+
+
 def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
     """Return the TOML text and the name to give it in messages."""
     path = Path(recipe)
     if isinstance(recipe, str) and path.suffix != ".toml" and not os.path.isfile(path):
         return recipe_text(recipe), f"recipe {recipe}"
-    raw = read_bounded(path, LARGEST_SETTINGS, "a TOML file", error)
-    try:
-        return raw.decode("utf-8-sig"), str(path)
-    except UnicodeDecodeError as problem:
-        line = raw.count(b"\n", 0, problem.start) + 1
-        raise error(f"{path}:{line}: bytes that are no UTF-8; expected a TOML file") from None
+    return read_text(path, LARGEST_SETTINGS, "a TOML file", error), str(path)
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The configuration of a run, section by section; each key is documented beside its field."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
@@ -229,6 +229,10 @@ class LoggingConfig(_Section):
     """Steps between two points of the training loss in TensorBoard."""
 
 
+_ONLY_IN_TRAINING = ("dropout", "word_dropout", "forget_bias", "init_scale", "decoder_std", "decoder_bias")
+"""Keys of ``[model]`` that a trained model is the same without."""
+
+
 class Config(_Section):
     """A whole run."""
 
@@ -238,6 +242,12 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    def meaning(self) -> dict[str, Any]:
+        """Return by dotted key what a model's weights mean nothing without; all else may be changed after training."""
+        model = {f"model.{key}": value for key, value in self.model if key not in _ONLY_IN_TRAINING}
+        kept = {"task.name": self.task.name, "data.level": self.data.level, "data.horizon": self.data.horizon}
+        return {**kept, **model}
 
     def unread(self) -> str | None:
         """Return in one line what is wrong with the first key that was changed and that the task does not read."""

@@ -10,6 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
 
 from gatewise.data.vocabulary import UNK, read_tokenizer
+from gatewise.errors import RunError
 
 
 class Lexicon:
@@ -66,8 +67,13 @@ class Lexicon:
         Raises:
             RunError: the file is missing, no tokenizer file, or its ids have gaps.
         """
-        tokenizer, tokens = read_tokenizer(path, "lexicon", (UNK,))
-        return cls(tokens, isinstance(tokenizer.normalizer, Lowercase))
+        content, tokens = read_tokenizer(path, "lexicon", (UNK,))
+        normalizer = content.get("normalizer")
+        if normalizer not in (None, {"type": "Lowercase"}):
+            raise RunError(
+                f"{path}: its normalizer is unknown; expected none, or lower case: restore it, or train again"
+            )
+        return cls(tokens, normalizer is not None)
 
 
 def lower(token: str) -> str:

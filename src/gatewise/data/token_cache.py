@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from gatewise.data.text import read_lines
 from gatewise.data.vocabulary import Vocabulary, split_tokens
 from gatewise.errors import DataError
 from gatewise.files import open_regular
+from gatewise.reading import parse_json
 
 _CHUNK = 1 << 20
+
+Ids = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,16 @@ class TokenizedText:
     """A text as token ids.
 
     Attributes:
-        ids: (N,) unsigned integers, read from disk as they are needed.
+        ids: (N,) unsigned integers, read from disk as they are needed; in memory where they could not be kept.
         unknown: how many tokens stand outside the vocabulary and read as ``<unk>``.
         data_hash: SHA-256 of the file's bytes.
+        not_kept: why the ids could not be kept for the next time; None where they were.
     """
 
-    ids: npt.NDArray[np.unsignedinteger]
+    ids: Ids
     unknown: int
     data_hash: str
+    not_kept: str | None = None
 
     @property
     def oov_rate(self) -> float:
@@ -49,6 +55,9 @@ def cache_folder() -> Path:
 def tokenize_file(path: Path, vocabulary: Vocabulary) -> TokenizedText:
     """Return a file's token ids, from the cache where the same file, vocabulary and level were met before.
 
+    What the cache holds is checked by its hash; what is damaged is made again. Where the cache cannot be written, the
+    ids are the same, and in memory.
+
     Raises:
         DataError: the file is missing, empty, or no UTF-8.
     """
@@ -56,15 +65,26 @@ def tokenize_file(path: Path, vocabulary: Vocabulary) -> TokenizedText:
     words = hashlib.sha256("\0".join([vocabulary.level, *vocabulary.tokens]).encode()).hexdigest()
     key = hashlib.sha256(f"{data_hash} {words}".encode()).hexdigest()[:32]
     dtype = np.dtype(np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32)
-    folder = cache_folder() / "tokens"
+    folder, not_kept = cache_folder() / "tokens", None
     binary, record = folder / f"{key}.bin", folder / f"{key}.json"
-    facts = _read_record(record)
-    if facts is None or not binary.is_file() or binary.stat().st_size != facts["tokens"] * dtype.itemsize:
-        facts = _write(path, vocabulary, dtype, binary, record)
-    if facts["tokens"] == 0:
+    found = _open(binary, record, dtype, len(vocabulary))
+    if found is None:
+        encoded = _Encoded(path, vocabulary, dtype)
+        try:
+            _write(encoded, binary, record)
+            found = _open(binary, record, dtype, len(vocabulary))
+        except OSError as problem:
+            not_kept = (
+                f"token ids cannot be kept in {folder} ({problem.strerror or problem}), each run reads the text anew: "
+                "set GATEWISE_CACHE to a folder that can be written"
+            )
+        if found is None:
+            found = np.concatenate([np.empty(0, dtype), *encoded.chunks()]), encoded.unknown
+            found[0].flags.writeable = False
+    ids, unknown = found
+    if not len(ids):
         raise DataError(f"{path}: the file is empty; expected text")
-    ids = np.memmap(binary, dtype=dtype, mode="r")
-    return TokenizedText(ids, facts["unknown"], data_hash)
+    return TokenizedText(ids, unknown, data_hash, not_kept)
 
 
 def file_hash(path: Path) -> str:
@@ -79,45 +99,86 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_record(record: Path) -> dict[str, int] | None:
+def _open(binary: Path, record: Path, dtype: np.dtype, vocabulary_size: int) -> tuple[Ids, int] | None:
+    """Return the ids that the cache holds and how many are unknown; None where it has none, or damaged ones."""
     try:
-        facts = json.loads(record.read_text())
-        return {"tokens": int(facts["tokens"]), "unknown": int(facts["unknown"])}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return None  # not made yet, or damaged: it is made again
+        if not (binary.is_file() and record.is_file()) or record.stat().st_size > 1000:
+            return None
+        facts = parse_json(record.read_bytes())
+        tokens, unknown, sha256 = facts["tokens"], facts["unknown"], facts["sha256"]
+        if not (type(tokens) is type(unknown) is int and 0 <= unknown <= tokens):
+            return None
+        if binary.stat().st_size != tokens * dtype.itemsize:
+            return None
+        ids: Ids = np.memmap(binary, dtype=dtype, mode="r") if tokens else np.empty(0, dtype)
+        digest = hashlib.sha256()
+        for start in range(0, tokens, _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            digest.update(chunk.data)
+            if int(chunk.max()) >= vocabulary_size:
+                return None
+        return (ids, unknown) if digest.hexdigest() == sha256 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not made yet, damaged, or not ours to read: it is made again
 
 
-def _write(path: Path, vocabulary: Vocabulary, dtype: np.dtype, binary: Path, record: Path) -> dict[str, int]:
-    """Read the text once, a line at a time; the record is written last, so that a half-made pair is never used."""
+class _Encoded:
+    """A text's ids, a piece at a time, and how many of them were unknown until there."""
+
+    def __init__(self, path: Path, vocabulary: Vocabulary, dtype: np.dtype) -> None:
+        self.path, self.vocabulary, self.dtype = path, vocabulary, dtype
+        self.unknown = 0
+
+    def chunks(self) -> Iterator[Ids]:
+        """Read the text once, a line at a time."""
+        get, unk, level = self.vocabulary.ids.get, self.vocabulary.unk_id, self.vocabulary.level
+        self.unknown, buffer = 0, array("L")
+        for line in read_lines(self.path):
+            for token in split_tokens(line, level):
+                index = get(token, -1)
+                if index < 0:
+                    index = unk
+                    self.unknown += 1
+                buffer.append(index)
+            buffer.append(self.vocabulary.eos_id)
+            if len(buffer) >= _CHUNK:
+                yield np.array(buffer, self.dtype)
+                del buffer[:]
+        yield np.array(buffer, self.dtype)
+
+
+def _write(encoded: _Encoded, binary: Path, record: Path) -> None:
+    """Write the ids, then the record, whose hash says that they are whole.
+
+    Raises:
+        OSError: the cache cannot be written; nothing half made is left.
+    """
     binary.parent.mkdir(parents=True, exist_ok=True)
-    code = next(c for c in "HIL" if array(c).itemsize == dtype.itemsize)
-    tokens = unknown = 0
-    get, unk = vocabulary.ids.get, vocabulary.unk_id
-    with tempfile.NamedTemporaryFile(dir=binary.parent, suffix=".part", delete=False) as part:
+    digest, tokens = hashlib.sha256(), 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal tokens
+        for chunk in encoded.chunks():
+            digest.update(chunk.data)
+            tokens += len(chunk)
+            yield chunk.tobytes()
+
+    _write_whole(binary, counted())
+    facts = {"tokens": tokens, "unknown": encoded.unknown, "sha256": digest.hexdigest()}
+    _write_whole(record, [json.dumps(facts).encode()])
+
+
+def _write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file beside its place, flush it to disk, then put it there."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
-            buffer = array(code)
-            for line in read_lines(path):
-                for token in split_tokens(line, vocabulary.level):
-                    index = get(token, -1)
-                    if index < 0:
-                        index = unk
-                        unknown += 1
-                    buffer.append(index)
-                buffer.append(vocabulary.eos_id)
-                if len(buffer) >= _CHUNK:
-                    tokens += len(buffer)
-                    part.write(buffer.tobytes())
-                    buffer = array(code)
-            tokens += len(buffer)
-            part.write(buffer.tobytes())
+            for piece in pieces:
+                part.write(piece)
+            part.flush()
+            os.fsync(part.fileno())
             part.close()
-            os.replace(part.name, binary)
+            os.replace(part.name, path)
         except BaseException:
             part.close()
             Path(part.name).unlink(missing_ok=True)
             raise
-    facts = {"tokens": tokens, "unknown": unknown}
-    beside = record.with_suffix(f".{os.getpid()}.part")
-    beside.write_text(json.dumps(facts))
-    os.replace(beside, record)
-    return facts

@@ -1,9 +1,10 @@
 """The tokens a model knows and their ids, kept as ``tokenizer.json``."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
@@ -14,6 +15,7 @@ from tokenizers.processors import TemplateProcessing
 
 from gatewise.data.prose import CURLY, TOKEN, split_sentences, split_words
 from gatewise.errors import RunError
+from gatewise.reading import read_json
 
 BOS = "<bos>"
 EOS = "<eos>"
@@ -21,6 +23,12 @@ UNK = "<unk>"
 
 # What separates words: exactly the characters that Python's str.split() takes for white space.
 _WHITE_SPACE = r"[\s\x1c-\x1f]+"
+
+_CUTS = {"word": (_WHITE_SPACE, "removed"), "character": (r"(?m:.)", "isolated"), "prose": (TOKEN, "removed")}
+"""How a ``tokenizers`` file cuts each level: the pattern, and what becomes of its matches, in prose of all else."""
+
+LIMIT = 1 << 26
+"""Bytes that a ``tokenizer.json`` may have."""
 
 
 class Vocabulary:
@@ -113,11 +121,8 @@ class Vocabulary:
             tokenizer.normalizer = InTurn(
                 [Lowercase(), *(Replace(Regex(curly), straight) for curly, straight in CURLY)]
             )
-        tokenizer.pre_tokenizer = {
-            "word": Split(Regex(_WHITE_SPACE), behavior="removed"),
-            "character": Split(Regex(r"(?m:.)"), behavior="isolated"),
-            "prose": Split(Regex(TOKEN), behavior="removed", invert=True),
-        }[self.level]
+        pattern, behavior = _CUTS[self.level]
+        tokenizer.pre_tokenizer = Split(Regex(pattern), behavior=behavior, invert=self.level == "prose")
         single, specials = f"$A {EOS}", [(EOS, self.eos_id)]
         if self.bos_id is not None:
             single, specials = f"{BOS} {single}", [(BOS, self.bos_id), *specials]
@@ -129,15 +134,28 @@ class Vocabulary:
         """Read a ``tokenizer.json``.
 
         Raises:
-            RunError: the file is missing, no tokenizer file, or its ids have gaps.
+            RunError: the file is missing, no tokenizer file of ours, its ids have gaps, or it is of another level.
         """
-        tokenizer, tokens = read_tokenizer(path, "vocabulary", (EOS, UNK))
-        start = tokenizer.token_to_id(BOS) in tokenizer.encode("").ids
-        return cls(tokens, level, start)
+        content, tokens = read_tokenizer(path, "vocabulary", (EOS, UNK))
+        pattern = _part(_part(content, "pre_tokenizer"), "pattern").get("Regex")
+        found = next((name for name, (cuts, _) in _CUTS.items() if pattern == cuts), level)
+        if found != level:
+            raise RunError(
+                f"{path}: made of {found}s, but data.level in config.toml is {level!r}; set it to {found!r}"
+                if found != "prose"
+                else f"{path}: made of prose, but data.level in config.toml is {level!r}; set it to 'prose'"
+            )
+        return cls(tokens, level, BOS in _part(_part(content, "post_processor"), "special_tokens"))
 
 
-def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Tokenizer, list[str]]:
-    """Read a file of the tokenizers library; return it, and its tokens in the order of their ids.
+def _part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object within a JSON object, an empty one where there is none."""
+    part = content.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Mapping[str, Any], list[str]]:
+    """Read a file of the tokenizers library, of whole words; return its content, and its tokens by their ids.
 
     Args:
         path: the file.
@@ -145,21 +163,29 @@ def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Tokeni
         needed: tokens that must be among them.
 
     Raises:
-        RunError: the file is missing, no tokenizer file, its ids have gaps, or a needed token is missing.
+        RunError: the file is missing, no tokenizer file of whole words, its ids have gaps, or a needed token lacks.
     """
-    try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; expected the run's {what}, train again") from None
-    except Exception as problem:  # the library raises bare Exception for a file that it cannot parse
-        raise RunError(f"{path}: no {what} can be read from it ({problem}); train again") from None
-    ids = tokenizer.get_vocab()
-    tokens = sorted(ids, key=lambda token: ids[token])
-    if [ids[token] for token in tokens] != list(range(len(tokens))) or any(token not in ids for token in needed):
+    expected = f"the {what} that training wrote there: restore it, or train again"
+    content = read_json(path, LIMIT, expected, RunError)
+    model = _part(content, "model") if isinstance(content, dict) else {}
+    ids = model.get("vocab")
+    if model.get("type") != "WordLevel" or model.get("unk_token") != UNK or not isinstance(ids, dict):
+        raise RunError(f"{path}: no {what} of whole tokens with {UNK} inside; expected {expected}")
+    added = content.get("added_tokens") or []
+    if not isinstance(added, list) or any(
+        not isinstance(one, dict) or one.get("id", -1) != ids.get(str(one.get("content"))) for one in added
+    ):
+        raise RunError(f"{path}: tokens were added to this {what}; expected {expected}")
+    tokens = list[str]([""] * len(ids))
+    whole = all(type(index) is int and 0 <= index < len(ids) for index in ids.values())
+    if not whole or len(set(ids.values())) < len(ids) or any(token not in ids for token in needed):
         raise RunError(
-            f"{path}: expected ids 0 to {len(tokens) - 1} with {' and '.join(needed)} among them; train again"
+            f"{path}: expected ids 0 to {len(ids) - 1} with {' and '.join(needed)} among them; restore it, or train "
+            "again"
         )
-    return tokenizer, tokens
+    for token, index in ids.items():
+        tokens[index] = token
+    return content, tokens
 
 
 def split_tokens(line: str, level: str) -> Sequence[str]:

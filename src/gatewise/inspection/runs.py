@@ -71,7 +71,7 @@ def evaluations(run: FinishedRun) -> list[dict[str, Any]]:
     Raises:
         RunError: there is none, or one is damaged.
     """
-    lines = [line for line in run.folder.read_metrics() if "best_epoch" not in line]
+    lines = list(run.folder.read_history(run.config.task.name).evaluations)
     if not lines:
         raise RunError(
             f"{run.folder.metrics_file}: no figures; the run has not finished an epoch, train it (further) first"
@@ -81,7 +81,7 @@ def evaluations(run: FinishedRun) -> list[dict[str, Any]]:
 
 def final_figures(run: FinishedRun) -> dict[str, Any]:
     """Return the last line, which has the test's figures, where the run has come to its end."""
-    return next((line for line in run.folder.read_metrics() if "best_epoch" in line), {})
+    return run.folder.read_history(run.config.task.name).final or {}
 
 
 def figure_in(line: Mapping[str, Any], key: str, run: FinishedRun) -> float:

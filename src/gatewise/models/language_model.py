@@ -15,6 +15,7 @@ from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import UsageError
 from gatewise.kernels.native_stream import STORED, Stream, why_no_stream
+from gatewise.models.finite import check_finite
 from gatewise.models.sampling import check_sampling, sample
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.dropout import dropout
@@ -183,6 +184,7 @@ class LanguageModel(nn.Module):
 
         Raises:
             UsageError: there is no text.
+            NotFinite: the perplexity is not a finite number.
         """
         if isinstance(texts, str):
             raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
@@ -194,7 +196,9 @@ class LanguageModel(nn.Module):
         for rows in batches_by_length(lengths):
             some = [read[row] for row in rows]
             nll += self.score(some[0])[0] if len(some) == 1 else self._score_rows(some)
-        return math.exp(nll / sum(lengths))
+        nll /= sum(lengths)
+        check_finite(torch.tensor(nll, dtype=torch.float64).exp(), "the probabilities of these texts")
+        return math.exp(nll)
 
     def _score_rows(self, rows: Sequence[Sequence[int]]) -> float:
         """Sum the nll of all tokens but the first of each row, each read from a state of zeros, in eval mode."""

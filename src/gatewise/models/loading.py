@@ -1,7 +1,7 @@
 """From a run folder to a model."""
 
-import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.config import Config
+from gatewise.config import Config, place_of_key
 from gatewise.data.lexicon import Lexicon
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
-from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
+from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
 
@@ -37,8 +37,29 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
     """
     run = RunFolder.existing(path)
     config = run.read_config()
-    model = _MAKERS[config.task.name](run, config)
-    load_weights(model, run)
+    header = run.open_weights(config)
+    if config.model.num_layers > len(header.shapes):
+        raise RunError(
+            f"{run.config_file}: model.num_layers is {config.model.num_layers}, but {run.weights_file.name} holds "
+            f"{len(header.shapes)} arrays in all; the files are of different runs"
+        )
+    make = _MAKERS[config.task.name](run, config)
+    try:
+        with torch.device("meta"):  # the shapes alone: no memory is taken and nothing is drawn
+            model = make()
+    except (RuntimeError, TypeError, OverflowError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise RunError(f"{run.config_file}: no model can be of these sizes ({reason}); put them back") from None
+    arrays, _ = run.read_weights({name: tensor.shape for name, tensor in model.state_dict().items()}, header)
+    # A copy, for the arrays lie in the file's own bytes.
+    model.load_state_dict({name: torch.from_numpy(array).clone() for name, array in arrays.items()}, assign=True)
+    if isinstance(model, LanguageModel) and config.model.tie_weights:
+        if not torch.equal(model.decoder.weight, model.embedding.weight):
+            raise RunError(
+                f"{place_of_key(run.config_file, 'model.tie_weights')}: model.tie_weights is true, but "
+                f"{run.weights_file.name} holds two different matrices; set it to false"
+            )
+        model.decoder.weight = model.embedding.weight
     return model.to(device).eval()
 
 
@@ -52,9 +73,10 @@ def load_fresh(path: str | Path) -> Any:
     """
     run = RunFolder.existing(path)
     config = run.read_config()
+    make = _MAKERS[config.task.name](run, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        return _MAKERS[config.task.name](run, config).eval()
+        return make().eval()
 
 
 def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cpu") -> M:
@@ -73,38 +95,43 @@ def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cp
     return model
 
 
-def _language_model(run: RunFolder, config: Config) -> LanguageModel:
-    return LanguageModel(config.model, Vocabulary.load(run.tokenizer_file, config.data.level))
+Maker = Callable[[], nn.Module]
 
 
-def _classifier(run: RunFolder, config: Config) -> SequenceClassifier:
-    facts = run.read_json(run.labels_file, {"labels": list, "input_size": int})
-    return SequenceClassifier(config.model, facts["input_size"], facts["labels"], steps=facts.get("steps"))
+def _language_model(run: RunFolder, config: Config) -> Maker:
+    return partial(LanguageModel, config.model, Vocabulary.load(run.tokenizer_file, config.data.level))
 
 
-def _text_classifier(run: RunFolder, config: Config) -> TextClassifier:
+def _classifier(run: RunFolder, config: Config) -> Maker:
+    found = run.read_labels("input_size")
+    assert found.input_size is not None
+    return partial(SequenceClassifier, config.model, found.input_size, found.labels, steps=found.steps)
+
+
+def _text_classifier(run: RunFolder, config: Config) -> Maker:
     words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
-    labels = run.read_json(run.labels_file, {"labels": list})["labels"]
-    return TextClassifier(config.model, words, characters, labels, config.data.level)
+    return partial(TextClassifier, config.model, words, characters, _names(run), config.data.level)
 
 
-def _tagger(run: RunFolder, config: Config) -> Tagger:
-    facts = run.read_json(run.labels_file, {"labels": list})
+def _tagger(run: RunFolder, config: Config) -> Maker:
     words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
-    return Tagger(config.model, words, characters, facts["labels"])
+    return partial(Tagger, config.model, words, characters, _names(run, "seen_words"))
 
 
-def _regressor(run: RunFolder, config: Config) -> SequenceRegressor:
-    facts = run.read_json(run.scaling_file, {"input_size": int, "x_mean": list, "x_std": list})
-    size = facts.pop("input_size")
-    try:
-        scaling = Scaling(**facts)
-    except TypeError as problem:
-        raise RunError(f"{run.scaling_file}: {problem}; expected what training wrote there, train again") from None
-    return SequenceRegressor(config.model, size, scaling)
+def _names(run: RunFolder, *needed: str) -> list[str]:
+    """Read labels that are names."""
+    labels = run.read_labels(*needed).labels
+    names = [label for label in labels if isinstance(label, str)]
+    if len(names) < len(labels):
+        raise RunError(f"{run.labels_file}: 'labels' are numbers; expected names, the file is of another task's run")
+    return names
 
 
-_MAKERS: dict[str, Callable[[RunFolder, Config], nn.Module]] = {
+def _regressor(run: RunFolder, config: Config) -> Maker:
+    return partial(SequenceRegressor, config.model, *run.read_scaling())
+
+
+_MAKERS: dict[str, Callable[[RunFolder, Config], Maker]] = {
     "language-model": _language_model,
     "scratch-language-model": _language_model,
     "tagger": _tagger,
@@ -113,28 +140,27 @@ _MAKERS: dict[str, Callable[[RunFolder, Config], nn.Module]] = {
     "regressor": _regressor,
     "memory-task": _regressor,
 }
+"""Of each task, what reads the files of a run beside the weights and returns how its model is made."""
 
 
-def load_weights(model: nn.Module, run: RunFolder) -> dict[str, Any]:
+def load_weights(model: nn.Module, run: RunFolder) -> Mapping[str, Any]:
     """Fill a model from ``model.safetensors``; return the facts that were saved with it.
 
     Raises:
         RunError: the file does not fit the model.
     """
     own = model.state_dict()
-    arrays, metadata = run.read_weights({name: tensor.shape for name, tensor in own.items()})
+    arrays, facts = run.read_weights({name: tensor.shape for name, tensor in own.items()})
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(torch.from_numpy(arrays[name]))
-    try:
-        return dict(json.loads(metadata.get("gatewise", "{}")))
-    except (ValueError, TypeError):
-        raise RunError(f"{run.weights_file}: its metadata is no JSON object; train again") from None
+    return facts
 
 
-def save_weights(model: nn.Module, run: RunFolder, facts: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` in one piece, the facts as one JSON string in its metadata."""
-    run.write_weights({name: tensor.cpu().numpy() for name, tensor in weights_to_save(model).items()}, facts)
+def save_weights(model: nn.Module, run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` in one piece, with the facts and what of the configuration the weights depend on."""
+    arrays = {name: tensor.cpu().numpy() for name, tensor in weights_to_save(model).items()}
+    run.write_weights(arrays, {"task": config.task.name, **facts, "config": config.meaning()})
 
 
 def weights_to_save(model: nn.Module) -> dict[str, torch.Tensor]:

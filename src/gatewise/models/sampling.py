@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gatewise.errors import UsageError
+from gatewise.models.finite import check_finite
 
 
 def check_sampling(
@@ -44,8 +45,9 @@ def sample(
     cut, of the ids, up to which the probabilities sum to a share of the whole that is uniform in (0, 1].
 
     Raises:
-        ValueError: there is a NaN among the logits.
+        NotFinite: there is a NaN among the logits, or the largest is not finite.
     """
+    check_finite(logits.max(), "the logits of the next token")
     if temperature == 0:
         return int(logits.argmax())
     scaled = (logits.double() - logits.max()) / temperature
@@ -58,8 +60,6 @@ def sample(
         before = probabilities.cumsum(0) - probabilities
         probabilities = probabilities * (before < top_p)
     mass = probabilities.cumsum(0)
-    if mass[-1].isnan():
-        raise ValueError("there is a NaN among the logits; expected numbers, from a model whose weights are finite")
     share = 1 - torch.rand(1, dtype=mass.dtype, device=mass.device, generator=generator)
     drawn = torch.searchsorted(mass, share * mass[-1])
     return int(drawn if ids is None else ids[drawn])

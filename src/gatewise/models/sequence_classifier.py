@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
+from gatewise.models.finite import check_finite
 from gatewise.models.sequence_reader import BATCH, SequenceReader
 from gatewise.nn import in_eval_mode
 
@@ -54,14 +55,14 @@ class SequenceClassifier(SequenceReader):
         given = self.as_input(x)
         with in_eval_mode(self):
             parts = [self.read(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
-        return _as_given(x, torch.cat(parts))
+        return _as_given(x, check_finite(torch.cat(parts), "the probabilities"))
 
     def predict_proba_over_time(self, x: Array, batch_size: int = BATCH) -> Array:
         """Return (N, T, C): row t holds the probabilities after the first t+1 steps alone."""
         given = self.as_input(x)
         with in_eval_mode(self):
             parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
-        return _as_given(x, torch.cat(parts, 1).transpose(0, 1))
+        return _as_given(x, check_finite(torch.cat(parts, 1).transpose(0, 1), "the probabilities"))
 
     def predict(self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH) -> npt.NDArray[np.generic]:
         """Return the most probable label of each sequence, (N,), out of ``labels``."""

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,31 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from gatewise.artifact.parts import Scaling as Scaling
 from gatewise.config import ModelConfig
 from gatewise.data.moments import moments
 from gatewise.models.sequence_reader import BATCH, SequenceReader
 from gatewise.nn import in_eval_mode
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What makes the user's units of the model's: ``x' = (x − x_mean) / x_std``, ``y = y_std · z + y_mean``.
-
-    Attributes:
-        x_mean: mean of each of the I inputs over the training part; empty for 0.
-        x_std: their deviations; empty for 1.
-        y_mean: mean of the targets.
-        y_std: their deviation.
-        columns: the names of the inputs, of a series.
-        target: the one that is forecast.
-    """
-
-    x_mean: list[float] = field(default_factory=list)
-    x_std: list[float] = field(default_factory=list)
-    y_mean: float = 0.0
-    y_std: float = 1.0
-    columns: list[str] = field(default_factory=list)
-    target: str = ""
 
 
 class SequenceRegressor(SequenceReader):

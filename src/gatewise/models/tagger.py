@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
+from gatewise.models.finite import check_finite
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.crf import CRF
 from gatewise.nn.dropout import dropout
@@ -84,12 +85,12 @@ class Tagger(WordEncoder):
 
     def predict(self, batch: WordBatch) -> Int[Tensor, "T B"]:
         """Return the ids of the best tags: of each word, or with a CRF of the sentence as a whole."""
-        scores = self.decoder(self.features(batch))
+        scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
         return scores.argmax(2) if self.crf is None else self.crf.decode(scores, batch.lengths)
 
     def probabilities(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
         """Return the probability of each tag for each word; with a CRF its marginals."""
-        scores = self.decoder(self.features(batch))
+        scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
         return torch.softmax(scores, 2) if self.crf is None else self.crf.marginals(scores, batch.lengths)
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:

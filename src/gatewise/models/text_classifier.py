@@ -12,6 +12,7 @@ from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.data.vocabulary import split_tokens
 from gatewise.errors import UsageError
+from gatewise.models.finite import check_finite
 from gatewise.nn import draw_weights, in_eval_mode, make_stack, pool
 from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
@@ -109,4 +110,4 @@ class TextClassifier(WordEncoder):
         with in_eval_mode(self):
             for rows in batches_by_length(encoded.lengths.tolist()):
                 answers[np.array(rows)] = self(encoded.batch(rows).to(self.device)).softmax(1).cpu()
-        return answers
+        return check_finite(answers, "the probabilities")

@@ -59,17 +59,27 @@ class _Value:
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: the file is no safetensors file, or holds something else.
+            ValueError: the path is no regular file, the file is no safetensors file, or holds anything else than the
+                parts of a state, finite numbers of one dtype and, but for their last axis, of one shape.
             OSError: it cannot be read.
         """
-        names = cast(type[NamedTuple], cls)._fields
+        names, place = cast(type[NamedTuple], cls)._fields, Path(path)
+        if place.exists() and not place.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path}: this is no regular file; expected a saved state")
         try:
-            found = load_tensors(Path(path).read_bytes())
+            found = load_tensors(place.read_bytes())
         except SafetensorError as problem:
             raise ValueError(f"{path}: this is no safetensors file ({problem}); expected a saved state") from None
         if set(found) != set(names):
             raise ValueError(f"{path}: holds {sorted(found)}; expected {sorted(names)}, the parts of a {cls.__name__}")
-        return cls(*(found[name].to(device) for name in names))
+        parts = [found[name] for name in names]
+        if any(
+            part.dim() != 3 or not part.is_floating_point() or part.dtype != parts[0].dtype or not part.isfinite().all()
+            for part in parts
+        ) or any(part.shape[:2] != parts[0].shape[:2] for part in parts):
+            shapes = ", ".join(f"{name} {part.dtype} {tuple(part.shape)}" for name, part in found.items())
+            raise ValueError(f"{path}: holds {shapes}; expected finite numbers (L·D, B, size), the parts of one dtype")
+        return cls(*(part.to(device) for part in parts))
 
 
 class _LSTMParts(NamedTuple):

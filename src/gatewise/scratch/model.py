@@ -236,6 +236,19 @@ def _softmax_and_nll(z: Array, rows: Array, targets: Sequence[int] | Array) -> f
     return float(nll)
 
 
+def weight_shapes(vocabulary_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    """Return every weight's shape by its name in a run folder."""
+    V, H = vocabulary_size, hidden_size
+    return {
+        "rnn.weight_ih_l0": (4 * H, V),
+        "rnn.weight_hh_l0": (4 * H, H),
+        "rnn.bias_ih_l0": (4 * H,),
+        "rnn.bias_hh_l0": (4 * H,),
+        "decoder.weight": (V, H),
+        "decoder.bias": (V,),
+    }
+
+
 def initial_weights(vocabulary_size: int, hidden_size: int, seed: int) -> dict[str, Array]:
     """Draw float32 weights: W_ih and b uniform in ±1/√V, W_hh, D and e in ±1/√H; ``rnn.bias_hh_l0`` is zero."""
     V, H = vocabulary_size, hidden_size

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError
+from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
 from gatewise.tasks.card import classifier_card
 from gatewise.training.batches import BatchWorkload, Indices
@@ -159,7 +160,8 @@ def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
     with in_eval_mode(model):
         for start in range(0, len(chosen), SCORED_TOGETHER):
             some = chosen[start : start + SCORED_TOGETHER]
-            found = model(part.inputs(some, device)).argmax(-1).cpu().numpy()
+            logits = check_finite(model(part.inputs(some, device)), "the logits")
+            found = logits.argmax(-1).cpu().numpy()
             hits += int((found == part.targets[some]).sum())
     return hits
 

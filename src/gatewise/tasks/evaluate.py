@@ -14,6 +14,7 @@ from gatewise.tasks.regression import evaluate_regression
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.sequence_classification import evaluate_sequences
 from gatewise.tasks.tagging import evaluate_tagger
+from gatewise.tasks.task import check_figures
 from gatewise.tasks.text_classification import evaluate_texts
 from gatewise.training.precision import as_configured, choose_device
 
@@ -38,9 +39,17 @@ def evaluate(
     Raises:
         RunError: the folder is not what it should be.
         DataError: the data is not.
+        NotFinite: a figure is not a finite number.
     """
     folder = RunFolder.existing(run)
-    config = folder.read_config()
+    figures = _evaluate(folder, folder.read_config(), data, split, device)
+    check_figures(figures, folder)
+    return figures
+
+
+def _evaluate(
+    folder: RunFolder, config: Config, data: str | Path | None, split: str | None, device: str
+) -> dict[str, Any]:
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
     where, split = choose_device(device), split or "test"

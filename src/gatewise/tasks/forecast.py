@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, UsageError
 from gatewise.files import spooled
+from gatewise.models.finite import check_finite
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.tasks.regression_data import check_reach, data_of, open_series
@@ -49,6 +51,7 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
         UsageError: the run forecasts no series, ``steps`` is below 1, or it goes beyond the horizon of a model that
             reads more columns than it answers.
         DataError: the series is missing, not as it should be, or shorter than a window.
+        NotFinite: a forecast is not a finite number.
     """
     model = load_as(SequenceRegressor, run)
     settings, scaling = RunFolder.existing(run).read_config().data, model.scaling
@@ -79,4 +82,5 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
         answers.append(float(model.predict(values[None, k : k + window])[0]))
         if len(scaling.columns) == 1:
             values = np.append(values, [answers[-1:]], axis=0)
+    check_finite(torch.tensor(answers), "the forecasts")
     return Forecast(scaling.target, [series.position(k + 1) for k in range(count)], answers)

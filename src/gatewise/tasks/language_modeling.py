@@ -105,7 +105,9 @@ class LanguageModelTask:
     def summary(self) -> str:
         """How many tokens there are."""
         data, what = self.data, PLURAL[self.config.data.level]
-        return f"{len(data.texts['train'].ids):,} {what} to train on, vocabulary {len(data.vocabulary):,}"
+        reasons = [text.not_kept for text in data.texts.values() if text.not_kept]
+        not_kept = f" ({reasons[0]})" if reasons else ""
+        return f"{len(data.texts['train'].ids):,} {what} to train on, vocabulary {len(data.vocabulary):,}{not_kept}"
 
     def make_model(self) -> LanguageModel:
         """Make the model."""
@@ -206,7 +208,7 @@ class LanguageModelling:
 
     def save_best(self, facts: Mapping[str, int]) -> None:
         """Write ``model.safetensors``."""
-        save_weights(self.model, self.run, {"task": "language-model", **facts})
+        save_weights(self.model, self.run, self.config, facts)
 
 
 def evaluate_language_model(

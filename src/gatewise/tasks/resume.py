@@ -1,16 +1,18 @@
 """Which run may be gone on with: the same one, by its configuration and its data; and one that is finished."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
-from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.artifact.history import History, Metrics, to_json
+from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError, RunError, UsageError
-from gatewise.training.checkpoints import Checkpoint, full_disk_stops, load_newest
+from gatewise.training.checkpoints import Check, Checkpoint, Outline, full_disk_stops, load_newest
 from gatewise.training.progress import note
+from gatewise.training.resumable import check_identity
 
 DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
 """The keys of ``[data]`` that say where the texts lie."""
@@ -46,21 +48,41 @@ def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None
 
 
 def take_up(
-    run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None
+    run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None, check: Check
 ) -> tuple[Checkpoint | None, Metrics | None]:
     """Return what ``--resume`` goes on from: the newest good checkpoint, and the last line of a finished run.
 
-    Each is None where there is none. What was found is told on the console.
+    Each is None where there is none. What was found is told on the console. Nothing is changed.
+
+    Args:
+        run: the folder.
+        config: the run that is asked for.
+        data_hashes: SHA-256 of each of its texts.
+        console: for notes.
+        check: whether the run can stand where a checkpoint says.
 
     Raises:
+        RunError: there are checkpoints, and none is good: to start at the beginning would lose what was trained.
         GatewiseError: as ``final_metrics``.
     """
-    checkpoint, notes = load_newest(run.checkpoints)
-    for line in notes:
-        note(console, line)
+
+    def is_of_this_run(progress: Mapping[str, Any], outline: Outline) -> None:
+        check_identity(progress.get("identity"))
+        _check_same(progress["identity"], run_identity(config, data_hashes), run)
+        check(progress, outline)
+
+    checkpoint, damaged = load_newest(run.checkpoints, is_of_this_run)
     final = final_metrics(run, config, data_hashes, checkpoint)
+    if damaged and not checkpoint and not final:
+        raise RunError(
+            f"{damaged[0].partition('; passed over')[0]}; none of the {len(damaged)} there can be gone on with: "
+            f"restore one, or rename {run.checkpoints}, and --resume starts at the beginning"
+        )
+    for line in damaged:
+        note(console, line)
     if final:
-        note(console, f"{run.path}: this run is finished ({_length(run.read_metrics()[-2])}); nothing is changed")
+        length = _length(run.read_history(config.task.name).evaluations[-1])
+        note(console, f"{run.path}: this run is finished ({length}); nothing is changed")
     elif not checkpoint:
         note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     return checkpoint, final
@@ -87,14 +109,17 @@ def final_metrics(
     now = run_identity(config, data_hashes)
     if checkpoint:
         _check_same(checkpoint.progress["identity"], now, run)
-    *epochs, final = run.read_metrics() or [{}]
-    if "best_epoch" not in final:
+    history = run.read_history(config.task.name)
+    if checkpoint:
+        _check_history(history, checkpoint.progress["history"], run)
+    final = history.final
+    if final is None:
         return None
     if not checkpoint:
         kept = {split: final[key] for split in data_hashes if (key := f"{split}_data_hash") in final}
         saved = {"config": run.read_config().model_dump(), "data": kept}
         _check_same(saved, now, run)
-    training, last = config.training, epochs[-1]
+    training, last = config.training, history.evaluations[-1]
     asked = {"step": training.max_steps} if training.max_steps else {"epoch": training.epochs}
     if all(number <= last.get(unit, 0) for unit, number in asked.items()):
         return final
@@ -104,6 +129,16 @@ def final_metrics(
             f"{_length(asked)}; train anew in another --out"
         )
     return None
+
+
+def _check_history(history: History, trained: Sequence[Metrics], run: RunFolder) -> None:
+    """Compare ``metrics.jsonl`` with a checkpoint, before or after which a kill may have come."""
+    for number, (line, other) in enumerate(zip(history.evaluations, trained, strict=False), 1):
+        if to_json(line) != to_json(other):
+            raise RunError(
+                f"{run.metrics_file}:{number}: not what the checkpoints of this run say; the file is of another run, "
+                "remove it, and --resume writes it anew"
+            )
 
 
 def _length(line: Mapping[str, Any]) -> str:
@@ -125,8 +160,8 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder
                     "resume it with the same configuration, or choose another --out"
                 )
     for split, data_hash in saved["data"].items():
-        if now["data"][split] != data_hash:
+        if (found := now["data"].get(split)) != data_hash:
             raise DataError(
-                f"{run.path}: the {split} text is another than this run was started with (SHA-256 "
-                f"{now['data'][split][:12]}, expected {str(data_hash)[:12]}); give the same data, or another --out"
+                f"{run.path}: the {split} text is another than this run was started with (SHA-256 {str(found)[:12]}, "
+                f"expected {str(data_hash)[:12]}); give the same data, or another --out"
             )

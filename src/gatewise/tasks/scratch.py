@@ -1,10 +1,10 @@
 """The scratch language model: from a CSV file of comments to a run folder, in NumPy, and its evaluation."""
 
-import json
 import math
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from gatewise.data.comments import Sentences, find_csv, read_sentences
 from gatewise.data.token_cache import file_hash
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, RunError, TrainingStopped, UsageError
-from gatewise.scratch import ScratchModel, initial_weights
+from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
 from gatewise.tasks.card import scratch_card
 from gatewise.tasks.resume import hold, run_identity, take_up
 from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
-from gatewise.training.sentences import SentenceTrainer
+from gatewise.training.sentences import SentenceTrainer, check_scratch_resumable
 
 _NEEDED = {
     "data.level": "prose",
@@ -88,8 +88,14 @@ def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console
     run.check_free(resume=resume)
     data = ScratchData.read(config)
     hashes = {"train": data.train.data_hash}
+    check = partial(
+        check_scratch_resumable,
+        steps_per_epoch=len(data.train.ids),
+        vocabulary_size=len(data.vocabulary),
+        hidden_size=config.model.hidden_size,
+    )
     with hold(run, resume, console):
-        checkpoint, final = take_up(run, config, hashes, console) if resume else (None, None)
+        checkpoint, final = take_up(run, config, hashes, console, check) if resume else (None, None)
         return final or _train(config, data, hashes, run, checkpoint, console)
 
 
@@ -114,7 +120,7 @@ def _train(
     curves = run.tensorboard if config.logging.tensorboard else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, hashes)
-    trainer = SentenceTrainer(ScratchModel(weights), data.train.ids, config.training, run, console, identity, scalars)
+    trainer = SentenceTrainer(ScratchModel(weights), data.train.ids, config, run, console, identity, scalars)
     if checkpoint:
         trainer.resume(checkpoint)
         at = trainer.at
@@ -125,7 +131,7 @@ def _train(
         scalars.close()
     _, facts = run.read_weights({name: weight.shape for name, weight in weights.items()})
     best = next(line for line in position.history if line["epoch"] == position.best_epoch)
-    final = {
+    figures: Metrics = {
         "train_loss": best["train_loss"],
         "unigram_train_loss": data.unigram_loss(),
         "train_sentences": len(data.train.ids),
@@ -134,14 +140,14 @@ def _train(
         "train_data_hash": data.train.data_hash,
         "best_epoch": position.best_epoch,
     }
-    if (saved := json.loads(facts.get("gatewise", "{}")).get("epoch")) != position.best_epoch:
+    if (saved := facts.get("epoch")) != position.best_epoch:
         raise TrainingStopped(
             f"{run.weights_file}: weights of epoch {saved}, expected the best, {position.best_epoch}; the file was "
             "replaced while training ran; train again"
         )
-    write_atomically(run.card_file, scratch_card(run.path, config, [*position.history, final]))
-    run.write_metrics([*position.history, final])
-    return final
+    write_atomically(run.card_file, scratch_card(run.path, config, [*position.history, figures]))
+    run.write_metrics([*position.history, figures])
+    return figures
 
 
 def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, split: str | None) -> dict[str, Any]:
@@ -168,12 +174,14 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
             f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or leave "
             "--split out to score the training sentences"
         )
+    # Before the text is read, which takes longer.
+    model = _load(run, config, vocabulary)
     try:
         path = find_csv(config.data.path if data is None else data)
     except DataError as problem:
         where = " (where this run was trained; name the data's place now with --data)" if data is None else ""
         raise DataError(f"{problem}{where}") from None
-    trained = next((line["train_data_hash"] for line in run.read_metrics() if "train_data_hash" in line), None)
+    trained = (run.read_history(config.task.name).final or {}).get("train_data_hash")
     same = file_hash(path) == trained
     if split == "train" if not same and data is not None else split in ("valid", "test") and same:
         raise DataError(
@@ -186,11 +194,11 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
     if data is None or same:
         split, texts = "train", texts[: config.data.max_sentences or None]
     sentences = Sentences.encode(texts, vocabulary, path)
-    nll, tokens = _load(run, config, vocabulary).nll(sentences.ids)
+    nll, tokens = model.nll(sentences.ids)
     return {
         "task": config.task.name,
         "split": split or "test",
-        "perplexity": math.exp(min(nll / tokens, 700)),
+        "perplexity": math.exp(nll / tokens) if nll / tokens < 700 else math.inf,
         "nll": nll / tokens,
         "tokens": tokens,
         "oov_rate": sentences.oov_rate,
@@ -200,5 +208,5 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
 
 def _load(run: RunFolder, config: Config, vocabulary: Vocabulary) -> ScratchModel:
     """Read the weights of a run."""
-    shapes = {name: w.shape for name, w in initial_weights(len(vocabulary), config.model.hidden_size, 0).items()}
-    return ScratchModel(run.read_weights(shapes)[0])
+    shapes = weight_shapes(len(vocabulary), config.model.hidden_size)
+    return ScratchModel(run.read_weights(shapes, run.open_weights(config))[0])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -230,7 +230,7 @@ class Scores:
         return self.confusion.accuracy
 
 
-def score(model: Tagger, part: TaggedPart, seen: set[str]) -> Scores:
+def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
     """Tag a part and compare.
 
     Args:
@@ -273,7 +273,7 @@ def evaluate_tagger(
         run folder cannot be written).
     """
     model = load_as(Tagger, run.path, device=device)
-    seen = set(run.read_json(run.labels_file, {"seen_words": list})["seen_words"])
+    seen = run.read_labels("seen_words").seen_words or frozenset()
     part = _part_to_evaluate(run, config, data, split)
     scores = score(model, part, seen)
     return {

@@ -1,14 +1,15 @@
 """What training and evaluation ask of a kind of run."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.errors import DataError, RunError, UsageError
+from gatewise.errors import DataError, NotFinite, RunError, UsageError
 from gatewise.training.distributed import Group
 from gatewise.training.loop import Workload
 
@@ -38,6 +39,22 @@ class Task(Protocol):
 
     def card(self, path: Path, metrics: list[Metrics]) -> str:
         """Return the model card as Markdown."""
+
+
+def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:
+    """Check that every figure of an evaluation is finite.
+
+    Raises:
+        NotFinite: one is not; where it is a perplexity whose logarithm is finite, the error says so.
+    """
+    for name, value in figures.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            nll = figures.get("nll")
+            known = f" (its nll, {nll:.6g} nats a token, is finite)" if nll is not None and math.isfinite(nll) else ""
+            raise NotFinite(
+                f"{run.path}: {name} is {value}{known}: the model is of no use on this data; train it with a lower "
+                "training.learning_rate, or give data like that it was trained on"
+            )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from gatewise.tasks.resume import DATA_KEYS, hold, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.sequence_classification import SequenceClassifierTask
 from gatewise.tasks.tagging import TaggerTask
-from gatewise.tasks.task import Task
+from gatewise.tasks.task import Task, check_figures
 from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.checkpoints import Checkpoint, kept, way_on
 from gatewise.training.distributed import Group, process_group
@@ -37,6 +37,7 @@ from gatewise.training.loop import Position, Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
 from gatewise.training.precision import as_configured, check_precision, choose_device, has_fast_bf16, has_fast_high
 from gatewise.training.progress import note, unbreakable
+from gatewise.training.resumable import check_resumable
 from gatewise.training.scalars import Scalars
 
 
@@ -168,8 +169,9 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     workload = task.workload(model, run, group)
     if group.rank:
         torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
+    check = partial(check_resumable, workload=workload, settings=config.training, group=group)
     with hold(run, resume, console) if group.is_writer else nullcontext():
-        checkpoint, final = take_up(run, config, task.hashes, console) if resume else (None, None)
+        checkpoint, final = take_up(run, config, task.hashes, console, check) if resume else (None, None)
         if not final:
             if group.is_writer:
                 run.write_config(config)
@@ -179,7 +181,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
             if group.is_writer:
                 _finish(task, run, model, position)
         group.wait()
-        return Run(run.path, _last_line(run) if group.is_writer else {})
+        return Run(run.path, (run.read_history(config.task.name).final or {}) if group.is_writer else {})
 
 
 def _introduce(
@@ -249,24 +251,9 @@ def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) ->
     if "step" in position.history[-1]:
         best["best_step"] = position.best_step
     final: Metrics = {**task.final(model.eval(), run), **best}
+    check_figures(final, run)
     write_atomically(run.card_file, task.card(run.path, [*position.history, final]))
     run.write_metrics([*position.history, final])
-
-
-def _last_line(run: RunFolder) -> Metrics:
-    """Return the last line of the metrics of a run that has ended.
-
-    Raises:
-        TrainingStopped: what the run is measured by is not finite, which JSON has as null.
-    """
-    final = run.read_metrics()[-1]
-    for name in ("test_perplexity", "test_accuracy", "test_rmse", "test_mae"):
-        if name in final and final[name] is None:
-            raise TrainingStopped(
-                f"{run.path}: the run has ended, but its {name} is not finite; lower training.learning_rate or "
-                "training.max_grad_norm, and train in another --out"
-            )
-    return final
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:

@@ -106,4 +106,4 @@ class BatchWorkload(ABC):
 
     def save_best(self, facts: Mapping[str, int]) -> None:
         """Write ``model.safetensors``."""
-        save_weights(self.model, self.run, {"task": self.config.task.name, **facts})
+        save_weights(self.model, self.run, self.config, facts)

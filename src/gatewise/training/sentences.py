@@ -11,13 +11,22 @@ import torch
 from rich.console import Console
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import TrainingConfig
+from gatewise.config import Config, TrainingConfig
 from gatewise.errors import Interrupted, TrainingStopped
-from gatewise.scratch import ScratchModel
-from gatewise.training.checkpoints import Checkpoint, kept, resume_command, save_checkpoint
+from gatewise.scratch import ScratchModel, weight_shapes
+from gatewise.training.checkpoints import (
+    Checkpoint,
+    Outline,
+    check_best_kept,
+    kept,
+    resume_command,
+    save_checkpoint,
+    set_aside,
+)
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.loop import Position
 from gatewise.training.progress import EpochProgress, note
+from gatewise.training.resumable import check_outline, check_position
 from gatewise.training.scalars import Scalars
 
 
@@ -35,7 +44,7 @@ class SentenceTrainer:
     Args:
         model: what is trained.
         sentences: ids of each: the start token, the words, the end token.
-        settings: the ``[training]`` section.
+        config: the run's configuration.
         run: where checkpoints, metrics and weights go.
         console: progress and notes; None is silent.
         identity: JSON values saved in each checkpoint, by which a resume knows its own run.
@@ -46,13 +55,14 @@ class SentenceTrainer:
         self,
         model: ScratchModel,
         sentences: Sequence[Sequence[int]],
-        settings: TrainingConfig,
+        config: Config,
         run: RunFolder,
         console: Console | None,
         identity: Mapping[str, Any],
         scalars: Scalars,
     ) -> None:
-        self.model, self.sentences, self.settings, self.run = model, sentences, settings, run
+        self.model, self.sentences, self.config, self.run = model, sentences, config, run
+        self.settings = config.training
         self.console, self.identity, self.scalars = console, identity, scalars
         self.at = Position()
         self._saved_at = time.monotonic()
@@ -148,7 +158,7 @@ class SentenceTrainer:
         """Write metrics, and the weights where the epoch that just ended was the best."""
         self.run.write_metrics(self.at.history)
         if self.at.best_epoch == self.at.epoch - 1:
-            facts = {"task": "scratch-language-model", "epoch": self.at.best_epoch}
+            facts = {"task": "scratch-language-model", "epoch": self.at.best_epoch, "config": self.config.meaning()}
             self.run.write_weights(self.model.weights(), facts)
 
     def save(self) -> None:
@@ -166,12 +176,33 @@ class SentenceTrainer:
         save_checkpoint(self.run.checkpoints, Checkpoint(progress, tensors))
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Stand exactly where the checkpoint stood."""
+        """Stand exactly where the checkpoint stood.
+
+        Raises:
+            RunError: the checkpoint is not one of this run, or the best weights so far are lost; nothing is changed.
+        """
+        weights = {name.removeprefix("model."): tensor.numpy() for name, tensor in checkpoint.tensors.items()}
         saved = dict(checkpoint.progress)
         best = saved.pop("best")
         saved.pop("identity")
-        self.at = Position(**saved, best=math.inf if best is None else best)
-        weights = {name.removeprefix("model."): tensor.numpy() for name, tensor in checkpoint.tensors.items()}
-        self.model = ScratchModel(weights)
+        at = Position(**saved, best=math.inf if best is None else best)
+        if at.best_epoch and (at.step_in_epoch or at.best_epoch != at.epoch - 1):  # else they are written again below
+            shapes = {name: weight.shape for name, weight in weights.items()}
+            check_best_kept(self.run, shapes, "epoch", at.best_epoch, write=True)
+        set_aside(checkpoint.passed_over)
+        self.at, self.model = at, ScratchModel(weights)
         if not self.at.step_in_epoch:
             self._write_results()  # a kill may have come between the checkpoint and these
+
+
+def check_scratch_resumable(
+    progress: Mapping[str, Any], outline: Outline, steps_per_epoch: int, vocabulary_size: int, hidden_size: int
+) -> None:
+    """Check that training can stand where a checkpoint says.
+
+    Raises:
+        ValueError: it cannot; in one line.
+    """
+    check_position(progress, steps_per_epoch, set(), evaluated=False)
+    shapes = weight_shapes(vocabulary_size, hidden_size)
+    check_outline(outline, {f"model.{name}": ("F32", shape) for name, shape in shapes.items()})
