@@ -1,6 +1,8 @@
-// Python's way in: gatewise.kernels._native. Arguments arrive as addresses and sizes, and are believed: shapes are checked
-// in gatewise/nn/checks.py, lengths in kernels/operators.py, dtypes and devices in kernels/native_engine.py. An address of 0
-// is a tensor that is not there. The interpreter's lock is released while a pass runs.
+// Python's way in: gatewise.kernels._native. Arguments arrive as addresses and sizes. An address is that of a tensor which
+// kernels/boundary.py has seen to have memory for such a shape and dtype, since it takes them from no other; that shapes agree and
+// which tensors may be missing (0), kernels/contract.py says of a layer. Here it is checked that sizes can be counted with, and
+// what is behind the addresses where it says what is read or written: lengths, targets, ids, rows, and what overlaps.
+// The interpreter's lock is released while a pass runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -13,6 +15,7 @@
 
 #include "plan.hpp"
 #include "rungs.hpp"
+#include "sizes.hpp"
 
 namespace nb = nanobind;
 
@@ -105,6 +108,16 @@ NB_MODULE(_native, m) {
             [](Given* g, CellKind cell, Numbers numbers, Index T, Index B, Index I, Index H, bool reverse, Address lengths,
                Address x, Address h_0, Address c_0, Address w_ih, Address w_hh, Address b_ih, Address b_hh,
                Address h_mask) {
+                const Index G = gates_of(cell);
+                check_sizes({T, B, (G + 1) * H});
+                check_sizes({I + H, (G + 1) * H});
+                for (Index row = 0; lengths && row < B; ++row) {
+                    const std::int64_t length = at<std::int64_t>(lengths)[row];
+                    if (length >= 0 && length <= T) continue;
+                    throw nb::value_error(("lengths holds " + std::to_string(length) + "; expected 0 to " + std::to_string(T) +
+                                           ", the number of steps of the input")
+                                              .c_str());
+                }
                 new (g) Given{cell, numbers, T, B, I, H, reverse, lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask};
             },
             nb::arg("cell"), nb::arg("numbers"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
@@ -139,6 +152,9 @@ NB_MODULE(_native, m) {
     m.def(
         "product_rate",
         [](int threads, Numbers numbers) {
+            if (threads < 1 || threads > 4096) {
+                throw nb::value_error(("threads is " + std::to_string(threads) + "; expected 1 to 4096").c_str());
+            }
             if (numbers == Numbers::float64) throw nb::value_error("numbers is float64; expected those of float tensors");
             (void)rung();
             nb::gil_scoped_release released;

@@ -15,6 +15,7 @@
 
 #include "pages.hpp"
 #include "rungs.hpp"
+#include "sizes.hpp"
 
 namespace nb = nanobind;
 
@@ -55,6 +56,7 @@ class Stream {
     std::size_t bytes() const { return bytes_; }
 
     void step(int threads, Index B, Address x, Address h, Address c, Address h_n, Address c_n, Address logits) const {
+        check_sizes({B, std::max(decoder_.units, 4 * H_), static_cast<Index>(layers_.size())});
         thread_local std::vector<float> rows;
         const float* given = tokens_ ? look_up(reinterpret_cast<const std::int64_t*>(x), B, rows) : at(x);
         const bool multiplied = layers_[0].terms[0] == 0;
@@ -163,6 +165,10 @@ void bind_stream(nb::module_& m) {
                const std::vector<LayerAddresses>& layers, Address decoder, Address decoder_bias, Address table,
                Index tokens, int threads) {
                 (void)rung();  // here it may throw
+                check_sizes({I + H, 4 * H});
+                check_sizes({V, H});
+                check_sizes({tokens, std::max(I, 4 * H)});
+                if (layers.empty()) throw nb::value_error("layers is empty; expected one or more");
                 new (made) Stream(cell, narrow, I, H, V, layers, decoder, decoder_bias, table, tokens, threads);
             },
             nb::arg("cell"), nb::arg("narrow"), nb::arg("I"), nb::arg("H"), nb::arg("V"), nb::arg("layers"),

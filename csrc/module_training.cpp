@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rungs.hpp"
+#include "sizes.hpp"
 
 namespace nb = nanobind;
 
@@ -74,6 +75,41 @@ int threads_for(int threads, const std::vector<Parameter>& parameters) {
     return threads_for(threads, numbers);
 }
 
+// Check what the update believes: rows that have a gradient rise and are rows of the parameter, and nothing that is written
+// overlaps anything else.
+void check_parameters(const std::vector<Parameter>& parameters, bool written) {
+    struct Range {
+        const float *begin, *end;
+        bool written;
+    };
+    std::vector<Range> ranges;
+    const auto add = [&](const float* begin, Index count, bool is_written) {
+        if (begin && count) ranges.push_back({begin, begin + count, is_written});
+    };
+    for (const Parameter& p : parameters) {
+        if (p.width < 0 || (p.width && p.count % p.width)) throw nb::value_error("a gradient's rows are not the parameter's");
+        for (Index k = 0; p.width && k < p.row_count; ++k) {
+            if (p.rows[k] > (k ? p.rows[k - 1] : -1) && p.rows[k] < p.count / p.width) continue;
+            throw nb::value_error(("a sparse gradient names row " + std::to_string(p.rows[k]) + " of " +
+                                   std::to_string(p.count / p.width) + "; expected rising rows, each once")
+                                      .c_str());
+        }
+        if (written) {
+            add(p.p, p.count, true), add(p.m, p.count, true), add(p.v, p.count, true), add(p.g, p.gradient_count(), false);
+        }
+    }
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    const float *end = nullptr, *end_written = nullptr;
+    for (const Range& range : ranges) {
+        if (range.begin < (range.written ? end : end_written)) {
+            throw nb::value_error("parameters, their gradients or what the optimiser keeps of them share memory; expected memory of "
+                                  "its own for each: clone them");
+        }
+        end = std::max(end, range.end);
+        if (range.written) end_written = std::max(end_written, range.end);
+    }
+}
+
 }  // namespace
 
 void bind_training(nb::module_& m) {
@@ -82,6 +118,9 @@ void bind_training(nb::module_& m) {
         [](Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
            Address targets, double scale, Address dx, Address dweight, Address dbias) {
             (void)rung();  // here it may throw
+            check_sizes({N, H});
+            check_sizes({N, V});
+            check_sizes({V, H});
             if (chunk < 1) throw nb::value_error(("chunk is " + std::to_string(chunk) + "; expected 1 or more rows").c_str());
             for (Index n = 0; n < N; ++n) {
                 const std::int64_t target = at<std::int64_t>(targets)[n];
@@ -117,6 +156,7 @@ void bind_training(nb::module_& m) {
         "gradient_norm",
         [](int threads, const std::vector<Parameter>& parameters) {
             (void)rung();
+            check_parameters(parameters, false);
             nb::gil_scoped_release released;
             double norm = 0;
             const GradientNorm all{parameters.data(), static_cast<Index>(parameters.size()), &norm};
@@ -127,6 +167,7 @@ void bind_training(nb::module_& m) {
     m.def(
         "dropout_mask",
         [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Address mask) {
+            check_sizes({count});
             nb::gil_scoped_release released;
             dropout_mask(threads, count, static_cast<std::uint64_t>(seed), kept, scale, at<float>(mask));
         },
@@ -137,6 +178,7 @@ void bind_training(nb::module_& m) {
         [](int threads, UpdateRule rule, const std::vector<Parameter>& parameters, double clip, double lr,
            double weight_decay, double beta1, double beta2, double epsilon) {
             (void)rung();
+            check_parameters(parameters, true);
             nb::gil_scoped_release released;
             const Update step{rule, clip, lr, weight_decay, beta1, beta2, epsilon, parameters.data(),
                               static_cast<Index>(parameters.size())};

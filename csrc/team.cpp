@@ -7,12 +7,14 @@
 #include <cstring>
 #endif
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <cstdio>
-#include <cstdlib>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "pages.hpp"
@@ -44,11 +46,10 @@ void spin_until(Done done) {
 // Memory that grows in pieces while in use and is one piece again, of the most that was held, when next used.
 class Scratch {
   public:
+    // Null where there is no memory for it; what was taken before stays.
     void* take(const std::size_t asked) {
         const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
-        if (used_ + bytes > capacity_) {
-            hold(bytes > 2 * capacity_ ? bytes : 2 * capacity_);
-        }
+        if (used_ + bytes > capacity_ && !(bytes < 2 * capacity_ && hold(2 * capacity_)) && !hold(bytes)) return nullptr;
         char* taken = pieces_.back().begin() + used_;
         used_ += bytes;
         held_ += bytes;
@@ -70,20 +71,24 @@ class Scratch {
     void reset() {
         if (pieces_.size() > 1) {
             pieces_.clear();
-            hold(most_);
+            capacity_ = 0;
+            hold(most_);  // where there is no memory for as much, this run takes piece by piece
         }
         used_ = held_ = 0;
     }
 
   private:
-    // Begin a piece.
-    void hold(std::size_t bytes) {
-        pieces_.emplace_back(bytes);
-        if (pieces_.back().begin() == nullptr) {
-            std::fprintf(stderr, "gatewise: no memory for %zu bytes of scratch\n", bytes);
-            std::abort();
+    // Begin a piece; false where there is no memory for it.
+    bool hold(std::size_t bytes) {
+        Pages piece(bytes);
+        if (!piece.begin()) return false;
+        try {
+            pieces_.push_back(std::move(piece));
+        } catch (const std::bad_alloc&) {
+            return false;
         }
         capacity_ = bytes, used_ = 0;
+        return true;
     }
 
     std::vector<Pages> pieces_;
@@ -111,6 +116,7 @@ class Team {
         barrier(member.size);
         void* taken = taken_;
         barrier(member.size);  // before the next one is taken
+        if (!taken) throw std::bad_alloc();  // in all members, here: none waits for another
         return taken;
     }
 
@@ -127,9 +133,27 @@ class Team {
         if (member.index == 0) scratch_.release(mark);
     }
 
-    void reset() { scratch_.reset(); }
+    // Run a member's part. A failure for want of memory is in all members alike; of other exceptions there are none.
+    void part(void (*work)(const void*, Member), const void* argument, int index, int size) noexcept {
+        try {
+            work(argument, Member{this, index, size});
+        } catch (const std::bad_alloc&) {
+            failed_.store(true, std::memory_order_relaxed);
+        }
+    }
+
+    void begin() { scratch_.reset(); }
+
+    // After all members' parts. Where memory was wanting, what is held is given back: others may need it.
+    void end() {
+        if (!failed_.load(std::memory_order_relaxed)) return;
+        failed_.store(false, std::memory_order_relaxed);
+        scratch_ = Scratch();
+        throw std::bad_alloc();
+    }
 
   private:
+    std::atomic<bool> failed_{false};
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<unsigned> turn_{0};
     void* taken_ = nullptr;
@@ -174,43 +198,78 @@ const OpenMP& openmp() {
     return found;
 }
 
+// How many of `threads` members there can be. GNU's OpenMP ends the process where it cannot start a thread, so as many are
+// started here first, all at a time, whenever the calling thread, for which it has workers of their own, asks for more than it
+// ever did. They end at once, and the C library keeps their stacks for those that follow.
+int startable(int threads) {
+    static thread_local int had = 1;
+    if (threads <= had) return threads;
+    std::atomic<bool> all{false};
+    std::vector<std::thread> tried;
+    try {
+        while (had + static_cast<int>(tried.size()) < threads) {
+            tried.emplace_back([&] {
+                while (!all.load(std::memory_order_acquire)) sched_yield();
+            });
+        }
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+    all.store(true, std::memory_order_release);
+    for (std::thread& thread : tried) thread.join();
+    return had += static_cast<int>(tried.size());
+}
+
 // The team that has workers.
 class Pool {
   public:
     std::mutex taken;  // by the run in progress
 
     void run(int threads, void (*work)(const void*, Member), const void* argument) {
-        work_ = work, argument_ = argument, size_ = threads;
-        team_.reset();
-        if (threads == 1) return work(argument, Member{&team_, 0, 1});
-        if (openmp().found() && !forked_) {
+        work_ = work, argument_ = argument;
+        team_.begin();
+        const bool borrows = openmp().found() && !forked_;
+        size_ = threads == 1 ? 1 : borrows ? startable(threads) : started(threads);
+        if (size_ == 1) {
+            team_.part(work, argument, 0, 1);
+        } else if (borrows) {
             openmp().parallel(
                 [](void* pool) {
                     auto& p = *static_cast<Pool*>(pool);
-                    p.work_(p.argument_, Member{&p.team_, openmp().thread(), openmp().threads()});
+                    p.team_.part(p.work_, p.argument_, openmp().thread(), openmp().threads());
                 },
-                this, static_cast<unsigned>(threads), 0);
+                this, static_cast<unsigned>(size_), 0);
         } else {
             run_on_workers();
         }
+        team_.end();
     }
 
     explicit Pool(bool forked) : forked_(forked) {}
 
   private:
-    void run_on_workers() {
-        while (static_cast<int>(workers_.size()) < size_ - 1) {
-            int index = static_cast<int>(workers_.size()) + 1;
-            // Its generation is read here: the worker may first look after the run was announced.
-            workers_.emplace_back(&Pool::serve, this, index, generation_.load(std::memory_order_relaxed));
+    // Start workers for `threads` members, and return how many members there can be.
+    int started(int threads) {
+        try {
+            while (static_cast<int>(workers_.size()) < threads - 1) {
+                int index = static_cast<int>(workers_.size()) + 1;
+                // Its generation is read here: the worker may first look after the run was announced.
+                workers_.emplace_back(&Pool::serve, this, index, generation_.load(std::memory_order_relaxed));
+            }
+        } catch (const std::system_error&) {
+        } catch (const std::bad_alloc&) {
         }
+        return std::min(threads, static_cast<int>(workers_.size()) + 1);
+    }
+
+    void run_on_workers() {
         busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
         {
             std::lock_guard<std::mutex> lock(sleep_);
             generation_.fetch_add(1, std::memory_order_release);
         }
         if (asleep_.load(std::memory_order_acquire) > 0) wake_.notify_all();
-        work_(argument_, Member{&team_, 0, size_});
+        team_.part(work_, argument_, 0, size_);
         spin_until([&] { return busy_.load(std::memory_order_acquire) == 0; });
     }
 
@@ -225,7 +284,7 @@ class Pool {
                 asleep_.fetch_sub(1);
             }
             ++seen;
-            if (index < size_) work_(argument_, Member{&team_, index, size_});
+            if (index < size_) team_.part(work_, argument_, index, size_);
             busy_.fetch_sub(1, std::memory_order_release);
         }
     }
@@ -272,7 +331,8 @@ void run(int threads, void (*work)(const void*, Member), const void* argument) {
         shared.run(threads < 1 ? 1 : threads, work, argument);
     } else {
         Team alone;
-        work(argument, Member{&alone, 0, 1});
+        alone.part(work, argument, 0, 1);
+        alone.end();
     }
 }
 

@@ -27,8 +27,8 @@ struct Member {
     void barrier() const;
 
     // Scratch until the end of the run, not initialised, aligned to 64 bytes: the same memory for all members, who must
-    // all ask, in the same order. A barrier lies within. Where there is no memory for it, the process ends: no exception
-    // could leave the threads. It is kept for later runs: as much as any run held at a time.
+    // all ask, in the same order. A barrier lies within. Where there is no memory for it, std::bad_alloc is thrown in all members
+    // at once, so that none waits for another; `run` throws it on. It is kept for later runs: as much as any run held at a time.
     template <class T>
     GATEWISE_INLINE T* shared(Index count) const {
         return static_cast<T*>(scratch(count * static_cast<Index>(sizeof(T))));
@@ -53,10 +53,11 @@ struct Member {
     void* scratch(Index bytes) const;
 };
 
-// Run `work(argument, member)` on up to `threads` members (Member::size says how many) and return when all are done. It must not
-// throw, nor call run; all members must come to the same barriers. Denormal numbers are what each thread's processor makes of
-// them.
-// Throws std::system_error where a thread cannot be started.
+// Run `work(argument, member)` on up to `threads` members (Member::size says how many; fewer where threads cannot be started) and
+// return when all are done. It must not throw, but what the scratch throws, nor call run; all members must come to the same
+// barriers. Denormal numbers are what each thread's processor makes of them.
+// Throws std::bad_alloc where there is no memory for the scratch: what was to be written is then not to be used, and the next
+// run is as good as any.
 void run(int threads, void (*work)(const void* argument, Member member), const void* argument);
 
 // The same of any `work(member)`, for callers outside the rungs.

@@ -4,6 +4,7 @@ The contract itself is held against it in ``test_engines.py``, like against ever
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.kernels import ENGINES, layer, native_engine
+from gatewise.kernels import ENGINES, engine_for, layer, native_engine
 from gatewise.kernels.contract import LayerInputs, LayerOptions
 from gatewise.spec import GATES
 from tests.conftest import REPOSITORY
@@ -153,15 +154,20 @@ def test_gradients_can_be_differentiated_again(cell: str) -> None:
     assert torch.autograd.gradgradcheck(outputs, [getattr(leaves, name) for name in names], ups, fast_mode=True)
 
 
-def test_what_it_does_not_compute_comes_from_the_torch_engine() -> None:
+def test_what_it_does_not_compute_is_refused_and_left_to_torch_by_auto() -> None:
     for case, dtype in ((Case("lstm projected", "float32"), torch.float32), (Case("gru", "float32"), torch.float16)):
         inputs, (dy, dh_n, dc_n) = case.draw()
         inputs = LayerInputs(*(None if t is None else t.to(dtype) for t in inputs))
-        upstream = dy.to(dtype), dh_n.to(dtype), dc_n.to(dtype)
-        assert native_engine.why_not(inputs, case.options)
-        _, expected = run("torch", inputs, case.options, upstream)
-        _, found = run("native", inputs, case.options, upstream)
-        assert all(torch.equal(found[name], t) for name, t in expected.items())
+        reason = native_engine.why_not(inputs, case.options)
+        assert reason and engine_for("auto", inputs, case.options) == "torch"
+        line = re.escape(f"engine 'native' cannot run this: {reason}; use engine='auto' or 'torch'")
+        with pytest.raises(ValueError, match=f"^{line}$"):
+            engine_for("native", inputs, case.options)
+        with pytest.raises(ValueError, match=f"^{line}$"):
+            ENGINES["native"].forward(inputs, case.options)
+        outputs, _ = run("torch", inputs, case.options, (dy.to(dtype), dh_n.to(dtype), dc_n.to(dtype)))
+        with pytest.raises(ValueError, match=f"^{line}$"):
+            ENGINES["native"].backward(inputs, outputs, dy, dh_n, dc_n, case.options, True)
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ print(peak() - before)
 def test_native_refuses_chunks_of_no_rows() -> None:
     x, weight, bias = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5)
     with pytest.raises(ValueError, match="chunk is 0; expected 1 or more rows"):
-        native_loss.linear_loss(x, weight, bias, torch.zeros(3), 1.0, torch.float32, (True, True, True), chunk=0)
+        native_loss.linear_loss(x, weight, bias, torch.zeros(3).long(), 1.0, torch.float32, (True, True, True), chunk=0)
 
 
 @native_only

@@ -8,10 +8,14 @@ is returned. *Scratch*: an engine allocates what it needs; what it wants to see 
 ``saved``. *Layout*: time first; inputs may be strided as they like, outputs are contiguous.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from gatewise.kernels.boundary import check_shape
+from gatewise.spec import GATES
 
 
 class LayerInputs(NamedTuple):
@@ -106,6 +110,86 @@ class Engine(Protocol):
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
         """Return the shapes of ``saved``, each of y's dtype or of float32 where y's is narrower."""
+
+
+def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
+    """Check that there is what the cell needs and nothing else, and that all shapes agree.
+
+    Raises:
+        ValueError: they do not; in one line.
+    """
+    x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths = inputs
+    cell = options.cell
+    if cell not in GATES:
+        raise ValueError(f"cell is {cell!r}; expected one of {', '.join(GATES)}")
+    if x.dim() != 3 or h_0.dim() != 2:
+        raise ValueError(f"x is of shape {tuple(x.shape)}, h_0 {tuple(h_0.shape)}; expected (T, B, I) and (B, H)")
+    if (c_0 is not None) != (cell == "lstm"):
+        raise ValueError(f"c_0 is {'missing' if c_0 is None else 'given'}; an lstm needs one, no other cell has one")
+    if w_hr is not None and cell != "lstm":
+        raise ValueError(f"weight_hr is given to {cell}; expected an lstm, which alone can be projected")
+    if (b_ih is None) != (b_hh is None):
+        missing = "bias_ih" if b_ih is None else "bias_hh"
+        raise ValueError(f"{missing} is missing; expected both biases, or neither: make the module with bias=False")
+    (_, B, width), P, H = x.shape, h_0.shape[1], state_size(inputs)
+    rows = len(GATES[cell]) * H
+    if h_0.shape != (B, P):
+        check_shape("h_0", h_0, (B, P))
+    if c_0 is not None and c_0.shape != (B, H):
+        check_shape("c_0", c_0, (B, H))
+    if w_ih.shape != (rows, width):
+        check_shape("weight_ih", w_ih, (rows, width))
+    if w_hh.shape != (rows, P):
+        check_shape("weight_hh", w_hh, (rows, P))
+    if b_ih is not None and b_hh is not None and not b_ih.shape == b_hh.shape == (rows,):
+        check_shape("bias_ih", b_ih, (rows,))
+        check_shape("bias_hh", b_hh, (rows,))
+    if w_hr is not None:
+        check_shape("weight_hr", w_hr, (P, H))
+    elif P != H:
+        raise ValueError(f"h_0 has {P} numbers a row, c_0 {H}; expected equally many, or weight_hr, which projects h")
+    if h_mask is not None and h_mask.shape != (B, P):
+        check_shape("h_mask", h_mask, (B, P))
+    if lengths is not None:
+        if lengths.dtype is not torch.int64:
+            raise ValueError(f"lengths is {lengths.dtype}; expected torch.int64: call .long()")
+        check_shape("lengths", lengths, (B,))
+
+
+def check_backward(
+    inputs: LayerInputs, outputs: LayerOutputs, upstream: tuple[Tensor, Tensor, Tensor], options: LayerOptions
+) -> None:
+    """Check that a forward pass's outputs and their gradients are of the shapes that these inputs lead to.
+
+    Raises:
+        ValueError: they are not; in one line.
+    """
+    (T, B), P, H = inputs.x.shape[:2], inputs.h_0.shape[1], state_size(inputs)
+    shapes = (T, B, P), (B, P), (0,) if inputs.c_0 is None else (B, H)
+    for name, shape, output, gradient in zip(("y", "h_n", "c_n"), shapes, outputs, upstream, strict=False):
+        check_shape(name, output, shape)
+        check_shape(f"d{name}", gradient, shape)
+
+
+def check_saved(saved: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> None:
+    """Check that what a forward pass kept is all there, and as it was.
+
+    Raises:
+        ValueError: it is not; in one line.
+    """
+    if len(saved) != len(shapes):
+        raise ValueError(f"saved holds {len(saved)} tensors; expected the {len(shapes)} that the forward pass returned")
+    for k, (tensor, shape) in enumerate(zip(saved, shapes, strict=True)):
+        check_shape(f"saved[{k}]", tensor, shape)
+        if tensor.dtype != dtype:
+            raise ValueError(f"saved[{k}] is {tensor.dtype}; expected {dtype}")
+
+
+def packed_rows(inputs: LayerInputs, options: LayerOptions) -> int:
+    """Return how many steps all rows have together, or, where a graph counts on known shapes, could have."""
+    if inputs.lengths is None or options.known_shapes:
+        return inputs.x.shape[0] * inputs.x.shape[1]
+    return int(inputs.lengths.sum())
 
 
 def state_size(inputs: LayerInputs) -> int:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gatewise.kernels.boundary import addresses, new
 from gatewise.kernels.native_engine import _native, why_not_built
 
 
@@ -19,7 +20,13 @@ def draw(like: Tensor, seed: int, kept: int, scale: float) -> Tensor:
         seed: from −2⁶³ to 2⁶³ − 1.
         kept: the scale stands where a number is below this, one from −2³¹ to 2³¹ − 1.
         scale: the value of the numbers that are kept.
+
+    Raises:
+        ValueError: ``seed`` or ``kept`` is outside of its range.
     """
-    mask = torch.empty(like.shape, dtype=torch.float32)
-    _native.dropout_mask(torch.get_num_threads(), mask.numel(), seed, kept, scale, mask.data_ptr())
+    for name, value, bits in (("seed", seed, 63), ("kept", kept, 31)):
+        if not -(1 << bits) <= value < 1 << bits:
+            raise ValueError(f"{name} is {value}; expected −2^{bits} to 2^{bits} − 1")
+    mask = new(torch.float32, *like.shape)
+    _native.dropout_mask(torch.get_num_threads(), mask.numel(), seed, kept, scale, *addresses(mask))
     return mask

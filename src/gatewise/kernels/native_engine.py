@@ -1,6 +1,6 @@
 """The engine in C++ (``csrc/``): whole layer passes on the CPU, without a tensor operation in between.
 
-What it does not compute, ``why_not`` says in words for a pass, ``NOT_COMPUTED`` for all; it goes to the torch engine.
+What it does not compute, ``why_not`` says in words for a pass, ``NOT_COMPUTED`` for all; ``auto`` leaves it to torch.
 """
 
 import shutil
@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from gatewise.errors import UsageError
+from gatewise.kernels.boundary import Ready, addresses, new, readable
 from gatewise.kernels.contract import (
     LayerGradients,
     LayerInputs,
     LayerOptions,
     LayerOutputs,
+    check_saved,
+    packed_rows,
     state_size,
     work_dtype,
 )
-from gatewise.kernels.torch_engine import TorchEngine
 from gatewise.spec import GATES
 
 _native: Any = None
@@ -88,25 +90,47 @@ def product_rate(threads: int, precision: str = "fp32") -> float:
     Args:
         threads: that multiply at a time.
         precision: ``fp32``, ``high`` or ``bf16``, as ``training.precision``.
+
+    Raises:
+        ValueError: there is no such precision, or not 1 to 4096 threads.
     """
-    numbers = {"fp32": "float32", "high": "high", "bf16": "bfloat16"}[precision]
+    numbers = {"fp32": "float32", "high": "high", "bf16": "bfloat16"}.get(precision)
+    if numbers is None:
+        raise ValueError(f"precision is {precision!r}; expected 'fp32', 'high' or 'bf16'")
+    if not 1 <= threads <= 4096:
+        raise ValueError(f"threads is {threads}; expected 1 to 4096")
     return max(float(_native.product_rate(threads, getattr(_native.Numbers, numbers))) for _ in range(5)) / 1e9
 
 
 def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
-    """Say why a pass goes to the torch engine; None where it is computed here."""
-    dtypes = {t.dtype for t in inputs[:8] if t is not None}
+    """Say why a pass is not computed here, but by the torch engine; None where it is computed here."""
     if inputs.w_hr is not None:
         return "the output is projected"
     if inputs.x.device.type != "cpu":
         return f"the tensors are on {inputs.x.device}"
+    dtypes, products = {t.dtype for t in inputs[:8] if t is not None}, options.products
     if not dtypes <= {torch.float32, torch.bfloat16} and dtypes != {torch.float64}:
         return f"the tensors are {', '.join(sorted(str(d).removeprefix('torch.') for d in dtypes))}"
-    if options.products not in (None, torch.bfloat16, inputs.h_0.dtype) or (
-        options.products == torch.bfloat16 and torch.float64 in dtypes
+    if products not in (None, torch.bfloat16, inputs.h_0.dtype) or (
+        products == torch.bfloat16 and torch.float64 in dtypes
     ):
-        return f"products in {str(options.products).removeprefix('torch.')} are asked for"
+        return f"products in {str(products).removeprefix('torch.')} are asked for"
     return None
+
+
+def check_computed(inputs: LayerInputs, options: LayerOptions) -> None:
+    """Check that a pass is computed here.
+
+    Raises:
+        ValueError: it is not; the reason in one line.
+    """
+    if reason := why_not(inputs, options):
+        raise ValueError(refusal(reason))
+
+
+def refusal(reason: str) -> str:
+    """Say that what was asked of this engine is not computed, and what to do."""
+    return f"engine 'native' cannot run this: {reason}; use engine='auto' or 'torch'"
 
 
 class NativeEngine:
@@ -114,28 +138,24 @@ class NativeEngine:
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
         """Run one pass."""
-        if why_not(inputs, options):
-            return _NEXT.forward(inputs, options)
+        check_computed(inputs, options)
         dtype, out = work_dtype(inputs), inputs.h_0.dtype
-        given = _in_memory(inputs, dtype)
+        given = _in_memory(inputs, options, dtype)
         (T, B), H = inputs.x.shape[:2], state_size(inputs)
         gates, lstm = len(GATES[options.cell]), options.cell == "lstm"
-
-        def new(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=dtype)
-
-        saved = [new(*shape) for shape in self._kept(inputs, options)] if options.save else []
+        saved = [new(dtype, *shape) for shape in self._kept(inputs, options)] if options.save else []
         if options.known_shapes and inputs.lengths is not None:  # rows that no length reaches: equal at every call
-            saved = [t.zero_() for t in saved]
-        y, h_n, c_n = new(T, B, H), new(B, H), new(B, H) if lstm else new(0)
-        trace = [new(T, B, gates * H)] if options.trace and gates > 1 else []
-        trace += [new(T, B, H)] if options.trace and lstm else []
+            for t in saved:
+                t.zero_()
+        y, h_n, c_n = new(dtype, T, B, H), new(dtype, B, H), new(dtype, B, H) if lstm else new(dtype, 0)
+        trace = [new(dtype, T, B, gates * H)] if options.trace and gates > 1 else []
+        trace += [new(dtype, T, B, H)] if options.trace and lstm else []
         _native.forward(
-            _describe(given, options, out),
+            _describe(given, options, inputs),
             torch.get_num_threads(),
             *addresses(y, h_n, c_n if lstm else None, *(saved or (None, None)), *trace, *(None,) * (2 - len(trace))),
         )
-        return LayerOutputs(y.to(out), h_n.to(out), c_n.to(out), saved, [t.to(out) for t in trace])
+        return LayerOutputs(y.to(out), h_n.to(out), c_n.to(out), list(saved), [t.to(out) for t in trace])
 
     def backward(
         self,
@@ -148,55 +168,67 @@ class NativeEngine:
         needs_dx: bool,
     ) -> LayerGradients:
         """Return the gradients of the inputs."""
-        if why_not(inputs, options):
-            return _NEXT.backward(inputs, outputs, dy, dh_n, dc_n, options, needs_dx)
+        check_computed(inputs, options)
         dtype, lstm = work_dtype(inputs), inputs.c_0 is not None
-        given = _in_memory(inputs, dtype)
-        y, dy, dh_n, dc_n = (t.to(dtype).contiguous() for t in (outputs.y, dy, dh_n, dc_n))
+        given = _in_memory(inputs, options, dtype)
+        (T, B), H = inputs.x.shape[:2], state_size(inputs)
+        kept = self._kept(inputs, options)
+        check_saved(outputs.saved, kept, dtype)
+        saved = [readable(f"saved[{k}]", outputs.saved[k], dtype, *shape) for k, shape in enumerate(kept)]
+        given_back = (
+            readable("y", outputs.y, dtype, T, B, H),
+            *(saved or (None, None)),
+            readable("dy", dy, dtype, T, B, H),
+            readable("dh_n", dh_n, dtype, B, H),
+            readable("dc_n", dc_n, dtype, B, H) if lstm else None,
+        )
         # In the order of LayerGradients.
-        found = [
-            torch.empty(t.shape, dtype=dtype) if t is not None and (k or needs_dx) else None
-            for k, t in enumerate(given[:7])
-        ]
+        found = [new(dtype, *t.shape) if t is not None and (k or needs_dx) else None for k, t in enumerate(given[:7])]
         _native.backward(
-            _describe(given, options, inputs.h_0.dtype),
+            _describe(given, options, inputs),
             torch.get_num_threads(),
-            *addresses(y, *(outputs.saved or (None, None)), dy, dh_n, dc_n if lstm else None, *found),
+            *addresses(*given_back, *found),
         )
         typed = [None if d is None or t is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=False)]
         return LayerGradients._make((*typed, None))
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
         """Return the shapes of what is kept: the gates of all packed rows, and c or ``W_hn h' + b_hn``."""
-        if why_not(inputs, options):
-            return _NEXT.saved_shapes(inputs, options)
         return self._kept(inputs._replace(lengths=None), options)
 
     def _kept(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        (T, B), H, gates = inputs.x.shape[:2], state_size(inputs), len(GATES[options.cell])
-        rows = T * B if inputs.lengths is None or options.known_shapes else int(inputs.lengths.sum())
+        rows, H, gates = packed_rows(inputs, options), state_size(inputs), len(GATES[options.cell])
         return [(rows, gates * H), (rows, H)] if gates > 1 else []
 
 
-_NEXT = TorchEngine()
+_Given = tuple[Ready | None, ...]
+"""LayerInputs, ready for C++: to be kept while their addresses are used."""
 
 
-def _in_memory(inputs: LayerInputs, dtype: torch.dtype) -> LayerInputs:
-    """The same in one dtype and without gaps: to be kept while their addresses are used."""
-    *numbers, lengths = inputs
-    given = (*(None if t is None else t.detach().to(dtype) for t in numbers), lengths)
-    return LayerInputs._make(None if t is None else t.contiguous() for t in given)
+def _in_memory(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -> _Given:
+    x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, h_mask, lengths = inputs
+    (T, B, width), H, rows = x.shape, h_0.shape[-1], len(GATES[options.cell]) * h_0.shape[-1]
+    return (
+        readable("x", x, dtype, T, B, width),
+        readable("h_0", h_0, dtype, B, H),
+        None if c_0 is None else readable("c_0", c_0, dtype, B, H),
+        readable("weight_ih", w_ih, dtype, rows, width),
+        readable("weight_hh", w_hh, dtype, rows, H),
+        None if b_ih is None else readable("bias_ih", b_ih, dtype, rows),
+        None if b_hh is None else readable("bias_hh", b_hh, dtype, rows),
+        None if h_mask is None else readable("h_mask", h_mask, dtype, B, H),
+        None if lengths is None else readable("lengths", lengths, torch.int64, B),
+    )
 
 
-def _describe(given: LayerInputs, options: LayerOptions, out: torch.dtype) -> Any:
-    x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, _, h_mask, lengths = given
-    T, B, width = x.shape
+def _describe(given: _Given, options: LayerOptions, inputs: LayerInputs) -> Any:
+    *numbers, lengths = given
     return _native.Given(
         _native.Cell[options.cell],
-        numbers_for(x.dtype, options.products, out),
-        *(T, B, width, h_0.shape[-1]),
+        numbers_for(work_dtype(inputs), options.products, inputs.h_0.dtype),
+        *(*inputs.x.shape, inputs.h_0.shape[-1]),
         options.reverse,
-        *addresses(lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask),
+        *addresses(lengths, *numbers),
     )
 
 
@@ -209,8 +241,3 @@ def numbers_for(dtype: torch.dtype, *asked: torch.dtype | None) -> Any:
     if torch.get_float32_matmul_precision() != "highest":
         return _native.Numbers.high
     return _native.Numbers.float32
-
-
-def addresses(*tensors: Tensor | None) -> list[int]:
-    """Where tensors lie, who must live as long as the addresses are used; 0 for None."""
-    return [0 if t is None else t.data_ptr() for t in tensors]

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.kernels.native_engine import _native, addresses, numbers_for, why_not_built
+from gatewise.kernels.boundary import addresses, check_shape, new, readable
+from gatewise.kernels.native_engine import _native, numbers_for, refusal, why_not_built
 
 CHUNK_ROWS = 512
 """Rows of logits held at a time. Each chunk packs the weight anew and reads and writes its gradient."""
@@ -30,6 +31,39 @@ def why_not(x: Tensor, weight: Tensor, bias: Tensor, products: torch.dtype) -> s
     if not {*dtypes, products} <= {torch.float32, torch.bfloat16}:
         return f"the tensors are {', '.join(sorted(str(d).removeprefix('torch.') for d in dtypes))}"
     return None
+
+
+def computes(engine: str, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, products: torch.dtype) -> bool:
+    """Check what comes into the loss, on any engine; whether it is computed here.
+
+    Raises:
+        ValueError: a shape or dtype does not fit, or ``native`` was asked for and cannot compute it; in one line.
+    """
+    _check_shapes(x, weight, bias, targets)
+    if engine not in ("auto", "native"):
+        return False
+    reason = why_not(x, weight, bias, products)
+    if reason and engine == "native" and not x.is_meta:
+        raise ValueError(refusal(reason))
+    return reason is None
+
+
+def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> None:
+    for name, given in (("x", x), ("weight", weight), ("bias", bias), ("targets", targets)):
+        if not isinstance(given, Tensor):
+            raise ValueError(f"{name} is {given!r:.40}; expected a tensor")
+    if x.dim() != 2 or weight.dim() != 2 or weight.shape[1] != x.shape[1]:
+        found = f"x is of shape {tuple(x.shape)}, weight {tuple(weight.shape)}"
+        raise ValueError(f"{found}; expected (N, H) and (V, H)")
+    check_shape("bias", bias, weight.shape[:1])
+    check_shape("targets", targets, x.shape[:1])
+    if targets.dtype in _NO_NUMBERS or targets.is_floating_point() or targets.is_complex():
+        raise ValueError(f"targets is {targets.dtype}; expected whole numbers: call .long()")
+    if len(x) and not len(weight):
+        raise ValueError(f"weight is of shape {tuple(weight.shape)}; expected a row for each possible target")
+
+
+_NO_NUMBERS = (torch.bool, torch.uint16, torch.uint32, torch.uint64)  # the last three have hardly an operation
 
 
 def linear_loss(
@@ -56,19 +90,27 @@ def linear_loss(
 
     Raises:
         IndexError: a target is not one of the V.
-        ValueError: chunks have no rows.
+        ValueError: a shape or dtype does not fit, or chunks have no rows.
     """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    given = [t.detach().to(dtype).contiguous() for t in (x, weight, bias)]
-    targets = targets.to(torch.int64).contiguous()
-    found = [torch.empty_like(t) if w else None for t, w in zip(given, wanted, strict=True)]
+    _check_shapes(x, weight, bias, targets)
+    if reason := why_not(x, weight, bias, products):
+        raise ValueError(refusal(reason))
+    if len(wanted) != 3:
+        raise ValueError(f"wanted holds {len(wanted)} flags; expected 3, of x, weight and bias")
+    dtype, (N, H), V = torch.promote_types(x.dtype, torch.float32), x.shape, len(weight)
+    given = [
+        readable("x", x, dtype, N, H),
+        readable("weight", weight, dtype, V, H),
+        readable("bias", bias, dtype, V),
+        readable("targets", targets, torch.int64, N),
+    ]
+    found = [new(dtype, *t.shape) if w else None for t, w in zip(given[:3], wanted, strict=True)]
     nll = _native.linear_loss(
         numbers_for(dtype, products),
         torch.get_num_threads(),
-        *x.shape,
-        weight.shape[0],
+        *(N, H, V),
         chunk,
-        *addresses(*given, targets),
+        *addresses(*given),
         scale,
         *addresses(*found),
     )

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from gatewise.kernels.boundary import Ready, addresses, new, readable
 from gatewise.kernels.native_engine import _native, why_not_built
 from gatewise.spec import RecurrentSpec
 
@@ -67,31 +68,37 @@ class Stream(Generic[S]):
     ) -> None:
         if weights not in STORED:
             raise ValueError(f"weights is {weights!r}; expected one of {', '.join(STORED)}")
-        like = parameters["weight_hh_l0"]
-        if reason := why_no_stream(spec, like.device, like.dtype):
+        shapes = spec.parameters()
+        like = parameters.get("weight_hh_l0")
+        if like is not None and (reason := why_no_stream(spec, like.device, like.dtype)):
             raise ValueError(f"this stack cannot be streamed: {reason}")
+        if differ := sorted(set(parameters) ^ set(shapes)):
+            raise ValueError(f"parameters differ from the stack's in {', '.join(differ)}; expected {', '.join(shapes)}")
         # Kept until all is packed.
-        held = {name: p.detach().contiguous() for name, p in parameters.items()}
+        held = {name: _weight(name, parameters[name], *shape) for name, shape in shapes.items()}
         layers = [
-            tuple(held[f"{kind}_{suffix}"].data_ptr() if f"{kind}_{suffix}" in held else 0 for kind in _KINDS)
-            for _, _, suffix in spec.passes()
+            tuple(addresses(*(held.get(f"{kind}_{suffix}") for kind in _KINDS))) for _, _, suffix in spec.passes()
         ]
+        H, gates, rows = spec.hidden_size, len(spec.gates), None
         if one_hot:
-            table = held["weight_ih_l0"].t()
+            rows = _weight("weight_ih_l0", held["weight_ih_l0"].t(), spec.input_size, gates * H)
             layers[0] = (0, *layers[0][1:])
-        rows = None if table is None else table.detach().contiguous()
-        weight, bias = (None if p is None else p.detach().contiguous() for p in decoder or (None, None))
+        elif table is not None:
+            rows = _weight("table", table, len(table), spec.input_size)
+        if rows is not None and not len(rows):
+            raise ValueError("table has no rows; expected one for each token")
+        weight, bias = decoder or (None, None)
         outputs = 0 if weight is None else len(weight)
+        top = None if weight is None else _weight("the decoder's weight", weight, outputs, H)
+        top_bias = None if bias is None else _weight("the decoder's bias", bias, outputs)
         self._native: Any = _native.Stream(
             _native.Cell[spec.cell],
             weights == "bf16",
             spec.input_size,
-            spec.hidden_size,
+            H,
             outputs,
             layers,
-            0 if weight is None else weight.data_ptr(),
-            0 if bias is None else bias.data_ptr(),
-            0 if rows is None else rows.data_ptr(),
+            *addresses(top, top_bias, rows),
             0 if rows is None else len(rows),
             torch.get_num_threads(),
         )
@@ -117,7 +124,7 @@ class Stream(Generic[S]):
             ValueError: a shape or dtype does not fit.
             IndexError: a token id is outside the table.
         """
-        if x.dtype is not self._dtype or x.shape[1:] != self._input:
+        if x.dtype is not self._dtype or not x.dim() or x.shape[1:] != self._input:
             expected = f"{_name(self._dtype)} of shape {self._input_words}"
             raise ValueError(f"the input is {_words(x)}; expected {expected}")
         B = x.shape[0]
@@ -129,24 +136,23 @@ class Stream(Generic[S]):
             found = ", ".join(map(_words, state))
             raise ValueError(f"the state is {found}; expected {self._parts} of float32 of shape {(L, B, H)}")
         # Held by names until the step is done: what has gaps is copied.
-        x, h, c = x.contiguous(), state[0].contiguous(), state[-1].contiguous()
-        after = [torch.empty(L, B, H) for _ in state]
-        logits = torch.empty(B, self._outputs) if self._outputs else None
-        self._native.step(
-            torch.get_num_threads(),
-            B,
-            x.data_ptr(),
-            h.data_ptr(),
-            c.data_ptr() if parts > 1 else 0,
-            after[0].data_ptr(),
-            after[1].data_ptr() if parts > 1 else 0,
-            0 if logits is None else logits.data_ptr(),
-        )
+        read = readable("the input", x, self._dtype, *x.shape)
+        before = [readable("the state", part, torch.float32, L, B, H) for part in state]
+        after = [new(torch.float32, L, B, H) for _ in state]
+        logits = new(torch.float32, B, self._outputs) if self._outputs else None
+        none = (None,) * (2 - parts)
+        self._native.step(torch.get_num_threads(), B, *addresses(read, *before, *none, *after, *none, logits))
         return after[0][-1].clone() if logits is None else logits, self._state(*after)
 
     def read(self) -> None:
         """Read every weight and compute nothing: what the memory alone takes of a step."""
         self._native.read(torch.get_num_threads())
+
+
+def _weight(name: str, tensor: Tensor, *shape: int) -> Ready:
+    if tensor.dtype is not torch.float32:
+        raise ValueError(f"{name} is {_name(tensor.dtype)}; expected float32")
+    return readable(name, tensor, torch.float32, *shape)
 
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

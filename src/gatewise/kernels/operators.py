@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.kernels.contract import LayerInputs, LayerOptions, LayerOutputs, state_size, work_dtype
+from gatewise.kernels.contract import (
+    LayerInputs,
+    LayerOptions,
+    LayerOutputs,
+    check_backward,
+    check_layer,
+    state_size,
+    work_dtype,
+)
 from gatewise.kernels.differentiable import differentiable_forward
 from gatewise.kernels.registry import ENGINES
 
@@ -36,14 +44,14 @@ def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutpu
     if torch.compiler.is_compiling():
         return LayerOutputs(*torch.ops.gatewise.layer_forward(*inputs, *options, engine))
     if not options.save:
-        return ENGINES[engine].forward(_checked(inputs), options)
+        return ENGINES[engine].forward(_checked(inputs, options), options)
     y, h_n, c_n, *trace = _Pass.apply(*inputs, *options, engine)  # type: ignore[no-untyped-call]
     return LayerOutputs(y, h_n, c_n, [], trace)
 
 
 def _forward(*arguments: Any) -> tuple[Any, ...]:
     inputs, options, engine = _unflatten(arguments)
-    return tuple(ENGINES[engine].forward(_checked(inputs), options))
+    return tuple(ENGINES[engine].forward(_checked(inputs, options), options))
 
 
 @torch.library.register_fake("gatewise::layer_forward")  # type: ignore[untyped-decorator]
@@ -67,7 +75,9 @@ def _backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[Tensor
     y, h_n, c_n, saved, needs_dx, *arguments = rest
     inputs, options, engine = _unflatten(arguments)
     outputs = LayerOutputs(y, h_n, c_n, saved, [])
-    found = ENGINES[engine].backward(_checked(inputs), outputs, dy, dh_n, dc_n, options, needs_dx)
+    inputs = _checked(inputs, options)
+    check_backward(inputs, outputs, (dy, dh_n, dc_n), options)
+    found = ENGINES[engine].backward(inputs, outputs, dy, dh_n, dc_n, options, needs_dx)
     return [dy.new_empty(0) if gradient is None else gradient for gradient in found]
 
 
@@ -152,12 +162,13 @@ def _unflatten(arguments: Any) -> tuple[LayerInputs, LayerOptions, str]:
     )
 
 
-def _checked(inputs: LayerInputs) -> LayerInputs:
-    """Bring the lengths to the CPU, where the loops need them, and see that they lie within the steps.
+def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
+    """See that shapes agree; bring the lengths to the CPU, where the loops need them, and see that they are in range.
 
     Raises:
-        ValueError: one does not.
+        ValueError: a shape does not fit, or a length does not lie within the steps.
     """
+    check_layer(inputs, options)
     if inputs.lengths is None:
         return inputs
     lengths, T = inputs.lengths.cpu(), inputs.x.shape[0]

@@ -3,11 +3,17 @@
 import torch
 
 from gatewise.kernels import native_engine
-from gatewise.kernels.contract import Engine
+from gatewise.kernels.contract import Engine, LayerInputs, LayerOptions
 from gatewise.kernels.reference_engine import ReferenceEngine
 from gatewise.kernels.torch_engine import TorchEngine
 
-ENGINES: dict[str, Engine] = {"reference": ReferenceEngine(), "torch": TorchEngine()}
+
+class _Engines(dict[str, Engine]):
+    def __missing__(self, name: str) -> Engine:
+        raise ValueError(f"engine {name!r} is no engine that is here; expected one of {', '.join(self)}")
+
+
+ENGINES: dict[str, Engine] = _Engines(reference=ReferenceEngine(), torch=TorchEngine())
 """Those that can be had."""
 if native_engine.why_not_built() is None:
     ENGINES["native"] = native_engine.NativeEngine()
@@ -46,3 +52,17 @@ def engine_named(name: str, device: torch.device | str = "cpu") -> str:
     if name == "auto":
         return "torch" if why_not("native", device) else "native"
     return name
+
+
+def engine_for(name: str, inputs: LayerInputs, options: LayerOptions) -> str:
+    """Return the engine that computes a pass: ``auto`` leaves to torch what the native engine does not compute.
+
+    Raises:
+        ValueError: the engine that was named cannot; the reason in one line.
+    """
+    chosen = engine_named(name, inputs.x.device)
+    if chosen != "native" or inputs.x.is_meta:
+        return chosen
+    if name == "native":
+        native_engine.check_computed(inputs, options)
+    return "torch" if native_engine.why_not(inputs, options) else "native"

@@ -12,6 +12,8 @@ from gatewise.kernels.contract import (
     LayerInputs,
     LayerOptions,
     LayerOutputs,
+    check_saved,
+    packed_rows,
     state_size,
     work_dtype,
 )
@@ -84,11 +86,13 @@ class TorchEngine:
     ) -> LayerGradients:
         """Return the gradients of the inputs."""
         if len(outputs.saved) == 1 and outputs.saved[0].dtype == torch.uint8:
-            return _onednn_backward(inputs, outputs, dy, dh_n, dc_n, options)
+            return _onednn_backward(_without_needless_lengths(inputs), outputs, dy, dh_n, dc_n, options)
         if _fits_cudnn(inputs, options):
             return _fused_backward(inputs, [dy, dh_n, dc_n], options)
         x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths = inputs
         (T, B), dtype, factors = x.shape[:2], work_dtype(inputs), options.products or h_0.dtype
+        kept = packed_rows(inputs, options)
+        check_saved(outputs.saved, [(kept, width) for _, width in self.saved_shapes(inputs, options)], dtype)
         rows = Packing.plan(T, B, lengths, options.reverse, x.device)
         y, dy, dh = rows.pack(outputs.y).to(dtype), rows.pack(dy).to(dtype), rows.sort(dh_n.to(dtype))
         mask = None if h_mask is None else rows.sort(h_mask.to(dtype))
@@ -172,21 +176,29 @@ def _without_needless_lengths(inputs: LayerInputs) -> LayerInputs:
 
 def _fits_onednn(inputs: LayerInputs, options: LayerOptions) -> bool:
     """Whether PyTorch's own LSTM layer computes just this pass. Its workspace has a size that only it knows."""
-    x = inputs.x
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.backends.mkldnn.enabled and _onednn_could(inputs, options))
+
+
+def _onednn_could(inputs: LayerInputs, options: LayerOptions) -> bool:
+    x = inputs.x
     return bool(
-        available
-        and torch.backends.mkldnn.enabled
-        and options.cell == "lstm"
+        options.cell == "lstm"
         and _is_plain(inputs, options)
         and not (options.save and options.known_shapes)
         and x.device.type == "cpu"
-        and all(t.dtype == torch.float32 for t in inputs[:5] if t is not None)
+        and all(t.dtype == torch.float32 for t in inputs[:7] if t is not None)
         and x.numel() > 0
     )
 
 
 _LSTM = 2  # PyTorch's number for it
+_WORKSPACES: dict[tuple[int, ...], int] = {}
+"""Bytes of oneDNN's workspace by the pass's sizes: its backward pass believes that what it is given has as many."""
+
+
+def _workspace_key(inputs: LayerInputs, options: LayerOptions) -> tuple[int, ...]:
+    return (*inputs.x.shape, state_size(inputs), options.reverse, torch.get_num_threads())
 
 
 def _onednn_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
@@ -195,12 +207,23 @@ def _onednn_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
         y, h_n, c_n, workspace = torch.ops.aten.mkldnn_rnn_layer(
             *_onednn_inputs(inputs), options.reverse, [], _LSTM, H, 1, True, False, False, options.save
         )
+    if options.save:
+        if len(_WORKSPACES) >= 4096:
+            _WORKSPACES.clear()
+        _WORKSPACES[_workspace_key(inputs, options)] = workspace.numel()
     return LayerOutputs(y, h_n[0], c_n[0], [workspace] if options.save else [], [])
 
 
 def _onednn_backward(
     inputs: LayerInputs, outputs: LayerOutputs, dy: Tensor, dh_n: Tensor, dc_n: Tensor, options: LayerOptions
 ) -> LayerGradients:
+    if not _onednn_could(inputs, options):
+        raise ValueError(
+            "saved[0] is oneDNN's workspace, but oneDNN does not compute this pass; expected what it saved"
+        )
+    if (key := _workspace_key(inputs, options)) not in _WORKSPACES:
+        _onednn_forward(inputs, options._replace(save=True))
+    check_saved(outputs.saved, [(_WORKSPACES[key],)], torch.uint8)
     after = (outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())
     how: tuple[Any, ...] = (options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)
     dx, dw_ih, dw_hh, db_ih, db_hh, dh_0, dc_0 = torch.ops.aten.mkldnn_rnn_layer_backward(

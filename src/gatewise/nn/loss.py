@@ -52,7 +52,7 @@ def linear_cross_entropy(
     """
     engine_named(engine, x.device)
     dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-    native = engine in ("auto", "native") and native_loss.why_not(x, weight, bias, dtype) is None
+    native = native_loss.computes(engine, x, weight, bias, targets, dtype)
     with torch.autocast(x.device.type, enabled=False):
         if native and torch.compiler.is_compiling():
             wanted = [torch.is_grad_enabled() and t.requires_grad for t in (x, weight, bias)]

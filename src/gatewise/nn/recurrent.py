@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gatewise.kernels import engine_named, layer
+from gatewise.kernels import engine_for, engine_named, layer
 from gatewise.kernels.contract import LayerInputs, LayerOptions
+from gatewise.kernels.native_engine import refusal
 from gatewise.nn.checks import check_input, check_lengths, check_state, check_trace
 from gatewise.nn.dropout import dropout, dropout_mask
 from gatewise.nn.state import LSTMState, RNNState
@@ -95,6 +96,8 @@ class Recurrent(nn.Module):
         self.batch_first, self.dropout, self.bidirectional = batch_first, float(dropout), bidirectional
         self.proj_size, self.forget_bias, self.variational_dropout = proj_size, forget_bias, variational_dropout
         engine_named(engine)
+        if engine == "native" and proj_size:
+            raise ValueError(refusal("the output is projected"))
         self.engine = engine
         for name, shape in self.spec.parameters().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
@@ -187,7 +190,7 @@ class Recurrent(nn.Module):
             x.requires_grad or any(p.requires_grad for p in (*state, *itertools.chain(*self.all_weights)))
         )
         products = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
-        compiling, engine = torch.compiler.is_compiling(), engine_named(self.engine, x.device)
+        compiling = torch.compiler.is_compiling()
         options = LayerOptions(spec.cell, False, products, needs_gradient, wants_gates, compiling)
         traced: dict[str, list[Tensor]] = {name: [] for name in names}
         after, y = [], [x]
@@ -200,7 +203,7 @@ class Recurrent(nn.Module):
             w_hr = others[-1] if self.proj_size else None
             c_0 = state.c[k] if isinstance(state, LSTMState) else None
             given = LayerInputs(x, state.h[k], c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths)
-            out = layer(given, options._replace(reverse=reverse), engine)
+            out = layer(given, options._replace(reverse=reverse), engine_for(self.engine, given, options))
             y.append(out.y)
             after.append((out.h_n, out.c_n))
             for name in names:
@@ -239,7 +242,13 @@ class Recurrent(nn.Module):
     def _weights(self, suffix: str) -> list[Tensor]:
         """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
         kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias + ["weight_hr"] * bool(self.proj_size)
-        return [getattr(self, f"{kind}_{suffix}") for kind in kinds]
+        weights = [getattr(self, f"{kind}_{suffix}") for kind in kinds]
+        if any(w is None for w in weights):
+            missing = next(kind for kind, w in zip(kinds, weights, strict=True) if w is None)
+            raise ValueError(
+                f"{missing}_{suffix} is None; expected a tensor, or bias=False for a module without biases"
+            )
+        return weights
 
     def _forward_packed(self, packed: PackedSequence, hx: Any, lengths: Any, trace: Sequence[str]) -> Any:
         """Run a ``PackedSequence``, whose own lengths hold, and pack the outputs as it was packed."""
