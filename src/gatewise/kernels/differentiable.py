@@ -1,5 +1,6 @@
-"""The pass once more, out of operations that PyTorch can differentiate as often as asked, map, trace and run on any
-kind of tensor: for derivatives of gradients, and for all contexts in which no engine can be called.
+"""The pass, and the loss, once more: out of operations that PyTorch can differentiate as often as asked, and transform.
+
+For derivatives of gradients, and wherever no engine can be given the tensors (``contexts.is_plain``).
 
 Letters and numbers as in the reference. Rows that are past their length keep their state; a pass from the end begins
 with the rows that reach it.
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gatewise.kernels.contract import LayerInputs, LayerOptions, LayerOutputs, work_dtype
 
@@ -32,9 +34,7 @@ def gradients_again(
     with torch.enable_grad():
         # Views, so that each input counts for itself where one tensor was given twice.
         own = [t.view_as(t) if n and t is not None else t for t, n in zip(inputs, wanted, strict=False)]
-        pairs = [
-            (o, d) for o, d in zip(function(*own, *inputs[len(own) :]), upstream, strict=True) if o.requires_grad
-        ]
+        pairs = [(o, d) for o, d in zip(function(*own, *inputs[len(own) :]), upstream, strict=True) if o.requires_grad]
     leaves = [t for t, n in zip(own, wanted, strict=True) if n and t is not None]
     outputs, weights = [o for o, _ in pairs], [d for _, d in pairs]
     found = iter(torch.autograd.grad(outputs, leaves, weights, create_graph=again, allow_unused=True))
@@ -100,3 +100,12 @@ def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> LayerO
         if at_work is not None:
             trace = [torch.where(at_work[..., None], t, 0) for t in trace]
     return LayerOutputs(stacked(y, h.shape[-1]), h.to(out), c.to(out), [], trace)
+
+
+def differentiable_loss(
+    x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, scale: float, products: torch.dtype
+) -> Tensor:
+    """Return what ``gatewise.nn.linear_cross_entropy`` does; all logits are held at a time."""
+    z = F.linear(x.to(products), weight.to(products), bias.to(products))
+    z = z.to(torch.promote_types(x.dtype, torch.float32))
+    return (z.logsumexp(1) - z.gather(1, targets.long()[:, None])[:, 0]).sum() * scale

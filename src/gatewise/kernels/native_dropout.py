@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor
 
+from gatewise.kernels.contexts import is_plain
 from gatewise.kernels.native_engine import _native, why_not_built
 
 
 def can_draw(like: Tensor) -> bool:
-    """Whether ``draw`` makes masks like this tensor on the CPU: of float32, and not within a compiled graph."""
-    return like.dtype == torch.float32 and why_not_built() is None and not torch.compiler.is_compiling()
+    """Whether ``draw`` makes masks like this tensor on the CPU: of float32, plain, and not within a compiled graph."""
+    if torch.compiler.is_compiling():
+        return False
+    return like.dtype == torch.float32 and why_not_built() is None and is_plain((like,))
 
 
 def draw(like: Tensor, seed: int, kept: int, scale: float) -> Tensor:
@@ -20,6 +23,6 @@ def draw(like: Tensor, seed: int, kept: int, scale: float) -> Tensor:
         kept: the scale stands where a number is below this, one from −2³¹ to 2³¹ − 1.
         scale: the value of the numbers that are kept.
     """
-    mask = torch.empty(like.shape, dtype=torch.float32)
+    mask = torch.empty(like.shape, dtype=torch.float32, device="cpu")
     _native.dropout_mask(torch.get_num_threads(), mask.numel(), seed, kept, scale, mask.data_ptr())
     return mask

@@ -122,7 +122,7 @@ class NativeEngine:
         gates, lstm = len(GATES[options.cell]), options.cell == "lstm"
 
         def new(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype, device="cpu")
 
         saved = [new(*shape) for shape in self._kept(inputs, options)] if options.save else []
         if options.known_shapes and inputs.lengths is not None:  # rows that no length reaches: equal at every call
@@ -155,7 +155,7 @@ class NativeEngine:
         y, dy, dh_n, dc_n = (t.to(dtype).contiguous() for t in (outputs.y, dy, dh_n, dc_n))
         # In the order of LayerGradients.
         found = [
-            torch.empty(t.shape, dtype=dtype) if t is not None and (k or needs_dx) else None
+            torch.empty_like(t, dtype=dtype) if t is not None and (k or needs_dx) else None
             for k, t in enumerate(given[:7])
         ]
         _native.backward(

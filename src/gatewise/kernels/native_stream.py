@@ -130,8 +130,8 @@ class Stream(Generic[S]):
             raise ValueError(f"the state is {found}; expected {self._parts} of float32 of shape {(L, B, H)}")
         # Held by names until the step is done: what has gaps is copied.
         x, h, c = x.contiguous(), state[0].contiguous(), state[-1].contiguous()
-        after = [torch.empty(L, B, H) for _ in state]
-        logits = torch.empty(B, self._outputs) if self._outputs else None
+        after = [torch.empty(L, B, H, dtype=torch.float32, device="cpu") for _ in state]
+        logits = torch.empty(B, self._outputs, dtype=torch.float32, device="cpu") if self._outputs else None
         self._native.step(
             torch.get_num_threads(),
             B,

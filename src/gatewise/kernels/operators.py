@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.kernels.contexts import is_plain, known_numbers
+from gatewise.kernels.contexts import is_plain, is_transformed, known_numbers, refuse_onnx, refuse_tracing
 from gatewise.kernels.contract import LayerInputs, LayerOptions, LayerOutputs, state_size, work_dtype
 from gatewise.kernels.differentiable import differentiable_forward, gradients_again
 from gatewise.kernels.registry import ENGINES
@@ -36,9 +36,11 @@ torch.library.define(
 
 def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutputs:
     """Run one pass of the contract on the named engine, seen by autograd; the trace is not differentiated."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not is_transformed():
+        refuse_onnx("a gatewise layer")
         return LayerOutputs(*torch.ops.gatewise.layer_forward(*inputs, *options, engine))
-    if not is_plain(inputs):
+    if torch.compiler.is_compiling() or not is_plain(inputs):
+        refuse_tracing("a gatewise layer")
         _check_known(inputs.lengths, inputs.x.shape[0])
         return differentiable_forward(inputs, options)
     if not options.save:
