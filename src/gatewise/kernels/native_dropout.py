@@ -4,12 +4,15 @@ import torch
 from torch import Tensor
 
 from gatewise.kernels.boundary import addresses, new
+from gatewise.kernels.contexts import is_plain
 from gatewise.kernels.native_engine import _native, why_not_built
 
 
 def can_draw(like: Tensor) -> bool:
-    """Whether ``draw`` makes masks like this tensor on the CPU: of float32, and not within a compiled graph."""
-    return like.dtype == torch.float32 and why_not_built() is None and not torch.compiler.is_compiling()
+    """Whether ``draw`` makes masks like this tensor on the CPU: of float32, plain, and not within a compiled graph."""
+    if torch.compiler.is_compiling():
+        return False
+    return like.dtype == torch.float32 and why_not_built() is None and is_plain((like,))
 
 
 def draw(like: Tensor, seed: int, kept: int, scale: float) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gatewise.kernels.boundary import addresses, check_shape, new, readable
+from gatewise.kernels.differentiable import differentiable_loss, gradients_again
 from gatewise.kernels.native_engine import _native, numbers_for, refusal, why_not_built
 
 CHUNK_ROWS = 512
@@ -115,7 +116,7 @@ def linear_loss(
         *addresses(*found),
     )
     dx, dweight, dbias = (None if d is None else d.to(t.dtype) for d, t in zip(found, (x, weight, bias), strict=True))
-    return torch.tensor(nll, dtype=dtype), dx, dweight, dbias
+    return torch.tensor(nll, dtype=dtype, device=x.device), dx, dweight, dbias
 
 
 def linear_loss_in_graph(*arguments: Any) -> Tensor:
@@ -137,13 +138,18 @@ def _fake_loss(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output[1:])
+    ctx.how = inputs[4:6]
+    ctx.save_for_backward(*inputs[:4], *output[1:])
 
 
 def _differentiate(ctx: Any, dnll: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    needed = ctx.needs_input_grad[:3]
-    gradients = [g * dnll.to(g.dtype) if n else None for g, n in zip(ctx.saved_tensors, needed, strict=True)]
-    return *gradients, *(None,) * 5
+    given, gradients = (kept := ctx.saved_tensors)[:4], kept[4:]
+    needed, how = ctx.needs_input_grad[:3], ctx.how
+    if torch.is_grad_enabled():
+        found = gradients_again(lambda *t: [differentiable_loss(*t, *how)], given, needed, [dnll])
+    else:
+        found = [g * dnll.to(g.dtype) if n else None for g, n in zip(gradients, needed, strict=True)]
+    return *found, *(None,) * 5
 
 
 torch.library.impl("gatewise::linear_loss", "default", _loss)

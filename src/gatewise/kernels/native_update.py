@@ -124,7 +124,7 @@ def _adam_state(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor
     """What Adam keeps of a parameter, made at the first step as the optimiser itself makes it."""
     state: dict[str, Tensor] = optimizer.state[p]
     if not state:
-        state["step"] = torch.zeros((), dtype=torch.float32)
+        state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
     missing = [name for name in ("step", "exp_avg", "exp_avg_sq") if name not in state]
     if missing:

@@ -1,14 +1,16 @@
 """A layer pass as one PyTorch operator, ``gatewise::layer_forward``, that autograd, compile and export understand.
 
-The engine is named in the call. Derivatives of gradients go through ``differentiable_forward``, by themselves.
+The engine is named in the call. Derivatives of gradients go through ``differentiable_forward``, by themselves, and so
+does every pass whose tensors no engine can be given (``contexts.is_plain``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gatewise.kernels.contexts import is_plain, is_transformed, known_numbers, refuse_onnx, refuse_tracing
 from gatewise.kernels.contract import (
     LayerInputs,
     LayerOptions,
@@ -18,7 +20,7 @@ from gatewise.kernels.contract import (
     state_size,
     work_dtype,
 )
-from gatewise.kernels.differentiable import differentiable_forward
+from gatewise.kernels.differentiable import differentiable_forward, gradients_again
 from gatewise.kernels.registry import ENGINES
 
 _INPUTS = (
@@ -27,6 +29,7 @@ _INPUTS = (
 )
 _OPTIONS = "str cell, bool reverse, ScalarType? products, bool save, bool trace, bool known_shapes, str engine"
 _N_INPUTS, _N_OPTIONS = len(LayerInputs._fields), len(LayerOptions._fields)
+_N_DIFFERENTIABLE = _N_INPUTS - 2  # all but the mask and the lengths
 
 torch.library.define(
     "gatewise::layer_forward",
@@ -41,8 +44,13 @@ torch.library.define(
 
 def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutputs:
     """Run one pass of the contract on the named engine, seen by autograd; the trace is not differentiated."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not is_transformed():
+        refuse_onnx("a gatewise layer")
         return LayerOutputs(*torch.ops.gatewise.layer_forward(*inputs, *options, engine))
+    if torch.compiler.is_compiling() or not is_plain(inputs):
+        refuse_tracing("a gatewise layer")
+        _check_known(inputs.lengths, inputs.x.shape[0])
+        return differentiable_forward(inputs, options)
     if not options.save:
         return ENGINES[engine].forward(_checked(inputs, options), options)
     y, h_n, c_n, *trace = _Pass.apply(*inputs, *options, engine)  # type: ignore[no-untyped-call]
@@ -102,35 +110,20 @@ def _differentiate(
     dh_n: Tensor | None,
     dc_n: Tensor | None,
     *_: Any,
-    backward: Callable[..., list[Tensor]] = torch.ops.gatewise.layer_backward,
+    backward: Callable[..., Any] = torch.ops.gatewise.layer_backward,
 ) -> tuple[Any, ...]:
-    *given, y, h_n, c_n = ctx.saved_tensors[: _N_INPUTS + 3]
-    saved = list(ctx.saved_tensors[_N_INPUTS + 3 :])
+    kept = ctx.saved_tensors  # read once: each reading unpacks them anew
+    given, (y, h_n, c_n, *saved) = kept[:_N_INPUTS], kept[_N_INPUTS:]
     upstream = [torch.zeros_like(t) if d is None else d for d, t in ((dy, y), (dh_n, h_n), (dc_n, c_n))]
-    inputs, options = LayerInputs(*given), LayerOptions(*ctx.options[:_N_OPTIONS])
-    found: Sequence[Tensor | None]
-    if torch.is_grad_enabled():
-        found = _differentiable_gradients(inputs, options, upstream, ctx.needs_input_grad[:8])
+    options, needed = LayerOptions(*ctx.options[:_N_OPTIONS]), ctx.needs_input_grad[:_N_DIFFERENTIABLE]
+    # A backward of ours is an engine's own; the operator's finds its way by itself.
+    if torch.is_grad_enabled() or (backward is _backward and not is_plain((*upstream, *kept))):
+        again = options._replace(trace=False)
+        found = gradients_again(lambda *t: differentiable_forward(LayerInputs(*t), again)[:3], given, needed, upstream)
     else:
-        needs_dx = ctx.needs_input_grad[0]
-        found = backward(*upstream, y, h_n, c_n, saved, needs_dx, *inputs, *ctx.options)
-    kept = [d if needed else None for d, needed in zip(found, ctx.needs_input_grad, strict=False)]
-    return (*kept, *(None,) * (_N_INPUTS + _N_OPTIONS + 1 - len(kept)))
-
-
-def _differentiable_gradients(
-    inputs: LayerInputs, options: LayerOptions, upstream: list[Tensor], needed: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """The same gradients through operations that can be differentiated again."""
-    # Views, so that each input counts for itself where one tensor was given twice.
-    own = [t.view_as(t) if t is not None and n else t for t, n in zip(inputs, (*needed, False, False), strict=True)]
-    outputs = differentiable_forward(LayerInputs(*own), options)  # type: ignore[arg-type]
-    pairs = [(o, d) for o, d in zip(outputs, upstream, strict=True) if o.requires_grad]
-    wanted = [t for t, n in zip(own, needed, strict=False) if n and t is not None]
-    found = iter(
-        torch.autograd.grad([o for o, _ in pairs], wanted, [d for _, d in pairs], create_graph=True, allow_unused=True)
-    )
-    return [next(found) if n else None for n in needed]
+        found = backward(*upstream, y, h_n, c_n, saved, needed[0], *given, *ctx.options)
+    gradients = [d if n else None for d, n in zip(found, needed, strict=True)]
+    return (*gradients, *(None,) * (_N_INPUTS + _N_OPTIONS + 1 - len(gradients)))
 
 
 torch.library.impl("gatewise::layer_forward", "default", _forward)
@@ -176,3 +169,14 @@ def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
         bad = next(int(n) for n in lengths if not 0 <= n <= T)
         raise ValueError(f"lengths holds {bad}; expected 0 to {T}, the number of steps of the input")
     return inputs._replace(lengths=lengths)
+
+
+def _check_known(lengths: Tensor | None, T: int) -> None:
+    """The same of a pass in PyTorch's operations, which need no lengths on the CPU.
+
+    Raises:
+        ValueError: one does not lie within the steps.
+    """
+    bad = [n for n in known_numbers(lengths) if not 0 <= n <= T]
+    if bad:
+        raise ValueError(f"lengths holds {bad[0]}; expected 0 to {T}, the number of steps of the input")

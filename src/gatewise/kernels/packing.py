@@ -31,13 +31,13 @@ class Packing(NamedTuple):
             gather = torch.arange(T * B, device=device).view(T, B).flip(0).flatten()
             return cls([B] * T, gather, None, None)
         ordered, order = lengths.sort(descending=True, stable=True)
-        steps = torch.arange(int(ordered[0]) if B else 0)
+        steps = torch.arange(int(ordered[0]) if B else 0, device=ordered.device)
         at_work = steps[:, None] < ordered  # (steps, B)
         counts = at_work.sum(1)
         time = ordered - 1 - steps[:, None] if reverse else steps[:, None].expand(-1, B)
         gather = (time * B + order)[at_work]
         start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        place = start[(ordered - 1).clamp(min=0)] + torch.arange(B)
+        place = start[(ordered - 1).clamp(min=0)] + torch.arange(B, device=ordered.device)
         last = torch.where(ordered > 0, place, -1)
         return cls(counts.tolist(), gather.to(device), order.to(device), last.to(device))
 

@@ -23,14 +23,17 @@ NAMES = ("auto", "reference", "torch", "native")
 
 
 def why_not(name: str, device: torch.device | str = "cpu") -> str | None:
-    """Say in a few words why an engine cannot be had; None where it can."""
+    """Say in a few words why an engine cannot be had; None where it can. On meta nothing is computed: any can."""
+    device = torch.device(device)
+    if device.type == "meta":
+        device = torch.device("cpu")
     if name == "native":
-        if torch.device(device).type != "cpu":
+        if device.type != "cpu":
             return f"it computes on the CPU, but the tensors are on {device}"
         return native_engine.why_not_built()
     if name not in NAMES:
         return f"there is no such engine; expected one of {', '.join(NAMES)}"
-    if name == "reference" and torch.device(device).type != "cpu":
+    if name == "reference" and device.type != "cpu":
         return f"it computes in NumPy, on the CPU, but the tensors are on {device}"
     return None
 

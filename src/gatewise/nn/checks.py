@@ -9,6 +9,12 @@ from torch import Tensor
 from gatewise.spec import TRACED, RecurrentSpec
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return the dtype that autocast asks of products on a device; None where it is off, as always on meta."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
+
+
 def check_input(x: Any, input_size: int, batch_first: bool, like: Tensor) -> None:
     """Check that the input has the right shape, and dtype and device of the parameters.
 
@@ -29,7 +35,7 @@ def check_input(x: Any, input_size: int, batch_first: bool, like: Tensor) -> Non
         )
     if x.device != like.device:
         raise ValueError(f"input is on {x.device}, the parameters on {like.device}; move one with .to(...)")
-    if x.dtype != like.dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+    if x.dtype != like.dtype and not (x.is_floating_point() and autocast_dtype(x.device)):
         raise ValueError(f"input is {x.dtype}, the parameters {like.dtype}; convert one with .to(...)")
 
 
@@ -43,7 +49,7 @@ def check_lengths(lengths: Any, rows: int, unbatched: bool) -> Tensor:
         raise ValueError("lengths was given with input without a batch; cut the input instead, x[:length]")
     if not isinstance(lengths, Tensor):
         try:
-            lengths = torch.tensor(lengths)
+            lengths = torch.tensor(lengths, device="cpu")
         except (TypeError, ValueError, RuntimeError):
             found = type(lengths).__name__
             raise ValueError(f"lengths is a {found}; expected whole numbers, one for each row of the batch") from None

@@ -41,7 +41,7 @@ def dropout_mask(like: Tensor, p: float) -> Tensor:
         return torch.zeros_like(like)
     if like.device.type != "cpu":
         return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
-    seed = torch.randint(-(1 << 63), (1 << 63) - 1, (1,), dtype=torch.int64)
+    seed = torch.randint(-(1 << 63), (1 << 63) - 1, (1,), dtype=torch.int64, device="cpu")
     kept, scale = min(round((1 - p) * _LEVELS), _LEVELS - 1) - _LEVELS // 2, 1 / (1 - p)
     if native_dropout.can_draw(like):
         return native_dropout.draw(like, int(seed), kept, scale)
@@ -52,7 +52,7 @@ def dropout_mask(like: Tensor, p: float) -> Tensor:
 
 def _words(seed: Tensor, count: int) -> Tensor:
     """SplitMix64's first words of a seed, each 64 random bits."""
-    z = torch.arange(1, count + 1, dtype=torch.int64) * _STEP + seed
+    z = torch.arange(1, count + 1, dtype=torch.int64, device=seed.device) * _STEP + seed
     z = (z ^ _shifted(z, 30)) * _FIRST
     z = (z ^ _shifted(z, 27)) * _SECOND
     return z ^ _shifted(z, 31)

@@ -3,6 +3,7 @@
 On the CPU the native engine computes it (``kernels/native_loss.py``), elsewhere torch.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gatewise.kernels import engine_named, native_loss
+from gatewise.kernels.contexts import is_plain, is_transformed, refuse_onnx, refuse_tracing
+from gatewise.kernels.differentiable import differentiable_loss, gradients_again
+from gatewise.nn.checks import autocast_dtype
 
 # Rows of logits that torch's part holds, in one buffer that becomes their gradient (PyTorch holds them three times
 # over: logits, log-softmax, gradient). Fewer rows would read and write the decoder's gradient more often: 256 cost 3%
@@ -30,9 +34,11 @@ def linear_cross_entropy(
     ``nll = s Σₙ (log Σᵥ exp zₙᵥ) − zₙ,targetₙ`` with ``z = x weightᵀ + bias``, and the gradient
     ``dz = softmax(z) − onehot(target)``, ``dx = s dz weight``, ``dweight = s dzᵀ x``, ``dbias = s Σₙ dz``.
 
-    The gradients are computed together with the loss, chunk by chunk: the result can be differentiated once. A
-    factor is best given as ``scale``, which costs nothing, where the loss's own gradient costs a pass over them.
-    Under autocast the three products take the reduced precision, the softmax stays in fp32.
+    The gradients are computed together with the loss, chunk by chunk, those that are asked for: none under ``no_grad``.
+    A factor is best given as ``scale``, which costs nothing, where the loss's own gradient costs a pass over them.
+    Under autocast the three products take the reduced precision, the softmax stays in fp32. Derivatives of gradients,
+    ``torch.func``'s transforms and the other contexts of ``gatewise.nn.Recurrent`` go by PyTorch's operations, which
+    hold all N·V logits.
 
     Args:
         x: what the linear layer reads.
@@ -49,74 +55,101 @@ def linear_cross_entropy(
     Raises:
         ValueError: the engine cannot be had on the device of ``x``; the reason in one line.
         IndexError: a target is not one of the V (from torch: RuntimeError).
+        RuntimeError: ``torch.jit`` or an export to ONNX would follow the call.
     """
     engine_named(engine, x.device)
-    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+    dtype, how = autocast_dtype(x.device) or x.dtype, (x, weight, bias, targets, scale)
     native = native_loss.computes(engine, x, weight, bias, targets, dtype)
+    wanted = [torch.is_grad_enabled() and t.requires_grad for t in (x, weight, bias)]
+    if (compiling := torch.compiler.is_compiling()) and native and not is_transformed():
+        refuse_onnx("linear_cross_entropy")
+        with torch.autocast(x.device.type, enabled=False):
+            return native_loss.linear_loss_in_graph(*how, dtype, wanted, native_loss.CHUNK_ROWS)
+    if compiling or not is_plain((x, weight, bias, targets)):
+        refuse_tracing("linear_cross_entropy")
+        return differentiable_loss(*how, dtype)
     with torch.autocast(x.device.type, enabled=False):
-        if native and torch.compiler.is_compiling():
-            wanted = [torch.is_grad_enabled() and t.requires_grad for t in (x, weight, bias)]
-            return native_loss.linear_loss_in_graph(
-                x, weight, bias, targets, scale, dtype, wanted, native_loss.CHUNK_ROWS
-            )
-        function = _NativeLinearCrossEntropy if native else _LinearCrossEntropy
-        nll: Tensor = function.apply(x, weight, bias, targets, scale, dtype)  # type: ignore[no-untyped-call]
+        if not any(wanted):  # within a Function each input would be said to need its gradient, under no_grad too
+            return _loss_and_gradients(*how, dtype, wanted, native)[0]
+        nll: Tensor = _LinearCrossEntropy.apply(*how, dtype, native)  # type: ignore[no-untyped-call]
         return nll
+
+
+def _loss_and_gradients(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    scale: float,
+    dtype: torch.dtype,
+    wanted: Sequence[bool],
+    native: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Return the loss and the gradients that are wanted, of x, weight and bias."""
+    if native:
+        return native_loss.linear_loss(x, weight, bias, targets, scale, dtype, wanted, native_loss.CHUNK_ROWS)
+    w, b = weight.to(dtype), bias.to(dtype)
+    nll = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    dx = torch.empty_like(x) if wanted[0] else None
+    dweight = torch.empty_like(weight) if wanted[1] else None
+    dbias = torch.zeros_like(bias) if wanted[2] else None
+    if dweight is not None and not len(x):  # else the first chunk overwrites it
+        dweight.zero_()
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        x_rows, target = x[rows].to(dtype), targets[rows, None]
+        z = torch.addmm(b, x_rows, w.t()).to(nll.dtype)
+        z_largest, z_target = z.amax(1, keepdim=True), z.gather(1, target)
+        p = torch.softmax(z, 1, out=z)
+        # log Σ exp z = z_largest − log p_largest: that p is at least 1/V, where p_target may underflow.
+        nll += (z_largest - p.amax(1, keepdim=True).log() - z_target).sum()
+        if not any(wanted):
+            continue
+        dz = p.scatter_add_(1, target, p.new_full(target.shape, -1.0))
+        if dbias is not None:
+            dbias += dz.sum(0)
+        dz = dz.to(dtype)
+        in_place = dtype == weight.dtype  # beta 0 overwrites, whatever stands there
+        if dx is not None and in_place:
+            torch.addmm(dx[rows], dz, w, beta=0, alpha=scale, out=dx[rows])
+        elif dx is not None:
+            dx[rows] = scale * (dz @ w)
+        if dweight is not None and in_place:
+            torch.addmm(dweight, dz.t(), x_rows, beta=int(start > 0), alpha=scale, out=dweight)
+        elif dweight is not None:
+            dweight = scale * (dz.t() @ x_rows) + (dweight if start else 0)
+    dweight = None if dweight is None else dweight.to(weight.dtype)
+    return nll.mul_(scale), dx, dweight, None if dbias is None else dbias.mul_(scale)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, scale: float, dtype: torch.dtype
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        scale: float,
+        dtype: torch.dtype,
+        native: bool,
     ) -> Tensor:
-        needs_gradient = any(ctx.needs_input_grad[:3])
-        w, b = weight.to(dtype), bias.to(dtype)
-        nll = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        if needs_gradient:
-            dx, dweight, dbias = torch.empty_like(x), torch.empty_like(weight), torch.zeros_like(bias)
-            if not len(x):  # else the first chunk overwrites it
-                dweight.zero_()
-        for start in range(0, len(x), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            x_rows, target = x[rows].to(dtype), targets[rows, None]
-            z = torch.addmm(b, x_rows, w.t()).to(nll.dtype)
-            z_largest, z_target = z.amax(1, keepdim=True), z.gather(1, target)
-            p = torch.softmax(z, 1, out=z)
-            # log Σ exp z = z_largest − log p_largest: that p is at least 1/V, where p_target may underflow.
-            nll += (z_largest - p.amax(1, keepdim=True).log() - z_target).sum()
-            if needs_gradient:
-                dz = p.scatter_add_(1, target, p.new_full(target.shape, -1.0))
-                dbias += dz.sum(0)
-                dz = dz.to(dtype)
-                if dtype == weight.dtype:  # beta 0 overwrites, whatever stands there
-                    torch.addmm(dx[rows], dz, w, beta=0, alpha=scale, out=dx[rows])
-                    torch.addmm(dweight, dz.t(), x_rows, beta=int(start > 0), alpha=scale, out=dweight)
-                else:
-                    dx[rows] = scale * (dz @ w)
-                    dweight = scale * (dz.t() @ x_rows) + (dweight if start else 0)
-        if needs_gradient:
-            ctx.gradients = dx, dweight.to(weight.dtype), dbias.mul_(scale)
-        return nll.mul_(scale)
+        wanted = ctx.needs_input_grad[:3]
+        nll, *gradients = _loss_and_gradients(x, weight, bias, targets, scale, dtype, wanted, native)
+        ctx.how = scale, dtype
+        ctx.save_for_backward(x, weight, bias, targets, *gradients)
+        return nll
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.gradients is None:
-            raise RuntimeError(
-                "linear_cross_entropy was differentiated twice; its gradients are computed once: call it again"
-            )
+        given, gradients = (kept := ctx.saved_tensors)[:4], kept[4:]  # read once: each reading unpacks them anew
+        (dnll,), how = upstream, ctx.how
+        if torch.is_grad_enabled():
+            needed = ctx.needs_input_grad[:3]
+            gradients = gradients_again(lambda *t: [differentiable_loss(*t, *how)], given, needed, upstream)
         # Handed over, not copied: the gradients may be as large as the model.
-        (dnll,), gradients, ctx.gradients = upstream, ctx.gradients, None
-        one = dnll.device.type == "cpu" and bool(dnll == 1)
-        return (*(g if one or g is None else g.mul_(dnll) for g in gradients), None, None, None)
-
-
-class _NativeLinearCrossEntropy(_LinearCrossEntropy):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, scale: float, dtype: torch.dtype
-    ) -> Tensor:
-        wanted = ctx.needs_input_grad[:3]
-        nll, *ctx.gradients = native_loss.linear_loss(
-            x, weight, bias, targets, scale, dtype, wanted, native_loss.CHUNK_ROWS
-        )
-        return nll
+        elif not is_plain((dnll, *gradients)) or torch._C._autograd._get_current_graph_task_keep_graph():
+            gradients = [None if g is None else (g * dnll).to(g.dtype) for g in gradients]
+        elif dnll.device.type != "cpu" or bool(dnll != 1):
+            gradients = [None if g is None else g.mul_(dnll) for g in gradients]
+        return (*gradients, None, None, None, None)

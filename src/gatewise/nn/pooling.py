@@ -27,8 +27,8 @@ def pool(
     """
     if kind == "last":
         return torch.cat(list(h_n[-directions:]), -1)
-    steps = torch.full((y.shape[1],), len(y)) if lengths is None else lengths
-    inside = (torch.arange(len(y))[:, None] < steps.cpu()).to(y.device)[..., None]
+    steps = torch.full((y.shape[1],), len(y), device="cpu") if lengths is None else lengths
+    inside = (torch.arange(len(y), device="cpu")[:, None] < steps.cpu()).to(y.device)[..., None]
     if kind == "mean":
         return (y * inside).sum(0) / steps.clamp(min=1).to(y.device)[:, None]
     return torch.where(inside, y, -torch.inf).amax(0).masked_fill((steps == 0).to(y.device)[:, None], 0)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gatewise.kernels import engine_for, engine_named, layer
+from gatewise.kernels.contexts import USE_INSTEAD, refuse_tracing
 from gatewise.kernels.contract import LayerInputs, LayerOptions
 from gatewise.kernels.native_engine import refusal
-from gatewise.nn.checks import check_input, check_lengths, check_state, check_trace
+from gatewise.nn.checks import autocast_dtype, check_input, check_lengths, check_state, check_trace
 from gatewise.nn.dropout import dropout, dropout_mask
 from gatewise.nn.state import LSTMState, RNNState
 from gatewise.spec import RecurrentSpec
@@ -129,7 +130,10 @@ class Recurrent(nn.Module):
 
     def initial_state(self, batch_size: int = 1) -> State:
         """Return the state before the first step: zeros, (L·D, B, …), of the parameters' device and dtype."""
-        like, passes = self._weights("l0")[1], self.num_layers * self.spec.num_directions
+        return self._zeros(batch_size, self._weights("l0")[1])
+
+    def _zeros(self, batch_size: int, like: Tensor) -> State:
+        passes = self.num_layers * self.spec.num_directions
         h = like.new_zeros(passes, batch_size, self.spec.output_size)
         if self.spec.cell == "lstm":
             return LSTMState(h, like.new_zeros(passes, batch_size, self.hidden_size))
@@ -165,14 +169,16 @@ class Recurrent(nn.Module):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, trace)
-        check_input(input, self.input_size, self.batch_first, self._weights("l0")[1])
+        weights = self.all_weights  # read once: a parametrization computes them anew at each reading
+        like = weights[0][1]
+        check_input(input, self.input_size, self.batch_first, like)
         unbatched = input.dim() == 2
         x = input.unsqueeze(1) if unbatched else input.transpose(0, 1) if self.batch_first else input
         names = check_trace(trace, self.spec.cell)
         if lengths is not None:
             lengths = check_lengths(lengths, x.shape[1], unbatched)
-        state = self._given_state(hx, x.shape[1], unbatched)
-        y, state, traced = self._run(x, state, lengths, names)
+        state = self._given_state(hx, x.shape[1], unbatched, like)
+        y, state, traced = self._run(x, state, lengths, names, weights)
         if unbatched:
             y, state = y.squeeze(1), type(state)(*(part.squeeze(1) for part in state))
         elif self.batch_first:
@@ -182,23 +188,23 @@ class Recurrent(nn.Module):
         return (y, result, traced) if names else (y, result)
 
     def _run(
-        self, x: Tensor, state: State, lengths: Tensor | None, names: tuple[str, ...]
+        self, x: Tensor, state: State, lengths: Tensor | None, names: tuple[str, ...], weights: list[list[Tensor]]
     ) -> tuple[Tensor, State, Trace]:
         """Run the stack on (T, B, I)."""
         spec, wants_gates = self.spec, any(name != "h" for name in names)
         needs_gradient = torch.is_grad_enabled() and (
-            x.requires_grad or any(p.requires_grad for p in (*state, *itertools.chain(*self.all_weights)))
+            x.requires_grad or any(p.requires_grad for p in (*state, *itertools.chain(*weights)))
         )
-        products = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
+        products = autocast_dtype(x.device)
         compiling = torch.compiler.is_compiling()
         options = LayerOptions(spec.cell, False, products, needs_gradient, wants_gates, compiling)
         traced: dict[str, list[Tensor]] = {name: [] for name in names}
         after, y = [], [x]
-        for k, (which, reverse, suffix) in enumerate(spec.passes()):
+        for k, (which, reverse, _) in enumerate(spec.passes()):
             if not reverse:
                 x, y = self._with_dropout(torch.cat(y, -1) if len(y) > 1 else y[0], which), []
             h_mask = self._mask(state.h[k], self._variational[1])
-            w_ih, w_hh, *others = self._weights(suffix)
+            w_ih, w_hh, *others = weights[k]
             b_ih, b_hh = others[:2] if self.bias else (None, None)
             w_hr = others[-1] if self.proj_size else None
             c_0 = state.c[k] if isinstance(state, LSTMState) else None
@@ -263,13 +269,21 @@ class Recurrent(nn.Module):
         data = pack_padded_sequence(y, own, self.batch_first).data
         return (PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices), *others)
 
-    def _given_state(self, hx: Any, rows: int, unbatched: bool) -> State:
+    def _given_state(self, hx: Any, rows: int, unbatched: bool, like: Tensor) -> State:
         """Return the given state in (L·D, B, …), or zeros."""
         if hx is None:
-            return self.initial_state(rows)
-        parts = check_state(hx, self.spec, None if unbatched else rows, self._weights("l0")[1])
+            return self._zeros(rows, like)
+        parts = check_state(hx, self.spec, None if unbatched else rows, like)
         parts = [part.unsqueeze(1) if unbatched else part for part in parts]
         return LSTMState(*parts) if self.spec.cell == "lstm" else RNNState(*parts)
+
+    def _slow_forward(self, *input: Any, **kwargs: Any) -> Any:
+        """What PyTorch calls in place of ``forward`` while ``torch.jit`` traces: here to refuse before all else."""
+        refuse_tracing(type(self).__name__)
+        return self.forward(*input, **kwargs)
+
+    def __prepare_scriptable__(self) -> Any:
+        raise RuntimeError(f"{type(self).__name__} cannot be scripted by torch.jit; {USE_INSTEAD}")
 
     def extra_repr(self) -> str:
         """Name sizes, and options that are not the default, as PyTorch's modules do."""

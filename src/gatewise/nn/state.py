@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from gatewise.artifact.atomic import write_atomically
 
@@ -101,3 +102,10 @@ class RNNState(_RNNParts, _Value):
     """``(h,)`` of a GRU or a plain RNN. PyTorch's modules take and return the bare tensor, and so do ours given one."""
 
     __slots__ = ()
+
+
+# So that torch.load(weights_only=True) reads a state that torch.save wrote, and torch.export.save writes a program that
+# returns one.
+torch.serialization.add_safe_globals([LSTMState, RNNState])
+for _kind in (LSTMState, RNNState):
+    pytree._register_namedtuple(_kind, serialized_type_name=f"{_kind.__module__}.{_kind.__qualname__}")
