@@ -49,6 +49,7 @@ def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutpu
         return LayerOutputs(*torch.ops.gatewise.layer_forward(*inputs, *options, engine))
     if torch.compiler.is_compiling() or not is_plain(inputs):
         refuse_tracing("a gatewise layer")
+        check_layer(inputs, options)
         _check_known(inputs.lengths, inputs.x.shape[0])
         return differentiable_forward(inputs, options)
     if not options.save:
