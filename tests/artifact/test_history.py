@@ -42,6 +42,10 @@ def test_a_run_on_its_way(tmp_path: Path) -> None:
     assert History.read(write(tmp_path / "m", mixed)).lines == mixed
 
 
+def test_an_empty_file(tmp_path: Path) -> None:
+    assert History.read(write(tmp_path / "m", [])) == History([], None)
+
+
 def test_a_last_line_without_its_end(tmp_path: Path) -> None:
     path = write(tmp_path / "m", LINES)
     path.write_text(path.read_text().rstrip("\n"))
@@ -96,6 +100,7 @@ def test_lines_that_no_run_has(tmp_path: Path, lines: list[Any], number: int) ->
         ("language-model", [*LINES[:2], final(test_tokens=1.5)], 3),
         ("language-model", [*LINES[:2], final(test_tokens=-1)], 3),
         ("language-model", [*LINES[:2], final(test_data_hash=3)], 3),
+        ("language-model", [*LINES[:2], final(simple_test_rmse="3")], 3),
         ("language-model", [*LINES[:2], final(test_data_hash=...)], 3),
     ],
 )

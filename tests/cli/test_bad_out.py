@@ -88,13 +88,17 @@ def test_resume_with_other_data(split: str, gatewise: Gatewise, data: Path, run:
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("line", [b"no JSON\n", b"[1]\n", b"\xff\n"], ids=["text", "a list", "no UTF-8"])
-def test_resume_with_damaged_metrics(line: bytes, gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [(b"no JSON\n", "no valid JSON"), (b"[1]\n", "no JSON object"), (b"\xff\n", "no UTF-8")],
+    ids=["text", "a list", "no UTF-8"],
+)
+def test_resume_with_damaged_metrics(line: bytes, found: str, gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
     """A line of metrics.jsonl that is no JSON object is status 4, with file and line."""
     good = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([good[0], line, *good[1:]]))
     before = contents(tmp_path)
-    gatewise("train", "--out", run, "--resume").check_refused(4, "metrics.jsonl:2: expected a JSON object")
+    gatewise("train", "--out", run, "--resume").check_refused(4, "metrics.jsonl:2: ", found, "restore the file")
     assert contents(tmp_path) == before
 
 

@@ -75,8 +75,11 @@ def test_a_damaged_run(gatewise: Gatewise, scratch_run: Path, tmp_path: Path) ->
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     gatewise("evaluate", "cut").check_refused(4, "damaged or cut short")
+    gatewise("generate", "cut").check_refused(4, "damaged or cut short")
+    shutil.copy(scratch_run / "model.safetensors", weights)
     (tmp_path / "cut" / "tokenizer.json").unlink()
-    gatewise("generate", "cut").check_refused(4, "no such file; expected the run's vocabulary")
+    gatewise("evaluate", "cut").check_refused(4, "tokenizer.json: no such file; expected what training wrote there")
+    gatewise("generate", "cut").check_refused(4, "tokenizer.json: no such file; expected what training wrote there")
 
 
 def test_bench(gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:

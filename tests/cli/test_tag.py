@@ -10,7 +10,7 @@ import pytest
 import gatewise as gw
 from gatewise.data.tagged import read_conllu
 from tests.cli.conftest import Gatewise, contents
-from tests.conftest import TINY_TAGGER
+from tests.conftest import TINY_TAGGER, unseal
 
 TEXT = "The dog ate the apple\n\n  Everybody\tread  a/b xyzzy \nIt"
 
@@ -173,9 +173,15 @@ def test_training_from_the_command_line(gatewise: Gatewise, tagged: Path, tmp_pa
 @pytest.mark.parametrize(
     ("name", "content", "fragments"),
     [
-        ("labels.json", b"{}", ["labels.json: no valid 'labels' inside"]),
-        ("labels.json", b'{"labels": ["A"]}', ["decoder.weight has shape (3, 16)", "expected (1, 16)"]),
-        ("characters.json", b"{", ["characters.json: no lexicon can be read from it"]),
+        ("labels.json", b"{}", ["labels.json: no 'labels' inside"]),
+        ("labels.json", b'{"labels": ["A", "B"]}', ["labels.json: no 'seen_words' inside"]),
+        (
+            "labels.json",
+            b'{"labels": ["A", "B"], "seen_words": []}',
+            ["decoder.weight has shape (3, 16)", "expected (2, 16)"],
+        ),
+        ("labels.json", b'{"labels": [1, 2], "seen_words": []}', ["labels.json: 'labels' are numbers", "names"]),
+        ("characters.json", b"{", ["characters.json: no valid JSON"]),
         ("tokenizer.json", None, ["tokenizer.json: no such file", "train again"]),
     ],
 )
@@ -185,6 +191,7 @@ def test_a_damaged_run(
     import shutil
 
     run = Path(shutil.copytree(tagger_run, tmp_path / "run"))
+    unseal(run)
     (run / name).unlink() if content is None else (run / name).write_bytes(content)
     for words in (["evaluate", run], ["tag", run, tmp_path]):
         gatewise(*words).check_refused(4, *fragments)

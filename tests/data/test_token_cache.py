@@ -1,6 +1,9 @@
 """The cache of token ids: the right ids, made once, made anew where it is damaged."""
 
+import errno
 import hashlib
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,12 +86,56 @@ def garble(path: Path) -> None:
     path.write_bytes(b"[\xff]")
 
 
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+
+def become(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return what puts something else in a file's place."""
+
+    def damage(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return damage
+
+
+def link_elsewhere(path: Path) -> None:
+    (path.parent.parent / "elsewhere").write_text("mine")
+    become(lambda place: place.symlink_to(path.parent.parent / "elsewhere"))(path)
+
+
+def forge(path: Path) -> None:
+    """Put ids into the cache that the vocabulary does not have, and their right hash."""
+    content = np.array([0, 2, 3, 1, 1, 0, 4, 4, 1, 3, 5], np.uint16).tobytes()
+    path.write_bytes(content)
+    facts = {"tokens": 11, "unknown": 1, "sha256": hashlib.sha256(content).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(facts))
+
+
 @pytest.mark.parametrize(
     ("kind", "damage"),
     [
         (".bin", truncate),
         (".bin", lengthen),
         (".bin", Path.unlink),
+        (".bin", zero),
+        (".bin", flip),
+        (".bin", forge),
+        (".bin", become(os.mkfifo)),
+        (".bin", link_elsewhere),
+        (".json", become(os.mkfifo)),
+        (".json", link_elsewhere),
+        (".json", become(lambda path: path.symlink_to("/dev/zero"))),
+        (".json", lambda path: path.write_text("[" * 100_000)),
+        (".json", lambda path: path.write_text('{"tokens": 11, "unknown": 1}')),
+        (".json", lambda path: path.write_text(path.read_text().replace('"unknown": 1', '"unknown": 12'))),
+        (".json", lambda path: path.write_text(path.read_text().replace('"unknown": 1', '"unknown": -1'))),
         (".json", truncate),
         (".json", garble),
         (".json", Path.unlink),
@@ -103,6 +150,60 @@ def test_damaged_cache_is_made_anew(text: Path, cache: Path, kind: str, damage: 
     found = tokenize_file(text, WORDS)
     assert found.ids.tolist() == encoded(text, WORDS) and found.unknown == 1
     assert {Path(name).suffix for name in entries(cache)} == {".bin", ".json"}
+
+
+@pytest.mark.parametrize("kind", [".bin", ".json"])
+def test_a_folder_in_the_place_of_a_file(text: Path, cache: Path, kind: str) -> None:
+    tokenize_file(text, WORDS)
+    become(Path.mkdir)(next((cache / "tokens").glob(f"*{kind}")))
+    found = tokenize_file(text, WORDS)
+    assert found.ids.tolist() == encoded(text, WORDS) and found.unknown == 1
+    assert found.not_kept is not None and "set GATEWISE_CACHE to a folder that can be written" in found.not_kept
+    assert not list((cache / "tokens").glob("*.part"))
+
+
+def test_a_cache_that_cannot_be_made_costs_nothing_but_time(text: Path, cache: Path) -> None:
+    cache.write_text("a file")
+    found = tokenize_file(text, WORDS)
+    assert found.ids.tolist() == encoded(text, WORDS) and found.unknown == 1
+    assert found.ids.dtype == np.uint16 and not found.ids.flags.writeable
+    assert found.not_kept is not None and "\n" not in found.not_kept
+    assert str(cache) in found.not_kept and "GATEWISE_CACHE" in found.not_kept
+    assert cache.read_text() == "a file"
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_full_disk(text: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, step, full)
+    found = tokenize_file(text, WORDS)
+    assert found.ids.tolist() == encoded(text, WORDS) and found.unknown == 1
+    assert found.not_kept is not None and "No space left on device" in found.not_kept
+    assert entries(cache) == {}
+
+
+def test_files_are_flushed_before_they_are_put_in_their_place(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, fsync, replace = list[str](), os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(Path(b).suffix), replace(a, b)))
+    tokenize_file(text, WORDS)
+    assert calls == ["fsync", ".bin", "fsync", ".json"]
+
+
+def test_two_at_once(text: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, others = os.replace, iter([True])
+
+    def with_another_between(a: str, b: Path) -> None:
+        if next(others, False):
+            assert tokenize_file(text, WORDS).ids.tolist() == encoded(text, WORDS)
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", with_another_between)
+    found = tokenize_file(text, WORDS)
+    assert found.ids.tolist() == encoded(text, WORDS) and found.not_kept is None
+    assert len(entries(cache)) == 2
 
 
 def test_other_vocabulary_level_or_text_gets_its_own_entry(text: Path, cache: Path) -> None:

@@ -116,7 +116,29 @@ def damaged_files() -> dict[str, bytes]:
     gap["model"]["vocab"]["a"] = 7
     unknown = json.loads(whole)
     unknown["model"]["vocab"] = {"a": 0, EOS: 1}
+
+    def changed(**change: object) -> bytes:
+        return json.dumps({**json.loads(whole), **change}).encode()
+
+    def with_vocab(vocab: object) -> bytes:
+        return changed(model={"type": "WordLevel", "unk_token": UNK, "vocab": vocab})
+
     return {
+        "an id twice": with_vocab({"a": 0, EOS: 1, UNK: 1}),
+        "an id below 0": with_vocab({"a": -1, EOS: 0, UNK: 1}),
+        "an id that is true": with_vocab({"a": 0, EOS: True, UNK: 2}),
+        "an id with a fraction": with_vocab({"a": 0, EOS: 1.0, UNK: 2}),
+        "an id of words": with_vocab({"a": "0", EOS: 1, UNK: 2}),
+        "an id without end": with_vocab({"a": 10**300, EOS: 1, UNK: 2}),
+        "no ids": with_vocab({}),
+        "a list": with_vocab(["a", EOS, UNK]),
+        "half a character": with_vocab({"\ud800": 0, EOS: 1, UNK: 2}),
+        "of another kind": changed(model={"type": "BPE", "vocab": {"a": 0, EOS: 1, UNK: 2}, "merges": []}),
+        "no model": changed(model=None),
+        "tokens added": changed(added_tokens=[{"id": 3, "content": "new"}]),
+        "nothing added": changed(added_tokens=[None]),
+        "a key twice": whole.replace('"version"', '"model": 1, "version"', 1).encode(),
+        "deep": b'{"model": ' + b"[" * 100_000,
         "empty": b"",
         "cut short": whole[: len(whole) // 2].encode(),
         "no object": b"[1, 2]",
@@ -134,6 +156,26 @@ def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(RunError) as caught:
         Vocabulary.load(path, "word")
     assert str(caught.value).startswith((f"{path}: ", f"{path}:1: ")) and "\n" not in str(caught.value)
+
+
+def test_another_level_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    for level in (*LEVELS, "prose"):
+        path.write_text(Vocabulary(["a", EOS, UNK], level).json)
+        for other in (*LEVELS, "prose"):
+            if other == level:
+                assert Vocabulary.load(path, other).level == level
+            else:
+                with pytest.raises(RunError, match=rf"tokenizer\.json: made of .*config.toml is '{other}'; set it to"):
+                    Vocabulary.load(path, other)
+
+
+def test_tokens_that_were_added_where_they_stand(tmp_path: Path) -> None:
+    """What the tokenizers library writes for a vocabulary whose special tokens were named to it."""
+    tokenizer = Tokenizer.from_str(Vocabulary(["a", EOS, UNK]).json)
+    tokenizer.add_special_tokens([EOS, UNK])
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
+    assert Vocabulary.load(tmp_path / "tokenizer.json", "word").tokens == ["a", EOS, UNK]
 
 
 def test_missing_file(tmp_path: Path) -> None:

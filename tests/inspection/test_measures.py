@@ -172,7 +172,8 @@ def write_run(folder: Path, lines: list[dict[str, object]], config: str) -> Path
 
 def memory_run(folder: Path, cell: str, length: int, rmse: float) -> Path:
     lines = [{"epoch": 1, "step": 100, "valid_rmse": 0.41}, {"epoch": 2, "step": 200, "valid_rmse": rmse}]
-    final = {"test_rmse": rmse, "best_epoch": 2, "best_step": 200}
+    scored = {"test_rmse": rmse, "test_mae": rmse, "test_tokens": 2000, "test_data_hash": "ab"}
+    final = {**scored, "best_epoch": 2, "best_step": 200}
     config = f'[task]\nname = "memory-task"\n[data]\nlength = {length}\n[model]\ncell = "{cell}"\nhidden_size = 16\n'
     return write_run(folder, [*lines, final], config)
 
@@ -214,9 +215,13 @@ def test_infinite_figures_are_gaps(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         ([], "no figures; the run has not finished an epoch"),
-        ([{"epoch": 1, "learning_rate": 1}], "none of perplexity, loss, accuracy, rmse inside"),
-        ([{"epoch": 1, "valid_rmse": "x"}], "valid_rmse is 'x' in one line; expected a number"),
-        ([{"epoch": 1, "valid_rmse": 1.0}, {"epoch": 2}], "valid_rmse is '' in one line"),
+        ([{"epoch": 1, "learning_rate": 1}], "metrics.jsonl:1: no valid_perplexity inside, which a language-model"),
+        ([{"epoch": 1, "valid_rmse": 1.0}], "metrics.jsonl:1: no valid_perplexity inside"),
+        ([{"epoch": 1, "valid_perplexity": "x"}], "metrics.jsonl:1: no valid_perplexity inside"),
+        (
+            [{"epoch": k, "valid_perplexity": 1, **({"train_perplexity": 1} if k == 1 else {})} for k in (1, 2)],
+            "train_perplexity is '' in one line; expected a number",
+        ),
     ],
 )
 def test_runs_without_figures(lines: list[dict[str, object]], message: str, tmp_path: Path) -> None:

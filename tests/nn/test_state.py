@@ -1,6 +1,7 @@
 """The state as a value: it unpacks, moves, resets, is saved and read again; nothing changes it in place."""
 
 import copy
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,29 @@ def test_what_is_no_safetensors_file_is_refused_in_one_line(content: bytes, tmp_
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"^[^\n]*a: this is no safetensors file \([^\n]*\); expected a saved state$"):
         LSTMState.load(path)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"h": torch.zeros(2, 3, 4), "c": torch.zeros(2, 3)},
+        {"h": torch.zeros(2, 3, 4), "c": torch.zeros(2, 2, 4)},
+        {"h": torch.zeros(2, 3, 4), "c": torch.zeros(1, 3, 4)},
+        {"h": torch.zeros(2, 3, 4), "c": torch.zeros(2, 3, 4, dtype=torch.float64)},
+        {"h": torch.zeros(2, 3, 4, dtype=torch.int64), "c": torch.zeros(2, 3, 4, dtype=torch.int64)},
+        {"h": torch.zeros(2, 3, 4), "c": torch.full((2, 3, 4), torch.nan)},
+    ],
+)
+def test_parts_that_make_no_state_are_refused_in_one_line(parts: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    save_file(parts, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"^[^\n]*a: holds [^\n]*; expected finite numbers \(L·D, B, size\)[^\n]*$"):
+        LSTMState.load(tmp_path / "a")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(ValueError, match="a: this is no regular file; expected a saved state"):
+        LSTMState.load(tmp_path / "a")
 
 
 def test_a_file_that_was_cut_or_holds_something_else_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -88,10 +88,10 @@ class History:
         if not path.exists() and not path.is_symlink():
             return cls((), None)
         check_regular(path, _EXPECTED, RunError)
-        lines = list[Metrics]()
-        for number, text in enumerate(read_text(path, LIMIT, _EXPECTED, RunError).removesuffix("\n").split("\n"), 1):
+        lines, text = list[Metrics](), read_text(path, LIMIT, _EXPECTED, RunError)
+        for number, raw in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
             try:
-                line = parse_json(text)
+                line = parse_json(raw)
                 check_line(line)
                 if lines and "best_epoch" in lines[-1]:
                     raise ValueError("a line after the last, which has the best epoch")
@@ -158,7 +158,8 @@ def _check_final(line: Metrics, evaluations: Sequence[Metrics], task: str | None
         best = [one for one in best if one.get("step") == line["best_step"]]
     if not best:
         raise ValueError("its best epoch or step is none of the lines before")
-    for key in _FINAL.get(task or "", ()):
+    others = [key for key in line if key.endswith(("_test_accuracy", "_test_rmse"))]  # what is to be beaten
+    for key in dict.fromkeys([*_FINAL[task], *others] if task else others):
         value = line.get(key, "")
         if value is None and key in _MAY_BE_NULL:
             continue

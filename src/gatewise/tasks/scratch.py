@@ -166,6 +166,7 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
         RunError: the folder is not what it should be.
         DataError: the data is not, or what is asked for does not exist.
     """
+    header = run.open_weights(config)
     vocabulary = Vocabulary.load(run.tokenizer_file, config.data.level)
     if vocabulary.bos_id is None:
         raise RunError(f"{run.tokenizer_file}: no start token inside; expected the vocabulary of {config.task.name}")
@@ -174,8 +175,8 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
             f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or leave "
             "--split out to score the training sentences"
         )
-    # Before the text is read, which takes longer.
-    model = _load(run, config, vocabulary)
+    shapes = weight_shapes(len(vocabulary), config.model.hidden_size)
+    model = ScratchModel(run.read_weights(shapes, header)[0])
     try:
         path = find_csv(config.data.path if data is None else data)
     except DataError as problem:
@@ -204,9 +205,3 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
         "oov_rate": sentences.oov_rate,
         "data_hash": sentences.data_hash,
     }
-
-
-def _load(run: RunFolder, config: Config, vocabulary: Vocabulary) -> ScratchModel:
-    """Read the weights of a run."""
-    shapes = weight_shapes(len(vocabulary), config.model.hidden_size)
-    return ScratchModel(run.read_weights(shapes, run.open_weights(config))[0])
