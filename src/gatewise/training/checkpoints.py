@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.errors import TrainingStopped
+from gatewise.errors import Interrupted, TrainingStopped
 
 KEPT = 2
 
@@ -83,6 +83,11 @@ def way_on(run: RunFolder) -> str:
     if run.config_file.is_file():
         return f"go on with: {resume_command(run)}"
     return "start again with the same command"
+
+
+def interrupted(run: RunFolder, where: str) -> Interrupted:
+    """Return the error of a run that was saved because a signal came."""
+    return Interrupted(f"interrupted {where}; saved; {way_on(run)}")
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
-from gatewise.errors import Interrupted, TrainingStopped
-from gatewise.training.checkpoints import Checkpoint, kept, resume_command, save_checkpoint
+from gatewise.errors import TrainingStopped
+from gatewise.training.checkpoints import Checkpoint, interrupted, kept, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.precision import fp32_products_in, products_in
@@ -137,9 +137,8 @@ class Trainer:
 
     def _at_end(self) -> bool:
         at, settings = self.at, self.settings
-        if settings.max_steps:
-            return at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated too
-        return at.epoch > settings.epochs
+        done = at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated too
+        return done if settings.max_steps else at.epoch > settings.epochs
 
     def _steps_to_evaluation(self) -> int:
         """Count the steps from here to the next evaluation; none where one is due."""
@@ -192,12 +191,9 @@ class Trainer:
                 if stop or save:
                     self.save()
                 if stop:
-                    raise self._interrupted(f"in {where}")
+                    raise interrupted(self.run, f"in {where}")
         finally:
             progress.close()
-
-    def _interrupted(self, where: str) -> Interrupted:
-        return Interrupted(f"interrupted {where}; saved; go on with: {resume_command(self.run)}")
 
     @staticmethod
     def _shown(name: str, value: float) -> str:
@@ -274,17 +270,16 @@ class Trainer:
         )
 
     def _evaluate(self, guard: InterruptGuard) -> None:
-        """Evaluate and save; a signal ends that at once, and it is done again when training goes on."""
         work, at, settings = self.workload, self.at, self.settings
         cost, units = self.group.sum(at.cost, at.units)
         name, trained = work.describe(cost / units if units else math.nan)
         try:
-            # Of several processes none may leave alone, as the others would wait for it.
+            # A signal ends it at once; of several processes none may leave alone, as the others would wait for it.
             with self._averaged(), guard.raising() if self.group.world_size == 1 else nullcontext():
                 figures, to_minimise = work.validate()
         except KeyboardInterrupt:
             self.save()
-            raise self._interrupted(f"before the evaluation after step {at.step}") from None
+            raise interrupted(self.run, f"before the evaluation after step {at.step}") from None
         metrics: Metrics = {
             "epoch": at.epoch,
             **({"step": at.step} if settings.eval_every or settings.max_steps else {}),
@@ -298,9 +293,8 @@ class Trainer:
             metrics["skipped_steps"] = at.skipped
         at.history.append(metrics)
         if to_minimise < at.best or not at.best_epoch:
-            # Nothing is below NaN, and a checkpoint holds no infinity: both are "no best yet", resumed or not.
-            at.best = to_minimise if math.isfinite(to_minimise) else math.inf
-            at.best_epoch, at.best_step = at.epoch, at.step
+            best = to_minimise if math.isfinite(to_minimise) else math.inf  # nothing would ever be below NaN
+            at.best, at.best_epoch, at.best_step = best, at.epoch, at.step
         self.scalars.epoch(at.step, metrics)
         shown = {key: value for key, value in metrics.items() if key.startswith(("train_", "valid_"))}
         note(
@@ -317,7 +311,7 @@ class Trainer:
         self.save()
         self.write_results()
         if self.group.any(guard.requested)[0]:
-            raise self._interrupted(f"after the evaluation of step {at.step}")
+            raise interrupted(self.run, f"after the evaluation of step {at.step}")
 
     def write_results(self) -> None:
         """Write metrics, and the best weights where the evaluation just made was the best."""
