@@ -36,7 +36,7 @@ class RunError(GatewiseError):
 
 
 class TrainingStopped(GatewiseError):
-    """Training cannot go on (NaN, a full disk); the last good checkpoint is kept."""
+    """Training cannot go on (NaN, a full disk); the last good checkpoint, where there is one, is kept."""
 
     exit_status = 1
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -110,6 +111,17 @@ def test_the_traceback_of_an_unforeseen_error_is_kept_in_a_file(
 
     monkeypatch.setattr(os, "fsync", full)
     gatewise("evaluate", tiny_run).check_refused(1, "by a bug; run again with --debug for the traceback")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_any_command_as_ctrl_c_does(
+    name: str, gatewise: Gatewise, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, before = getattr(signal, name), signal.getsignal(getattr(signal, name))
+    monkeypatch.setattr(gatewise_tasks("evaluate"), "evaluate", lambda *_, **__: signal.raise_signal(number))
+    result = gatewise("evaluate", tiny_run)
+    assert (result.status, result.out, result.err.strip()) == (130, "", "gatewise: interrupted")
+    assert signal.getsignal(number) == before
 
 
 def gatewise_tasks(name: str) -> Any:

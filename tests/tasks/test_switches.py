@@ -14,6 +14,7 @@ from rich.console import Console
 import gatewise as gw
 from gatewise.kernels import ENGINES
 from gatewise.kernels.native_engine import instructions
+from gatewise.nn import LSTM
 from gatewise.tasks.evaluate import evaluate
 from gatewise.training.precision import _UNITS, as_configured
 from tests.conftest import TINY_REGRESSOR, TINY_SCRATCH
@@ -78,6 +79,25 @@ def test_a_run_and_its_evaluation_are_the_same_bits(
     assert lines[0] == lines[1]
 
 
+def test_no_pass_of_a_run_or_an_evaluation_sees_the_programs_precision(
+    waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the switch itself, since not every processor computes ``medium`` otherwise than ``highest``."""
+    seen, forward = set(), ENGINES["torch"].forward
+
+    def watched(*arguments: Any) -> Any:
+        seen.add(torch.get_float32_matmul_precision())
+        return forward(*arguments)
+
+    monkeypatch.setattr(ENGINES["torch"], "forward", watched)
+    if "native" in ENGINES:
+        monkeypatch.setattr(ENGINES["native"], "forward", watched)
+    with product("medium"):
+        gw.train("sunspots", data=waves, out=tmp_path / "run", overrides={**SETTINGS, "runtime.engine": "torch"})
+        evaluate(tmp_path / "run")
+    assert seen == {"highest"}
+
+
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="PyTorch before 2.9 has no such switches")
 @pytest.mark.parametrize("unit", _UNITS)
 def test_the_switch_of_one_unit_is_set_and_put_back(unit: str) -> None:
@@ -92,6 +112,23 @@ def test_the_switch_of_one_unit_is_set_and_put_back(unit: str) -> None:
             assert {switch.fp32_precision for switch in switches} == {"ieee"}
             assert torch.get_float32_matmul_precision() == "highest"
         assert [switch.fp32_precision for switch in switches] == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="PyTorch before 2.9 has no such switches")
+def test_a_module_computes_in_a_program_that_has_used_a_new_switch() -> None:
+    """There PyTorch refuses to read the old switch, which stands for all kinds of devices."""
+    unit = torch.backends.cuda.matmul
+    before, lstm, x = unit.fp32_precision, LSTM(3, 4), torch.ones(2, 1, 3)
+    expected = lstm(x)[0]
+    unit.fp32_precision = "tf32"
+    try:
+        with pytest.raises(RuntimeError):
+            torch.get_float32_matmul_precision()
+        assert torch.equal(lstm(x)[0], expected)
+    finally:
+        unit.fp32_precision = before
+        torch.set_float32_matmul_precision("highest")
+        unit.fp32_precision = before
 
 
 def test_the_first_line_names_engine_instructions_and_precision(waves: Path, comments: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """What is shown while training runs: a line every tenth where the output is no terminal, a bar where it is."""
 
 import io
+import os
 import re
 
 import pytest
 from rich.console import Console
 
-from gatewise.training.progress import EpochProgress, note
+from gatewise.training.progress import EpochProgress, Unbreakable, note, unbreakable
 
 
 def show(total: int, done: int = 0, *, terminal: bool = False) -> str:
@@ -51,3 +52,25 @@ def test_no_console_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     EpochProgress(None, "epoch 1/1", 10).update(5, "x")
     note(None, "x")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_a_stream_cannot_write_is_escaped_or_dropped() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, "ascii")
+    print("run 第一 ok", file=Unbreakable(stream), flush=True)
+    assert raw.getvalue() == b"run \\u7b2c\\u4e00 ok\n"
+    stream.close()
+    print("more", file=Unbreakable(stream), flush=True)
+
+
+def test_a_console_is_unbreakable_within_the_block_alone() -> None:
+    """Rich ends the program on a broken pipe; it does again, after the block."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipe = os.fdopen(writing, "w", buffering=1)
+    console = Console(file=pipe)
+    with unbreakable(console):
+        note(console, "said to nobody")
+    assert console.file is pipe
+    with pytest.raises(BrokenPipeError):
+        pipe.close()

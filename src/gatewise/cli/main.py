@@ -64,6 +64,8 @@ def run(arguments: list[str] | None = None) -> None:
     try:
         with signals_interrupt():
             status = app(arguments, standalone_mode=False)
+        if status == 130:  # what Typer makes of KeyboardInterrupt, and says nothing
+            raise KeyboardInterrupt
     except GatewiseError as error:
         if debug:
             raise

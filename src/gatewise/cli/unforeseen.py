@@ -21,8 +21,11 @@ def save_traceback(error: Exception) -> Path | None:
     from gatewise.data.token_cache import cache_folder
 
     name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    places = [cache_folder() / "tracebacks" / name, Path(tempfile.gettempdir()) / f"gatewise-{name}"]
-    if (run := vars(error).get("run")) is not None and run.path.is_dir():
+    places = [Path(tempfile.gettempdir()) / f"gatewise-{name}"]
+    with suppress(RuntimeError):  # a user without a home
+        places.insert(0, cache_folder() / "tracebacks" / name)
+    run = vars(error).get("gatewise_run")
+    if run is not None and run.path.is_dir():
         places.insert(0, run.traceback_file)
     said = f"gatewise {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n"
     text = said + "".join(traceback.format_exception(error))

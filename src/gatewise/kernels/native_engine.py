@@ -238,6 +238,12 @@ def numbers_for(dtype: torch.dtype, *asked: torch.dtype | None) -> Any:
         return _native.Numbers.float64
     if torch.bfloat16 in asked:
         return _native.Numbers.bfloat16
-    if torch.get_float32_matmul_precision() != "highest":
-        return _native.Numbers.high
-    return _native.Numbers.float32
+    return _native.Numbers.float32 if _exact() else _native.Numbers.high
+
+
+def _exact() -> bool:
+    """Whether products of fp32 are to be computed in fp32."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # a program has set the devices' own switches (PyTorch 2.9) unlike each other
+        return torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")  # type: ignore[attr-defined]

@@ -138,7 +138,7 @@ def _from_outside(run: RunFolder, console: Console | None) -> Iterator[None]:
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; {kept(run)}; {way_on(run)}") from None
         except Exception as problem:
-            vars(problem)["run"] = run
+            vars(problem)["gatewise_run"] = run
             raise
 
 

@@ -28,7 +28,7 @@ from gatewise.artifact.sealed import (
     read_sealed,
     seal,
 )
-from gatewise.errors import RunError, TrainingStopped
+from gatewise.errors import Interrupted, RunError, TrainingStopped
 from gatewise.files import check_regular
 from gatewise.reading import parse_json
 
@@ -198,6 +198,11 @@ def way_on(run: RunFolder) -> str:
     if run.config_file.is_file():
         return f"go on with: {resume_command(run)}"
     return "start again with the same command"
+
+
+def interrupted(run: RunFolder, where: str) -> Interrupted:
+    """Return the error of a run that was saved because a signal came."""
+    return Interrupted(f"interrupted {where}; saved; {way_on(run)}")
 
 
 @contextmanager

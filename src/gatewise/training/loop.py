@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
-from gatewise.errors import Interrupted, RunError, TrainingStopped
+from gatewise.errors import RunError, TrainingStopped
 from gatewise.training.checkpoints import (
     Checkpoint,
     check_best_kept,
+    interrupted,
     kept,
-    resume_command,
     save_checkpoint,
     set_aside,
 )
@@ -145,9 +145,8 @@ class Trainer:
 
     def _at_end(self) -> bool:
         at, settings = self.at, self.settings
-        if settings.max_steps:
-            return at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated too
-        return at.epoch > settings.epochs
+        done = at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated too
+        return done if settings.max_steps else at.epoch > settings.epochs
 
     def _steps_to_evaluation(self) -> int:
         """Count the steps from here to the next evaluation; none where one is due."""
@@ -200,12 +199,9 @@ class Trainer:
                 if stop or save:
                     self.save()
                 if stop:
-                    raise self._interrupted(f"in {where}")
+                    raise interrupted(self.run, f"in {where}")
         finally:
             progress.close()
-
-    def _interrupted(self, where: str) -> Interrupted:
-        return Interrupted(f"interrupted {where}; saved; go on with: {resume_command(self.run)}")
 
     @staticmethod
     def _shown(name: str, value: float) -> str:
@@ -282,17 +278,16 @@ class Trainer:
         )
 
     def _evaluate(self, guard: InterruptGuard) -> None:
-        """Evaluate and save; a signal ends that at once, and it is done again when training goes on."""
         work, at, settings = self.workload, self.at, self.settings
         cost, units = self.group.sum(at.cost, at.units)
         name, trained = work.describe(cost / units if units else math.nan)
         try:
-            # Of several processes none may leave alone, as the others would wait for it.
+            # A signal ends it at once; of several processes none may leave alone, as the others would wait for it.
             with self._averaged(), guard.raising() if self.group.world_size == 1 else nullcontext():
                 figures, to_minimise = work.validate()
         except KeyboardInterrupt:
             self.save()
-            raise self._interrupted(f"before the evaluation after step {at.step}") from None
+            raise interrupted(self.run, f"before the evaluation after step {at.step}") from None
         metrics: Metrics = {
             "epoch": at.epoch,
             **({"step": at.step} if settings.eval_every or settings.max_steps else {}),
@@ -306,9 +301,8 @@ class Trainer:
             metrics["skipped_steps"] = at.skipped
         at.history.append(metrics)
         if to_minimise < at.best or not at.best_epoch:
-            # Nothing is below NaN, and a checkpoint holds no infinity: both are "no best yet", resumed or not.
-            at.best = to_minimise if math.isfinite(to_minimise) else math.inf
-            at.best_epoch, at.best_step = at.epoch, at.step
+            best = to_minimise if math.isfinite(to_minimise) else math.inf  # nothing would ever be below NaN
+            at.best, at.best_epoch, at.best_step = best, at.epoch, at.step
         self.scalars.epoch(at.step, metrics)
         shown = {key: value for key, value in metrics.items() if key.startswith(("train_", "valid_"))}
         note(
@@ -325,7 +319,7 @@ class Trainer:
         self.save()
         self.write_results()
         if self.group.any(guard.requested)[0]:
-            raise self._interrupted(f"after the evaluation of step {at.step}")
+            raise interrupted(self.run, f"after the evaluation of step {at.step}")
 
     def write_results(self) -> None:
         """Write metrics, and the best weights where the evaluation just made was the best."""

@@ -16,7 +16,7 @@ SECONDS_BETWEEN = 2.0
 
 
 class Unbreakable:
-    """A text stream that drops what cannot be written.
+    """A text stream that drops what cannot be written, and escapes what its encoding lacks.
 
     Args:
         stream: a terminal that may be closed, a pipe whose reader may end, a log file on a disk that may be full.
@@ -28,7 +28,8 @@ class Unbreakable:
     def write(self, text: str) -> int:
         """Write, or drop the text."""
         with suppress(OSError, ValueError):  # a closed file is a ValueError
-            self._stream.write(text)
+            encoding = getattr(self._stream, "encoding", None) or "utf-8"
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:

@@ -12,14 +12,14 @@ from rich.console import Console
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, TrainingConfig
-from gatewise.errors import Interrupted, TrainingStopped
+from gatewise.errors import TrainingStopped
 from gatewise.scratch import ScratchModel, weight_shapes
 from gatewise.training.checkpoints import (
     Checkpoint,
     Outline,
     check_best_kept,
+    interrupted,
     kept,
-    resume_command,
     save_checkpoint,
     set_aside,
 )
@@ -93,12 +93,9 @@ class SentenceTrainer:
                 if guard.requested or time.monotonic() - self._saved_at >= self.settings.checkpoint_every:
                     self.save()
                 if guard.requested:
-                    raise self._interrupted(f"in epoch {at.epoch}, step {at.step_in_epoch} of {total}")
+                    raise interrupted(self.run, f"in epoch {at.epoch}, step {at.step_in_epoch} of {total}")
         finally:
             progress.close()
-
-    def _interrupted(self, where: str) -> Interrupted:
-        return Interrupted(f"interrupted {where}; saved; go on with: {resume_command(self.run)}")
 
     def _step(self, sentence: Sequence[int], rate: float) -> None:
         at, began, tokens = self.at, time.perf_counter(), len(sentence) - 1
@@ -127,7 +124,7 @@ class SentenceTrainer:
                 nll, tokens = self.model.nll(self.sentences)
         except KeyboardInterrupt:
             self.save()
-            raise self._interrupted(f"before the evaluation after epoch {at.epoch}") from None
+            raise interrupted(self.run, f"before the evaluation after epoch {at.epoch}") from None
         self._check_finite(nll, "the training loss")
         metrics: Metrics = {
             "epoch": at.epoch,
@@ -152,7 +149,7 @@ class SentenceTrainer:
         self.save()
         self._write_results()
         if guard.requested:
-            raise self._interrupted(f"after epoch {at.epoch - 1}")
+            raise interrupted(self.run, f"after epoch {at.epoch - 1}")
 
     def _write_results(self) -> None:
         """Write metrics, and the weights where the epoch that just ended was the best."""
