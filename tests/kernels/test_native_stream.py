@@ -226,3 +226,17 @@ def test_every_rung_that_this_machine_has(rung: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", __file__]
     found = subprocess.run(command, env={**os.environ, "GATEWISE_INSTRUCTIONS": rung}, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
+
+
+def test_a_step_makes_float32_on_the_cpu_whatever_the_defaults_are() -> None:
+    drawn = Drawn("lstm", (5, 7, 2, 11))
+    stream, state, ids = drawn.stream(), drawn.state(3), torch.tensor([1, 4, 0])
+    expected = drawn.expected(ids, state)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        found = stream.step(ids, state)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert_same(found, expected)

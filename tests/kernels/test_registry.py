@@ -22,6 +22,11 @@ def test_an_engine_that_is_there_is_its_own_name_and_keeps_the_protocol(name: st
         assert callable(getattr(ENGINES[name], method)) and hasattr(Engine, method)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_any_engine_may_be_asked_for_on_meta_where_nothing_is_computed(name: str) -> None:
+    assert why_not(name, "meta") is None
+
+
 def test_every_name_is_an_engine_or_has_a_reason() -> None:
     for name in set(NAMES) - {"auto"}:
         assert (name in ENGINES) == (why_not(name) is None)
@@ -33,7 +38,7 @@ def test_every_name_is_an_engine_or_has_a_reason() -> None:
         ("fast", "cpu", "there is no such engine; expected one of auto, reference, torch, native"),
         ("", "cpu", "there is no such engine; expected one of auto, reference, torch, native"),
         ("reference", "cuda:0", "it computes in NumPy, on the CPU, but the tensors are on cuda:0"),
-        ("reference", torch.device("meta"), "it computes in NumPy, on the CPU, but the tensors are on meta"),
+        ("reference", torch.device("mps"), "it computes in NumPy, on the CPU, but the tensors are on mps"),
     ],
 )
 def test_what_cannot_be_had_says_why_in_one_line(name: str, device: torch.device | str, text: str) -> None:

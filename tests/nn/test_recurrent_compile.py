@@ -1,5 +1,6 @@
 """Compiled without a break, forward and back; exported; with batch and time that vary."""
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,18 @@ class Compiled(nn.Module):
         return self.call(*args, **kwargs)
 
 
+def calls(module: Any, *given: Any) -> list[str]:
+    """What a compiled graph calls."""
+    found: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        found.extend(str(node.target) for node in graph.graph.nodes if node.op.startswith("call"))
+        return graph
+
+    torch.compile(module, fullgraph=True, backend=backend)(*given)
+    return found
+
+
 def same_compiled(module: Recurrent, x: Tensor, hx: Any = None, backend: str = "aot_eager", **kwargs: Any) -> None:
     expected = {name: t.clone() for name, t in results(module, x, hx, **kwargs).items()}
     found = results(Compiled(module, backend=backend), x, hx, **kwargs)
@@ -57,6 +70,29 @@ def test_forward_and_backward_in_one_graph(cell: str, lengths: bool, engine: str
     module = make_stack(cell, 3, 4, 2, bidirectional=True, engine=engine)
     given = {"lengths": torch.tensor([5, 2, 0])} if lengths else {}
     same_compiled(module, torch.randn(5, 3, 3), drawn_state(module, 3), **given)
+
+
+def test_a_pass_is_one_operator_in_the_graph() -> None:
+    found = calls(LSTM(3, 4, 2), torch.randn(5, 2, 3))
+    assert found.count("gatewise.layer_forward") == 2
+    assert not any(name in call for call in found for name in ("matmul", "sigmoid", "autocast"))
+
+
+def test_within_a_transform_the_graph_has_its_numbers() -> None:
+    """There the operator would have no tangent, and could not be mapped."""
+    lstm, x = LSTM(3, 4, dtype=torch.float64), torch.randn(2, 2, 3, dtype=torch.float64)
+
+    def pushed(x: Tensor) -> tuple[Tensor, Tensor]:
+        y, tangent = torch.func.jvp(lambda x: lstm(x)[0], (x,), (x.cos(),))
+        return y, tangent
+
+    def mapped(x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.vmap(lambda x: lstm(x)[0], in_dims=1)(x), torch.func.grad(lambda x: lstm(x)[0].sum())(x)
+
+    for call in (pushed, mapped):
+        found = torch.compile(call, fullgraph=True, backend="aot_eager")(x)
+        for a, b in zip(found, call(x), strict=True):
+            assert_same({"": a}, {"": b}, RELATIVE[torch.float64])
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -132,7 +168,7 @@ def test_batch_and_time_may_vary_without_another_compilation(cell: str, engine: 
 @pytest.mark.parametrize("cell", GATES)
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("engine", COMPILED)
-def test_exported_with_batch_and_time_that_vary(cell: str, lengths: bool, engine: str) -> None:
+def test_exported_saved_and_loaded_with_batch_and_time_that_vary(cell: str, lengths: bool, engine: str) -> None:
     module = make_stack(cell, 3, 4, 2, bidirectional=True, engine=engine).eval()
     T, B = torch.export.Dim("T", min=2), torch.export.Dim("B", min=2)
     shapes: dict[str, Any] = {"input": {0: T, 1: B}}
@@ -140,10 +176,15 @@ def test_exported_with_batch_and_time_that_vary(cell: str, lengths: bool, engine
     if lengths:
         given, shapes["lengths"] = {"lengths": torch.tensor([5, 2, 0])}, {0: B}
     program = torch.export.export(module, (torch.randn(5, 3, 3),), given, dynamic_shapes=shapes)
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    program = torch.export.load(file)
     assert any("gatewise" in str(node.target) for node in program.graph.nodes)
     for size in ((5, 3), (8, 4)):
         x = torch.randn(*size, 3)
         given = {"lengths": torch.tensor([size[0], 2, 0, 1][: size[1]])} if lengths else {}
         (y, after), (y_found, after_found) = module(x, **given), program.module()(x, **given)
+        assert type(after_found).__name__ == type(after).__name__
         assert_same({"y": y_found}, {"y": y}, RELATIVE[torch.float32])
         assert_same({"h": parts(after_found)[0]}, {"h": parts(after)[0]}, RELATIVE[torch.float32])

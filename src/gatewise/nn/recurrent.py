@@ -30,6 +30,12 @@ class Recurrent(nn.Module):
     The parameters, their names, order and initial draw (uniform in ±1/√H) are PyTorch's, so that either module loads
     the other's ``state_dict`` and equal seeds give equal weights. ``flatten_parameters`` does nothing here.
 
+    Whatever PyTorch's modules may be used in, these may be: ``torch.compile``, ``torch.export``, ``torch.func``,
+    ``make_fx``, checkpointing, parametrizations, fake and meta tensors. Within a transform or below a dispatch mode a
+    pass is computed in PyTorch's operations, whatever the engine. ``torch.jit.trace``, ``torch.jit.script`` and
+    ``torch.onnx.export`` are refused with a ``RuntimeError``; ``torch.fx.symbolic_trace`` needs a tracer to which the
+    module is a leaf. A program that ``torch.export.save`` wrote is loaded where ``gatewise.nn`` is imported.
+
     Args:
         cell: a key of ``gatewise.spec.GATES``.
         input_size: I.
@@ -44,7 +50,7 @@ class Recurrent(nn.Module):
         variational_dropout: probability of dropping a unit of each layer's input and of h' in the recurrent product,
             the same units at every step of a sequence (Gal and Ghahramani 2016, arXiv 1512.05287); a pair gives the
             two probabilities. In training mode only.
-        engine: ``auto``, ``torch`` or ``reference``: what computes.
+        engine: ``auto``, ``native``, ``torch`` or ``reference``: what computes.
         device: where the parameters lie.
         dtype: what they are.
 
