@@ -116,7 +116,7 @@ class Stream {
             bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m->terms[0] + m->terms[1])) * (narrow_ ? 2 : 4);
         }
         memory_ = Pages(bytes_);
-        if (!memory_.begin()) throw std::bad_alloc();
+        if (!memory_.begin()) throw NoMemory();
         for (std::size_t k = 0; k < all.size(); ++k) {
             all[k]->packed = memory_.begin() + offsets[k];
             run(threads, [&](Member me) { rung().pack_stream(*all[k], narrow_, me); });

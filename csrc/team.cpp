@@ -20,6 +20,11 @@
 #include "pages.hpp"
 
 namespace gatewise {
+
+const char* NoMemory::what() const noexcept {
+    return "there is no memory for what the native engine computes with; a smaller batch or fewer steps need less";
+}
+
 namespace {
 
 constexpr int kSpins = 1000;  // of some 50 ns each, before a waiting thread lets others run
@@ -116,7 +121,7 @@ class Team {
         barrier(member.size);
         void* taken = taken_;
         barrier(member.size);  // before the next one is taken
-        if (!taken) throw std::bad_alloc();  // in all members, here: none waits for another
+        if (!taken) throw NoMemory();  // in all members, here: none waits for another
         return taken;
     }
 
@@ -149,7 +154,7 @@ class Team {
         if (!failed_.load(std::memory_order_relaxed)) return;
         failed_.store(false, std::memory_order_relaxed);
         scratch_ = Scratch();
-        throw std::bad_alloc();
+        throw NoMemory();
     }
 
   private:

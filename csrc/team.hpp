@@ -6,11 +6,18 @@
 // anew. What is computed must not depend on the number of members.
 #pragma once
 
+#include <new>
+
 #include "numbers.hpp"
 
 namespace gatewise {
 
 class Team;
+
+// What Python makes a MemoryError of, in words.
+struct NoMemory : std::bad_alloc {
+    const char* what() const noexcept override;
+};
 
 // A place in the scratch, to go back to.
 struct Mark {

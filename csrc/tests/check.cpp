@@ -4,7 +4,7 @@
 //   a result is not a number (all memory, the scratch too, is NaN before it is written),
 //   memory before or behind a buffer was written (under AddressSanitizer: or read),
 //   a pass or a loss is not what it is in double, and that what the portable rung makes it,
-//   a pass differs when two run at once, or in a child process after fork.
+//   a pass differs when two run at once, in a child process after fork, or after a run that had no memory.
 // It is made to run under the sanitizers (sanitize.sh), and needs neither Python nor PyTorch. That the double pass is
 // right is proved in tests/kernels.
 #include <sys/wait.h>
@@ -441,6 +441,28 @@ void check_at_once(const Rung& rung) {
     }
 }
 
+// Scratch that there is no memory for is no end: all members leave the run, which throws, and the next is as good as any.
+void check_without_memory(const Rung& rung) {
+    const Case c{CellKind::lstm, 9, 11, 13, 37, true, true, false, true, false};
+    Pass<float> expected(c), found(c);
+    expected.run(rung, Numbers::float32, 1);
+    for (int threads : {1, 2, 4}) {
+        bool thrown = false;
+        try {
+            run(threads, [](Member me) {
+                std::memset(me.shared<char>(1000), 1, me.index == 0 ? 1000 : 0);
+                me.shared<char>(Index{1} << 60);
+                fail("team", "had memory that no machine has");
+            });
+        } catch (const std::bad_alloc&) {
+            thrown = true;
+        }
+        if (!thrown) fail("team", "did not say that there is no memory");
+        found.run(rung, Numbers::float32, threads);
+        found.check_equal(expected, std::string(rung.name) + " after a run without memory");
+    }
+}
+
 // In a child process there are no workers any more.
 void check_after_fork(const Rung& rung) {
     const Case c{CellKind::gru, 9, 11, 13, 37, false, true, true, true, false};
@@ -500,6 +522,7 @@ int main() {
             for (Index B : {1, 3, 17}) check_stream(*rung, cell, B);
         }
         check_at_once(*rung);
+        check_without_memory(*rung);
         check_after_fork(*rung);
     }
     if (failures) std::printf("%d failures\n", failures);
