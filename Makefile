@@ -8,12 +8,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check sanitize docs format clean
+.PHONY: help demo test check fuzz kills sanitize docs format clean
 
 help:
 	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
 	@echo "make test      make the same environment and run all tests (TESTS=... for some)"
 	@echo "make check     style, types and the direction of imports"
+	@echo "make fuzz      damage 10,000 files of every task and run the commands that read them (under 30 minutes; ARGS=...)"
+	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
 	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
 	@echo "make format    put the code into its style"
@@ -39,6 +41,10 @@ test: $(TEST_READY)
 check: $(TEST_READY)
 	@echo "==> style, types, direction of imports"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# ARGS='--seed 2 --only tagger' chooses; ARGS=--help lists what there is.
+fuzz kills: $(TEST_READY)
+	@$(BIN)/python -m tests.robustness.$@ $(ARGS)
 
 sanitize:
 	@csrc/tests/sanitize.sh
