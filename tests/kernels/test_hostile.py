@@ -20,7 +20,7 @@ if native_engine.why_not_built():
 
 from tests.kernels.hostile import ENTRIES, KINDS, NO_MEMORY, Call, Change, run
 
-EXAMPLES = int(os.environ.get("GATEWISE_HOSTILE_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("GATEWISE_HOSTILE_EXAMPLES", "120"))
 """How many calls are drawn; some minutes' worth are 20,000."""
 
 SECONDS = 60

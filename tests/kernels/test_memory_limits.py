@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     "native" not in ENGINES or sys.platform != "linux", reason="no native engine, or no limit of a process's memory"
 )
 
-LIMITS = (1, 80, 250)
+LIMITS = (1, 120)
 """MB above what the process has."""
 
 

@@ -107,7 +107,7 @@ def train(
         engine_named(config.runtime.engine, device)
     except ValueError as reason:
         raise UsageError(f"runtime.{reason}; use auto or torch") from None
-    check_precision(config.training.precision, device)
+    check_precision(config.training.precision, device, config.runtime.engine)
     keep_fp32_exact()
     keep_freed_memory()
     if config.runtime.threads:
