@@ -24,7 +24,7 @@ def test_doctor_names_the_instructions_and_what_goes_elsewhere(gatewise: Gatewis
     chosen, every = native_engine.instructions()
     assert line.startswith("available")
     assert f"instructions: {chosen}, of {', '.join(every)} " in line
-    assert f"what goes to the torch engine: {native_engine.NOT_COMPUTED}" in line
+    assert f"what auto leaves to the torch engine: {native_engine.NOT_COMPUTED}" in line
 
 
 @needs_native

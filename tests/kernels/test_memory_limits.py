@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     "native" not in ENGINES or sys.platform != "linux", reason="no native engine, or no limit of a process's memory"
 )
 
-LIMITS = (1, 80, 250)
+LIMITS = (1, 120)
 """MB above what the process has."""
 
 
@@ -34,7 +34,7 @@ def vast() -> dict[str, Callable[[], object]]:
     x = torch.randn(T, B, I)
     state = torch.randn(B, H)
     weights = [torch.randn(4 * H, n) / 10 for n in (I, H)] + [torch.randn(4 * H) for _ in range(2)]
-    inputs = LayerInputs(x, state, state, *weights[:2], *weights[2:], None, None, None)
+    inputs = LayerInputs._make((x, state, state, *weights, None, None, None))
     options = LayerOptions("lstm", save=True)
     engine = ENGINES["native"]
     outputs = engine.forward(inputs, options)
@@ -84,7 +84,7 @@ def child() -> None:
     # The first calls of a thread find no room for the stacks of others: it has none yet.
     torch.set_num_threads(4)
     layer, x = torch.nn.LSTM(64, 64), torch.randn(50, 20, 64)
-    inputs = LayerInputs(x, *(torch.zeros(20, 64) for _ in range(2)), *layer.all_weights[0], None, None, None)
+    inputs = LayerInputs._make((x, torch.zeros(20, 64), torch.zeros(20, 64), *layer.all_weights[0], None, None, None))
     found: dict[str, object] = {"rung": native_engine.instructions()[0]}
     ready, go = threading.Event(), threading.Event()
     alone: list[torch.Tensor] = []

@@ -54,7 +54,7 @@ def _availability(engine: str) -> str:
     if engine == "native":
         chosen, all_there_are = instructions()
         text += f"; instructions: {chosen}, of {', '.join(all_there_are)} (GATEWISE_INSTRUCTIONS=NAME takes another)"
-        text += f"; what goes to the torch engine: {NOT_COMPUTED}"
+        text += f"; what auto leaves to the torch engine: {NOT_COMPUTED}"
     return text
 
 

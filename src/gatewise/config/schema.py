@@ -212,8 +212,9 @@ class RuntimeConfig(_Section):
     """``[runtime]``: what computes."""
 
     engine: Annotated[Literal["auto", "torch", "reference", "native"], For(LM, *BATCHES)] = "auto"
-    """What computes the recurrent layers: ``torch``, or ``reference`` (NumPy, slow, to check with); ``gatewise doctor``
-    says which can be had."""
+    """What computes the recurrent layers: ``auto`` (``native`` where it can, else ``torch``), ``native``, ``torch``, or
+    ``reference`` (NumPy, slow, to check with); ``gatewise doctor`` says which can be had. One that is named computes
+    all of them, or refuses."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a GPU where there is one."""
     threads: Annotated[NotNegative, For(LM, *BATCHES)] = 0

@@ -61,7 +61,7 @@ def addresses(*tensors: Ready | None) -> list[int]:
     if not all(found):
         for tensor, address in zip(tensors, found, strict=True):
             if not address and tensor is not None and tensor.numel():
-                raise ValueError(f"a result is a {_kind(tensor)}, which has no memory; {_CURE}")
+                raise ValueError(f"a {_kind(tensor)} of shape {tuple(tensor.shape)} has no memory; {_CURE}")
     return found
 
 
@@ -75,6 +75,17 @@ def check_shape(name: str, tensor: Any, shape: Sequence[int]) -> None:
         raise ValueError(f"{name} is {_kind(tensor)}; expected a tensor of shape {tuple(shape)}")
     if tensor.shape != shape:
         raise ValueError(f"{name} is of shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+
+
+def check_devices(*tensors: Tensor | None) -> None:
+    """Check, where shapes alone are computed, that no tensor has numbers: PyTorch takes one on meta for all.
+
+    Raises:
+        ValueError: tensors on meta and others are mixed.
+    """
+    devices = {str(t.device) for t in tensors if isinstance(t, Tensor)}
+    if len(devices) > 1 and "meta" in devices:
+        raise ValueError(f"tensors are on {', '.join(sorted(devices))}; expected one device: move them with .to(...)")
 
 
 _CURE = "the native engine needs tensors with memory: use engine='torch'"

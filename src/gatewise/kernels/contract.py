@@ -122,6 +122,9 @@ def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
     cell = options.cell
     if cell not in GATES:
         raise ValueError(f"cell is {cell!r}; expected one of {', '.join(GATES)}")
+    for name, given in (("x", x), ("h_0", h_0), ("weight_ih", w_ih), ("weight_hh", w_hh)):
+        if not isinstance(given, Tensor):  # an operator hands on None
+            raise ValueError(f"{name} is {type(given).__name__}; expected a tensor")
     if x.dim() != 3 or h_0.dim() != 2:
         raise ValueError(f"x is of shape {tuple(x.shape)}, h_0 {tuple(h_0.shape)}; expected (T, B, I) and (B, H)")
     if (c_0 is not None) != (cell == "lstm"):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.kernels.boundary import addresses, check_shape, new, readable
+from gatewise.kernels.boundary import addresses, check_devices, check_shape, new, readable
 from gatewise.kernels.differentiable import differentiable_loss, gradients_again
 from gatewise.kernels.native_engine import _native, numbers_for, refusal, why_not_built
 
@@ -34,13 +34,12 @@ def why_not(x: Tensor, weight: Tensor, bias: Tensor, products: torch.dtype) -> s
     return None
 
 
-def computes(engine: str, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, products: torch.dtype) -> bool:
-    """Check what comes into the loss, on any engine; whether it is computed here.
+def computes(engine: str, x: Tensor, weight: Tensor, bias: Tensor, products: torch.dtype) -> bool:
+    """Whether the loss of these tensors is computed here, where an engine is asked for.
 
     Raises:
-        ValueError: a shape or dtype does not fit, or ``native`` was asked for and cannot compute it; in one line.
+        ValueError: ``native`` is asked for and cannot compute it; the reason in one line.
     """
-    _check_shapes(x, weight, bias, targets)
     if engine not in ("auto", "native"):
         return False
     reason = why_not(x, weight, bias, products)
@@ -49,7 +48,12 @@ def computes(engine: str, x: Tensor, weight: Tensor, bias: Tensor, targets: Tens
     return reason is None
 
 
-def _check_shapes(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> None:
+def check_loss(x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> None:
+    """Check what comes into the loss, on whatever engine.
+
+    Raises:
+        ValueError: a shape does not fit, or the targets are no whole numbers; in one line.
+    """
     for name, given in (("x", x), ("weight", weight), ("bias", bias), ("targets", targets)):
         if not isinstance(given, Tensor):
             raise ValueError(f"{name} is {given!r:.40}; expected a tensor")
@@ -93,7 +97,7 @@ def linear_loss(
         IndexError: a target is not one of the V.
         ValueError: a shape or dtype does not fit, or chunks have no rows.
     """
-    _check_shapes(x, weight, bias, targets)
+    check_loss(x, weight, bias, targets)
     if reason := why_not(x, weight, bias, products):
         raise ValueError(refusal(reason))
     if len(wanted) != 3:
@@ -133,6 +137,7 @@ def _loss(*arguments: Any) -> tuple[Tensor, ...]:
 @torch.library.register_fake("gatewise::linear_loss")  # type: ignore[untyped-decorator]
 def _fake_loss(*arguments: Any) -> tuple[Tensor, ...]:
     x, *_, wanted, _ = arguments
+    check_devices(*arguments[:4])
     nll = x.new_empty((), dtype=torch.promote_types(x.dtype, torch.float32))
     return nll, *(t.new_empty(t.shape) if w else nll.new_empty(0) for t, w in zip(arguments, wanted, strict=False))
 

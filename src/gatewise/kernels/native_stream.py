@@ -70,7 +70,7 @@ class Stream(Generic[S]):
             raise ValueError(f"weights is {weights!r}; expected one of {', '.join(STORED)}")
         shapes = spec.parameters()
         like = parameters.get("weight_hh_l0")
-        if like is not None and (reason := why_no_stream(spec, like.device, like.dtype)):
+        if isinstance(like, Tensor) and (reason := why_no_stream(spec, like.device, like.dtype)):
             raise ValueError(f"this stack cannot be streamed: {reason}")
         if differ := sorted(set(parameters) ^ set(shapes)):
             raise ValueError(f"parameters differ from the stack's in {', '.join(differ)}; expected {', '.join(shapes)}")
@@ -84,11 +84,11 @@ class Stream(Generic[S]):
             rows = _weight("weight_ih_l0", held["weight_ih_l0"].t(), spec.input_size, gates * H)
             layers[0] = (0, *layers[0][1:])
         elif table is not None:
-            rows = _weight("table", table, len(table), spec.input_size)
+            rows = _weight("table", table, *_rows_of(table), spec.input_size)
         if rows is not None and not len(rows):
             raise ValueError("table has no rows; expected one for each token")
         weight, bias = decoder or (None, None)
-        outputs = 0 if weight is None else len(weight)
+        outputs = 0 if weight is None else sum(_rows_of(weight))
         top = None if weight is None else _weight("the decoder's weight", weight, outputs, H)
         top_bias = None if bias is None else _weight("the decoder's bias", bias, outputs)
         self._native: Any = _native.Stream(
@@ -124,13 +124,13 @@ class Stream(Generic[S]):
             ValueError: a shape or dtype does not fit.
             IndexError: a token id is outside the table.
         """
-        if x.dtype is not self._dtype or not x.dim() or x.shape[1:] != self._input:
+        if not isinstance(x, Tensor) or x.dtype is not self._dtype or not x.dim() or x.shape[1:] != self._input:
             expected = f"{_name(self._dtype)} of shape {self._input_words}"
             raise ValueError(f"the input is {_words(x)}; expected {expected}")
         B = x.shape[0]
         (L, H), parts = self._shape, len(state)
         for part in state:
-            if part.shape != (L, B, H) or part.dtype is not torch.float32:
+            if not isinstance(part, Tensor) or part.shape != (L, B, H) or part.dtype is not torch.float32:
                 parts = 0
         if parts != self._parts:
             found = ", ".join(map(_words, state))
@@ -149,7 +149,14 @@ class Stream(Generic[S]):
         self._native.read(torch.get_num_threads())
 
 
+def _rows_of(table: Any) -> tuple[int, ...]:
+    """(rows,), of what has rows."""
+    return tuple(table.shape[:1]) if isinstance(table, Tensor) else ()
+
+
 def _weight(name: str, tensor: Tensor, *shape: int) -> Ready:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} is {tensor!r:.40}; expected a tensor")
     if tensor.dtype is not torch.float32:
         raise ValueError(f"{name} is {_name(tensor.dtype)}; expected float32")
     return readable(name, tensor, torch.float32, *shape)
@@ -158,7 +165,9 @@ def _weight(name: str, tensor: Tensor, *shape: int) -> Ready:
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def _words(tensor: Tensor) -> str:
+def _words(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor):
+        return f"{tensor!r:.40}"
     return f"{_name(tensor.dtype)} of shape {tuple(tensor.shape)}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatewise.kernels.boundary import check_devices, readable
 from gatewise.kernels.contexts import is_plain, is_transformed, known_numbers, refuse_onnx, refuse_tracing
 from gatewise.kernels.contract import (
     LayerInputs,
@@ -22,6 +23,7 @@ from gatewise.kernels.contract import (
 )
 from gatewise.kernels.differentiable import differentiable_forward, gradients_again
 from gatewise.kernels.registry import ENGINES
+from gatewise.spec import GATES
 
 _INPUTS = (
     "Tensor x, Tensor h_0, Tensor? c_0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, "
@@ -66,10 +68,11 @@ def _forward(*arguments: Any) -> tuple[Any, ...]:
 @torch.library.register_fake("gatewise::layer_forward")  # type: ignore[untyped-decorator]
 def _fake_forward(*arguments: Any) -> tuple[Any, ...]:
     inputs, options, engine = _unflatten(arguments)
+    check_devices(*inputs[:8])
     (T, B), (P, H), h_0 = inputs.x.shape[:2], (inputs.h_0.shape[-1], state_size(inputs)), inputs.h_0
     c_n = h_0.new_empty(0) if inputs.c_0 is None else h_0.new_empty(B, H)
     saved = ENGINES[engine].saved_shapes(inputs, options) if options.save else []
-    gates = len(inputs.w_ih) // H
+    gates = len(GATES[options.cell])
     trace = {"lstm": [gates * H, H], "gru": [gates * H]}.get(options.cell, []) if options.trace else []
     return (
         h_0.new_empty(T, B, P),
@@ -92,8 +95,9 @@ def _backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[Tensor
 
 @torch.library.register_fake("gatewise::layer_backward")  # type: ignore[untyped-decorator]
 def _fake_backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[Tensor]:
-    _, _, _, _, needs_dx, *arguments = rest
+    y, h_n, c_n, _, needs_dx, *arguments = rest
     inputs, _, _ = _unflatten(arguments)
+    check_devices(dy, dh_n, dc_n, y, h_n, c_n, *inputs[:8])
     wanted = [inputs.x if needs_dx else None, *inputs[1:8]]
     return [dy.new_empty(0) if t is None else t.new_empty(t.shape) for t in wanted]
 
@@ -165,7 +169,7 @@ def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
     check_layer(inputs, options)
     if inputs.lengths is None:
         return inputs
-    lengths, T = inputs.lengths.cpu(), inputs.x.shape[0]
+    lengths, T = readable("lengths", inputs.lengths.cpu(), torch.int64, inputs.x.shape[1]), inputs.x.shape[0]
     if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= T:
         bad = next(int(n) for n in lengths if not 0 <= n <= T)
         raise ValueError(f"lengths holds {bad}; expected 0 to {T}, the number of steps of the input")

@@ -46,20 +46,21 @@ def linear_cross_entropy(
         bias: its bias.
         targets: which of the V each row should be.
         scale: s.
-        engine: ``auto`` and ``native`` compute on the CPU in C++, where that was built and has the dtypes; else, and
-            for any other engine, torch does.
+        engine: ``auto`` computes on the CPU in C++, where that was built and has the dtypes; else, and for any other
+            engine but ``native``, torch does.
 
     Returns:
         A scalar in fp32 (fp64 where ``x`` is fp64).
 
     Raises:
-        ValueError: the engine cannot be had on the device of ``x``; the reason in one line.
+        ValueError: a shape or dtype does not fit, or the engine cannot compute it; in one line.
         IndexError: a target is not one of the V (from torch: RuntimeError).
         RuntimeError: ``torch.jit`` or an export to ONNX would follow the call.
     """
+    native_loss.check_loss(x, weight, bias, targets)
     engine_named(engine, x.device)
     dtype, how = autocast_dtype(x.device) or x.dtype, (x, weight, bias, targets, scale)
-    native = native_loss.computes(engine, x, weight, bias, targets, dtype)
+    native = native_loss.computes(engine, x, weight, bias, dtype)
     wanted = [torch.is_grad_enabled() and t.requires_grad for t in (x, weight, bias)]
     if (compiling := torch.compiler.is_compiling()) and native and not is_transformed():
         refuse_onnx("linear_cross_entropy")

@@ -50,7 +50,8 @@ class Recurrent(nn.Module):
         variational_dropout: probability of dropping a unit of each layer's input and of h' in the recurrent product,
             the same units at every step of a sequence (Gal and Ghahramani 2016, arXiv 1512.05287); a pair gives the
             two probabilities. In training mode only.
-        engine: ``auto``, ``native``, ``torch`` or ``reference``: what computes.
+        engine: ``auto``, ``native``, ``torch`` or ``reference``: what computes. ``auto`` takes ``native`` where that
+            can run a pass, else ``torch``; ``native`` raises where it cannot.
         device: where the parameters lie.
         dtype: what they are.
 
@@ -255,11 +256,10 @@ class Recurrent(nn.Module):
         """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
         kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias + ["weight_hr"] * bool(self.proj_size)
         weights = [getattr(self, f"{kind}_{suffix}") for kind in kinds]
-        if any(w is None for w in weights):
-            missing = next(kind for kind, w in zip(kinds, weights, strict=True) if w is None)
-            raise ValueError(
-                f"{missing}_{suffix} is None; expected a tensor, or bias=False for a module without biases"
-            )
+        if not all(isinstance(w, Tensor) for w in weights):
+            kind, found = next((k, w) for k, w in zip(kinds, weights, strict=True) if not isinstance(w, Tensor))
+            without = "; or make the module with bias=False" if kind.startswith("bias") else ""
+            raise ValueError(f"{kind}_{suffix} is {found!r:.40}; expected a tensor{without}")
         return weights
 
     def _forward_packed(self, packed: PackedSequence, hx: Any, lengths: Any, trace: Sequence[str]) -> Any:

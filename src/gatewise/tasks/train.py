@@ -117,7 +117,7 @@ def train(
             engine_named(config.runtime.engine, device)
         except ValueError as reason:
             raise UsageError(f"runtime.{reason}; use auto or torch") from None
-        check_precision(config.training.precision, device)
+        check_precision(config.training.precision, device, config.runtime.engine)
         keep_freed_memory()
         with process_group(device) as group, as_configured(group.device, config.runtime.threads):
             return _train(config, run, group, resume, console if group.is_writer else None)

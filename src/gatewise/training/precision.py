@@ -13,14 +13,16 @@ from gatewise.kernels.native_engine import instructions
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """Check that a device can train at a precision.
+def check_precision(precision: str, device: torch.device, engine: str = "auto") -> None:
+    """Check that a device, and the engine that was named, can train at a precision.
 
     Raises:
         UsageError: it cannot.
     """
     if precision == "high" and (reason := why_not("native", device)):
         raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; or use fp32")
+    if precision == "fp16" and engine == "native":
+        raise UsageError("precision 'fp16' is not available: engine 'native' has no fp16; use engine auto, or bf16")
     if precision == "fp16" and not has_fp16(device):
         raise UsageError("precision 'fp16' is not available: this processor has no fp16 arithmetic; use fp32 or bf16")
 

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Build the extension module under AddressSanitizer into build/asan and run tests/kernels/test_hostile.py and
+# test_boundary.py with it: csrc/tests/sanitize_python.sh [how many calls, 3000]. PYTHON names the interpreter of the
+# development environment. What is installed stays as it is.
+set -eu
+cd "$(dirname "$0")/../.."
+PYTHON=${PYTHON:-.venv/bin/python}
+PATH=$PWD/.venv/bin:$PATH
+cmake -G Ninja -B build/asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPython_EXECUTABLE="$PYTHON" \
+    -DCMAKE_CXX_FLAGS="-fsanitize=address -fno-omit-frame-pointer"
+cmake --build build/asan
+rm -rf build/asan/python
+mkdir build/asan/python
+cp -r src/gatewise build/asan/python/gatewise
+rm -f build/asan/python/gatewise/kernels/_native*
+cp build/asan/_native*.so build/asan/python/gatewise/kernels/
+# CXX is the compiler that CMake took. Python frees little at its end, so that leaks say nothing.
+asan=$("${CXX:-c++}" -print-file-name=libasan.so)
+GATEWISE_HOSTILE_EXAMPLES=${1:-3000} LD_PRELOAD="$asan" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$PWD/build/asan/python" \
+    "$PYTHON" -m pytest -q -s -p no:cacheprovider tests/kernels/test_hostile.py tests/kernels/test_boundary.py
