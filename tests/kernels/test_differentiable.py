@@ -18,12 +18,14 @@ def test_outputs_and_gradients_are_the_references(cell: str, numbers: str) -> No
     wrong = []
     for case in cases:
         inputs, upstream = case.draw()
-        _, expected = run("reference", inputs, case.options._replace(trace=False), upstream)
+        options = case.options._replace(trace=True)
+        _, expected = run("reference", inputs, options, upstream)
         leaves = differentiable(inputs)
-        outputs = differentiable_forward(leaves, case.options)[:3]
+        *outputs, _, trace = differentiable_forward(leaves, options)
         pairs = [(o, d) for o, d in zip(outputs, upstream, strict=True) if o.numel()]
         torch.autograd.backward([o for o, _ in pairs], [d for _, d in pairs])
         found = dict(zip(("y", "h_n", "c_n"), outputs, strict=True))
+        found |= {f"trace {k}": t for k, t in enumerate(trace)}
         for name, t in leaves._asdict().items():
             if f"d{name}" in expected:
                 found[f"d{name}"] = torch.zeros_like(t) if t.grad is None else t.grad

@@ -83,10 +83,20 @@ TARGETS = [
     ),
     Target(
         "kernels/operators.py",
-        ["_differentiate", "_differentiable_gradients"],
-        [SECOND, "tests/kernels/test_operators.py", "-k", "not pytorchs and not shapes"],
+        ["_differentiate"],
+        [
+            SECOND,
+            "tests/kernels/test_operators.py",
+            "tests/nn/test_contexts.py",
+            "-k",
+            "not (pytorchs or shapes or contexts) or gradients_of_a_batch",
+        ],
     ),
-    Target("kernels/differentiable.py", ["differentiable_forward"], ["tests/kernels/test_differentiable.py"]),
+    Target(
+        "kernels/differentiable.py",
+        ["differentiable_forward", "gradients_again"],
+        ["tests/kernels/test_differentiable.py", SECOND],
+    ),
     Target(
         "scratch/model.py",
         ["ScratchModel._backward", "ScratchModel.step", "ScratchModel.gradients"],
@@ -109,16 +119,13 @@ BUILD = ("-G", "Ninja", "-DGATEWISE_QUICK=ON", f"-DPython_EXECUTABLE={sys.execut
 MEMORY = 12 << 30
 """Bytes of address space for a test of the native engine: a wrong pointer asks for all there is."""
 
-CELLS, ENGINE, OPERATORS, AGAIN = (
-    f"kernels/{name}.py" for name in ("torch_cells", "torch_engine", "operators", "differentiable")
-)
+CELLS, ENGINE, AGAIN = (f"kernels/{name}.py" for name in ("torch_cells", "torch_engine", "differentiable"))
 AFTER = "(outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())"
 HOW = "(options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)"
 KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
 PLACES = "y: list[Tensor] = [h] * T"
 LEFT = "c = torch.where(active, c, c_before) if c_0 is not None else c"
 BLANK = "for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0"
-FILLED = "return (*kept, *(None,) * (_N_INPUTS + _N_OPTIONS + 1"
 EQUIVALENT: Equivalent = {
     (CELLS, KEPT, "dh_kept = torch.empty_like(dy)"): "without a projection nobody reads it",
     (CELLS, KEPT, "dh_kept = 0 * dy if w_hr is None else torch.empty_like(dy)"): "as above",
@@ -127,9 +134,6 @@ EQUIVALENT: Equivalent = {
     (ENGINE, f"after = {AFTER}", f"after = (0 * {AFTER[1:]}"): "oneDNN has h_n in its workspace",
     (ENGINE, f"after = {AFTER}", f"after = (-{AFTER[1:]}"): "oneDNN has h_n in its workspace",
     (ENGINE, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
-    (OPERATORS, "needs_dx = ctx.needs_input_grad[0]", "needs_dx = -ctx.needs_input_grad[0]"): "-1 is as true as 1",
-    (OPERATORS, f"{FILLED} - len(kept)))", f"{FILLED}))"): "PyTorch takes a None too many for nothing",
-    (OPERATORS, f"{FILLED} - len(kept)))", f"{FILLED} + len(kept)))"): "PyTorch takes a None too many for nothing",
     (AGAIN, PLACES, "y: list[Tensor] = [0 * h] * T"): "each place is filled later",
     (AGAIN, PLACES, "y: list[Tensor] = [-h] * T"): "each place is filled later",
     (AGAIN, LEFT, f"{LEFT.removesuffix('c')}0 * c"): "where there is no c_0 it is empty",

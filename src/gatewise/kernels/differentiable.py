@@ -58,7 +58,7 @@ def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> LayerO
         a = a + (b_ih if options.cell == "gru" else b_ih + b_hh).to(dtype)  # type: ignore[operator,union-attr]
     h, c = h_0.to(dtype), h_0.new_empty(0, dtype=dtype) if c_0 is None else c_0.to(dtype)
     y: list[Tensor] = [h] * T
-    traced: list[list[Tensor]] = [[h] * T, [h] * T]  # the gates, an LSTM's c
+    traced = [list(y), list(y)]  # the gates, an LSTM's c
     for t in reversed(range(T)) if options.reverse else range(T):
         h_masked = h if h_mask is None else h * h_mask.to(dtype)
         u = product(h_masked, w_hh)  # (1), of the GRU (2)

@@ -32,6 +32,7 @@ _INPUTS = (
 _OPTIONS = "str cell, bool reverse, ScalarType? products, bool save, bool trace, bool known_shapes, str engine"
 _N_INPUTS, _N_OPTIONS = len(LayerInputs._fields), len(LayerOptions._fields)
 _N_DIFFERENTIABLE = _N_INPUTS - 2  # all but the mask and the lengths
+_NO_GRADIENTS = (None,) * (_N_INPUTS + _N_OPTIONS + 1 - _N_DIFFERENTIABLE)
 
 torch.library.define(
     "gatewise::layer_forward",
@@ -128,7 +129,7 @@ def _differentiate(
     else:
         found = backward(*upstream, y, h_n, c_n, saved, needed[0], *given, *ctx.options)
     gradients = [d if n else None for d, n in zip(found, needed, strict=True)]
-    return (*gradients, *(None,) * (_N_INPUTS + _N_OPTIONS + 1 - len(gradients)))
+    return *gradients, *_NO_GRADIENTS
 
 
 torch.library.impl("gatewise::layer_forward", "default", _forward)
