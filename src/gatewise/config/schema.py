@@ -71,7 +71,7 @@ class DataConfig(_Section):
     """Steps of a series that are read before each forecast."""
     horizon: Annotated[Positive, For(REGRESSOR)] = 1
     """Steps from a window's last value to the one that is forecast."""
-    length: Annotated[Positive, For(MEMORY)] = 200
+    length: Annotated[int, Field(ge=1, le=10_000), For(MEMORY)] = 200
     """T of the adding problem: steps of each sequence."""
     max_sentences: Annotated[NotNegative, For(SCRATCH)] = 0
     """Train on so many sentences, the first of the CSV file; 0 takes all. The vocabulary is that of all of them."""
