@@ -42,6 +42,9 @@ PATIENCE_S = 5.0
 """Seconds in which somebody must open a pipe to write into it."""
 
 
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+
+
 def open_regular(path: Path, expected: str, error: type[GatewiseError] = DataError) -> BinaryIO:
     """Open a regular file to read; a device, a socket or a pipe is refused and cannot make us wait.
 
@@ -74,12 +77,14 @@ def check_regular(path: Path, expected: str, error: type[GatewiseError] = DataEr
     """
     try:
         found = os.stat(path)
-        _check_regular(str(path), found.st_mode, expected, error)
     except FileNotFoundError:
         raise error(f"{path}: no such file; expected {expected}") from None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: cannot read it ({reason}); expected {expected}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+        raise error(f"{path}: {kind}, no regular file; expected {expected}")
     return found.st_size
 
 
@@ -221,8 +226,7 @@ def _check_regular(name: str, mode: int, expected: str, error: type[GatewiseErro
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISFIFO(mode):
         raise error(f"{name}: a pipe, which can be read once alone; expected {expected}, write it to a file first")
-    kind = "a socket" if stat.S_ISSOCK(mode) else "a device"
-    raise error(f"{name}: {kind}; expected {expected}")
+    raise error(f"{name}: {_KINDS.get(stat.S_IFMT(mode), 'a device')}; expected {expected}")
 
 
 def _first_bytes(pipe: IO[bytes], name: str) -> bytes:

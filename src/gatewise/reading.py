@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.errors import GatewiseError
-from gatewise.files import read_bounded
+from gatewise.files import check_regular, read_bounded
 
 _DIGITS = 20
 """A whole number of more digits is none of ours, and reading it takes time that grows with their square."""
@@ -26,6 +26,7 @@ def read_text(path: Path, limit: int, expected: str, error: type[GatewiseError])
         GatewiseError: of class ``error``: it is missing, no regular file, larger than the limit, unreadable, or no
             UTF-8 (with line).
     """
+    check_regular(path, expected, error)
     raw = read_bounded(path, limit, expected, error)
     try:
         return raw.decode("utf-8-sig")

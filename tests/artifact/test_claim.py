@@ -68,7 +68,9 @@ def test_two_runs_in_one_folder_the_second_is_refused(comments: Path, tmp_path: 
     assert_same_end(tmp_path / "alone", out)
 
 
-@pytest.mark.parametrize("left", [{name} for name in sorted(LEFT_OVER)] + [LEFT_OVER], ids=lambda left: "+".join(sorted(left)))
+@pytest.mark.parametrize(
+    "left", [{name} for name in sorted(LEFT_OVER)] + [LEFT_OVER], ids=lambda left: "+".join(sorted(left))
+)
 def test_what_a_killed_process_left_counts_as_empty_and_is_swept(left: set[str], tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for name in left:

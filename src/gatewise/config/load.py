@@ -65,11 +65,15 @@ def load_config(
     try:
         tables = _parse(text)
     except RecursionError:
-        raise error(f"{source}: tables or lists nested too deep; expected [data], [model], [training], …") from None
+        raise error(
+            f"{source}: this is no valid TOML (nested too deeply); expected [data], [model], [training], …"
+        ) from None
     except ValueError as problem:  # no TOML, or a number of more digits than Python reads
         line = re.search(r"at line (\d+)", str(problem))
         where = f"{source}:{line[1]}" if line else source
         reason = re.sub(r"\s*\(at .*\)", "", str(problem))
+        if "int_max_str_digits" in reason:  # Python's own advice would be to a programmer
+            reason = "a number of too many digits"
         raise error(f"{where}: this is no valid TOML ({reason}); mend the line") from None
     for name, value in tables.items():
         if not isinstance(value, dict):

@@ -15,14 +15,12 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if kind != "meta" and torch.is_autocast_enabled(kind) else None
 
 
-def check_input(x: Any, input_size: int, batch_first: bool, like: Tensor) -> None:
+def check_input(x: Tensor, input_size: int, batch_first: bool, like: Tensor) -> None:
     """Check that the input has the right shape, and dtype and device of the parameters.
 
     Raises:
         ValueError: it has not.
     """
-    if not isinstance(x, Tensor):
-        raise ValueError(f"input is a {type(x).__name__}; expected a tensor or a PackedSequence")
     order = "(B, T, I)" if batch_first else "(T, B, I)"
     if x.dim() not in (2, 3):
         raise ValueError(

@@ -176,6 +176,8 @@ class Recurrent(nn.Module):
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, trace)
+        if not isinstance(input, Tensor):
+            raise ValueError(f"input is a {type(input).__name__}; expected a tensor or a PackedSequence")
         weights = self.all_weights  # read once: a parametrization computes them anew at each reading
         like = weights[0][1]
         check_input(input, self.input_size, self.batch_first, like)
