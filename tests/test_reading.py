@@ -74,5 +74,10 @@ def test_json_that_means_nothing(tmp_path: Path, text: str, message: str) -> Non
         read_json(tmp_path / "a", 1 << 20, "JSON", DataError)
 
 
+def test_bytes_that_are_no_text() -> None:
+    with pytest.raises(ValueError, match=r"^bytes that are no UTF-8$"):
+        parse_json(b'{"\xff": 1}')
+
+
 def test_infinities_are_read_where_they_are_asked_for() -> None:
     assert parse_json("[Infinity, 1e999]", infinite=True) == [float("inf")] * 2

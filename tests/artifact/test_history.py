@@ -59,6 +59,8 @@ def final(**change: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("lines", "number"),
     [
+        ([[1]], 1),
+        ([None], 1),
         ([{"epoch": 0}], 1),
         ([{"epoch": True}], 1),
         ([{"epoch": 1.0}], 1),

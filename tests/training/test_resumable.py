@@ -14,6 +14,7 @@ from gatewise.errors import RunError
 from gatewise.training.checkpoints import Checkpoint, load_newest
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.loop import Position, Trainer
+from gatewise.training.resumable import DTYPES, check_position, check_resumable
 from tests.training.rig import make_trainer
 
 Progress, Tensors = dict[str, Any], dict[str, Tensor]
@@ -109,6 +110,7 @@ BAD: dict[str, Callable[[Progress, Tensors], object]] = {
     "a history of something": put("history", [3]),
     "a history without epochs": put("history", [{"valid_perplexity": 3.0}]),
     "a history ahead": put("history", [{"epoch": 1, "valid_perplexity": 3.0}]),
+    "a history that goes back": put("history", [{"epoch": 1, "step": 60}, {"epoch": 1}]),
     "a history of nested lines": put("history", [{"epoch": 1, "step": 2, "more": []}]),
     "no processes": put("world_size", 0),
     "more processes than tensors": put("world_size", 10**9),
@@ -117,6 +119,7 @@ BAD: dict[str, Callable[[Progress, Tensors], object]] = {
     "a scaling of fp16": put("scaler", {"scale": 2.0}),
     "no identity": put("identity", None),
     "an identity of something": put("identity", {"config": [], "data": {}}),
+    "data of something": put("identity", {"config": {}, "data": {"train": 3}}),
     "a key too many": put("more", 1),
     "a key less": lambda progress, tensors: progress.pop("skipped"),
 }
@@ -135,6 +138,29 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(name: str, saved: Chec
     assert fresh.at == Position() and not fresh.optimizer.state
     assert all(torch.equal(a, b) for a, b in zip(before, [*fresh.parameters, *fresh.average], strict=True))
     assert torch.equal(random, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "change", [{"scale": math.nan}, {"scale": 0.0}, {"scale": "1"}, {"_growth_tracker": -1}, {"growth_factor": True}]
+)
+def test_a_scaling_of_the_loss_that_is_none(change: dict[str, Any], saved: Checkpoint, fresh: Trainer) -> None:
+    settings = fresh.settings.model_copy(update={"precision": "fp16"})
+    state = torch.amp.GradScaler("cpu").state_dict()
+    outline = {name: (DTYPES[t.dtype], tuple(t.shape)) for name, t in saved.tensors.items()}
+    check_resumable({**saved.progress, "scaler": state}, outline, fresh.workload, settings, fresh.group)
+    with pytest.raises(ValueError, match="not made of positive numbers"):
+        check_resumable(
+            {**saved.progress, "scaler": {**state, **change}}, outline, fresh.workload, settings, fresh.group
+        )
+
+
+def test_an_evaluation_ahead_of_training(saved: Checkpoint) -> None:
+    """Of the scratch model, which does not count the steps since the last one."""
+    progress = {key: value for key, value in saved.progress.items() if key not in ("scaler", "world_size")}
+    check_position(progress, 50, set(), evaluated=False)
+    ahead = {**progress, "history": [{"epoch": 1, "train_loss": 3.0}], "best_epoch": 1}
+    with pytest.raises(ValueError, match="an evaluation at step 50, but training is at step 3"):
+        check_position(ahead, 50, set(), evaluated=False)
 
 
 def test_best_weights_that_are_lost_are_told_before_hours_are_spent(

@@ -13,20 +13,13 @@ from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
-from gatewise.errors import RunError, TrainingStopped
-from gatewise.training.checkpoints import (
-    Checkpoint,
-    check_best_kept,
-    interrupted,
-    kept,
-    save_checkpoint,
-    set_aside,
-)
+from gatewise.errors import TrainingStopped
+from gatewise.training.checkpoints import Checkpoint, interrupted, kept, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.precision import fp32_products_in, products_in
 from gatewise.training.progress import EpochProgress, note
-from gatewise.training.resumable import DTYPES, check_resumable
+from gatewise.training.resumable import prepare_resume
 from gatewise.training.scalars import Scalars
 from gatewise.training.update import Update, make_optimizer
 
@@ -366,21 +359,11 @@ class Trainer:
         Raises:
             RunError: the checkpoint is not one of this run, or the best weights so far are lost; nothing is changed.
         """
-        try:
-            outline = {name: (DTYPES[t.dtype], tuple(t.shape)) for name, t in checkpoint.tensors.items()}
-            check_resumable(checkpoint.progress, outline, self.workload, self.settings, self.group)
-        except ValueError as problem:
-            raise RunError(f"{self.run.checkpoints}: this run cannot be gone on with ({problem})") from None
+        prepare_resume(checkpoint, self.run, self.workload, self.settings, self.group)
         saved = dict(checkpoint.progress)
         best, scaler, world_size = saved.pop("best"), saved.pop("scaler"), saved.pop("world_size")
         saved.pop("identity")
-        at = Position(**saved, best=math.inf if best is None else best)
-        if at.best_epoch and (at.since_evaluation or at.best_step != at.step):  # else they are written again below
-            shapes = {name: tensor.shape for name, tensor in self.workload.model.state_dict().items()}
-            check_best_kept(self.run, shapes, "step", at.best_step, write=self.group.is_writer)
-        if self.group.is_writer:
-            set_aside(checkpoint.passed_over)
-        self.at = at
+        self.at = Position(**saved, best=math.inf if best is None else best)
         tensors = checkpoint.tensors
         with torch.no_grad():
             for name, parameter in self.workload.model.named_parameters():

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from gatewise.artifact.history import check_evaluation, check_line
+from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import TrainingConfig
-from gatewise.training.checkpoints import Outline
+from gatewise.errors import RunError
+from gatewise.training.checkpoints import Checkpoint, Outline, check_best_kept, set_aside
 from gatewise.training.distributed import Group
 
 if TYPE_CHECKING:
@@ -27,6 +29,27 @@ DTYPES = {
 """Safetensors' names of what a checkpoint may hold."""
 _ADAM = {"step": (), "exp_avg": None, "exp_avg_sq": None}
 """Shapes of what Adam keeps of each parameter; None stands for the parameter's own."""
+
+
+def prepare_resume(
+    checkpoint: Checkpoint, run: RunFolder, workload: "Workload", settings: TrainingConfig, group: Group
+) -> None:
+    """Check that a run can go on from a checkpoint, and set the damaged ones before it aside; the rest is as it was.
+
+    Raises:
+        RunError: the checkpoint is not one of this run, or the best weights so far are lost.
+    """
+    at = checkpoint.progress
+    try:
+        outline = {name: _outline_of(tensor) for name, tensor in checkpoint.tensors.items()}
+        check_resumable(at, outline, workload, settings, group)
+    except ValueError as problem:
+        raise RunError(f"{run.checkpoints}: this run cannot be gone on with ({problem})") from None
+    if at["best_epoch"] and (at["since_evaluation"] or at["best_step"] != at["step"]):  # else they are written again
+        shapes = {name: tensor.shape for name, tensor in workload.model.state_dict().items()}
+        check_best_kept(run, shapes, "step", at["best_step"], write=group.is_writer)
+    if group.is_writer:
+        set_aside(checkpoint.passed_over)
 
 
 def check_resumable(
@@ -104,7 +127,7 @@ def check_position(progress: Mapping[str, Any], steps_per_epoch: int, beside: se
     kinds = {one.name: one.type for one in fields(Position)}
     if set(progress) != {*kinds, "identity", *beside}:
         different = sorted(set(progress) ^ {*kinds, "identity", *beside})
-        raise ValueError(f"its progress lacks {different[0]!r:.100}, or should")
+        raise ValueError(f"{different[0]!r:.100} is missing from its progress, or unknown")
     for name, kind in kinds.items():
         value = progress[name]
         if kind is int and (type(value) is not int or not 0 <= value < 2**62):
