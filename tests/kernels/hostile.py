@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._functorch.eager_transforms import grad_increment_nesting
 from torch._subclasses import FakeTensorMode
 
 from gatewise.kernels import ENGINES, native_dropout, native_engine, native_update
@@ -121,6 +122,7 @@ NO_MEMORY: dict[str, Callable[[Tensor, int], Any]] = {
     "freed": lambda t, k: _resized(t, 1 << 40),
     "a byte short": lambda t, k: _resized(t, 1),
     "zeros": lambda t, k: torch._efficientzerotensor(t.shape, dtype=t.dtype),
+    "within a transform": lambda t, k: t,  # which wraps all that is made within it: see _attempt
     "uninitialized": lambda t, k: torch.nn.UninitializedParameter(),
 }
 """What has not its numbers in memory. PyTorch itself crashes on some of it: the native engine alone is asked."""
@@ -171,14 +173,22 @@ def run(call: Call) -> str:
 
 def _attempt(call: Call, engine: str) -> Any:
     try:
-        results = _ENTRIES[call.entry](call, engine)
+        if all(change.kind != "within a transform" for change in call.changes):
+            results = _ENTRIES[call.entry](call, engine)
+        else:
+            with grad_increment_nesting():
+                results = _ENTRIES[call.entry](call, engine)
     except Exception as problem:
         return problem
     return [t for t in results if isinstance(t, Tensor)]
 
 
 def _has_none(t: Tensor) -> bool:
-    return t.is_meta or type(t) not in (Tensor, torch.nn.Parameter, _Sub)
+    return (
+        t.is_meta
+        or torch._C._functorch.is_functorch_wrapped_tensor(t)
+        or type(t) not in (Tensor, torch.nn.Parameter, _Sub)
+    )
 
 
 _cut = list[str]()
