@@ -323,6 +323,20 @@ def test_its_saved_tensors_are_unpacked_once(linear_cross_entropy: Callable[...,
     assert len(packed) == 7  # what it reads, and its gradients
 
 
+@native_only
+def test_the_gradient_of_the_operator_has_a_gradient() -> None:
+    """As in a program that was exported, which calls it by itself."""
+    found, expected = (
+        _second_derivatives(nll, *make(4, 3, 5, torch.float64).values())
+        for nll in (
+            lambda *given: torch.ops.gatewise.linear_loss(*given, 1.0, torch.float64, [True] * 3, 8)[0],
+            of_pytorch,
+        )
+    )
+    for a, b in zip(found, expected, strict=True):
+        assert differ(a, b, least=1.0) < RELATIVE[torch.float64]
+
+
 def test_tracing_and_an_export_to_onnx_are_refused_in_one_line(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = partial(loaded_anew("gatewise.nn.loss").linear_cross_entropy, engine=engine)
     x, w, b = (t.detach() for t in make(4, 3, 5, torch.float32).values())
