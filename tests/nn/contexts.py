@@ -1,4 +1,4 @@
-"""What PyTorch lets one do with a module, each as a function of it that returns tensors: PyTorch's own tests name them.
+"""What PyTorch lets one do with a module, each a function of it that returns tensors: long, since it is one table.
 
 From ``test_modules.py``, ``test_nn.py``, ``functorch/test_eager_transforms.py``, ``functorch/test_vmap.py``,
 ``test_proxy_tensor.py``, ``test_fake_tensor.py``, ``test_autograd.py``, ``nn/test_parametrization.py``,

@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from gatewise.kernels import ENGINES
-from gatewise.nn import LSTM, LSTMState, Recurrent, RNNState
+from gatewise.nn import LSTM, LSTMState, Recurrent, RNNState, pool
 from gatewise.nn import recurrent as implementation
 from gatewise.spec import GATES, TRACED
 from tests.nn.beside import both, parts
@@ -204,6 +204,29 @@ def test_a_traced_graph_draws_its_masks_anew(engine: str) -> None:
     torch.manual_seed(4)
     assert differ(found, lstm(x)[0], least=1.0) <= RELATIVE[torch.float32]
     assert not torch.equal(found, other)
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
+@pytest.mark.parametrize("kind", ["last", "mean", "max"])
+def test_masks_lengths_and_pooling_are_made_where_they_belong_whatever_the_default_device(
+    engine: str, kind: str
+) -> None:
+    lstm = LSTM(3, 2, 2, dropout=0.5, variational_dropout=0.3, engine=engine)
+    x = torch.randn(2, 2, 3)
+
+    def call(lengths: Any) -> list[Tensor]:
+        torch.manual_seed(4)
+        y, (h_n, _) = lstm(x, lengths=lengths)
+        return [y, h_n, pool(kind, y, h_n, 1, None if lengths is None else torch.tensor(lengths, device="cpu"))]
+
+    for lengths in (None, [1, 2]):
+        expected = call(lengths)
+        torch.set_default_device("meta")
+        try:
+            found = call(lengths)
+        finally:
+            torch.set_default_device(None)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 @CELL
