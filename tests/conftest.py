@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,11 @@ import tests.typechecker  # noqa: F401  (the hook below finds it by its name)
 install_import_hook(
     ["gatewise.nn.loss", "gatewise.nn.crf", "gatewise.nn.words", "gatewise.models"], "tests.typechecker.check"
 )
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and their children would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-")
 os.environ["GATEWISE_CACHE"] = CACHE.name

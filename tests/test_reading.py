@@ -23,7 +23,7 @@ def test_text(tmp_path: Path) -> None:
         (Path.mkdir, "a folder, no regular file; expected text"),
         (os.mkfifo, "a named pipe, no regular file; expected text"),
         (lambda path: path.symlink_to("/dev/zero"), "a device, no regular file; expected text"),
-        (lambda path: path.symlink_to(path), r"cannot be read \(.*\); expected text"),
+        (lambda path: path.symlink_to(path), r"cannot read it \(.*\); expected text"),
         (lambda path: path.write_bytes(b"x" * 11), "larger than 10 bytes; expected text"),
         (lambda path: (path.touch(), os.truncate(path, 1 << 33)), "larger than 10 bytes; expected text"),
     ],

@@ -82,5 +82,5 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
         answers.append(float(model.predict(values[None, k : k + window])[0]))
         if len(scaling.columns) == 1:
             values = np.append(values, [answers[-1:]], axis=0)
-    check_finite(torch.tensor(answers), "the forecasts")
+    check_finite(torch.tensor(answers, dtype=torch.float64), "the forecasts")
     return Forecast(scaling.target, [series.position(k + 1) for k in range(count)], answers)
