@@ -18,7 +18,7 @@ InPlace = Callable[[Path, Random], object]
 
 def in_place(damage: Bytes) -> InPlace:
     """Return what damages a file's content where it lies."""
-    return lambda path, rng: path.write_bytes(damage(path.read_bytes(), rng))
+    return lambda path, rng: path.write_bytes(damage(path.read_bytes() or b"\n", rng))
 
 
 SPARSE = 3 << 30

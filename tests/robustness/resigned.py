@@ -24,22 +24,23 @@ def resign(path: Path, rng: Random) -> None:
 
     tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
-        metadata = dict(file.metadata())
+        facts = json.loads(file.metadata()["gatewise"])
     if path.parent.name == "checkpoints":
-        progress = json.loads(metadata["progress"])
+        progress = facts["progress"]
         if rng.random() < 0.5:
             progress = _other_progress(progress, rng)
         else:
             tensors = _other_tensors(tensors, rng)
         if type(progress.get("step")) is not int:  # it names the file, so that no program of ours can write another
-            progress["step"] = json.loads(metadata["progress"])["step"]
+            progress["step"] = facts["progress"]["step"]
         apart = path.parent.parent / "apart"
         save_checkpoint(apart, Checkpoint(progress, tensors)).replace(path)
         apart.rmdir()
     else:
         tensors = _other_tensors(tensors, rng)
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        RunFolder(path.parent).write_weights(arrays, json.loads(metadata["gatewise"]))
+        own = {key: value for key, value in facts.items() if key not in ("sha256", "format", "files")}
+        RunFolder(path.parent).write_weights(arrays, own)
 
 
 def _other_tensors(tensors: dict[str, Any], rng: Random) -> dict[str, Any]:

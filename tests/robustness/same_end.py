@@ -42,7 +42,7 @@ def _checkpoint_differences(a: Path, b: Path) -> Iterator[str]:
                 yield f"{name} stands in one checkpoint alone"
             elif ours.get_tensor(name).tobytes() != theirs.get_tensor(name).tobytes():
                 yield f"another {name} in the last checkpoint"
-        progress = [_timeless(json.loads(file.metadata()["progress"])) for file in (ours, theirs)]
+        progress = [_timeless(json.loads(file.metadata()["gatewise"])["progress"]) for file in (ours, theirs)]
         if progress[0] != progress[1]:
             yield "another progress in the last checkpoint"
 
