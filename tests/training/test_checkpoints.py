@@ -39,6 +39,13 @@ def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     assert passed_over == []
 
 
+def test_a_folder_in_an_old_ones_place_stays(tmp_path: Path) -> None:
+    (tmp_path / "step-0000000001.safetensors").mkdir()
+    for step in (2, 3):
+        save_checkpoint(tmp_path, checkpoint(step))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.parametrize("keep", [0, 5, 60, -1])
 def test_a_truncated_one_is_passed_over_and_said(tmp_path: Path, keep: int) -> None:
     for step in (1, 2):

@@ -67,7 +67,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     write_atomically(path, seal(save(tensors, metadata_of({"progress": checkpoint.progress}))))
     before = [old for old in _newest_first(folder) if old.name <= path.name]
     for old in before[KEPT:]:
-        old.unlink(missing_ok=True)
+        if not old.is_dir():  # which is none of ours
+            old.unlink(missing_ok=True)
     return path
 
 
