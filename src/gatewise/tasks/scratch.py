@@ -16,7 +16,7 @@ from gatewise.config import Config
 from gatewise.data.comments import Sentences, find_csv, read_sentences
 from gatewise.data.token_cache import file_hash
 from gatewise.data.vocabulary import Vocabulary
-from gatewise.errors import DataError, RunError, TrainingStopped, UsageError
+from gatewise.errors import DataError, RunError, UsageError
 from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
 from gatewise.tasks.card import scratch_card
 from gatewise.tasks.resume import hold, run_identity, take_up
@@ -141,7 +141,7 @@ def _train(
         "best_epoch": position.best_epoch,
     }
     if (saved := facts.get("epoch")) != position.best_epoch:
-        raise TrainingStopped(
+        raise RunError(
             f"{run.weights_file}: weights of epoch {saved}, expected the best, {position.best_epoch}; the file was "
             "replaced while training ran; train again"
         )

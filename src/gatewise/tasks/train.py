@@ -16,7 +16,7 @@ from torch import nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
-from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, TrainingStopped, UsageError
+from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
 from gatewise.kernels import engine_named
 from gatewise.kernels.native_engine import instructions
 from gatewise.models.language_model import LanguageModel
@@ -243,7 +243,7 @@ def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) ->
     """Score the test set once, with the best weights, and write the last line and the card."""
     saved = load_weights(model, run)
     if saved.get("step") != position.best_step:
-        raise TrainingStopped(
+        raise RunError(
             f"{run.weights_file}: weights of epoch {saved.get('epoch')}, step {saved.get('step')}, expected the best, "
             f"{position.best_epoch}, step {position.best_step}; the file was replaced while training ran; train again"
         )

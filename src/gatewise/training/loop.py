@@ -336,14 +336,10 @@ class Trainer:
         self._saved_at = time.monotonic()
         if not self.group.is_writer:
             return
-        for name, parameter in self.workload.model.named_parameters():
-            tensors[f"model.{name}"] = parameter.detach()
-        for index, weight in enumerate(self.average):
-            tensors[f"average.{index}"] = weight
+        tensors |= {f"model.{name}": p.detach() for name, p in self.workload.model.named_parameters()}
+        tensors |= {f"average.{index}": weight for index, weight in enumerate(self.average)}
         for index, state in self.optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{index}.{name}"] = value
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
         progress = {
             **vars(self.at),
             "best": self.at.best if math.isfinite(self.at.best) else None,
@@ -360,11 +356,9 @@ class Trainer:
             RunError: the checkpoint is not one of this run, or the best weights so far are lost; nothing is changed.
         """
         prepare_resume(checkpoint, self.run, self.workload, self.settings, self.group)
-        saved = dict(checkpoint.progress)
-        best, scaler, world_size = saved.pop("best"), saved.pop("scaler"), saved.pop("world_size")
-        saved.pop("identity")
+        saved, tensors = dict(checkpoint.progress), checkpoint.tensors
+        best, scaler, world_size, _ = (saved.pop(key) for key in ("best", "scaler", "world_size", "identity"))
         self.at = Position(**saved, best=math.inf if best is None else best)
-        tensors = checkpoint.tensors
         with torch.no_grad():
             for name, parameter in self.workload.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
