@@ -61,8 +61,11 @@ class _Wrapper(torch.Tensor):
         return function(*bare[0], **bare[1])
 
 
+_FAKES = FakeTensorMode()
+
+
 def _fake(t: Tensor) -> Tensor:
-    return FakeTensorMode().from_tensor(t.detach())
+    return _FAKES.from_tensor(t.detach())
 
 
 def _resized(t: Tensor, by: int) -> Tensor:
