@@ -18,5 +18,8 @@ cp build/asan/_native*.so build/asan/python/gatewise/kernels/
 # CXX is the compiler that CMake took. Python frees little at its end, so that leaks say nothing.
 # libstdc++ beside, since Python has none and AddressSanitizer looks for what throws when it starts.
 asan="$("${CXX:-c++}" -print-file-name=libasan.so) $("${CXX:-c++}" -print-file-name=libstdc++.so)"
-GATEWISE_HOSTILE_EXAMPLES=${1:-3000} LD_PRELOAD="$asan" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$PWD/build/asan/python" \
-    "$PYTHON" -m pytest -q -s -p no:cacheprovider tests/kernels/test_hostile.py tests/kernels/test_boundary.py
+# -S: what is installed for development would come first.
+PYTHONPATH="$PWD/build/asan/python:$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+export PYTHONPATH LD_PRELOAD="$asan" ASAN_OPTIONS=detect_leaks=0 GATEWISE_HOSTILE_EXAMPLES="${1:-3000}"
+"$PYTHON" -S -c 'import gatewise.kernels._native as native; assert "build/asan" in native.__file__, native.__file__'
+exec "$PYTHON" -S -m pytest -q -s -p no:cacheprovider tests/kernels/test_hostile.py tests/kernels/test_boundary.py

@@ -206,9 +206,9 @@ def test_settings_that_are_odd() -> None:
 
 def test_recipes_that_are_no_files(gatewise: Gatewise, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.toml")
-    gatewise("train", "a.toml").check_refused(2, "a.toml: a pipe", "expected a TOML file")
+    gatewise("train", "a.toml").check_refused(2, "a.toml: a named pipe", "expected a TOML file")
     (tmp_path / "b.toml").symlink_to("/dev/zero")
-    gatewise("train", "b.toml").check_refused(2, "b.toml: a device; expected a TOML file")
+    gatewise("train", "b.toml").check_refused(2, "b.toml: a device, no regular file; expected a TOML file")
 
 
 COMMANDS = {

@@ -176,7 +176,12 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str) -> None:
         def backward(kept: list[Tensor], *up: Tensor) -> Any:
             return torch.ops.gatewise.layer_backward(*up, y, h_n, c_n, kept, True, *given, "lstm", *OPTIONS, engine)  # noqa: B023
 
-        backward(saved, y, h_n, c_n)
+        expected = backward(saved, y, h_n, c_n)
+        apart = [torch.stack([t, torch.full_like(t, 77)], -1)[..., 0] for t in saved]  # with gaps
+        for d, of in zip(backward(apart, y, h_n, c_n), expected, strict=True):
+            torch.testing.assert_close(d, of)
+        if saved:  # PyTorch takes one tensor on meta for all
+            refused(lambda: backward([saved[0].to("meta"), *saved[1:]], y, h_n, c_n), "tensors are on cpu, meta")  # noqa: B023
         refused(lambda: backward(saved, y[1:], h_n, c_n), "dy is of shape (3, 3, 5); expected (4, 3, 5)")  # noqa: B023
         refused(lambda: backward(saved, y, h_n, c_n[:0]), "dc_n is of shape (0, 5); expected (3, 5)")  # noqa: B023
         if saved:

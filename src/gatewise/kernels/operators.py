@@ -96,9 +96,9 @@ def _backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[Tensor
 
 @torch.library.register_fake("gatewise::layer_backward")  # type: ignore[untyped-decorator]
 def _fake_backward(dy: Tensor, dh_n: Tensor, dc_n: Tensor, *rest: Any) -> list[Tensor]:
-    y, h_n, c_n, _, needs_dx, *arguments = rest
+    y, h_n, c_n, saved, needs_dx, *arguments = rest
     inputs, _, _ = _unflatten(arguments)
-    check_devices(dy, dh_n, dc_n, y, h_n, c_n, *inputs[:8])
+    check_devices(dy, dh_n, dc_n, y, h_n, c_n, *saved, *inputs[:8])
     wanted = [inputs.x if needs_dx else None, *inputs[1:8]]
     return [dy.new_empty(0) if t is None else t.new_empty(t.shape) for t in wanted]
 

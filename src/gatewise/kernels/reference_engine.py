@@ -92,5 +92,5 @@ def _forward(inputs: LayerInputs, options: LayerOptions) -> tuple[Array, stack.S
 
 
 def _array(tensor: Tensor, dtype: torch.dtype) -> Array:
-    array: Array = tensor.detach().to(dtype).numpy()
+    array: Array = tensor.detach().to(dtype).resolve_neg().numpy()
     return array

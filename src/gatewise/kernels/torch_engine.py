@@ -224,10 +224,14 @@ def _onednn_backward(
     if (key := _workspace_key(inputs, options)) not in _WORKSPACES:
         _onednn_forward(inputs, options._replace(save=True))
     check_saved(outputs.saved, [(_WORKSPACES[key],)], torch.uint8)
-    after = (outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())
+    # Without gaps, all of them: oneDNN reads addresses.
+    y, workspace, *after = (
+        t.contiguous()
+        for t in (outputs.y, outputs.saved[0], outputs.h_n[None], outputs.c_n[None], dy, dh_n[None], dc_n[None])
+    )
     how: tuple[Any, ...] = (options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)
     dx, dw_ih, dw_hh, db_ih, db_hh, dh_0, dc_0 = torch.ops.aten.mkldnn_rnn_layer_backward(
-        *_onednn_inputs(inputs), outputs.y, *after, *how, outputs.saved[0]
+        *_onednn_inputs(inputs), y, *after, *how, workspace
     )
     if inputs.b_ih is None:
         db_ih = db_hh = None
