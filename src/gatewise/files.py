@@ -5,6 +5,7 @@ a sparse file may claim any size. Each says why it is where it is.
 """
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -26,6 +27,8 @@ LONGEST_SENTENCE = 1_000_000
 """Words between two blank lines; a file without blank lines is no file of sentences."""
 LARGEST_SETTINGS = MIB // 8
 """Of a TOML file; a recipe has 2 KiB."""
+LARGEST_PART = 64 * MIB
+"""Of a JSON file of a run folder: a vocabulary of a million words has some 30."""
 MOST_DOTS = 1000
 """In a line of a TOML file: Python's reader takes minutes for a key of 50,000 parts."""
 LARGEST_PIPE = 1024 * MIB
@@ -102,6 +105,22 @@ def read_bounded(path: Path, limit: int, expected: str, error: type[GatewiseErro
     if len(content) > limit:
         raise error(f"{path}: larger than {size(limit)}; expected {expected}")
     return content
+
+
+def file_hash(path: Path, expected: str = "a text file", error: type[GatewiseError] = DataError) -> str:
+    """Return the SHA-256 of a regular file's bytes in hexadecimal.
+
+    Raises:
+        GatewiseError: of class ``error``: it cannot be read, or is no regular file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, expected, error) as file:
+        try:
+            while chunk := file.read(MIB):
+                digest.update(chunk)
+        except OSError as problem:
+            raise error(f"{path}: cannot read it ({problem.strerror}); expected {expected}") from None
+    return digest.hexdigest()
 
 
 def check_unpacked(name: str, packed: int, unpacked: int, advice: str) -> None:

@@ -1,6 +1,5 @@
 """Small files read with care: regular ones, of a limited size, in UTF-8, and JSON that says everything once."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -77,19 +76,6 @@ def parse_json(text: str | bytes, infinite: bool = False) -> Any:
     except UnicodeDecodeError:
         raise ValueError("bytes that are no UTF-8") from None
     return found
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

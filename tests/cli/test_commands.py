@@ -11,7 +11,7 @@ import pytest
 
 from gatewise import __version__
 from gatewise.config import load_config, recipe_names
-from gatewise.data.token_cache import file_hash
+from gatewise.files import file_hash
 from gatewise.kernels import ENGINES
 from tests.cli.conftest import TINY_OPTIONS, Gatewise, contents
 

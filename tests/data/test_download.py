@@ -16,8 +16,8 @@ import pytest
 from gatewise.data import download
 from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
 from gatewise.data.download import fetch
-from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError
+from gatewise.files import file_hash
 from tests.child import in_child
 from tests.conftest import real_data
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.errors import RunError
-from gatewise.files import check_regular
+from gatewise.files import LARGEST_PART, check_regular
 from gatewise.reading import parse_json, read_text
 
 Metrics = dict[str, Any]
 
-LIMIT = 1 << 26
-"""Bytes that the file may have."""
 _EXPECTED = "what training wrote there: restore the file"
 
 _EVALUATION = {
@@ -88,7 +86,7 @@ class History:
         if not path.exists() and not path.is_symlink():
             return cls((), None)
         check_regular(path, _EXPECTED, RunError)
-        lines, text = list[Metrics](), read_text(path, LIMIT, _EXPECTED, RunError)
+        lines, text = list[Metrics](), read_text(path, LARGEST_PART, _EXPECTED, RunError)
         for number, raw in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
             try:
                 line = parse_json(raw)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.errors import RunError
+from gatewise.files import LARGEST_PART
 from gatewise.reading import read_json
 
-LIMIT = 1 << 26
-"""Bytes that one of these files may have."""
 _EXPECTED = "what training wrote there: restore it, or train again"
 
 
@@ -113,7 +112,7 @@ def read_scaling(path: Path) -> tuple[int, Scaling]:
 
 def _read_object(path: Path, needed: set[str], known: set[str]) -> Mapping[str, Any]:
     """Read a JSON object that has all of ``needed`` and nothing but what is ``known``."""
-    found = read_json(path, LIMIT, _EXPECTED, RunError)
+    found = read_json(path, LARGEST_PART, _EXPECTED, RunError)
     if not isinstance(found, dict):
         raise _wrong(path, "no JSON object")
     if missing := sorted(needed - set(found)):

@@ -12,10 +12,11 @@ from safetensors.numpy import load, save
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.sealed import DamagedError, Header, check_version, metadata_of, read_header, read_sealed, seal
 from gatewise.errors import RunError
-from gatewise.files import check_regular
-from gatewise.reading import file_digest
+from gatewise.files import check_regular, file_hash
 
 Arrays = dict[str, npt.NDArray[np.generic]]
+
+_A_PART = "what training wrote there: restore it, or train again"
 
 
 def write_arrays(
@@ -29,7 +30,7 @@ def write_arrays(
 
 def digests(parts: Iterable[Path]) -> dict[str, str]:
     """Return the SHA-256 of each of the parts that is there, by its name."""
-    return {part.name: file_digest(part) for part in parts if part.is_file()}
+    return {part.name: file_hash(part, _A_PART, RunError) for part in parts if part.is_file()}
 
 
 def read_weights_header(path: Path) -> Header:
@@ -61,11 +62,8 @@ def check_parts(path: Path, header: Header, parts: Iterable[Path]) -> None:
     for part in parts:
         if (wanted := files.get(part.name)) is None:
             continue
-        check_regular(part, "what training wrote there: restore it, or train again", RunError)
-        try:
-            found = file_digest(part)
-        except OSError as problem:
-            raise RunError(f"{part}: cannot be read ({problem.strerror}); mend that, or train again") from None
+        check_regular(part, _A_PART, RunError)
+        found = file_hash(part, _A_PART, RunError)
         if found != wanted:
             raise RunError(
                 f"{part}: not the file that the weights were trained with (SHA-256 {found[:12]}, expected "

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from gatewise.data.prose import split_sentences, split_words
 from gatewise.data.table import Table
-from gatewise.data.token_cache import file_hash
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError
+from gatewise.files import file_hash
 
 
 @dataclass(frozen=True)

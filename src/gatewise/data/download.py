@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from gatewise.data import web
 from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
-from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError
+from gatewise.files import file_hash
 
 try:
     import fcntl

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from gatewise.data.extras import import_extra
 from gatewise.data.table import Table
-from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError
+from gatewise.files import file_hash
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import platformdirs
 from gatewise.data.text import read_lines
 from gatewise.data.vocabulary import Vocabulary, split_tokens
 from gatewise.errors import DataError
-from gatewise.files import open_regular
+from gatewise.files import file_hash
 from gatewise.reading import parse_json
 
 _CHUNK = 1 << 20
@@ -85,18 +85,6 @@ def tokenize_file(path: Path, vocabulary: Vocabulary) -> TokenizedText:
     if not len(ids):
         raise DataError(f"{path}: the file is empty; expected text")
     return TokenizedText(ids, unknown, data_hash, not_kept)
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    digest = hashlib.sha256()
-    try:
-        with open_regular(path, "a text file") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as problem:
-        raise DataError(f"{path}: cannot read it ({problem.strerror}); expected a text file") from None
-    return digest.hexdigest()
 
 
 def _open(binary: Path, record: Path, dtype: np.dtype, vocabulary_size: int) -> tuple[Ids, int] | None:

@@ -15,6 +15,7 @@ from tokenizers.processors import TemplateProcessing
 
 from gatewise.data.prose import CURLY, TOKEN, split_sentences, split_words
 from gatewise.errors import RunError
+from gatewise.files import LARGEST_PART
 from gatewise.reading import read_json
 
 BOS = "<bos>"
@@ -26,9 +27,6 @@ _WHITE_SPACE = r"[\s\x1c-\x1f]+"
 
 _CUTS = {"word": (_WHITE_SPACE, "removed"), "character": (r"(?m:.)", "isolated"), "prose": (TOKEN, "removed")}
 """How a ``tokenizers`` file cuts each level: the pattern, and what becomes of its matches, in prose of all else."""
-
-LIMIT = 1 << 26
-"""Bytes that a ``tokenizer.json`` may have."""
 
 
 class Vocabulary:
@@ -166,7 +164,7 @@ def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Mappin
         RunError: the file is missing, no tokenizer file of whole words, its ids have gaps, or a needed token lacks.
     """
     expected = f"the {what} that training wrote there: restore it, or train again"
-    content = read_json(path, LIMIT, expected, RunError)
+    content = read_json(path, LARGEST_PART, expected, RunError)
     model = _part(content, "model") if isinstance(content, dict) else {}
     ids = model.get("vocab")
     if model.get("type") != "WordLevel" or model.get("unk_token") != UNK or not isinstance(ids, dict):

@@ -66,6 +66,7 @@ def engine_for(name: str, inputs: LayerInputs, options: LayerOptions) -> str:
     chosen = engine_named(name, inputs.x.device)
     if chosen != "native" or inputs.x.is_meta:
         return chosen
-    if name == "native":
-        native_engine.check_computed(inputs, options)
-    return "torch" if native_engine.why_not(inputs, options) else "native"
+    reason = native_engine.why_not(inputs, options)
+    if reason and name == "native":
+        raise ValueError(native_engine.refusal(reason))
+    return "torch" if reason else "native"

@@ -72,7 +72,8 @@ def take_up(
         check(progress, outline)
 
     checkpoint, damaged = load_newest(run.checkpoints, is_of_this_run)
-    final = final_metrics(run, config, data_hashes, checkpoint)
+    history = run.read_history(config.task.name)
+    final = final_metrics(run, config, data_hashes, checkpoint, history)
     if damaged and not checkpoint and not final:
         raise RunError(
             f"{damaged[0].partition('; passed over')[0]}; none of the {len(damaged)} there can be gone on with: "
@@ -81,15 +82,18 @@ def take_up(
     for line in damaged:
         note(console, line)
     if final:
-        length = _length(run.read_history(config.task.name).evaluations[-1])
-        note(console, f"{run.path}: this run is finished ({length}); nothing is changed")
+        note(console, f"{run.path}: this run is finished ({_length(history.evaluations[-1])}); nothing is changed")
     elif not checkpoint:
         note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
     return checkpoint, final
 
 
 def final_metrics(
-    run: RunFolder, config: Config, data_hashes: Mapping[str, str], checkpoint: Checkpoint | None
+    run: RunFolder,
+    config: Config,
+    data_hashes: Mapping[str, str],
+    checkpoint: Checkpoint | None,
+    history: History,
 ) -> Metrics | None:
     """Check that the run in a folder is the one asked for; return its last line where it is finished.
 
@@ -99,17 +103,14 @@ def final_metrics(
         run: the folder.
         config: the run that is asked for.
         data_hashes: SHA-256 of each of its texts.
-        checkpoint: the newest good one.
+        checkpoint: the newest good one, which is known to be of this run.
+        history: its metrics.
 
     Raises:
         UsageError: another configuration.
         DataError: another text.
         RunError: more epochs are asked of a finished run that has no checkpoint to go on from.
     """
-    now = run_identity(config, data_hashes)
-    if checkpoint:
-        _check_same(checkpoint.progress["identity"], now, run)
-    history = run.read_history(config.task.name)
     if checkpoint:
         _check_history(history, checkpoint.progress["history"], run)
     final = history.final
@@ -118,7 +119,7 @@ def final_metrics(
     if not checkpoint:
         kept = {split: final[key] for split in data_hashes if (key := f"{split}_data_hash") in final}
         saved = {"config": run.read_config().model_dump(), "data": kept}
-        _check_same(saved, now, run)
+        _check_same(saved, run_identity(config, data_hashes), run)
     training, last = config.training, history.evaluations[-1]
     asked = {"step": training.max_steps} if training.max_steps else {"epoch": training.epochs}
     if all(number <= last.get(unit, 0) for unit, number in asked.items()):

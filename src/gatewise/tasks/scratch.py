@@ -14,9 +14,9 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.comments import Sentences, find_csv, read_sentences
-from gatewise.data.token_cache import file_hash
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, RunError, UsageError
+from gatewise.files import file_hash
 from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
 from gatewise.tasks.card import scratch_card
 from gatewise.tasks.resume import hold, run_identity, take_up

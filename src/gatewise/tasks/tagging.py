@@ -22,8 +22,8 @@ from gatewise.config import Config, DataConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS
-from gatewise.data.token_cache import file_hash
 from gatewise.errors import DataError, UsageError
+from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences

@@ -19,9 +19,9 @@ from gatewise.data.arrays import check_classes
 from gatewise.data.labelled import LabelledText, find_labelled, read_labelled
 from gatewise.data.lexicon import Lexicon
 from gatewise.data.text import SPLITS
-from gatewise.data.token_cache import file_hash
 from gatewise.data.vocabulary import split_tokens
 from gatewise.errors import UsageError
+from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
