@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import gatewise as gw
 import gatewise.tasks.evaluate
@@ -157,6 +159,35 @@ def test_a_full_disk_claims_a_checkpoint_only_where_there_is_one(
         said.add(tuple(words in line for words in ("is kept in", "go on with", "start again")))
     assert k > 20
     assert said == {(False, False, True), (False, True, False), (True, True, False)}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "README.md"])
+def test_a_folder_where_a_file_of_the_run_belongs_ends_training_in_one_line(
+    name: str, gatewise: Gatewise, comments: Path, tmp_path: Path
+) -> None:
+    """It is named, with the way on, which leads to the end that it kept the run from."""
+    for out in ("whole", "run"):
+        assert gatewise("train", "comments-scratch", "--data", comments, "--out", out, *SCRATCH).status == 0
+    more = ("--set", "training.epochs=5")
+    assert gatewise("train", "--out", "whole", "--resume", *more).status == 0
+    path = tmp_path / "run" / name
+    path.unlink()
+    path.mkdir()
+    result = gatewise("train", "--out", "run", "--resume", *more)
+    result.check_refused(4, f"run/{name}: is a folder; expected a file of the run: move it away, then ", progress=True)
+    path.rmdir()
+    assert gatewise("train", "--out", "run", "--resume", *more).status == 0
+    whole = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(10**15), lambda: np.empty(10**15), lambda: bytearray(10**15)])
+def test_want_of_memory_is_one_line(
+    ask: Callable[[], object], gatewise: Gatewise, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the program, so no traceback is kept."""
+    monkeypatch.setattr(gatewise_tasks("evaluate"), "evaluate", lambda *_, **__: ask())
+    gatewise("evaluate", tiny_run).check_refused(1, "not enough memory", "a smaller model.hidden_size")
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])

@@ -44,6 +44,7 @@ LINE = "gatewise: run/tokenizer.json: damaged; train again\n"
         (0, BEFORE.replace("2.5", "2.6"), "", "changed"),
         (0, BEFORE.replace("2.5", "null"), "", "not finite"),
         (3, "", LINE, "status"),
+        (1, "", "gatewise: run: perplexity is inf: the model is of no use\n", "status"),
         (4, BEFORE, LINE, "output"),
         (4, "", LINE + LINE, "lines"),
         (4, "", "damaged\n", "lines"),

@@ -56,7 +56,7 @@ def result_of(command: str, folder: Path, ended: Ended) -> Any:
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics, without its times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8-sig").splitlines()]
     return [{key: value for key, value in line.items() if key not in _TIMES} for line in lines]
 
 
@@ -113,7 +113,9 @@ def _wrong_refusal(target: Target, damage: str, ended: Ended) -> Verdict | None:
         expected |= {2, 3, 4}
     if target.kind == "cache" and damage in ("folder", "loop", "fifo", "device", "sparse"):
         expected |= {2, 3}
-    if (trains or target.kind == "resigned") and "finite" in lines[-1]:
+    if (trains or target.kind == "resigned") and re.search("finite|: the model is of no use", lines[-1]):
+        expected |= {1}
+    if target.kind == "recipe" and "not enough memory" in lines[-1]:
         expected |= {1}
     shown = _last(ended.err)
     if ended.status not in expected:
@@ -129,7 +131,8 @@ def _wrong_refusal(target: Target, damage: str, ended: Ended) -> Verdict | None:
 
 
 def _not_finite(target: Target, ended: Ended) -> Verdict | None:
-    odd = re.search(r"(?i)(?<![\w<\"'])-?(nan|inf(inity)?)(?![\w>\"'])", ended.out)
+    figures, _, _ = ended.out.partition("a sample of text:")  # which may say anything
+    odd = re.search(r"(?i)(?<![\w<\"'])-?(nan|inf(inity)?)(?![\w>\"'])", figures)
     if odd and target.command.startswith(("evaluate", "cached", "forecast", "train", "recipe", "resume", "classify")):
         return Verdict("not finite", ended.out[:300])
     if target.command.startswith(("evaluate", "cached")):

@@ -10,7 +10,7 @@ import typer
 
 from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, inspect, recipes, tag, train
 from gatewise.cli.output import remark
-from gatewise.cli.unforeseen import save_traceback
+from gatewise.cli.unforeseen import out_of_memory, save_traceback
 from gatewise.errors import GatewiseError
 from gatewise.training.interrupt import signals_interrupt
 
@@ -82,10 +82,13 @@ def run(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         full = " (the disk is full)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        _fail(f"{error.filename or 'a file'}: {error.strerror}{full}; nothing that was saved before is lost", 1)
+        path = error.filename2 or error.filename or "a file"  # a rename names the file that it was to replace second
+        _fail(f"{path}: {error.strerror}{full}; nothing that was saved before is lost", 1)
     except Exception as error:
         if debug:
             raise
+        if line := out_of_memory(error):
+            _fail(line, 1)
         text = " ".join(str(error).split()) or "no message"
         where = save_traceback(error)
         how = f"the traceback is in {where}" if where else "run again with --debug for the traceback"

@@ -1,7 +1,8 @@
-"""What is kept of an error that nobody foresaw: its traceback, in a file."""
+"""Errors that no code raises on purpose: want of memory, in one line, and all others, whose traceback is kept."""
 
 import os
 import platform
+import re
 import tempfile
 import time
 import traceback
@@ -9,6 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from gatewise.artifact.atomic import write_atomically
+
+
+def out_of_memory(error: Exception) -> str | None:
+    """Return the line for an error that says that there is not enough memory; None for any other.
+
+    PyTorch raises ``RuntimeError`` for it on the CPU, and a subclass on a GPU.
+    """
+    of_torch = isinstance(error, RuntimeError) and re.search(r"can't allocate memory|out of memory", str(error))
+    if not isinstance(error, MemoryError) and not of_torch:
+        return None
+    asked = re.search(r"allocate (\d[\d.]* [A-Za-z]+)", str(error))
+    more = f" for another {asked[1]}" if asked else ""
+    return (
+        f"not enough memory{more}; a smaller model.hidden_size, data.batch_size or data.length, or a part of the data, "
+        "needs less"
+    )
 
 
 def save_traceback(error: Exception) -> Path | None:

@@ -10,7 +10,7 @@ from gatewise.artifact.history import History, Metrics, to_json
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError, RunError, UsageError
-from gatewise.training.checkpoints import Check, Checkpoint, Outline, full_disk_stops, load_newest
+from gatewise.training.checkpoints import Check, Checkpoint, Outline, load_newest, write_errors_stop
 from gatewise.training.progress import note
 from gatewise.training.resumable import check_identity
 
@@ -35,13 +35,14 @@ def run_identity(config: Config, data_hashes: Mapping[str, str]) -> dict[str, An
 
 @contextmanager
 def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None]:
-    """Let no other process train in a run folder within the block, and a full disk end it in one line.
+    """Let no other process train in a run folder within the block, and let a failed write end it in one line.
 
     Raises:
         UsageError: another process trains there, or the folder cannot be one of this run.
         TrainingStopped: the disk is full.
+        RunError: a folder stands where a file of the run belongs.
     """
-    with run.claim(resume=resume) as locked, full_disk_stops(run):
+    with run.claim(resume=resume) as locked, write_errors_stop(run):
         if not locked:
             note(console, f"{run.path}: this file system has no locks; see that no other run is started there")
         yield

@@ -207,14 +207,19 @@ def interrupted(run: RunFolder, where: str) -> Interrupted:
 
 
 @contextmanager
-def full_disk_stops(run: RunFolder) -> Iterator[None]:
-    """Within the block a full disk stops training with one line that says how to go on.
+def write_errors_stop(run: RunFolder) -> Iterator[None]:
+    """Within the block a file that cannot be written stops training with one line that says how to go on.
 
     Raises:
         TrainingStopped: the disk is full; the checkpoints before are untouched.
+        RunError: a folder stands where a file of the run belongs.
     """
     try:
         yield
+    except IsADirectoryError as problem:
+        # Of a rename, the file that was written has the first name and the folder in its way the second.
+        path = problem.filename2 or problem.filename
+        raise RunError(f"{path}: is a folder; expected a file of the run: move it away, then {way_on(run)}") from None
     except (OSError, SafetensorError) as problem:
         if getattr(problem, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
