@@ -161,15 +161,16 @@ def run(call: Call) -> str:
         if kinds <= SAME.keys() and all(call.sizes) and call.entry in _ON_TORCH[:4]:
             return f"wrong: refused: {found!r}"
         return f"refused: {found!r:.200}"
-    if _cut and call.entry not in ("layer_backward", "dropout"):  # which do not read all that they are given
+    # Two entries do not read all that they are given; of a wrapper PyTorch's own operations compute, which do not look.
+    if _cut and call.entry not in ("layer_backward", "dropout") and not kinds & {"wrapper", "within a transform"}:
         return f"wrong: {_cut} was read"
     if any(_has_none(t) for t in found):
         return "has no numbers either"
-    expected = outcomes[-1]
+    expected, most = outcomes[-1], 0.05 if call.dtype == "bfloat16" or "dtype" in kinds else 1e-3
     if isinstance(expected, Exception):
         return f"accepted, but by torch refused: {expected!r:.200}"
     for a, b in zip(found, expected, strict=True):
-        if a.shape != b.shape or (a.numel() and not differ(a.detach(), b.detach(), least=1.0) <= 0.05):
+        if a.shape != b.shape or (a.numel() and not differ(a.detach(), b.detach(), least=1.0) <= most):
             return f"wrong: {a} instead of {b}"
     return "equal"
 
@@ -216,9 +217,9 @@ def _pass(call: Call) -> tuple[list[Any], list[Any]]:
     """Ten tensors of a layer pass, and the options."""
     (T, B, I, H), dtype = call.sizes, getattr(torch, call.dtype)
     rows = len(GATES[call.cell]) * H
-    made = [
-        torch.randn(*shape).to(dtype) for shape in ((T, B, I), (B, H), (B, H), (rows, I), (rows, H), (rows,), (rows,))
-    ]
+    shapes = (T, B, I), (B, H), (B, H), (rows, I), (rows, H), (rows,), (rows,)
+    # Weights as small as a layer's own: of larger ones a step enlarges what the rounding to bf16 has changed.
+    made = [torch.randn(*shape).mul(0.5 / max(shape[-1], 1) ** 0.5).to(dtype) for shape in shapes]
     if call.cell != "lstm":
         made[2] = None  # type: ignore[call-overload]
     lengths = torch.tensor([(3 * b) % (T + 1) for b in range(B)], dtype=torch.int64) if call.lengths else None

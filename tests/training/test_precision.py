@@ -19,7 +19,11 @@ def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         check_precision("high", CPU)
     monkeypatch.setattr(precision, "why_not", lambda engine, device: None)
-    check_precision("high", CPU)
+    for engine in ("auto", "native"):
+        check_precision("high", CPU, engine)
+    for engine in ("torch", "reference"):
+        with pytest.raises(UsageError, match=f"^precision 'high' is not .* engine, and the engine is '{engine}'; use"):
+            check_precision("high", CPU, engine)
     monkeypatch.setattr(precision, "has_fp16", lambda device: False)
     with pytest.raises(UsageError, match="'fp16' is not available: this processor has no fp16"):
         check_precision("fp16", CPU)

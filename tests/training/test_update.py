@@ -185,10 +185,14 @@ def test_what_the_native_engine_cannot_do_is_left_to_torch() -> None:
     ):
         assert str(native_update.why_not(optimizer)).startswith(reason)
         assert not Update(model, optimizer, NO_SCALER).native
+        with pytest.raises(ValueError, match=f"engine 'native' cannot run this: {reason}"):
+            Update(model, optimizer, NO_SCALER, "native")
     optimizer = make_optimizer(settings_for("adam", 0.0), model)
     assert Update(model, optimizer, NO_SCALER).native
     assert not Update(model, optimizer, NO_SCALER, "torch").native
     assert not Update(model, optimizer, torch.amp.GradScaler("cpu")).native
+    with pytest.raises(ValueError, match="engine 'native' cannot run this: the loss is scaled"):
+        Update(model, optimizer, torch.amp.GradScaler("cpu"), "native")
 
 
 def test_only_a_large_embedding_of_its_own_and_of_a_single_process_has_sparse_gradients(

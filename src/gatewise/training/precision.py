@@ -19,8 +19,10 @@ def check_precision(precision: str, device: torch.device, engine: str = "auto") 
     Raises:
         UsageError: it cannot.
     """
-    if precision == "high" and (reason := why_not("native", device)):
-        raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; or use fp32")
+    if precision == "high":
+        reason = f"the engine is {engine!r}" if engine not in ("auto", "native") else why_not("native", device)
+        if reason:
+            raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; use fp32")
     if precision == "fp16" and engine == "native":
         raise UsageError("precision 'fp16' is not available: engine 'native' has no fp16; use engine auto, or bf16")
     if precision == "fp16" and not has_fp16(device):

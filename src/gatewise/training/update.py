@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gatewise.config import TrainingConfig
-from gatewise.kernels import native_update
+from gatewise.kernels import native_engine, native_update
 
 LARGE = 1 << 17
 """Numbers in an embedding from which on only the rows that were read get a gradient."""
@@ -38,8 +38,11 @@ class Update:
         model: what is trained.
         optimizer: its optimiser.
         scaler: scales the loss in fp16; then torch computes.
-        engine: ``auto`` and ``native`` let the native engine compute where it can, others torch.
+        engine: ``native`` computes here, ``auto`` does where it can, others leave it to torch.
         alone: whether one process trains; several average dense gradients.
+
+    Raises:
+        ValueError: ``native`` was named and cannot; the reason in one line.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class Update:
     ) -> None:
         self.optimizer, self.scaler = optimizer, scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.native = (
-            engine in ("auto", "native") and not scaler.is_enabled() and native_update.why_not(optimizer) is None
-        )
+        reason = "the loss is scaled" if scaler.is_enabled() else native_update.why_not(optimizer)
+        if reason and engine == "native":
+            raise ValueError(native_engine.refusal(reason))
+        self.native = reason is None and engine in ("auto", "native")
         self.embeddings = _by_rows(model) if self.native and alone else []
 
     @contextmanager
