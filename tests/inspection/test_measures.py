@@ -1,11 +1,13 @@
 """What the pictures measure, against plain computations of the same numbers."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import gatewise as gw
 from gatewise.errors import DataError, RunError, UsageError
@@ -19,7 +21,7 @@ from gatewise.inspection.runs import open_run, open_runs
 from gatewise.inspection.sequences import COUNT, sample_batch
 from gatewise.inspection.tags import measure_tags
 from gatewise.inspection.trace import stack_input, trace_layer
-from gatewise.inspection.training import measure_training
+from gatewise.inspection.training import draw_training, measure_training
 from gatewise.models.loading import load_fresh
 from gatewise.nn import GRU, LSTM, RNN
 
@@ -204,11 +206,17 @@ def test_training_curves(tiny_run: Path, tmp_path: Path) -> None:
     assert list(found.table())[-1] == ("memory", "rmse", "test", "", "", 0.1)
 
 
-def test_infinite_figures_are_gaps(tmp_path: Path) -> None:
-    lines = [{"epoch": k, "train_perplexity": None if k == 1 else 5.0, "valid_perplexity": 6.0} for k in (1, 2)]
+@pytest.mark.parametrize("odd", [None, 1.7e308, -1e200])
+def test_figures_that_no_axis_holds_are_gaps(odd: float | None, tmp_path: Path) -> None:
+    """And the picture is drawn without a warning."""
+    lines = [{"epoch": k, "train_perplexity": odd if k == 1 else 5.0, "valid_perplexity": 6.0} for k in (1, 2)]
     run = write_run(tmp_path / "r", lines, "")
-    train, _ = measure_training([open_run(run, "training")]).curves
-    np.testing.assert_array_equal(train.values, [np.nan, 5.0])
+    found = measure_training([open_run(run, "training")])
+    np.testing.assert_array_equal(found.curves[0].values, [np.nan, 5.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_training(found, figure := Figure())
+        figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,12 @@ def final_figures(run: FinishedRun) -> dict[str, Any]:
     return run.folder.read_history(run.config.task.name).final or {}
 
 
+LARGEST_FIGURE = 1e100
+"""Of a run's metrics, in a picture."""
+
+
 def figure_in(line: Mapping[str, Any], key: str, run: FinishedRun) -> float:
-    """Return one figure of a line; JSON's null stands for one that is not finite.
+    """Return one figure of a line; NaN where it is not finite, JSON's null, or too large to be squared and drawn.
 
     Raises:
         RunError: it is missing, or no number.
@@ -95,7 +99,7 @@ def figure_in(line: Mapping[str, Any], key: str, run: FinishedRun) -> float:
         raise RunError(
             f"{run.folder.metrics_file}: {key} is {value!r} in one line; expected a number, restore the file"
         )
-    return math.nan if value is None else float(value)
+    return float(value) if value is not None and abs(value) < LARGEST_FIGURE else math.nan
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -49,11 +49,6 @@ class Curve:
     values: npt.NDArray[np.floating]
     kept: float | None = None
 
-    @property
-    def drawn(self) -> npt.NDArray[np.floating]:
-        """The values, with a gap where one is not finite or too large for an axis that ends a little above it."""
-        return np.where(np.abs(self.values) < 1e100, self.values, np.nan)
-
 
 @dataclass(frozen=True)
 class TrainingCurves:
@@ -131,12 +126,12 @@ def draw_training(data: TrainingCurves, figure: "Figure") -> None:
 def _draw_curve(curve: Curve, look: Look, axes: "Axes") -> None:
     if curve.part == "train":
         marker = "_" if len(curve.at) == 1 else ""  # a line of one point has no length
-        axes.plot(curve.at, curve.drawn, color=look.color, linewidth=0.8, marker=marker, markersize=9)
+        axes.plot(curve.at, curve.values, color=look.color, linewidth=0.8, marker=marker, markersize=9)
         return
-    axes.plot(curve.at, curve.drawn, **look.every(len(curve.at)))
+    axes.plot(curve.at, curve.values, **look.every(len(curve.at)))
     if curve.kept is not None:
         ring = curve.at == curve.kept
-        axes.plot(curve.at[ring], curve.drawn[ring], "o", markersize=9, fillstyle="none", color=look.color)
+        axes.plot(curve.at[ring], curve.values[ring], "o", markersize=9, fillstyle="none", color=look.color)
 
 
 def _fit(axes: "Axes", curves: Sequence[Curve]) -> None:
@@ -147,7 +142,7 @@ def _fit(axes: "Axes", curves: Sequence[Curve]) -> None:
     at = np.unique(np.concatenate([curve.at for curve in curves]))
     if len(at) == 1:
         axes.set_xticks(at)
-    values = np.concatenate([curve.drawn for curve in curves])
+    values = np.concatenate([curve.values for curve in curves])
     values = values[np.isfinite(values)]
     if curves[0].figure != "accuracy" and len(values) and 0 < values.min() < values.max() / 10:
         axes.set_yscale("log")
