@@ -24,7 +24,8 @@ if hasattr(signal, "SIGHUP"):
 
 CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-")
 os.environ["GATEWISE_CACHE"] = CACHE.name
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Where the tests share the machine in processes of pytest-xdist, a second thread of each would only wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -123,6 +124,13 @@ def run(
     results |= {f"trace {k}": t for k, t in enumerate(outputs.trace)}
     results |= {f"d{name}": t for name, t in gradients._asdict().items() if t is not None}
     return outputs, results
+
+
+@cache
+def expected_of(case: Case) -> tuple[LayerInputs, tuple[Tensor, Tensor, Tensor], dict[str, Tensor]]:
+    """Return what a case draws, and the reference's results: computed once, for all engines and ways."""
+    inputs, upstream = case.draw()
+    return inputs, upstream, run("reference", inputs, case.options, upstream)[1]
 
 
 def disagreements(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> list[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gatewise.kernels.contract import LayerInputs, LayerOptions, work_dtype
 from gatewise.kernels.registry import ENGINES
-from tests.kernels.cases import CELLS, NUMBERS, OTHERS, SHAPES, Case, disagreements, every_case, run
+from tests.kernels.cases import CELLS, NUMBERS, OTHERS, SHAPES, Case, disagreements, every_case, expected_of, run
 
 EVERY = list(every_case())
 PLAIN = [c for c in EVERY if c[:2] == ("lstm", "float32") and c.lengths == "none" and not c.masked]
@@ -36,8 +36,7 @@ def _unset_memory_is_nan() -> Iterator[None]:
 
 def check(engine: str, case: Case, ways: list[tuple[bool, bool]] = WAYS) -> list[str]:
     """Compare an engine with the reference in each of the ways in which a pass can be asked for."""
-    inputs, upstream = case.draw()
-    _, expected = run("reference", inputs, case.options, upstream)
+    inputs, upstream, expected = expected_of(case)
     wrong = []
     for trace, known_shapes in ways:
         wanted = {name: t for name, t in expected.items() if trace or not name.startswith("trace")}
