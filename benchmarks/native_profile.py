@@ -19,7 +19,7 @@ from gatewise.bench.tagger import COMPARED
 from gatewise.bench.training import ALONE, NOWHERE
 from gatewise.bench.training_ours import Ours
 from gatewise.config import load_config
-from gatewise.kernels import native_engine, native_loss, native_update
+from gatewise.engines.native import layer, loss, update
 from gatewise.tasks.train import read_task
 
 WORK: dict[str, tuple[str, dict[str, Any]]] = {
@@ -79,8 +79,8 @@ def profile(recipe: str, data: Path, precision: str, seconds: dict[str, float]) 
 def main(data: Path, precision: str = "fp32") -> None:
     """Profile every recipe on two threads."""
     seconds: dict[str, float] = defaultdict(float)
-    for module in (native_engine, native_loss, native_update):
-        module._native = Timed(module._native, seconds)
+    for module in (layer, loss, update):
+        module.native = Timed(module.native, seconds)
     for recipe in WORK:
         profile(recipe, data, precision, seconds)
 

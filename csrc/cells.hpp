@@ -1,7 +1,7 @@
 // What a cell does to a few units of one row in one step, forward and backward: the equations of gatewise.reference,
 // letter by letter. Everything is a vector of units; how steps, rows and products hang together is in recurrence.hpp.
 //
-// a: W_ih x + b_ih. u: W_hh h' + b_hh. Per gate, in the order of gatewise.spec.GATES. Only kProductApart needs b_hh in u;
+// a: W_ih x + b_ih. u: W_hh h' + b_hh. Per gate, in the order of gatewise.spec.CELLS. Only kProductApart needs b_hh in u;
 // for the other cells it may stand in either, since they use a + u alone.
 // carried (kCarries): what a unit hands to its next step beside the product, in full precision: c of an LSTM, of a GRU h
 // (kCarriesH); backward, the gradient of that. extra (kHasExtra): what backward needs beside the gates.

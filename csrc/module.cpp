@@ -1,6 +1,6 @@
-// Python's way in: gatewise.kernels._native. Arguments arrive as addresses and sizes. An address is that of a tensor which
-// kernels/boundary.py has seen to have memory for such a shape and dtype, since it takes them from no other; that shapes agree and
-// which tensors may be missing (0), kernels/contract.py says of a layer. Here it is checked that sizes can be counted with, and
+// Python's way in: gatewise._native. Arguments arrive as addresses and sizes. An address is that of a tensor which
+// engines/boundary.py has seen to have memory for such a shape and dtype, since it takes them from no other; that shapes agree and
+// which tensors may be missing (0), engines/contract.py says of a layer. Here it is checked that sizes can be counted with, and
 // what is behind the addresses where it says what is read or written: lengths, targets, ids, rows, and what overlaps.
 // The interpreter's lock is released while a pass runs.
 #include <nanobind/nanobind.h>

@@ -1,5 +1,5 @@
 // Python's way to stream.hpp: a stack's weights, copied and packed once, and a step. Arguments arrive as addresses and
-// sizes (gatewise/kernels/native_stream.py has checked them); an address of 0 is a tensor that is not there.
+// sizes (gatewise/engines/native/stream.py has checked them); an address of 0 is a tensor that is not there.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>

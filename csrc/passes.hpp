@@ -1,4 +1,4 @@
-// What goes into a layer pass and what comes out: the contract of gatewise.kernels.contract, in pointers.
+// What goes into a layer pass and what comes out: the contract of gatewise.engines.contract, in pointers.
 //
 // Memory is the caller's. Nothing overlaps, all is without gaps in the shape given, rows first. T steps, B rows, I
 // inputs, H units, G gates (LSTM i f g o: 4; GRU r z n: 3; RNN: 1). Real is float or double.

@@ -1,4 +1,4 @@
-// One step of a stack of recurrent layers with a linear layer on top: the contract of gatewise.kernels.native_stream.
+// One step of a stack of recurrent layers with a linear layer on top: the contract of gatewise.engines.native.stream.
 //
 // A step of few rows reads every weight for a handful of products, so memory is what it waits for. Weights are therefore
 // packed once, in the order in which they are read, as float or as bfloat16; products, sums and states are float.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gatewise.spec import GATES, TRACED, RecurrentSpec
+from gatewise.spec import CELLS, RecurrentSpec
 
 MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn_tanh": torch.nn.RNN, "rnn_relu": torch.nn.RNN}
 
@@ -25,12 +25,12 @@ def test_parameters_are_those_of_pytorchs_module(cell: str, proj_size: int, bias
         assert list(spec.parameters().items()) == [(name, tuple(t.shape)) for name, t in module.items()]
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_what_follows_from_the_options(cell: str) -> None:
     plain = RecurrentSpec(cell, 2, 3)
     assert (plain.num_layers, plain.bias, plain.bidirectional, plain.proj_size) == (1, True, False, 0)
     assert (plain.num_directions, plain.output_size, plain.layer_input_size(0)) == (1, 3, 2)
-    assert plain.gates == GATES[cell] and len(plain.gates) == {"lstm": 4, "gru": 3}.get(cell, 1)
+    assert plain.gates == CELLS[cell].gates and len(plain.gates) == {"lstm": 4, "gru": 3}.get(cell, 1)
     assert list(plain.passes()) == [(0, False, "l0")]
     both = RecurrentSpec(cell, 2, 3, num_layers=2, bidirectional=True)
     assert (both.num_directions, both.output_size) == (2, 3)
@@ -49,10 +49,9 @@ def test_a_projection_is_what_the_next_layer_reads() -> None:
 
 
 def test_every_cells_gates_and_output_can_be_traced() -> None:
-    assert GATES.keys() == TRACED.keys()
-    for cell in GATES:
-        assert TRACED[cell][-1] == "h"
-        assert set(GATES[cell]) <= set(TRACED[cell])
+    for cell in CELLS:
+        assert CELLS[cell].traced[-1] == "h"
+        assert set(CELLS[cell].gates) <= set(CELLS[cell].traced)
 
 
 def test_a_spec_is_a_value() -> None:

@@ -6,7 +6,7 @@
 //   a pass or a loss is not what it is in double, and that what the portable rung makes it,
 //   a pass differs when two run at once, in a child process after fork, or after a run that had no memory.
 // It is made to run under the sanitizers (sanitize.sh), and needs neither Python nor PyTorch. That the double pass is
-// right is proved in tests/kernels.
+// right is proved in tests/engines.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -7,8 +7,9 @@ import pytest
 
 from gatewise.bench import native, streaming_peers
 from gatewise.bench.duel import ContestantFailed
+from gatewise.engines import why_not
+from gatewise.engines.native import module
 from gatewise.errors import UsageError
-from gatewise.kernels import native_engine, why_not
 
 pytestmark = pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
 
@@ -127,9 +128,9 @@ def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], mo
 
 def test_the_rate_of_products_is_measured_at_each_precision() -> None:
     """``high`` is three products of bf16 on tiles; without them all are products of floats."""
-    rates = {precision: native_engine.product_rate(1, precision) for precision in RATES}
+    rates = {precision: module.product_rate(1, precision) for precision in RATES}
     assert min(rates.values()) > 0
-    if native_engine.instructions()[0] == "amx":
+    if module.instructions()[0] == "amx":
         assert rates["bf16"] > 2 * rates["high"] > 2 * rates["fp32"]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gatewise.bench import recurrent
 from gatewise.bench.training import OutputsDiffer
-from gatewise.kernels import engine_named, why_not
+from gatewise.engines import engine_named, why_not
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_nothing_is_timed_where_outputs_differ(
 
 
 def test_the_outputs_that_are_compared_hold_every_gradient(small: None) -> None:
-    for duel in recurrent._rounds(engine_named("auto"), 2):
+    for duel in recurrent._rounds(engine_named("auto").name, 2):
         if duel.work not in ("traced", "loss", "prompt"):
             ours, peer = duel.ours["fp32"](), duel.peer["fp32"]()
             assert len(ours) == len(peer) == 6  # y, dx and four weights

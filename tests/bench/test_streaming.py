@@ -8,7 +8,7 @@ import torch
 from gatewise.bench import streaming
 from gatewise.bench.streaming_peers import onnxruntime_step, pytorch_step
 from gatewise.bench.training import OutputsDiffer
-from gatewise.kernels.native_engine import why_not_built
+from gatewise.engines.native.module import why_not_built
 
 pytest.importorskip("onnx", reason="ONNX is a peer: pip install --group peers")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is a peer: pip install --group peers")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatewise.bench import recurrent
-from gatewise.kernels import engine_named, why_not
+from gatewise.engines import engine_named, why_not
 from tests.cli.conftest import Gatewise
 
 
@@ -31,7 +31,7 @@ def test_every_kind_of_work_is_checked_and_timed(
     expected = [(work, cell) for work in ("plain", "ragged") for cell in ("LSTM", "GRU", "RNN")]
     expected += [("traced", "LSTM"), ("traced", "GRU")]
     expected += [("loss", engine) for engine in ("native", "torch") if why_not(engine) is None] + [("prompt", "LSTM")]
-    assert rows == expected + [("threads", "LSTM")] * (engine_named("auto") == "native")
+    assert rows == expected + [("threads", "LSTM")] * (engine_named("auto").name == "native")
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high

@@ -11,8 +11,8 @@ import pytest
 
 from gatewise import __version__
 from gatewise.config import load_config, recipe_names
+from gatewise.engines import ENGINES
 from gatewise.files import file_hash
-from gatewise.kernels import ENGINES
 from tests.cli.conftest import TINY_OPTIONS, Gatewise, contents
 
 

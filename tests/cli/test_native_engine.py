@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gatewise.kernels import ENGINES, native_engine
+from gatewise.engines import ENGINES
+from gatewise.engines.native import module
+from gatewise.engines.native.layer import NOT_COMPUTED
 from tests.cli.conftest import TINY_OPTIONS, Gatewise
 
-needs_native = pytest.mark.skipif("native" not in ENGINES, reason=f"native: {native_engine.why_not_built()}")
+needs_native = pytest.mark.skipif("native" not in ENGINES, reason=f"native: {module.why_not_built()}")
 
 
 def line_of(text: str, name: str) -> str:
@@ -21,10 +23,10 @@ def line_of(text: str, name: str) -> str:
 @needs_native
 def test_doctor_names_the_instructions_and_what_goes_elsewhere(gatewise: Gatewise) -> None:
     line = line_of(gatewise("doctor").out, "engine native")
-    chosen, every = native_engine.instructions()
+    chosen, every = module.instructions()
     assert line.startswith("available")
     assert f"instructions: {chosen}, of {', '.join(every)} " in line
-    assert f"what auto leaves to the torch engine: {native_engine.NOT_COMPUTED}" in line
+    assert f"what auto leaves to the torch engine: {NOT_COMPUTED}" in line
 
 
 @needs_native
@@ -49,15 +51,15 @@ def test_wrong_instructions_are_one_line_and_status_2(engine: str, corpus: Path,
     assert line.startswith(
         "gatewise: GATEWISE_INSTRUCTIONS is 'sse9', which this processor or this build does not have"
     )
-    assert f"expected one of {', '.join(native_engine.instructions()[1])}" in line
+    assert f"expected one of {', '.join(module.instructions()[1])}" in line
     assert not (tmp_path / "run").exists()
 
 
 def without(monkeypatch: pytest.MonkeyPatch, problem: str = "", compiler: str | None = None) -> None:
     """Be a process whose extension module is not there, or does not load."""
-    monkeypatch.setattr(native_engine, "_native", None)
-    monkeypatch.setattr(native_engine, "_PROBLEM", problem)
-    monkeypatch.setattr(native_engine.shutil, "which", lambda name: compiler and f"/usr/bin/{name}")
+    monkeypatch.setattr(module, "native", None)
+    monkeypatch.setattr(module, "_PROBLEM", problem)
+    monkeypatch.setattr(module.shutil, "which", lambda name: compiler and f"/usr/bin/{name}")
     monkeypatch.delitem(ENGINES, "native", raising=False)
 
 
@@ -91,19 +93,17 @@ def test_where_it_is_not_there_doctor_and_train_say_why_and_what_to_do(
 @needs_native
 def test_a_module_that_does_not_load_is_not_taken_for_one_that_is_not_there(tmp_path: Path) -> None:
     """A damaged file in its place, found first: the import goes on, and the problem is told."""
-    native = Path(str(native_engine._native.__file__))
+    native = Path(str(module.native.__file__))
     (tmp_path / native.name).write_bytes(b"no library")
     program = (
-        "import gatewise, gatewise.kernels\n"
-        "from gatewise.kernels import native_engine\n"
-        "print(native_engine.why_not_built())\n"
+        "import gatewise, gatewise.engines\nfrom gatewise.engines.native import module\nprint(module.why_not_built())\n"
     )
     # A package's path may be lengthened before its modules are imported: a finder puts the damaged file first.
     finder = (
         "import importlib.machinery, importlib.util, sys\n"
         "class Damaged:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'gatewise.kernels._native':\n"
+        "        if name == 'gatewise._native':\n"
         f"            return importlib.util.spec_from_file_location(name, {str(tmp_path / native.name)!r})\n"
         "sys.meta_path.insert(0, Damaged())\n"
     )

@@ -8,15 +8,15 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import EOS, UNK, Vocabulary
+from gatewise.engines import ENGINES, why_not
+from gatewise.engines.native.module import why_not_built
+from gatewise.engines.native.stream import Stream
 from gatewise.errors import UsageError
-from gatewise.kernels import ENGINES, why_not
-from gatewise.kernels.native_engine import why_not_built
-from gatewise.kernels.native_stream import Stream
 from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
 from gatewise.nn import words
 from gatewise.nn.dropout import dropout
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.tolerances import RELATIVE, differ
 
 WORDS = Vocabulary(["the", EOS, "dog", "ate", "apple", UNK, "a"])
@@ -216,7 +216,7 @@ needs_native = pytest.mark.skipif(why_not_built() is not None, reason="the nativ
 
 
 @needs_native
-@pytest.mark.parametrize("options", [{"cell": c} for c in GATES] + [{"one_hot": True}, {"tie_weights": True}])
+@pytest.mark.parametrize("options", [{"cell": c} for c in CELLS] + [{"one_hot": True}, {"tie_weights": True}])
 def test_a_stream_steps_as_the_model_does(options: dict[str, object]) -> None:
     model, x = make(dropout=0.5, **options).train(), ids(5, 3)
     stream, state = model.stream(), model.initial_state(3)

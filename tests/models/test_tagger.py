@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.data.lexicon import Lexicon
+from gatewise.engines import ENGINES
 from gatewise.errors import UsageError
-from gatewise.kernels import ENGINES
 from gatewise.models.tagger import Tagger
 from gatewise.nn import words
 from gatewise.nn.words import EncodedSentences, WordBatch

@@ -55,8 +55,8 @@ class Target(NamedTuple):
 
 
 GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
-ENGINES = "tests/kernels/test_engines.py"
-FUSED, SECOND = "tests/kernels/test_fused_layer.py", "tests/kernels/test_second_derivatives.py"
+ENGINES = "tests/engines/test_engines.py"
+FUSED, SECOND = "tests/engines/test_fused_layer.py", "tests/engines/test_second_derivatives.py"
 NUMBERS = "test_every_number_is_the_references"
 ABSENT = "test_each_result_has_its_name or test_dx_is_left_out"
 TARGETS = [
@@ -67,35 +67,35 @@ TARGETS = [
     Target("reference/softmax.py", ["cross_entropy"], ["tests/reference/test_softmax.py"]),
     Target("reference/stack.py", ["layer_backward", "backward"], [GRADIENTS, "tests/reference/test_stack.py"]),
     Target(
-        "kernels/torch_cells.py",
+        "engines/torch/cells.py",
         ["lstm_backward", "gru_backward", "rnn_backward"],
         [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"{NUMBERS} or test_nothing_given_is_changed and torch"],
     ),
     Target(
-        "kernels/torch_engine.py",
+        "engines/torch/engine.py",
         ["TorchEngine.backward", "_onednn_backward", "_fused_backward"],
         [f"{ENGINES}::{NUMBERS}", FUSED, ENGINES, "-k", f"{NUMBERS} or ({ABSENT}) and torch"],
     ),
     Target(
-        "kernels/reference_engine.py",
+        "engines/reference.py",
         ["ReferenceEngine.backward"],
         [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"{NUMBERS} or {ABSENT}"],
     ),
     Target(
-        "kernels/operators.py",
+        "engines/layer_operator.py",
         ["_differentiate"],
         [
             SECOND,
-            "tests/kernels/test_operators.py",
+            "tests/engines/test_operators.py",
             "tests/nn/test_contexts.py",
             "-k",
             "not (pytorchs or shapes or contexts) or gradients_of_a_batch",
         ],
     ),
     Target(
-        "kernels/differentiable.py",
+        "engines/differentiable.py",
         ["differentiable_forward", "gradients_again"],
-        ["tests/kernels/test_differentiable.py", SECOND],
+        ["tests/engines/test_differentiable.py", SECOND],
     ),
     Target(
         "scratch/model.py",
@@ -119,7 +119,7 @@ BUILD = ("-G", "Ninja", "-DGATEWISE_QUICK=ON", f"-DPython_EXECUTABLE={sys.execut
 MEMORY = 12 << 30
 """Bytes of address space for a test of the native engine: a wrong pointer asks for all there is."""
 
-CELLS, ENGINE, AGAIN = (f"kernels/{name}.py" for name in ("torch_cells", "torch_engine", "differentiable"))
+CELLS, ENGINE, AGAIN = (f"engines/{name}.py" for name in ("torch/cells", "torch/engine", "steps"))
 AFTER = "(outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())"
 HOW = "(options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)"
 KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
@@ -152,7 +152,7 @@ class Watch:
     """A pytest plugin: it says what failed first, and sees to it that the mutant is what was tested."""
 
     def __init__(self, copy: Path, target: Target) -> None:
-        built = [*(copy / "src" / "gatewise" / "kernels").glob("_native*.so")]
+        built = [*(copy / "src" / "gatewise").glob("_native*.so")]
         self.file = built[0] if target.native else copy / target.path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -174,7 +174,7 @@ def build(copy: Path) -> bool:
     if subprocess.run(["cmake", "--build", copy / "build"], env=tools, check=False).returncode:
         return False
     for file in (copy / "build").glob("_native*.so"):
-        shutil.copy(file, copy / "src" / "gatewise" / "kernels")
+        shutil.copy(file, copy / "src" / "gatewise")
     return True
 
 

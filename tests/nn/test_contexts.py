@@ -17,15 +17,15 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from gatewise.kernels import ENGINES
+from gatewise.engines import ENGINES
 from gatewise.nn import LSTM, LSTMState, Recurrent, RNNState, pool
 from gatewise.nn import recurrent as implementation
-from gatewise.spec import GATES, TRACED
+from gatewise.spec import CELLS
 from tests.nn.beside import both, parts
 from tests.nn.contexts import CONTEXTS, X, drawn, in_turn
 from tests.tolerances import RELATIVE, differ
 
-CELL = pytest.mark.parametrize("cell", GATES)
+CELL = pytest.mark.parametrize("cell", CELLS)
 ENGINE = pytest.mark.parametrize("engine", ENGINES)
 
 
@@ -125,7 +125,7 @@ def test_on_meta_and_on_fake_tensors_the_shapes_are_those_of_the_pass(
     cell: str, engine: str, lengths: list[int] | None
 ) -> None:
     ours, _ = pair(cell, engine, bidirectional=True)
-    names = TRACED[cell]
+    names = CELLS[cell].traced
     known = [(t.shape, t.dtype, t.stride()) for t in pytree.tree_leaves(ours(X, lengths=lengths, trace=names))]
 
     def tried(x: Tensor, module: nn.Module) -> list[Any]:
@@ -156,7 +156,7 @@ def test_on_meta_and_on_fake_tensors_the_shapes_are_those_of_the_pass(
 def test_lengths_masks_and_traces_are_the_same_within_a_transform(cell: str, engine: str) -> None:
     """And a batch of lengths is mapped as any other input."""
     ours, _ = pair(cell, engine, bidirectional=True)
-    names = TRACED[cell]
+    names = CELLS[cell].traced
     xs, lengths = torch.stack([X, X.cos()]), torch.tensor([[2, 0], [1, 2]])
 
     def call(x: Tensor, n: Tensor) -> Any:
@@ -280,12 +280,12 @@ def test_a_state_is_loaded_as_weights_alone(kind: Any) -> None:
 @ENGINE
 def test_the_plain_path_is_left_for_nothing_else(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain pass goes to its engine, so that none of the above makes training slow."""
-    from gatewise.kernels import operators
+    from gatewise.engines import layer_operator
 
     def never(*_: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(operators, "differentiable_forward", never)
+    monkeypatch.setattr(layer_operator, "differentiable_forward", never)
     ours, _ = pair("lstm", engine)
     y, _ = ours(X.clone().requires_grad_())
     y.sum().backward()
@@ -293,4 +293,4 @@ def test_the_plain_path_is_left_for_nothing_else(engine: str, monkeypatch: pytes
         ours(X)
     with pytest.raises(AssertionError):
         torch.vmap(ours)(X[None])
-    assert implementation.layer is operators.layer
+    assert implementation.layer is layer_operator.layer

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gatewise.kernels import native_dropout
-from gatewise.kernels.native_engine import why_not_built
-from gatewise.nn import dropout as dropout_module
+from gatewise.engines import ENGINES
+from gatewise.engines.native.module import why_not_built
+from gatewise.engines.torch.dropout import _words
 from gatewise.nn.dropout import dropout, dropout_mask
 
 
@@ -59,7 +59,7 @@ def test_the_words_are_those_of_splitmix64() -> None:
         4593380528125082431,
         16408922859458223821,
     ]
-    words = dropout_module._words(torch.tensor([1234567]), 5)
+    words = _words(torch.tensor([1234567]), 5, torch.device("cpu"))
     assert [int(word) % (1 << 64) for word in words] == expected
 
 
@@ -78,7 +78,7 @@ def test_the_native_engine_draws_the_same(
         native = [dropout_mask(torch.empty(shape), p) for _ in range(2)]
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setattr(native_dropout, "can_draw", lambda _: False)
+    monkeypatch.setattr(ENGINES["native"], "why_not_mask", lambda like: "a test")
     torch.manual_seed(11)
     for mask in native:
         assert torch.equal(mask, dropout_mask(torch.empty(shape), p))

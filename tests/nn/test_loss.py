@@ -12,7 +12,10 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from gatewise.kernels import native_loss, why_not
+from gatewise.engines import ENGINES, why_not
+from gatewise.engines.contract import LossInputs, LossOptions
+from gatewise.engines.native import loss as native_loss
+from gatewise.engines.torch import loss as torch_loss
 from gatewise.nn import linear_cross_entropy as of_engine
 from gatewise.nn import loss
 from tests.nn.beside import loaded_anew
@@ -35,7 +38,7 @@ def linear_cross_entropy(engine: str) -> Callable[..., torch.Tensor]:
 
 
 def in_chunks_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "CHUNK_ROWS", rows)
+    monkeypatch.setattr(torch_loss, "CHUNK_ROWS", rows)
     monkeypatch.setattr(native_loss, "CHUNK_ROWS", rows)
 
 
@@ -169,26 +172,26 @@ def test_gradients_are_handed_over_not_copied(
 def test_where_no_gradient_is_recorded_none_is_computed(
     linear_cross_entropy: Callable[..., torch.Tensor], engine: str, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No buffer is made for one, and none is asked of the native engine."""
+    """No buffer is made for one, and none is asked of the engine."""
     asked: list[Any] = []
-    honest = native_loss.linear_loss
+    honest = ENGINES[engine].loss
 
-    def spy(*arguments: Any) -> Any:
-        asked.append(list(arguments[6]))
-        return honest(*arguments)
+    def spy(inputs: LossInputs, options: LossOptions) -> Any:
+        asked.append(list(options.wanted))
+        return honest(inputs, options)
 
     class NoBuffers(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             assert func not in (torch.empty_like, torch.zeros_like)
             return func(*args, **(kwargs or {}))
 
-    monkeypatch.setattr(native_loss, "linear_loss", spy)
+    monkeypatch.setattr(ENGINES[engine], "loss", spy)
     inputs, targets = make(4, 3, 5, torch.float64), targets_for(4, 5)
     expected = linear_cross_entropy(**inputs, targets=targets).detach()
     asked.clear()
     with context(), NoBuffers() if engine == "torch" else nullcontext():
         assert torch.equal(linear_cross_entropy(**inputs, targets=targets), expected)
-    assert asked == ([[False, False, False]] if engine == "native" else [])
+    assert asked == [[False, False, False]]
     with pytest.raises(AssertionError), NoBuffers():
         of_engine(**inputs, targets=targets, engine="torch")
 
@@ -311,13 +314,13 @@ def test_inputs_may_be_strided(linear_cross_entropy: Callable[..., torch.Tensor]
 
 @native_only
 def test_auto_takes_the_native_engine_and_leaves_it_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, honest = [], native_loss.linear_loss
+    calls, honest = [], ENGINES["native"].loss
 
     def counted(*arguments: object) -> object:
         calls.append(arguments)
         return honest(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(native_loss, "linear_loss", counted)
+    monkeypatch.setattr(ENGINES["native"], "loss", counted)
     inputs, targets = make(3, 4, 5, torch.float32), targets_for(3, 5)
     half = {k: t.half() for k, t in inputs.items()}
     for name, given, expected in (("auto", inputs, 1), ("torch", inputs, 1), ("native", inputs, 2), ("auto", half, 2)):
@@ -342,12 +345,13 @@ def test_native_computes_the_wanted_gradients_alone(wanted: str) -> None:
 def test_more_chunks_need_no_more_memory() -> None:
     script = """
 import resource, torch
-from gatewise.kernels.native_loss import linear_loss
+from gatewise.engines.contract import LossInputs, LossOptions
+from gatewise.engines.native.loss import compute
 torch.set_num_threads(2)
 x, weight, bias, targets = torch.randn(40_000, 512), torch.randn(101, 512), torch.randn(101), torch.zeros(40_000).long()
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
-linear_loss(x, weight, bias, targets, 1.0, torch.float32, (True, True, True))
+compute(LossInputs(x, weight, bias, targets), LossOptions(threads=2))
 print(peak() - before)
 """  # sizes at which the pieces of scratch of one chunk do not fit those of the one before
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -358,8 +362,8 @@ print(peak() - before)
 @native_only
 def test_native_refuses_chunks_of_no_rows() -> None:
     x, weight, bias = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5)
-    with pytest.raises(ValueError, match="chunk is 0; expected 1 or more rows"):
-        native_loss.linear_loss(x, weight, bias, torch.zeros(3).long(), 1.0, torch.float32, (True, True, True), chunk=0)
+    with pytest.raises(ValueError, match="chunk is -1; expected 1 or more rows"):
+        native_loss.compute(LossInputs(x, weight, bias, torch.zeros(3).long()), LossOptions(chunk=-1))
 
 
 @native_only

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from gatewise.kernels import torch_cells
+from gatewise.engines.torch import cells as torch_cells
 from gatewise.nn import make_stack
 from gatewise.nn.recurrent import LSTM
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, parts, results
 from tests.tolerances import RELATIVE, differ
 
@@ -50,7 +50,7 @@ def test_the_16_bit_pass_keeps_the_cell_state_in_fp32() -> None:
     assert torch.equal(c_n, c)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("lengths", [None, [7, 0, 3]])
 def test_autocast_multiplies_in_bf16_and_keeps_states_and_gradients_in_fp32(
     cell: str, lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch
@@ -79,7 +79,7 @@ def test_autocast_multiplies_in_bf16_and_keeps_states_and_gradients_in_fp32(
     assert_same(reduced, full, RELATIVE[torch.bfloat16])  # dtypes too: all is float32
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_under_autocast_an_input_of_16_bits_is_taken_and_the_state_stays_fp32(cell: str) -> None:
     stack, x = make_stack(cell, 3, 4), torch.randn(5, 2, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -100,7 +100,7 @@ def test_dropout_between_layers_draws_the_same_masks_in_both_passes() -> None:
     assert differ(run(lstm, x, state, torch.bfloat16)["y"], full["y"]) < RELATIVE[torch.bfloat16]
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_has_pytorchs_parameters_and_a_state_in_a_tuple(cell: str) -> None:
     stack = make_stack(cell, 3, 4, 2)
     peer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(cell, torch.nn.RNN)(3, 4, 2)

@@ -9,9 +9,9 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from gatewise.kernels import ENGINES
+from gatewise.engines import ENGINES
 from gatewise.nn import Recurrent
-from gatewise.spec import GATES, TRACED
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts, results, without_type_checks
 from tests.tolerances import RELATIVE
 
@@ -63,7 +63,7 @@ def same_compiled(module: Recurrent, x: Tensor, hx: Any = None, backend: str = "
 COMPILED = [name for name in ENGINES if name != "reference"]
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("engine", COMPILED)
 def test_forward_and_backward_in_one_graph(cell: str, lengths: bool, engine: str) -> None:
@@ -103,7 +103,7 @@ def test_with_inductor(cell: str, engine: str) -> None:
     same_compiled(module, torch.randn(5, 3, 3), backend="inductor", lengths=torch.tensor([5, 2, 0]))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_in_eval_mode_with_dropouts_and_a_batch_first(cell: str) -> None:
     module = make_stack(cell, 3, 4, 2, batch_first=True, dropout=0.5, variational_dropout=0.3).eval()
     same_compiled(module, torch.randn(2, 5, 3))
@@ -123,16 +123,16 @@ def test_a_projected_lstm() -> None:
     same_compiled(module, torch.randn(5, 3, 3), lengths=torch.tensor([5, 2, 0]))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_with_a_trace(cell: str) -> None:
     module, x = make_stack(cell, 3, 4, 2), torch.randn(5, 3, 3)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    y, _, expected = module(x, lengths=torch.tensor([5, 2, 0]), trace=TRACED[cell])
-    y_found, _, found = compiled(x, lengths=torch.tensor([5, 2, 0]), trace=TRACED[cell])
+    y, _, expected = module(x, lengths=torch.tensor([5, 2, 0]), trace=CELLS[cell].traced)
+    y_found, _, found = compiled(x, lengths=torch.tensor([5, 2, 0]), trace=CELLS[cell].traced)
     assert_same({"y": y_found, **found}, {"y": y, **expected}, RELATIVE[torch.float32])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_states_go_in_and_come_out_as_they_are(cell: str) -> None:
     module, x = make_stack(cell, 3, 4), torch.randn(5, 2, 3)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
@@ -153,7 +153,7 @@ def test_states_go_in_and_come_out_as_they_are(cell: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("engine", COMPILED)
 def test_batch_and_time_may_vary_without_another_compilation(cell: str, engine: str) -> None:
     module = make_stack(cell, 3, 4, 2, bidirectional=True, engine=engine)
@@ -165,7 +165,7 @@ def test_batch_and_time_may_vary_without_another_compilation(cell: str, engine: 
             assert_same(results(compiled, x, lengths=lengths), expected, RELATIVE[torch.float32])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("lengths", [False, True])
 @pytest.mark.parametrize("engine", COMPILED)
 def test_exported_saved_and_loaded_with_batch_and_time_that_vary(cell: str, lengths: bool, engine: str) -> None:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gatewise.kernels import layer
-from gatewise.kernels.contract import LayerInputs
+from gatewise.engines import layer
 from gatewise.nn import make_stack
-from gatewise.spec import GATES
-from tests.kernels.cases import CELLS, Case
+from gatewise.spec import CELLS
+from tests.engines.cases import Case, named
+from tests.engines.test_second_derivatives import with_named
 from tests.nn.beside import assert_same, both, parts, results
 from tests.tolerances import RELATIVE
 
@@ -29,21 +29,19 @@ def test_a_pass_once_and_twice_against_central_differences(
     inputs = inputs._replace(x=inputs.x.nan_to_num(0.5))
     if inputs.lengths is not None:
         inputs = inputs._replace(lengths=torch.tensor([1, 3]))
-    places = [k for k, t in enumerate(inputs[:8]) if t is not None]
+    given = {name: t for name, t in named(inputs, cell).items() if t is not None}
 
     def call(*leaves: Tensor) -> tuple[Tensor, ...]:
-        given = list(inputs)
-        for k, t in zip(places, leaves, strict=True):
-            given[k] = t
-        outputs = layer(LayerInputs(*given), case.options._replace(trace=False), "torch")
-        return tuple(t for t in outputs[:3] if t.numel())
+        changed = with_named(inputs, case, dict(zip(given, leaves, strict=True)))
+        y, last, *_ = layer(changed, case.options._replace(trace=False), "torch")
+        return y, *last
 
-    leaves = [inputs[k].clone().requires_grad_() for k in places]  # type: ignore[union-attr]
+    leaves = [t.clone().requires_grad_() for t in given.values()]
     assert torch.autograd.gradcheck(call, leaves, fast_mode=not masked)
     assert torch.autograd.gradgradcheck(call, leaves, fast_mode=True)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("lengths", [None, [4, 0, 2]])
 def test_second_derivatives_are_pytorchs(cell: str, training: bool, lengths: list[int] | None) -> None:
@@ -66,7 +64,7 @@ def test_second_derivatives_are_pytorchs(cell: str, training: bool, lengths: lis
     assert_same(penalty(ours, None), penalty(theirs, alone), RELATIVE[torch.float64])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_mixed_derivatives_by_pairs_of_weights(cell: str) -> None:
     """Each block of the Hessian, symmetric in its two weights."""
     module = make_stack(cell, 2, 2, dtype=torch.float64)
@@ -86,7 +84,7 @@ def test_mixed_derivatives_by_pairs_of_weights(cell: str) -> None:
             assert a.any()
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_detached_state_cuts_the_graph_and_a_carried_one_does_not(cell: str) -> None:
     module = make_stack(cell, 3, 4)
     x = torch.randn(2, 1, 3, requires_grad=True)
@@ -100,7 +98,7 @@ def test_a_detached_state_cuts_the_graph_and_a_carried_one_does_not(cell: str) -
         assert x.grad[1].any()
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_without_gradients_nothing_is_kept_and_the_outputs_are_the_same(cell: str) -> None:
     module, x = make_stack(cell, 3, 4, 2, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64)
     y, _ = module(x)
@@ -114,7 +112,7 @@ def test_without_gradients_nothing_is_kept_and_the_outputs_are_the_same(cell: st
     assert module(x.requires_grad_())[0].requires_grad
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_weight_may_be_computed_from_another(cell: str) -> None:
     """Weight drop and weight norm are transforms of a weight, not surgery on the module."""
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.kernels import ENGINES
+from gatewise.engines import ENGINES
 from gatewise.nn import LSTM, Recurrent, make_stack
 from gatewise.nn import recurrent as implementation
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, parts, results
 from tests.tolerances import RELATIVE
 
@@ -64,7 +64,7 @@ def masked_by_hand(module: Recurrent, x: Tensor, masks: list[Tensor]) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("pair", [0.5, (0.5, 0.0), (0.0, 0.5), (0.3, 0.6)])
 @torch.no_grad()
 def test_variational_masks_are_the_same_at_every_step(cell: str, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_variational_masks_are_the_same_at_every_step(cell: str, pair: Any, monk
         assert torch.allclose(kept, torch.full_like(kept, 1 / (1 - p)))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_equal_seeds_give_equal_masks_on_every_engine(cell: str) -> None:
     options: dict[str, Any] = {"bidirectional": True, "dropout": 0.3, "variational_dropout": (0.2, 0.4)}
     modules = [make_stack(cell, 3, 4, 2, engine=name, dtype=torch.float64, **options) for name in ENGINES]
@@ -107,7 +107,7 @@ def test_equal_seeds_give_equal_masks_on_every_engine(cell: str) -> None:
     assert not torch.equal(other["y"], expected["y"])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_in_eval_mode_nothing_is_dropped(cell: str) -> None:
     dropping = make_stack(cell, 3, 4, 2, dropout=0.5, variational_dropout=0.5).eval()
     plain = make_stack(cell, 3, 4, 2)
@@ -119,7 +119,7 @@ def test_in_eval_mode_nothing_is_dropped(cell: str) -> None:
     assert torch.equal(y, plain(x)[0])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_dropping_nothing_and_dropping_all(cell: str) -> None:
     x = torch.randn(5, 2, 3)
     plain = make_stack(cell, 3, 4, 2)

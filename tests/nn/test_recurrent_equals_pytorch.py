@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from gatewise.nn import GRU, LSTM, RNN, LSTMState, Recurrent, RNNState, make_stack
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, both, drawn_state, parts, pytorchs, results
 from tests.tolerances import RELATIVE
 
@@ -41,7 +41,7 @@ class Configuration(NamedTuple):
 
 @st.composite
 def configurations(draw: st.DrawFn, dropout: bool = False) -> Configuration:
-    cell = draw(st.sampled_from(list(GATES)))
+    cell = draw(st.sampled_from(list(CELLS)))
     H, T, B = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
     options: dict[str, Any] = {
         "num_layers": draw(st.integers(1, 3)),
@@ -141,7 +141,7 @@ def saved_and_loaded(module: Recurrent) -> Recurrent:
     return loaded
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), saved_and_loaded])
 def test_a_copy_computes_the_same_and_shares_nothing(cell: str, copied: Any) -> None:
     options: dict[str, Any] = {"forget_bias": 1.0, "proj_size": 2} if cell == "lstm" else {}
@@ -158,7 +158,7 @@ def test_a_copy_computes_the_same_and_shares_nothing(cell: str, copied: Any) -> 
     assert module.weight_ih_l0.any()
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_to_another_dtype_or_device_and_back(cell: str) -> None:
     ours, theirs = both(cell, 3, 4, 2)
     x = torch.randn(5, 2, 3)
@@ -228,7 +228,7 @@ def test_a_state_in_a_list_or_a_tuple_is_a_state() -> None:
         assert torch.equal(state.c, expected[1].c)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_backward_works_in_eval_mode_and_frozen_parameters_get_nothing(cell: str) -> None:
     ours, theirs = both(cell, 3, 4, 2)
     ours.eval(), theirs.eval()

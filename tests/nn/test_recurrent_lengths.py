@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gatewise.nn import make_stack
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, both, drawn_state, parts, results
 from tests.tolerances import RELATIVE
 
@@ -35,7 +35,7 @@ class Ragged(NamedTuple):
 
 @st.composite
 def ragged(draw: st.DrawFn, least: int = 0) -> Ragged:
-    cell, T = draw(st.sampled_from(list(GATES))), draw(st.integers(1, 6))
+    cell, T = draw(st.sampled_from(list(CELLS))), draw(st.integers(1, 6))
     options = {"num_layers": draw(st.integers(1, 2)), "bidirectional": draw(st.booleans())}
     if cell == "lstm" and draw(st.booleans()):
         options["proj_size"] = 2
@@ -143,7 +143,7 @@ def test_windows_with_carried_state_are_the_whole(r: Ragged, data: st.DataObject
     assert_same(found, whole, TIGHT)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_lengths_may_be_a_list_a_tuple_or_a_tensor_of_whole_numbers(cell: str) -> None:
     module = make_stack(cell, 3, 4, bidirectional=True)
     x, lengths = torch.randn(5, 3, 3), [2, 5, 0]
@@ -159,7 +159,7 @@ def test_lengths_may_be_a_list_a_tuple_or_a_tensor_of_whole_numbers(cell: str) -
     assert kept.tolist() == lengths
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_no_rows_and_no_steps(cell: str) -> None:
     module = make_stack(cell, 3, 4, 2, bidirectional=True)
     y, state = module(torch.zeros(5, 0, 3), lengths=[])

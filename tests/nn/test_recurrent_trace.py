@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gatewise.nn import LSTM, Recurrent, make_stack
-from gatewise.spec import GATES, TRACED
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts
 from tests.tolerances import RELATIVE
 
@@ -19,7 +19,7 @@ TIGHT = RELATIVE[torch.float64]
 def cell_loop(module: Recurrent, x: Tensor, state: Any, lengths: list[int]) -> dict[str, Tensor]:
     """Trace each row alone with ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell``; gates by their definition."""
     (T, B), H, D = x.shape[:2], module.hidden_size, module.spec.num_directions
-    traced = {name: x.new_zeros(module.num_layers, D, T, B, H) for name in TRACED[module.spec.cell]}
+    traced = {name: x.new_zeros(module.num_layers, D, T, B, H) for name in CELLS[module.spec.cell].traced}
     kinds = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
     below = x
     for k, (depth, reverse, suffix) in enumerate(module.spec.passes()):
@@ -34,7 +34,7 @@ def cell_loop(module: Recurrent, x: Tensor, state: Any, lengths: list[int]) -> d
             for t in reversed(range(n)) if reverse else range(n):
                 step, place = below[t, b], (depth, int(reverse), t, b)
                 a, u = cell.weight_ih @ step + cell.bias_ih, cell.weight_hh @ before[0] + cell.bias_hh
-                gates = (a + u).chunk(len(GATES[module.spec.cell]))
+                gates = (a + u).chunk(len(CELLS[module.spec.cell].gates))
                 if module.spec.cell == "lstm":
                     found = dict(zip("ifo", (gates[j].sigmoid() for j in (0, 1, 3)), strict=True))
                     found["g"] = gates[2].tanh()
@@ -51,7 +51,7 @@ def cell_loop(module: Recurrent, x: Tensor, state: Any, lengths: list[int]) -> d
     return traced
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
@@ -63,7 +63,7 @@ def test_every_name_is_what_a_loop_over_pytorchs_cell_gives(
     module = make_stack(cell, 3, 4, num_layers, bidirectional=bidirectional, dtype=torch.float64)
     x, state = torch.randn(6, 3, 3, dtype=torch.float64), drawn_state(module, 3)
     plain, _ = module(x, state, lengths=lengths)
-    y, after, traced = module(x, state, lengths=lengths, trace=TRACED[cell])
+    y, after, traced = module(x, state, lengths=lengths, trace=CELLS[cell].traced)
     assert_same(dict(traced), cell_loop(module, x, state, lengths or [6, 6, 6]), TIGHT)
     assert torch.equal(y, plain)
     assert torch.equal(torch.cat(list(traced["h"][-1]), -1), y)
@@ -76,10 +76,10 @@ def test_every_name_is_what_a_loop_over_pytorchs_cell_gives(
                 assert torch.equal(traced["c"][:, 1, 0, b], after.c.view(num_layers, 2, 3, 4)[:, 1, b])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_names_come_in_the_order_asked_for_and_nothing_is_differentiated(cell: str) -> None:
     module, x = make_stack(cell, 3, 4, 2, bidirectional=True), torch.randn(5, 2, 3, requires_grad=True)
-    for names in (TRACED[cell], TRACED[cell][::-1], TRACED[cell][:1], ["h"], "h"):
+    for names in (CELLS[cell].traced, CELLS[cell].traced[::-1], CELLS[cell].traced[:1], ["h"], "h"):
         y, _, traced = module(x, trace=names)
         assert list(traced) == list(names)
         assert not any(t.requires_grad for t in traced.values())
@@ -88,14 +88,14 @@ def test_names_come_in_the_order_asked_for_and_nothing_is_differentiated(cell: s
     assert len(module(x, trace=())) == len(module(x)) == 2
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_trace_shares_no_memory_with_the_outputs(cell: str) -> None:
     """Whoever scribbles over what was traced must not change what backward reads."""
     module, x = make_stack(cell, 3, 4, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64)
     module(x)[0].sum().backward()
     expected = {name: p.grad.clone() for name, p in module.named_parameters()}
     module.zero_grad()
-    y, _, traced = module(x, trace=TRACED[cell])
+    y, _, traced = module(x, trace=CELLS[cell].traced)
     kept = y.detach().clone()
     for t in traced.values():
         t.fill_(torch.nan)
@@ -104,34 +104,34 @@ def test_a_trace_shares_no_memory_with_the_outputs(cell: str) -> None:
     assert_same({name: p.grad for name, p in module.named_parameters()}, expected, TIGHT)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
 def test_time_comes_before_the_batch_whatever_the_input(cell: str) -> None:
     module, x = make_stack(cell, 3, 4, 2, bidirectional=True), torch.randn(5, 3, 3)
-    _, _, expected = module(x, trace=TRACED[cell])
+    _, _, expected = module(x, trace=CELLS[cell].traced)
     first = make_stack(cell, 3, 4, 2, bidirectional=True, batch_first=True)
     first.load_state_dict(module.state_dict())
-    _, _, found = first(x.transpose(0, 1), trace=TRACED[cell])
+    _, _, found = first(x.transpose(0, 1), trace=CELLS[cell].traced)
     assert_same(dict(found), dict(expected), RELATIVE[torch.float32])
-    _, _, alone = module(x[:, 1], trace=TRACED[cell])
+    _, _, alone = module(x[:, 1], trace=CELLS[cell].traced)
     assert_same(dict(alone), {n: t[:, :, :, 1:2] for n, t in expected.items()}, RELATIVE[torch.float32])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
 def test_a_packed_sequence_is_traced_in_the_order_of_the_batch(cell: str) -> None:
     module, x = make_stack(cell, 3, 4, 2, bidirectional=True), torch.randn(5, 3, 3)
     lengths = [2, 5, 3]
-    _, _, expected = module(x, lengths=lengths, trace=TRACED[cell])
+    _, _, expected = module(x, lengths=lengths, trace=CELLS[cell].traced)
     packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
-    _, _, found = module(packed, trace=TRACED[cell])
+    _, _, found = module(packed, trace=CELLS[cell].traced)
     assert_same(dict(found), dict(expected), RELATIVE[torch.float32])
 
 
 @torch.no_grad()
 def test_of_a_projected_lstm_h_is_projected_and_the_gates_are_not() -> None:
     module, x = LSTM(3, 4, 2, proj_size=2, bidirectional=True), torch.randn(5, 3, 3)
-    y, after, traced = module(x, trace=TRACED["lstm"])
+    y, after, traced = module(x, trace=CELLS["lstm"].traced)
     assert traced["h"].shape == (2, 2, 5, 3, 2)
     assert {traced[name].shape for name in "ifgoc"} == {(2, 2, 5, 3, 4)}
     s = traced["o"] * traced["c"].tanh()

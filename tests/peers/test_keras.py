@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gatewise.nn import Recurrent, make_stack
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts
 from tests.peers.orders import KERAS, reordered
 from tests.tolerances import RELATIVE
@@ -44,7 +44,7 @@ def keras_weights(module: Recurrent, suffix: str) -> list[Any]:
     return [w_ih.T, w_hh.T, bias]
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("backwards", [False, True])
 def test_outputs_states_and_gradients(cell: str, backwards: bool) -> None:
     """Keras' ``go_backwards`` reads from the end and leaves the outputs in the order in which they were made."""
@@ -78,12 +78,12 @@ def test_outputs_states_and_gradients(cell: str, backwards: bool) -> None:
         for ours in ("bias_ih", "bias_hh") if name == "bias" else (name,):
             theirs = gradient[int(ours == "bias_hh")] if name == "bias" and cell == "gru" else gradient
             blocks = theirs.T.chunk(len(order)) if name != "bias" else theirs.chunk(len(order))
-            expected[f"d{ours}"] = torch.cat([blocks[order.index(gate)] for gate in GATES[cell]])
+            expected[f"d{ours}"] = torch.cat([blocks[order.index(gate)] for gate in CELLS[cell].gates])
             found[f"d{ours}"] = module.get_parameter(f"{ours}_l0").grad
     assert_same(found, expected, RELATIVE[torch.float32])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
 def test_both_directions(cell: str) -> None:
     torch.manual_seed(2)
@@ -100,7 +100,7 @@ def test_both_directions(cell: str) -> None:
         assert_same({"state": a}, {"state": b}, RELATIVE[torch.float32])
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @torch.no_grad()
 def test_rows_of_unequal_length(cell: str) -> None:
     """Keras' mask, with outputs at zero where it is false."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatewise.nn import Recurrent, make_stack
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts
 from tests.peers.orders import ONNX, Array, reordered
 from tests.tolerances import RELATIVE
@@ -64,7 +64,7 @@ def graph(module: Recurrent) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("lengths", [[6, 6, 6], [4, 6, 1], [0, 6, 2]])
 @torch.no_grad()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gatewise.reference import Array
-from gatewise.spec import GATES, RecurrentSpec
+from gatewise.spec import CELLS, RecurrentSpec
 from tests.reference.rig import Case, Problem, make
 from tests.tolerances import RELATIVE, differ
 
@@ -38,7 +38,7 @@ def run_pytorch(problem: Problem) -> tuple[tuple[torch.Tensor, ...], dict[str, t
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    cell, hidden_size = draw(st.sampled_from(list(GATES))), draw(st.integers(1, 5))
+    cell, hidden_size = draw(st.sampled_from(list(CELLS))), draw(st.integers(1, 5))
     spec = RecurrentSpec(
         cell,
         input_size=draw(st.integers(1, 4)),

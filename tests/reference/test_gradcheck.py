@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gatewise.reference import Array, gradcheck
-from gatewise.spec import GATES, RecurrentSpec
+from gatewise.spec import CELLS, RecurrentSpec
 from tests.reference.rig import Case, Problem, make_smooth
 
 
@@ -83,7 +83,7 @@ def test_empty_arrays_have_nothing_to_differ_in() -> None:
     assert gradcheck.check(lambda: 1.0, {"a": empty}, {"a": empty.copy()}) == {}
 
 
-SPECS = [RecurrentSpec(cell, 2, 3, bidirectional=True) for cell in GATES] + [RecurrentSpec("lstm", 2, 3, proj_size=2)]
+SPECS = [RecurrentSpec(cell, 2, 3, bidirectional=True) for cell in CELLS] + [RecurrentSpec("lstm", 2, 3, proj_size=2)]
 WHOLE = [(make_smooth(Case(spec, T=2, B=2)), name) for spec in SPECS for name in make_smooth(Case(spec)).gradients()]
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from gatewise.reference import gradcheck
-from gatewise.spec import GATES, RecurrentSpec
+from gatewise.spec import CELLS, RecurrentSpec
 from tests.reference.rig import KINK, Case, make_smooth
 from tests.tolerances import FINITE_DIFFERENCES
 
 RAGGED = (3, 0, 4)
 MASKS = ("none", "steps", "batch", "some")
-KINDS = [(cell, 0) for cell in GATES] + [("lstm", 2)]
+KINDS = [(cell, 0) for cell in CELLS] + [("lstm", 2)]
 """The cells, and the LSTM projected."""
 
 
@@ -37,9 +37,9 @@ QUICK = [
 AWKWARD = [
     Case(RecurrentSpec(cell, input_size, H, 2, bidirectional=both, proj_size=P), T, B, lengths, "steps")
     for cell, P, input_size, H, T, B, both, lengths in [
-        *((cell, 0, 1, 1, 1, 1, False, None) for cell in GATES),
-        *((cell, 0, 2, 1, 3, 2, True, (0, 2)) for cell in GATES),
-        *((cell, 0, 3, 2, 2, 1, True, (1,)) for cell in GATES),
+        *((cell, 0, 1, 1, 1, 1, False, None) for cell in CELLS),
+        *((cell, 0, 2, 1, 3, 2, True, (0, 2)) for cell in CELLS),
+        *((cell, 0, 3, 2, 2, 1, True, (1,)) for cell in CELLS),
         ("lstm", 1, 1, 2, 1, 1, True, None),
         ("lstm", 1, 2, 2, 3, 2, False, (2, 1)),
     ]

@@ -8,12 +8,12 @@ import torch
 
 from gatewise.reference import Array, stack
 from gatewise.reference.stack import Masks
-from gatewise.spec import GATES, RecurrentSpec
+from gatewise.spec import CELLS, RecurrentSpec
 from tests.reference.rig import Case, Problem, make
 from tests.tolerances import RELATIVE, differ
 
 RAGGED = (3, 0, 5)
-SPECS = [RecurrentSpec(cell, 2, 3, 2, bidirectional=both) for cell in GATES for both in (False, True)]
+SPECS = [RecurrentSpec(cell, 2, 3, 2, bidirectional=both) for cell in CELLS for both in (False, True)]
 SPECS += [RecurrentSpec("lstm", 2, 3, 2, proj_size=2), RecurrentSpec("gru", 2, 3, 1, bias=False)]
 
 

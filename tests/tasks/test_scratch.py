@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 
 import gatewise as gw
 from gatewise.data.comments import read_sentences
+from gatewise.engines import why_not
 from gatewise.errors import DataError, UsageError
-from gatewise.kernels import why_not
 from gatewise.tasks.evaluate import evaluate
 from tests.conftest import TINY_SCRATCH, write_comments
 

@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 
 import gatewise as gw
-from gatewise.kernels import ENGINES
-from gatewise.kernels.native_engine import instructions
+from gatewise.engines import ENGINES
+from gatewise.engines.native.module import instructions
 from gatewise.nn import LSTM
 from gatewise.tasks.evaluate import evaluate
 from gatewise.training.precision import _UNITS, as_configured

@@ -11,8 +11,8 @@ import torch
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import TrainingConfig
+from gatewise.engines import ENGINES
 from gatewise.errors import TrainingStopped
-from gatewise.kernels import ENGINES
 from gatewise.tasks.language_modeling import LanguageModelling
 from gatewise.training.checkpoints import load_newest
 from gatewise.training.loop import learning_rate

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.config import TrainingConfig
-from gatewise.kernels import native_update, why_not
+from gatewise.engines import ENGINES, why_not
+from gatewise.engines.native import update as native_update
 from gatewise.training import update
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.update import Update, make_optimizer
@@ -104,8 +105,8 @@ def test_equal_bits_for_any_number_of_threads_and_from_sparse_or_dense_gradients
             optimizer = make_optimizer(settings_for(kind, 0.0), nn.ParameterList([p]))
             for _ in range(2):
                 p.grad = gradient.to_dense() if dense else gradient.clone()
-                norm = native_update.gradient_norm([p])
-                native_update.step(optimizer, 0.3)
+                norm = native_update.gradient_norm([p], count)
+                native_update.step(optimizer, 0.3, count)
             results.append((p.detach(), norm))
     finally:
         torch.set_num_threads(threads)
@@ -138,15 +139,15 @@ def test_either_engine_goes_on_from_the_others_state(kind: str) -> None:
 def test_a_norm_is_not_finite_where_a_gradient_is_not(bad: float, place: int) -> None:
     p = nn.Parameter(torch.zeros(200, 203))
     p.grad = torch.ones_like(p)
-    assert native_update.gradient_norm([p]) == pytest.approx(40600**0.5, rel=1e-12)
+    assert native_update.gradient_norm([p], 2) == pytest.approx(40600**0.5, rel=1e-12)
     p.grad.view(-1)[place] = bad
-    assert not torch.isfinite(torch.tensor(native_update.gradient_norm([p])))
+    assert not torch.isfinite(torch.tensor(native_update.gradient_norm([p], 2)))
 
 
 def test_a_norm_of_sparse_gradients_sums_the_rows_that_were_read_twice() -> None:
     p = nn.Parameter(torch.zeros(5, 2))
     p.grad = torch.sparse_coo_tensor(torch.tensor([[3, 1, 3]]), torch.ones(3, 2), (5, 2), check_invariants=True)
-    assert native_update.gradient_norm([p]) == pytest.approx((2 * 2**2 + 2 * 1) ** 0.5)
+    assert native_update.gradient_norm([p], 2) == pytest.approx((2 * 2**2 + 2 * 1) ** 0.5)
     assert p.grad.is_coalesced()
     assert p.grad.indices().tolist() == [[1, 3]]
 
@@ -184,13 +185,13 @@ def test_what_the_native_engine_cannot_do_is_left_to_torch() -> None:
         (torch.optim.SGD([nn.Parameter(torch.zeros(2, 3).t())]), "a parameter is"),
     ):
         assert str(native_update.why_not(optimizer)).startswith(reason)
-        assert not Update(model, optimizer, NO_SCALER).native
+        assert Update(model, optimizer, NO_SCALER).engine is ENGINES["torch"]
         with pytest.raises(ValueError, match=f"engine 'native' cannot run this: {reason}"):
             Update(model, optimizer, NO_SCALER, "native")
     optimizer = make_optimizer(settings_for("adam", 0.0), model)
-    assert Update(model, optimizer, NO_SCALER).native
-    assert not Update(model, optimizer, NO_SCALER, "torch").native
-    assert not Update(model, optimizer, torch.amp.GradScaler("cpu")).native
+    assert Update(model, optimizer, NO_SCALER).engine is ENGINES["native"]
+    assert Update(model, optimizer, NO_SCALER, "torch").engine is ENGINES["torch"]
+    assert Update(model, optimizer, torch.amp.GradScaler("cpu")).engine is ENGINES["torch"]
     with pytest.raises(ValueError, match="engine 'native' cannot run this: the loss is scaled"):
         Update(model, optimizer, torch.amp.GradScaler("cpu"), "native")
 

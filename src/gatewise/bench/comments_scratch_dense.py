@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from gatewise.bench.duel import serve
 from gatewise.reference import Array
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 
 FAULTS = {
     "hidden": "nothing flows back through the gates into the earlier hidden state",
@@ -26,7 +26,7 @@ FAULTS = {
 }
 """The tutorial's faults: a short name and what is wrong."""
 
-_GATES = GATES["lstm"]
+_GATES = CELLS["lstm"].gates
 
 
 class DenseLSTM:

@@ -17,7 +17,7 @@ from gatewise.bench.streaming_peers import refuse_without_onnxruntime
 from gatewise.bench.tagger import RECIPE as TAGGER_RECIPE
 from gatewise.bench.tagger import bench_tagger
 from gatewise.config import Config, load_config
-from gatewise.kernels.native_engine import product_rate
+from gatewise.engines.native.module import product_rate
 
 PEER_PRECISIONS = ("fp32", "bf16", "bf16 module")
 TARGETS = {

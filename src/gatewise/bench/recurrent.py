@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from gatewise.bench.language_model import VOCABULARY, numbered_words
 from gatewise.bench.training import TOLERANCE, OutputsDiffer
 from gatewise.config import ModelConfig
-from gatewise.kernels import engine_named, why_not
+from gatewise.engines import engine_named, why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.nn import GRU, LSTM, RNN, linear_cross_entropy
 
@@ -70,7 +70,7 @@ def bench_recurrent(
     if threads:
         torch.set_num_threads(threads)
     rows = []
-    for duel in _rounds(engine_named(engine), torch.get_num_threads()):
+    for duel in _rounds(engine_named(engine).name, torch.get_num_threads()):
         precision, peer_precision = _fastest(duel.ours), _fastest(duel.peer)
         _check(duel, precision, peer_precision)
         ours, peer = _in_turns(duel.ours[precision], duel.peer[peer_precision], turns)

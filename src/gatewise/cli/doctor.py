@@ -11,7 +11,7 @@ def command() -> None:
 
     from gatewise.cli.output import write
     from gatewise.data.token_cache import cache_folder
-    from gatewise.kernels.registry import NAMES
+    from gatewise.engines.registry import NAMES
     from gatewise.training.precision import has_fast_bf16, has_fp16
 
     cpu = torch.device("cpu")
@@ -45,12 +45,13 @@ def processor_name() -> str:
 
 
 def _availability(engine: str) -> str:
-    from gatewise.kernels.native_engine import NOT_COMPUTED, instructions
-    from gatewise.kernels.registry import engine_named, why_not
+    from gatewise.engines.native.layer import NOT_COMPUTED
+    from gatewise.engines.native.module import instructions
+    from gatewise.engines.registry import engine_named, why_not
 
     if reason := why_not(engine):
         return f"not available: {reason}"
-    text = "available" + " (auto takes it)" * (engine == engine_named("auto"))
+    text = "available" + " (auto takes it)" * (engine == engine_named("auto").name)
     if engine == "native":
         chosen, all_there_are = instructions()
         text += f"; instructions: {chosen}, of {', '.join(all_there_are)} (GATEWISE_INSTRUCTIONS=NAME takes another)"
@@ -59,7 +60,7 @@ def _availability(engine: str) -> str:
 
 
 def _high() -> str:
-    from gatewise.kernels import why_not
+    from gatewise.engines import why_not
     from gatewise.training.precision import has_fast_high
 
     if why_not("native"):

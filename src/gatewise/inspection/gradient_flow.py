@@ -26,7 +26,7 @@ class GradientFlow:
 
     Attributes:
         model: what the run is called.
-        cell: a key of ``gatewise.spec.GATES``.
+        cell: a name in ``gatewise.spec.CELLS``.
         fresh: (T,) as the weights were drawn, before training: place d is at distance d from the last step.
         trained: (T,) of the finished run.
         source: on which sequences.

@@ -34,7 +34,7 @@ class ErrorCurve:
 
     Attributes:
         model: the name of the kind of model, the same in every length.
-        cell: a key of ``gatewise.spec.GATES``.
+        cell: a name in ``gatewise.spec.CELLS``.
         length: T of the sequences.
         axis: what ``at`` counts, ``step`` or ``epoch``.
         at: training steps or epochs.

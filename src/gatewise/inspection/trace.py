@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gatewise.errors import UsageError
 from gatewise.nn.recurrent import Recurrent
-from gatewise.spec import TRACED
+from gatewise.spec import CELLS
 
 
 def stack_input(rnn: Recurrent, call: Callable[[], object]) -> Tensor:
@@ -41,7 +41,7 @@ class LayerTrace:
     """One layer and direction over the T steps of one sequence, its H units sorted by how long they remember.
 
     Attributes:
-        cell: a key of ``gatewise.spec.GATES``.
+        cell: a name in ``gatewise.spec.CELLS``.
         layer: counted from 1.
         backward: whether it reads from the end.
         values: of each gate and state (T, H), the units sorted.
@@ -83,7 +83,7 @@ def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = Fals
     if backward and not spec.bidirectional:
         raise UsageError("--backward: this model reads from the start only; leave it out")
     layer = layer or spec.num_layers
-    *_, traced = rnn(x, trace=TRACED[spec.cell])
+    *_, traced = rnn(x, trace=CELLS[spec.cell].traced)
     values = {name: t[layer - 1, int(backward), :, 0].double().cpu().numpy() for name, t in traced.items()}
     memory = _memory(spec.cell, values)
     order = np.argsort(-memory, kind="stable")

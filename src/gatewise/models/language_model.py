@@ -13,14 +13,16 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
+from gatewise.engines.native.stream import STORED, Stream
+from gatewise.engines.registry import streaming_engine, why_no_stream
+from gatewise.engines.switches import switches
 from gatewise.errors import UsageError
-from gatewise.kernels.native_stream import STORED, Stream, why_no_stream
 from gatewise.models.finite import check_finite
 from gatewise.models.sampling import check_sampling, sample
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
-from gatewise.nn.state import LSTMState, RNNState
+from gatewise.nn.state import make_state
 from gatewise.nn.words import batches_by_length
 
 SCORE_WINDOW = 1024
@@ -144,15 +146,17 @@ class LanguageModel(nn.Module):
             raise UsageError(f"this model cannot be streamed: {reason}; use step() instead")
         if weights not in STORED:
             raise UsageError(f"weights is {weights!r}; expected one of {', '.join(STORED)}")
-        return Stream(
+        stream: Stream[State] = streaming_engine().stream(
             self.rnn.spec,
             dict(self.rnn.named_parameters()),
-            state=LSTMState if self.rnn.spec.cell == "lstm" else RNNState,
+            state=lambda *parts: make_state(self.rnn.spec.about, parts),
             table=None if self.config.one_hot else self.embedding.weight,
             one_hot=self.config.one_hot,
             decoder=(self.decoder.weight, self.decoder.bias),
             weights=weights,
+            threads=switches().threads,
         )
+        return stream
 
     def _why_no_stream(self) -> str | None:
         return why_no_stream(self.rnn.spec, self.device, self.decoder.weight.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.spec import TRACED, RecurrentSpec
+from gatewise.spec import CELLS, RecurrentSpec
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
@@ -70,8 +70,8 @@ def check_trace(trace: Sequence[str], cell: str) -> tuple[str, ...]:
     """
     names = (trace,) if isinstance(trace, str) else tuple(trace)
     for name in names:
-        if name not in TRACED[cell]:
-            raise ValueError(f"trace names {name!r}; expected names out of {', '.join(TRACED[cell])}")
+        if name not in CELLS[cell].traced:
+            raise ValueError(f"trace names {name!r}; expected names out of {', '.join(CELLS[cell].traced)}")
     return names
 
 
@@ -81,15 +81,15 @@ def check_state(hx: Any, spec: RecurrentSpec, rows: int | None, like: Tensor) ->
     Raises:
         ValueError: a part is missing, or has another shape, dtype or device than it should.
     """
-    names = ("h_0", "c_0") if spec.cell == "lstm" else ("h_0",)
-    if spec.cell != "lstm" and isinstance(hx, Tensor):
+    names = [f"{name}_0" for name in spec.about.states]
+    if len(names) == 1 and isinstance(hx, Tensor):
         hx = (hx,)
     if not isinstance(hx, tuple | list) or len(hx) != len(names) or not all(isinstance(p, Tensor) for p in hx):
         found = f"{len(hx)} parts" if isinstance(hx, tuple | list) else f"a {type(hx).__name__}"
-        wanted = "(h_0, c_0), two tensors" if spec.cell == "lstm" else "h_0, a tensor"
+        wanted = "h_0, a tensor" if len(names) == 1 else f"({', '.join(names)}), tensors"
         raise ValueError(f"hx is {found}; expected {wanted}")
     passes = spec.num_layers * spec.num_directions
-    for name, part, size in zip(names, hx, (spec.output_size, spec.hidden_size), strict=False):
+    for name, part, size in zip(names, hx, spec.state_sizes, strict=True):
         expected = (passes, size) if rows is None else (passes, rows, size)
         if part.shape != expected:
             raise ValueError(

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gatewise.kernels import native_dropout
+from gatewise.engines import engine_for
+from gatewise.engines.switches import switches
 
 _LEVELS = 1 << 32  # of a drawn number: of the two in each 64 bits
-# SplitMix64's, as signed numbers:
-_STEP, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
@@ -43,21 +42,5 @@ def dropout_mask(like: Tensor, p: float) -> Tensor:
         return torch.empty_like(like).bernoulli_(1 - p).div_(1 - p)
     seed = torch.randint(-(1 << 63), (1 << 63) - 1, (1,), dtype=torch.int64, device="cpu")
     kept, scale = min(round((1 - p) * _LEVELS), _LEVELS - 1) - _LEVELS // 2, 1 / (1 - p)
-    if native_dropout.can_draw(like):
-        return native_dropout.draw(like, int(seed), kept, scale)
-    words = _words(seed, (like.numel() + 1) // 2)
-    numbers = words.view(torch.int32)[: like.numel()].view(like.shape)  # each −2³¹ to 2³¹ − 1, equally likely
-    return (numbers < kept).to(like.dtype).mul_(scale)
-
-
-def _words(seed: Tensor, count: int) -> Tensor:
-    """SplitMix64's first words of a seed, each 64 random bits."""
-    z = torch.arange(1, count + 1, dtype=torch.int64, device=seed.device) * _STEP + seed
-    z = (z ^ _shifted(z, 30)) * _FIRST
-    z = (z ^ _shifted(z, 27)) * _SECOND
-    return z ^ _shifted(z, 31)
-
-
-def _shifted(z: Tensor, by: int) -> Tensor:
-    """The bits of z moved right; zeros follow, whatever the sign."""
-    return (z >> by) & ((1 << (64 - by)) - 1)
+    engine = engine_for("auto", like.device, lambda each: each.why_not_mask(like))
+    return engine.mask(like, seed, kept, scale, switches().threads)

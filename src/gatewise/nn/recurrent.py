@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gatewise.kernels import engine_for, engine_named, layer
-from gatewise.kernels.contexts import USE_INSTEAD, refuse_tracing
-from gatewise.kernels.contract import LayerInputs, LayerOptions
-from gatewise.kernels.native_engine import refusal
+from gatewise.engines import cannot_run, engine_for, engine_named, layer
+from gatewise.engines.contexts import USE_INSTEAD, refuse_tracing
+from gatewise.engines.contract import LayerInputs, LayerOptions
+from gatewise.engines.switches import switches
 from gatewise.nn.checks import autocast_dtype, check_input, check_lengths, check_state, check_trace
 from gatewise.nn.dropout import dropout, dropout_mask
-from gatewise.nn.state import LSTMState, RNNState
+from gatewise.nn.state import LSTMState, RNNState, make_state
 from gatewise.spec import RecurrentSpec
 
 State = LSTMState | RNNState
@@ -37,7 +37,7 @@ class Recurrent(nn.Module):
     module is a leaf. A program that ``torch.export.save`` wrote is loaded where ``gatewise.nn`` is imported.
 
     Args:
-        cell: a key of ``gatewise.spec.GATES``.
+        cell: a name in ``gatewise.spec.CELLS``.
         input_size: I.
         hidden_size: H.
         num_layers: L.
@@ -94,18 +94,19 @@ class Recurrent(nn.Module):
                 "use variational_dropout",
                 stacklevel=3,
             )
-        if forget_bias and (cell != "lstm" or not bias):
+        if forget_bias and not ("f" in self.spec.gates and bias):
             raise ValueError(
-                f"forget_bias is {forget_bias}; only an lstm with biases has one: found {cell}, bias={bias}"
+                f"forget_bias is {forget_bias}; only a cell with a forget gate and biases has one: found {cell}, "
+                f"bias={bias}"
             )
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"dtype is {dtype}; expected a floating dtype, such as torch.float32")
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, float(dropout), bidirectional
         self.proj_size, self.forget_bias, self.variational_dropout = proj_size, forget_bias, variational_dropout
+        if engine != "auto" and (reason := engine_named(engine).why_not_cell(cell, bool(proj_size))):
+            raise ValueError(cannot_run(engine, reason))
         engine_named(engine)
-        if engine == "native" and proj_size:
-            raise ValueError(refusal("the output is projected"))
         self.engine = engine
         for name, shape in self.spec.parameters().items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
@@ -132,7 +133,7 @@ class Recurrent(nn.Module):
             parameter.uniform_(-bound, bound)
         if self.forget_bias:
             for _, _, suffix in self.spec.passes():
-                forget = self.get_parameter(f"bias_ih_{suffix}").chunk(4)[self.spec.gates.index("f")]
+                forget = self.get_parameter(f"bias_ih_{suffix}").chunk(len(self.spec.gates))[self.spec.gates.index("f")]
                 forget.add_(self.forget_bias)
 
     def initial_state(self, batch_size: int = 1) -> State:
@@ -141,10 +142,10 @@ class Recurrent(nn.Module):
 
     def _zeros(self, batch_size: int, like: Tensor) -> State:
         passes = self.num_layers * self.spec.num_directions
-        h = like.new_zeros(passes, batch_size, self.spec.output_size)
-        if self.spec.cell == "lstm":
-            return LSTMState(h, like.new_zeros(passes, batch_size, self.hidden_size))
-        return RNNState(h)
+        zeros: State = make_state(
+            self.spec.about, [like.new_zeros(passes, batch_size, size) for size in self.spec.state_sizes]
+        )
+        return zeros
 
     def forward(
         self,
@@ -192,8 +193,8 @@ class Recurrent(nn.Module):
             y, state = y.squeeze(1), type(state)(*(part.squeeze(1) for part in state))
         elif self.batch_first:
             y = y.transpose(0, 1)
-        bare = isinstance(state, RNNState) and (hx is None or isinstance(hx, Tensor))
-        result = state.h if bare else state
+        bare = len(state) == 1 and (hx is None or isinstance(hx, Tensor))
+        result = state[0] if bare else state
         return (y, result, traced) if names else (y, result)
 
     def _run(
@@ -205,39 +206,38 @@ class Recurrent(nn.Module):
             x.requires_grad or any(p.requires_grad for p in (*state, *itertools.chain(*weights)))
         )
         products = autocast_dtype(x.device)
-        compiling = torch.compiler.is_compiling()
-        options = LayerOptions(spec.cell, False, products, needs_gradient, wants_gates, compiling)
+        compiling, (threads, high) = torch.compiler.is_compiling(), switches()
+        options = LayerOptions(spec.cell, False, products, high, threads, needs_gradient, wants_gates, compiling)
         traced: dict[str, list[Tensor]] = {name: [] for name in names}
-        after, y = [], [x]
+        kinds, after, y = spec.kinds(), [], [x]
         for k, (which, reverse, _) in enumerate(spec.passes()):
             if not reverse:
                 x, y = self._with_dropout(torch.cat(y, -1) if len(y) > 1 else y[0], which), []
-            h_mask = self._mask(state.h[k], self._variational[1])
-            w_ih, w_hh, *others = weights[k]
-            b_ih, b_hh = others[:2] if self.bias else (None, None)
-            w_hr = others[-1] if self.proj_size else None
-            c_0 = state.c[k] if isinstance(state, LSTMState) else None
-            given = LayerInputs(x, state.h[k], c_0, w_ih, w_hh, b_ih, b_hh, w_hr, h_mask, lengths)
-            out = layer(given, options._replace(reverse=reverse), engine_for(self.engine, given, options))
+            h_mask = self._mask(state[0][k], self._variational[1])
+            own = iter(weights[k])
+            params = tuple(next(own) if kind else None for kind in kinds)
+            given = LayerInputs(x, tuple(part[k] for part in state), params, h_mask, lengths)
+            out = layer(given, options._replace(reverse=reverse), self._engine_for(given, options))
             y.append(out.y)
-            after.append((out.h_n, out.c_n))
+            after.append(out.state)
             for name in names:
                 traced[name].append(self._traced(name, out.y, out.trace))
-        h_n, c_n = (torch.stack(parts) for parts in zip(*after, strict=True))
         grid = (self.num_layers, spec.num_directions)
         return (
             torch.cat(y, -1) if len(y) > 1 else y[0],
-            LSTMState(h_n, c_n) if spec.cell == "lstm" else RNNState(h_n),
+            make_state(spec.about, [torch.stack(parts) for parts in zip(*after, strict=True)]),
             {name: torch.stack(parts).view(*grid, *y[0].shape[:2], -1) for name, parts in traced.items()},
         )
+
+    def _engine_for(self, given: LayerInputs, options: LayerOptions) -> str:
+        return engine_for(self.engine, given.x.device, lambda each: each.why_not_layer(given, options)).name
 
     def _traced(self, name: str, y: Tensor, trace: Sequence[Tensor]) -> Tensor:
         """Pick (T, B, H) of one name out of what an engine returned."""
         if name == "h":
             return y.detach()
-        if name == "c":
-            return trace[1].detach()
-        return trace[0].detach().chunk(len(self.spec.gates), -1)[self.spec.gates.index(name)]
+        which, part = next((k, part) for k, part in enumerate(self.spec.about.trace_parts) if name in part)
+        return trace[which].detach().chunk(len(part), -1)[part.index(name)]
 
     @property
     def _variational(self) -> tuple[float, float]:
@@ -256,7 +256,7 @@ class Recurrent(nn.Module):
 
     def _weights(self, suffix: str) -> list[Tensor]:
         """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
-        kinds = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * self.bias + ["weight_hr"] * bool(self.proj_size)
+        kinds = [kind for kind in self.spec.kinds() if kind]
         weights = [getattr(self, f"{kind}_{suffix}") for kind in kinds]
         if not all(isinstance(w, Tensor) for w in weights):
             kind, found = next((k, w) for k, w in zip(kinds, weights, strict=True) if not isinstance(w, Tensor))
@@ -283,7 +283,8 @@ class Recurrent(nn.Module):
             return self._zeros(rows, like)
         parts = check_state(hx, self.spec, None if unbatched else rows, like)
         parts = [part.unsqueeze(1) if unbatched else part for part in parts]
-        return LSTMState(*parts) if self.spec.cell == "lstm" else RNNState(*parts)
+        state: State = make_state(self.spec.about, parts)
+        return state
 
     def _slow_forward(self, *input: Any, **kwargs: Any) -> Any:
         """What PyTorch calls in place of ``forward`` while ``torch.jit`` traces: here to refuse before all else."""
@@ -369,7 +370,7 @@ class RNN(Recurrent):
 
 
 def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
-    """Make the module of a cell's name in ``gatewise.spec.GATES``; the arguments are its own."""
+    """Make the module of a cell's name in ``gatewise.spec.CELLS``; the arguments are its own."""
     if cell.startswith("rnn_"):
         return RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
     kinds: dict[str, Callable[..., Recurrent]] = {"lstm": LSTM, "gru": GRU}

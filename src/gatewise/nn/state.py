@@ -1,6 +1,6 @@
 """The state of a recurrent stack as a value: kept, moved, reset, saved; nothing changes it in place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from gatewise.artifact.atomic import write_atomically
+from gatewise.spec import CellSpec
 
 S = TypeVar("S", bound="_Value")
 
@@ -102,6 +103,18 @@ class RNNState(_RNNParts, _Value):
     """``(h,)`` of a GRU or a plain RNN. PyTorch's modules take and return the bare tensor, and so do ours given one."""
 
     __slots__ = ()
+
+
+KINDS: dict[tuple[str, ...], type[Any]] = {("h", "c"): LSTMState, ("h",): RNNState}
+"""From a cell's states to the class of its state."""
+
+
+def make_state(cell: CellSpec, parts: Sequence[Tensor]) -> Any:
+    """Return the state of a cell out of its parts; a cell of other states gets a class of its own."""
+    if cell.states not in KINDS:
+        own = NamedTuple("_Parts", [(name, Tensor) for name in cell.states])  # type: ignore[misc]
+        KINDS[cell.states] = type("State", (own, _Value), {"__slots__": ()})
+    return KINDS[cell.states](*parts)
 
 
 # So that torch.load(weights_only=True) reads a state that torch.save wrote, and torch.export.save writes a program that

@@ -4,9 +4,8 @@ A ragged batch is its rows, each run alone over its own length; the way back rea
 hands each layer's outputs to the next, the two directions side by side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,17 +14,24 @@ from gatewise.reference import gru, lstm, rnn
 from gatewise.reference.cell import Array, Weights
 from gatewise.spec import RecurrentSpec
 
-CELLS: dict[str, Any] = {
-    "lstm": lstm,
-    "gru": gru,
+
+class Cell(NamedTuple):
+    """A cell's two functions, and what makes its weights of arrays in the order of the spec's ``parameters``."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    weights: Callable[..., Any] = Weights
+
+
+CELLS: dict[str, Cell] = {
+    "lstm": Cell(lstm.forward, lstm.backward),
+    "gru": Cell(gru.forward, gru.backward),
     **{
-        f"rnn_{kind}": SimpleNamespace(
-            forward=partial(rnn.forward, nonlinearity=kind), backward=partial(rnn.backward, nonlinearity=kind)
-        )
+        f"rnn_{kind}": Cell(partial(rnn.forward, nonlinearity=kind), partial(rnn.backward, nonlinearity=kind))
         for kind in ("tanh", "relu")
     },
 }
-"""From a spec's ``cell`` to its ``forward`` and ``backward``."""
+"""Every cell by its name in the spec."""
 
 State = tuple[Array, ...]
 """``(h, c)`` of an LSTM, ``(h,)`` of a GRU or plain RNN."""
@@ -106,7 +112,7 @@ def layer_backward(
     """
     dx: Array | None = np.zeros((*dy.shape[:2], weights.w_ih.shape[1]), dy.dtype)
     dstate_0 = tuple(np.empty_like(part) for part in dstate_n)
-    dweights = Weights(*(None if w is None else np.zeros_like(w) for w in weights))  # type: ignore[arg-type]
+    dweights = CELLS[cell].weights(*(None if w is None else np.zeros_like(w) for w in weights))
     way = slice(None, None, -1 if reverse else 1)
     for rows, steps, tape in runs:
         dy_run = dy[:steps, rows][way]
@@ -202,7 +208,7 @@ def backward(
         )
         for whole, part in zip(dstate_0, before, strict=True):
             whole[k] = part
-        names = zip(_NAMES, gradients, strict=True)
+        names = zip(spec.about.parameters, gradients, strict=False)
         dweights |= {f"{name}_{suffix}": d for name, d in names if d is not None}
         # Both directions read the same input: their gradients add.
         dx = dx_pass if dx is None or dx_pass is None else dx + dx_pass
@@ -215,15 +221,15 @@ def backward(
     return dx, dstate_0, {name: dweights[name] for name in spec.parameters()}
 
 
-_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-
-
 def layer_weights(spec: RecurrentSpec, weights: Mapping[str, Array], suffix: str) -> Weights:
     """Pick one layer and direction's weights by name; where the spec has no bias, zeros."""
-    w_ih, w_hh, b_ih, b_hh, w_hr = (weights.get(f"{name}_{suffix}") for name in _NAMES)
-    assert w_ih is not None and w_hh is not None
+    found = {name: weights.get(f"{name}_{suffix}") for name in spec.about.parameters}
+    w_hh = weights[f"weight_hh_{suffix}"]
     no_bias = np.zeros(len(w_hh), w_hh.dtype)
-    return Weights(w_ih, w_hh, no_bias if b_ih is None else b_ih, no_bias if b_hh is None else b_hh, w_hr)
+    made: Weights = CELLS[spec.cell].weights(
+        *(no_bias if w is None and name.startswith("bias") else w for name, w in found.items())
+    )
+    return made
 
 
 def _rows_of(h_mask: Array | float, rows: slice) -> Array | float:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gatewise.reference.cell import Array
-from gatewise.spec import GATES
+from gatewise.spec import CELLS
 
 _ORDER = ("o", "i", "f", "g")
 _HALVED = np.array([0.5, 0.5, 0.5, 1.0])
@@ -204,7 +204,7 @@ class ScratchModel:
 
     def _inward(self, weight: Array) -> Array:
         """From (4H, n) or (4H,) in the spec's order to (n, 4H) or (4H,) in ours, halved."""
-        blocks = dict(zip(GATES["lstm"], np.split(weight, 4), strict=True))
+        blocks = dict(zip(CELLS["lstm"].gates, np.split(weight, 4), strict=True))
         turned: Array = np.array(np.concatenate([blocks[gate] for gate in _ORDER]).T, order="C")
         turned *= self._scale
         return turned
@@ -216,7 +216,7 @@ class ScratchModel:
     def _in_order(self, array: Array) -> Array:
         """From our order to the spec's, and transposed."""
         blocks = dict(zip(_ORDER, np.split(array.T, 4), strict=True))
-        return np.ascontiguousarray(np.concatenate([blocks[gate] for gate in GATES["lstm"]]))
+        return np.ascontiguousarray(np.concatenate([blocks[gate] for gate in CELLS["lstm"].gates]))
 
 
 def _round_up(steps: int) -> int:

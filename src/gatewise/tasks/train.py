@@ -16,9 +16,8 @@ from torch import nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
+from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
-from gatewise.kernels import engine_named
-from gatewise.kernels.native_engine import instructions
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.language_modeling import LanguageModelTask
@@ -203,14 +202,9 @@ def _introduce(
 
 
 def _engine(config: Config, device: torch.device) -> str:
-    """Name the engine and the instructions, or the GPU, that it computes with."""
-    name = engine_named(config.runtime.engine, device)
-    if name == "reference":
-        return "reference engine, NumPy"
-    if device.type == "cuda":
-        return f"{name} engine, {torch.cuda.get_device_name(device)}"
-    rung = instructions()[0] if name == "native" else torch.backends.cpu.get_cpu_capability().lower()
-    return f"{name} engine, {rung}"
+    """Name the engine and what it computes with."""
+    engine = engine_named(config.runtime.engine, device)
+    return f"{engine.name} engine, {engine.hardware(device)}"
 
 
 def _fit(

@@ -6,9 +6,8 @@ from operator import attrgetter
 
 import torch
 
+from gatewise.engines import engine_named, why_not
 from gatewise.errors import UsageError
-from gatewise.kernels import why_not
-from gatewise.kernels.native_engine import instructions
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -19,12 +18,11 @@ def check_precision(precision: str, device: torch.device, engine: str = "auto") 
     Raises:
         UsageError: it cannot.
     """
-    if precision == "high":
-        reason = f"the engine is {engine!r}" if engine not in ("auto", "native") else why_not("native", device)
-        if reason:
-            raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; use fp32")
-    if precision == "fp16" and engine == "native":
-        raise UsageError("precision 'fp16' is not available: engine 'native' has no fp16; use engine auto, or bf16")
+    if precision == "high" and not engine_named(engine, device).has_high:
+        reason = f"the engine is {engine!r}" if engine != "auto" else why_not("native", device)
+        raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; use fp32")
+    if precision == "fp16" and engine != "auto" and not engine_named(engine, device).has_fp16:
+        raise UsageError(f"precision 'fp16' is not available: engine {engine!r} has no fp16; use engine auto, or bf16")
     if precision == "fp16" and not has_fp16(device):
         raise UsageError("precision 'fp16' is not available: this processor has no fp16 arithmetic; use fp32 or bf16")
 
@@ -37,8 +35,8 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def has_fast_high() -> bool:
-    """Whether the native engine computes ``high`` as three products of bf16; elsewhere it is fp32."""
-    return instructions()[0] == "amx"
+    """Whether ``high`` is faster than fp32 here."""
+    return engine_named("auto").fast_high()
 
 
 def has_fp16(device: torch.device) -> bool:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from gatewise.config import TrainingConfig
-from gatewise.kernels import native_engine, native_update
+from gatewise.engines import engine_for
+from gatewise.engines.switches import switches
 
 LARGE = 1 << 17
 """Numbers in an embedding from which on only the rows that were read get a gradient."""
@@ -55,11 +56,10 @@ class Update:
     ) -> None:
         self.optimizer, self.scaler = optimizer, scaler
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        reason = "the loss is scaled" if scaler.is_enabled() else native_update.why_not(optimizer)
-        if reason and engine == "native":
-            raise ValueError(native_engine.refusal(reason))
-        self.native = reason is None and engine in ("auto", "native")
-        self.embeddings = _by_rows(model) if self.native and alone else []
+        self.engine = engine_for(
+            engine, self.parameters[0].device, lambda each: each.why_not_update(optimizer, scaler.is_enabled())
+        )
+        self.embeddings = _by_rows(model) if self.engine.row_gradients and alone else []
 
     @contextmanager
     def row_gradients(self) -> Iterator[None]:
@@ -74,18 +74,16 @@ class Update:
 
     def norm(self) -> float:
         """Return the norm of all gradients together, undoing the loss's scale."""
-        if self.native:
-            return native_update.gradient_norm(self.parameters)
         self.scaler.unscale_(self.optimizer)
-        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+        return self.engine.gradient_norm(self.parameters, switches().threads)
 
     def step(self, norm: float, max_grad_norm: float) -> None:
         """Do a step with gradients of this norm, clipped; not at all where ``max_grad_norm`` is 0."""
-        clips = 0 < max_grad_norm < norm
-        if self.native:
-            native_update.step(self.optimizer, min(1.0, max_grad_norm / (norm + 1e-6)) if clips else 1.0)
+        clip = max_grad_norm / (norm + 1e-6) if 0 < max_grad_norm < norm else 1.0
+        if not self.scaler.is_enabled():
+            self.engine.update(self.optimizer, min(1.0, clip), switches().threads)
             return
-        if clips:
+        if clip < 1:
             nn.utils.clip_grads_with_norm_(self.parameters, max_grad_norm, torch.tensor(norm))
         self.scaler.step(self.optimizer)
 

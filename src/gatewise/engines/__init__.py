@@ -1,0 +1,7 @@
+"""One contract of what is computed, and the engines behind it."""
+
+from gatewise.engines.contract import Engine, cannot_run
+from gatewise.engines.layer_operator import layer
+from gatewise.engines.registry import ENGINES, engine_for, engine_named, why_not
+
+__all__ = ["ENGINES", "Engine", "cannot_run", "engine_for", "engine_named", "layer", "why_not"]

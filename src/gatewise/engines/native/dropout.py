@@ -1,0 +1,31 @@
+"""Masks of dropout, ``csrc/module_training.cpp``."""
+
+import torch
+from torch import Tensor
+
+from gatewise.engines.boundary import addresses, new
+from gatewise.engines.contexts import is_plain
+from gatewise.engines.native.module import name_of, native
+
+
+def why_not(like: Tensor) -> str | None:
+    """Say why a mask is not drawn here: other than of float32, on the CPU, plain, and not within a compiled graph."""
+    if torch.compiler.is_compiling() or not is_plain((like,)):
+        return "a graph is made, or the tensor is not plain memory"
+    if like.device.type != "cpu":
+        return f"the tensor is on {like.device}"
+    return None if like.dtype == torch.float32 else f"the tensor is {name_of(like.dtype)}"
+
+
+def draw(like: Tensor, seed: int, kept: int, scale: float, threads: int) -> Tensor:
+    """Return the mask of a seed.
+
+    Raises:
+        ValueError: ``seed`` or ``kept`` is outside of its range.
+    """
+    for name, value, bits in (("seed", seed, 63), ("kept", kept, 31)):
+        if not -(1 << bits) <= value < 1 << bits:
+            raise ValueError(f"{name} is {value}; expected −2^{bits} to 2^{bits} − 1")
+    mask = new(torch.float32, *like.shape)
+    native.dropout_mask(threads, mask.numel(), seed, kept, scale, *addresses(mask))
+    return mask

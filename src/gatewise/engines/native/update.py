@@ -1,0 +1,133 @@
+"""An optimiser's step, ``csrc/update.hpp``: the gradients' norm, clipping and the update.
+
+The optimiser keeps its options and its state, under its own names; only what ``step`` would compute is computed here.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewise.engines.boundary import Ready, addresses, changeable, check_shape, readable
+from gatewise.engines.native.module import native
+
+_RULES: dict[type, str] = {torch.optim.SGD: "sgd", torch.optim.Adam: "adam", torch.optim.AdamW: "adamw"}
+_UNKNOWN = ("momentum", "nesterov", "maximize", "amsgrad", "capturable", "differentiable")
+
+
+def why_not(optimizer: torch.optim.Optimizer) -> str | None:
+    """Say why an optimiser's step is left to torch; None where it is computed here."""
+    if type(optimizer) not in _RULES:
+        return f"the optimiser is {type(optimizer).__name__}"
+    for group in optimizer.param_groups:
+        if options := [name for name in _UNKNOWN if group.get(name)]:
+            return f"the optimiser has {' and '.join(options)}"
+        for p in group["params"]:
+            if p.device.type != "cpu" or p.dtype != torch.float32 or not p.is_contiguous():
+                return f"a parameter is {p.dtype} on {p.device} with strides {p.stride()}"
+    return None
+
+
+def gradient_norm(parameters: Iterable[Tensor], threads: int) -> float:
+    """Return ``√ Σ g²`` over the gradients of float32 parameters, summed in double.
+
+    A sparse gradient is brought into its short form, each row once, and left so in ``grad``.
+    """
+    described, kept = [], []
+    for p in parameters:
+        if p.grad is not None:
+            rows, g = _gradient(p)
+            kept.append((rows, g))
+            described.append(_describe(_in_place("a parameter", p), rows, g))
+    return float(native.gradient_norm(threads, described))
+
+
+def step(optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
+    """Do what ``optimizer.step()`` does, once the gradients were multiplied by ``clip``; they are not changed.
+
+    The gradient of an embedding may be sparse; it means the same as the dense one.
+
+    Raises:
+        ValueError: what the optimiser keeps of a parameter, or a gradient, does not fit it, or memory is shared; of the
+            group's parameters none was changed then.
+    """
+    rule = native.UpdateRule[_RULES[type(optimizer)]]
+    for group in optimizer.param_groups:
+        described, kept, changed, steps = [], [], [], []
+        beta1, beta2 = map(float, group.get("betas", (0.0, 0.0)))
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            rows, g = _gradient(p)
+            weight, own, moments = _in_place("a parameter", p), dict[str, Any](), list[Ready]()
+            if "betas" in group:
+                state = _adam_state(optimizer, p)
+                t = float(state["step"] + 1)
+                moments = [_in_place(name, state[name], *p.shape) for name in ("exp_avg", "exp_avg_sq")]
+                m, v = addresses(*moments)
+                own = {"m": m, "v": v, "correction_m": 1 - beta1**t, "correction_v": 1 - beta2**t}
+                steps.append(state["step"])
+            described.append(_describe(weight, rows, g, **own))
+            kept.append((rows, g))
+            changed += [weight, *moments]
+        native.update(
+            threads,
+            rule,
+            described,
+            clip,
+            float(group["lr"]),
+            float(group["weight_decay"]),
+            beta1,
+            beta2,
+            float(group.get("eps", 0.0)),
+        )
+        for count in steps:
+            count += 1
+        torch.autograd.graph.increment_version(changed)
+
+
+def _in_place(name: str, tensor: Tensor, *shape: int) -> Ready:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} is {tensor!r:.40}; expected a tensor")
+    return changeable(name, tensor, torch.float32, *(shape or tensor.shape))
+
+
+def _gradient(p: Tensor) -> tuple[Ready | None, Ready]:
+    """The rows that have a gradient, None where it is dense, and their gradient; in memory without gaps."""
+    assert p.grad is not None
+    check_shape("a gradient", p.grad, p.shape)
+    if not p.grad.is_sparse:
+        return None, readable("a gradient", p.grad, torch.float32, *p.shape)
+    if p.grad.sparse_dim() != 1 or p.dim() != 2:
+        raise ValueError(
+            f"a gradient of shape {tuple(p.shape)} is sparse in {p.grad.sparse_dim()} dimensions; expected rows of a "
+            "matrix, or a dense one: call .to_dense()"
+        )
+    p.grad = p.grad.coalesce()
+    rows, g = p.grad.indices()[0], p.grad.values()
+    return (
+        readable("a gradient's rows", rows, torch.int64, len(rows)),
+        readable("a gradient", g, torch.float32, len(rows), p.shape[1]),
+    )
+
+
+def _describe(p: Ready, rows: Ready | None, g: Ready, **own: Any) -> Any:
+    if rows is not None:
+        own |= {"rows": addresses(rows)[0], "row_count": len(rows), "width": g.shape[1]}
+    return native.Parameter(p.numel(), *addresses(p, g), **own)
+
+
+def _adam_state(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
+    """What Adam keeps of a parameter, made at the first step as the optimiser itself makes it."""
+    state: dict[str, Tensor] = optimizer.state[p]
+    if not state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+    missing = [name for name in ("step", "exp_avg", "exp_avg_sq") if name not in state]
+    if missing:
+        raise ValueError(f"the optimiser's state of a parameter lacks {' and '.join(missing)}; expected Adam's state")
+    count = state["step"]
+    if not isinstance(count, Tensor) or count.shape != () or not 0 <= float(count) < float("inf"):
+        raise ValueError(f"the optimiser's step is {count!r:.40}; expected a tensor of one whole number, 0 or more")
+    return state

@@ -1,0 +1,240 @@
+"""The engine that PyTorch's tensor operations make: any device, any floating dtype."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.engines.checks import check_saved
+from gatewise.engines.contract import (
+    Engine,
+    LayerGradients,
+    LayerInputs,
+    LayerOptions,
+    LayerOutputs,
+    LossInputs,
+    LossOptions,
+    LossOutputs,
+    packed_rows,
+    work_dtype,
+)
+from gatewise.engines.differentiable import differentiable_forward, gradients_again
+from gatewise.engines.torch import dropout, fused, loss
+from gatewise.engines.torch.cells import LOOPS, Params
+from gatewise.engines.torch.packing import Packing
+from gatewise.spec import RecurrentSpec
+
+
+class TorchEngine(Engine):
+    """Loops over the steps in tensor operations.
+
+    Two kinds of plain pass (no lengths, mask, projection or trace) go to a layer that PyTorch has: an LSTM in float32
+    on the CPU to oneDNN's, also where lengths are given and each is T; any cell on a GPU to cuDNN's. A cell without
+    loops of its own is run by its step, and run once more to be differentiated.
+    """
+
+    name = "torch"
+
+    def why_not(self, device: torch.device) -> str | None:
+        """Return None: it computes wherever PyTorch does."""
+        return None
+
+    def hardware(self, device: torch.device) -> str:
+        """Name the GPU, or the instructions that PyTorch's own kernels use."""
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return torch.backends.cpu.get_cpu_capability().lower()
+
+    def why_not_cell(self, cell: str, projected: bool) -> str | None:
+        """Return None: it computes every cell."""
+        return None
+
+    def why_not_layer(self, inputs: LayerInputs, options: LayerOptions) -> str | None:
+        """Return None: it computes every pass."""
+        return None
+
+    def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
+        """Run one pass."""
+        if fused.fits_onednn(inputs, options):
+            return fused.onednn_forward(inputs, options)
+        if fused.fits_cudnn(inputs, options):
+            return fused.cudnn_forward(inputs, options)
+        if options.cell not in LOOPS:
+            with torch.no_grad():
+                return differentiable_forward(inputs, options)
+        (T, B), dtype, out = inputs.x.shape[:2], work_dtype(inputs), inputs.state[0].dtype
+        rows = Packing.plan(T, B, inputs.lengths, options.reverse, inputs.x.device)
+        params = _params(inputs, options, dtype)
+        state = [rows.sort(part.to(dtype)) for part in inputs.state]
+        a = _input_product(rows.pack(inputs.x), params, options, dtype)
+        y, others, saved, trace = LOOPS[options.cell].forward(
+            a, state, params, _mask(inputs, rows, dtype), rows, options.save or options.trace
+        )
+        last = [rows.at_end(y, state[0]), *others]
+        traced = [rows.unpack(t, T, B) for t in trace] if options.trace else []
+        if options.save and rows.gather is None:  # the trace would share its memory with what is saved
+            traced = [t.clone() for t in traced]
+        if options.known_shapes:
+            saved = [_with_rows(t, T * B) for t in saved]
+        return LayerOutputs(
+            rows.unpack(y, T, B).to(out),
+            tuple(rows.unsort(part).to(out) for part in last),
+            saved if options.save else [],
+            [t.to(out) for t in traced],
+        )
+
+    def backward(
+        self,
+        inputs: LayerInputs,
+        outputs: LayerOutputs,
+        dy: Tensor,
+        dstate: Sequence[Tensor],
+        options: LayerOptions,
+        needs_dx: bool,
+    ) -> LayerGradients:
+        """Return the gradients of the inputs."""
+        if len(outputs.saved) == 1 and outputs.saved[0].dtype == torch.uint8:
+            return fused.onednn_backward(inputs, outputs, dy, dstate, options)
+        if fused.fits_cudnn(inputs, options):
+            return fused.cudnn_backward(inputs, [dy, *dstate], options)
+        if options.cell not in LOOPS:
+            return _backward_by_steps(inputs, dy, dstate, options, needs_dx)
+        x, (T, B), dtype = inputs.x, inputs.x.shape[:2], work_dtype(inputs)
+        kept = packed_rows(inputs, options)
+        check_saved(outputs.saved, [(kept, width) for _, width in self.saved_shapes(inputs, options)], dtype)
+        rows, params = Packing.plan(T, B, inputs.lengths, options.reverse, x.device), _params(inputs, options, dtype)
+        y, mask = rows.pack(outputs.y).to(dtype), _mask(inputs, rows, dtype)
+        state, found = ([rows.sort(t.to(dtype)) for t in given] for given in (inputs.state, dstate))
+        saved = [t[: rows.total] for t in outputs.saved]
+        h_before = rows.step_before(y, state[0])
+        da, du, outer = LOOPS[options.cell].backward(
+            rows.pack(dy).to(dtype), found, state, y, h_before, saved, params, mask, rows
+        )
+        if mask is not None:  # (1), of the GRU (2)
+            h_before = h_before * _repeated(mask, rows)
+        dx, w_ih, factors = None, params["weight_ih"], options.products or inputs.state[0].dtype
+        if needs_dx and w_ih is not None:
+            dx = rows.unpack((da.to(factors) @ w_ih).to(x.dtype), T, B)  # (1)
+        outer |= {"weight_ih": (da, rows.pack(x)), "weight_hh": (du, h_before)}  # (1), of the GRU (2)
+        sums = {"bias_ih": da, "bias_hh": du}
+        return LayerGradients(
+            dx,
+            tuple(rows.unsort(d).to(s.dtype) for d, s in zip(found, inputs.state, strict=True)),
+            tuple(
+                None
+                if p is None
+                else (sums[name].sum(0) if name in sums else _transposed_product(*outer[name], factors)).to(p.dtype)
+                for name, p in zip(options.about.parameters, inputs.params, strict=True)
+            ),
+        )
+
+    def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
+        """Return the shapes of what the loops keep; cuDNN's layers are run once more instead."""
+        if fused.fits_cudnn(inputs, options) or options.cell not in LOOPS:
+            return []
+        rows, H = inputs.x.shape[0] * inputs.x.shape[1], inputs.units
+        return [(rows, width) for width in LOOPS[options.cell].kept(H, inputs.state[0].shape[-1] != H)]
+
+    def why_not_loss(self, inputs: LossInputs, products: torch.dtype) -> str | None:
+        """Return None: it computes every loss."""
+        return None
+
+    def loss(self, inputs: LossInputs, options: LossOptions) -> LossOutputs:
+        """Compute the loss, and the gradients that are wanted, chunk by chunk."""
+        return loss.compute(inputs, options)
+
+    def why_not_mask(self, like: Tensor) -> str | None:
+        """Return None: it draws every mask."""
+        return None
+
+    def mask(self, like: Tensor, seed: Tensor, kept: int, scale: float, threads: int) -> Tensor:
+        """Draw a mask."""
+        return dropout.draw(like, seed, kept, scale)
+
+    def why_not_update(self, optimizer: torch.optim.Optimizer, scaled: bool) -> str | None:
+        """Return None: the optimiser itself does the step."""
+        return None
+
+    def gradient_norm(self, parameters: Iterable[Tensor], threads: int) -> float:
+        """Return the norm of all gradients."""
+        return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+    def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
+        """Clip the gradients, in place, and do the optimiser's own step."""
+        if clip != 1:
+            parameters = (p for group in optimizer.param_groups for p in group["params"])
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], clip)
+        optimizer.step()
+
+    def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Say that there are no packed weights."""
+        return "it packs no weights"
+
+    def stream(self, spec: RecurrentSpec, parameters: Any, **options: Any) -> Any:
+        """Refuse.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"engine {self.name!r} streams no stack: it packs no weights; use engine='native'")
+
+
+def _params(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -> Params:
+    """The parameters by name: weights in the dtype of the products' factors, biases in that of the gates."""
+    factors = options.products or inputs.state[0].dtype
+    return {
+        name: None if p is None else p.to(dtype if name.startswith("bias") else factors)
+        for name, p in zip(options.about.parameters, inputs.params, strict=True)
+    }
+
+
+def _mask(inputs: LayerInputs, rows: Packing, dtype: torch.dtype) -> Tensor | None:
+    return None if inputs.h_mask is None else rows.sort(inputs.h_mask.to(dtype))
+
+
+def _input_product(x: Tensor, params: Params, options: LayerOptions, dtype: torch.dtype) -> Tensor:
+    """``W_ih x + b`` of all rows, (N, G), with both biases in it where the cell does not need them apart."""
+    w_ih, b, b_hh = params["weight_ih"], params["bias_ih"], params["bias_hh"]
+    assert w_ih is not None
+    if b is not None and b_hh is not None and not options.about.input_bias_apart:
+        b = b + b_hh
+    x = x.to(w_ih.dtype)
+    if x.dtype == dtype:
+        return torch.mm(x, w_ih.t()) if b is None else torch.addmm(b, x, w_ih.t())
+    a = torch.mm(x, w_ih.t()).to(dtype)
+    return a if b is None else a.add_(b)
+
+
+def _backward_by_steps(
+    inputs: LayerInputs, dy: Tensor, dstate: Sequence[Tensor], options: LayerOptions, needs_dx: bool
+) -> LayerGradients:
+    """Differentiate the cell's steps, run once more."""
+    states = len(inputs.state)
+
+    def again(*given: Tensor) -> list[Tensor]:
+        x, state, params = given[0], given[1 : 1 + states], given[1 + states :]
+        own = inputs._replace(x=x, state=state, params=params)
+        y, last, _, _ = differentiable_forward(own, options._replace(trace=False))
+        return [y, *last]
+
+    given = [None if t is None else t.detach().requires_grad_() for t in (inputs.x, *inputs.state, *inputs.params)]
+    needed = [needs_dx, *[True] * (len(given) - 1)]
+    with fused.autograd_is_there():
+        found = gradients_again(again, given, needed, [dy, *dstate])
+    return LayerGradients(found[0], tuple(found[1 : 1 + states]), tuple(found[1 + states :]))  # type: ignore[arg-type]
+
+
+def _transposed_product(da: Tensor, x: Tensor, factors: torch.dtype) -> Tensor:
+    """``Σ da xᵀ`` over all rows."""
+    return da.to(factors).t() @ x.to(factors)
+
+
+def _repeated(mask: Tensor, rows: Packing) -> Tensor:
+    """The mask of every packed place: (N, P) from the sorted (B, P)."""
+    return torch.cat([mask[:n] for n in rows.counts]) if rows.counts else mask[:0]
+
+
+def _with_rows(kept: Tensor, rows: int) -> Tensor:
+    """The same with rows of zeros behind, which nobody reads."""
+    return torch.nn.functional.pad(kept, (0, 0, 0, rows - len(kept))) if len(kept) < rows else kept

@@ -1,0 +1,35 @@
+"""Run tests on another build of the native engine: ``python -m tests.engines.emulated MODULE PRECISION ARGUMENTS``.
+
+ARGUMENTS are pytest's. PRECISION is that of float32 products, as PyTorch names it; at ``high`` the tests allow float32
+what ``high`` may cost.
+"""
+
+import importlib.util
+import sys
+
+import pytest
+import torch
+
+from tests.tolerances import HIGH, RELATIVE
+
+NAME = "gatewise._native"
+
+
+def main(path: str, precision: str, *arguments: str) -> int:
+    """Put the module in the place of the installed one, before anything imports that."""
+    spec = importlib.util.spec_from_file_location(NAME, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[NAME] = module
+    spec.loader.exec_module(module)
+    from gatewise.engines.native.module import native
+
+    assert native is module
+    torch.set_float32_matmul_precision(precision)
+    if precision == "high":
+        RELATIVE[torch.float32] = HIGH
+    return pytest.main(list(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

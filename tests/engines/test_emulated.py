@@ -1,0 +1,63 @@
+"""The rungs that need AVX-512 and AMX, for any processor: where it has no such instructions, their logic alone."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatewise.engines.native import module as native
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+QUICK = ["-m", "not slow", "-k", "(native or products) and not 10007"]  # 10,007 classes: half a minute each
+PARITY = ["tests/engines/test_engines.py"]
+PRODUCTS = ["tests/engines/test_products.py", "tests/nn/test_loss.py"]
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension module, built with the two rungs emulated: a minute or two."""
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    for what, found in {
+        "a C++ compiler (g++ or clang++)": os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++"),
+        "cmake": shutil.which("cmake", path=search),
+        "ninja or make": shutil.which("ninja", path=search) or shutil.which("make"),
+        "nanobind": importlib.util.find_spec("nanobind"),
+    }.items():
+        if not found:
+            pytest.skip(f"to build the emulation {what} is missing")
+    folder = tmp_path_factory.mktemp("emulated")
+    generator = ["-G", "Ninja"] if shutil.which("ninja", path=search) else []
+    options = [f"-DPython_EXECUTABLE={sys.executable}", "-DGATEWISE_EMULATE=ON"]
+    for command in (
+        ["cmake", *generator, "-S", str(REPOSITORY), "-B", str(folder), *options],
+        ["cmake", "--build", str(folder), "-j", "2"],
+    ):
+        ran = subprocess.run(command, env={**os.environ, "PATH": search}, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    return next(folder.glob("_native*.so"))
+
+
+@pytest.mark.parametrize(
+    ("rung", "precision", "tests"),
+    [("avx512", "highest", PARITY + PRODUCTS), ("amx", "highest", PARITY + PRODUCTS), ("amx", "high", PARITY)],
+    ids=["avx512", "amx", "amx, high"],
+)
+def test_the_engines_tests_pass_on_the_rung(
+    rung: str, precision: str, tests: list[str], request: pytest.FixtureRequest
+) -> None:
+    """On the real instructions where this processor has them, which need no build; else on emulated ones."""
+    chosen, real = native.instructions() if native.why_not_built() is None else ("", [])
+    if (rung, precision) == (chosen, "highest"):
+        pytest.skip("it is the rung in use: this run is that process")
+    module = native.native.__file__ if rung in real else request.getfixturevalue("emulated")
+    environment = {**os.environ, "GATEWISE_INSTRUCTIONS": rung}
+    command = [sys.executable, "-m", "tests.engines.emulated", str(module), precision, "-q", *QUICK, *tests]
+    ran = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-10000:] + ran.stderr[-2000:]
+    assert " passed" in ran.stdout
