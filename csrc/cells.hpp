@@ -9,6 +9,7 @@
 // du_n is da[kGates − 1] itself, which they leave alone.
 #pragma once
 
+#include "cell_list.hpp"
 #include "vector.hpp"
 
 namespace gatewise::GATEWISE_RUNG {
@@ -94,5 +95,20 @@ struct RnnRelu : RnnTanh {
         da[0] = dh * (h <= V{} ? V{} : V{} + 1);  // (2); a product, so that a NaN of dh stays one where h is 0 too
     }
 };
+
+#define GATEWISE_CELL(name, Struct, gates) static_assert(Struct::kGates == gates, "cell_list.hpp says otherwise");
+GATEWISE_CELLS(GATEWISE_CELL)
+#undef GATEWISE_CELL
+
+// Call f with an object of the cell's struct.
+template <class F>
+void with_cell(CellKind cell, F f) {
+    switch (cell) {
+#define GATEWISE_CELL(name, Struct, gates) \
+    case CellKind::name: return f(Struct{});
+        GATEWISE_CELLS(GATEWISE_CELL)
+#undef GATEWISE_CELL
+    }
+}
 
 }  // namespace gatewise::GATEWISE_RUNG

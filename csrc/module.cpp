@@ -92,11 +92,10 @@ void backward(const Given& g, int threads, Address y, Address gates, Address ext
 
 NB_MODULE(_native, m) {
     using namespace gatewise;
-    nb::enum_<CellKind>(m, "Cell")
-        .value("lstm", CellKind::lstm)
-        .value("gru", CellKind::gru)
-        .value("rnn_tanh", CellKind::rnn_tanh)
-        .value("rnn_relu", CellKind::rnn_relu);
+    nb::enum_<CellKind> cells(m, "Cell");
+#define GATEWISE_CELL(name, Struct, gates) cells.value(#name, CellKind::name);
+    GATEWISE_CELLS(GATEWISE_CELL)
+#undef GATEWISE_CELL
     nb::enum_<Numbers>(m, "Numbers")
         .value("float32", Numbers::float32)
         .value("float64", Numbers::float64)

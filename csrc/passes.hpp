@@ -9,16 +9,11 @@
 // and the traces: place = t·B + b. A pass from the end differs in `place` alone.
 #pragma once
 
+#include "cell_list.hpp"
 #include "matrix.hpp"
 #include "numbers.hpp"
 
 namespace gatewise {
-
-enum class CellKind : int { lstm = 0, gru = 1, rnn_tanh = 2, rnn_relu = 3 };
-
-constexpr GATEWISE_INLINE Index gates_of(CellKind cell) {
-    return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1;
-}
 
 // Some rows, and which of them each step has; see above.
 struct Group {

@@ -195,12 +195,7 @@ void stream_layers(const StreamStep& s, Member me) {
 
 template <class Packed>
 void stream_of(const StreamStep& s, Member me) {
-    switch (s.cell) {
-        case CellKind::lstm: return stream_layers<Packed, Lstm>(s, me);
-        case CellKind::gru: return stream_layers<Packed, Gru>(s, me);
-        case CellKind::rnn_tanh: return stream_layers<Packed, RnnTanh>(s, me);
-        case CellKind::rnn_relu: return stream_layers<Packed, RnnRelu>(s, me);
-    }
+    with_cell(s.cell, [&](auto kind) { stream_layers<Packed, decltype(kind)>(s, me); });
 }
 
 }  // namespace gatewise::GATEWISE_RUNG

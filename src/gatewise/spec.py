@@ -153,9 +153,9 @@ class RecurrentSpec:
 
     def kinds(self) -> tuple[str | None, ...]:
         """Return the parameters' names without a layer's suffix; None in the place of one that this stack lacks."""
-        absent = {self.about.projection} if not self.proj_size else set[str | None]()
+        projection = self.about.projection
         return tuple(
-            None if kind in absent or (kind.startswith("bias") and not self.bias) else kind
+            None if (kind == projection and not self.proj_size) or (kind.startswith("bias") and not self.bias) else kind
             for kind in self.about.parameters
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewise.engines.registry import EVERY
 from tests.cli.conftest import TINY_OPTIONS, Gatewise, contents
 
 
@@ -205,7 +206,7 @@ def test_high_without_the_native_engine(
     gatewise: Gatewise, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The precision high is refused where the native engine was not built."""
-    monkeypatch.setattr("gatewise.training.precision.why_not", lambda engine, device: "it was not built")
+    monkeypatch.setattr(EVERY["native"], "why_not", lambda device: "it was not built")
     options = ["--set", "training.precision=high"]
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "out", *TINY_OPTIONS, *options)
     result.check_refused(2, "precision 'high' is not available", "native engine", "not built", "use fp32")

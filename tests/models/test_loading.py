@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 import gatewise as gw
 from gatewise.errors import GatewiseError, NotFinite, RunError
-from gatewise.tasks.classify import classify
+from gatewise.predict.classify import classify
+from gatewise.predict.forecast import forecast
+from gatewise.predict.tag import tag_file
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.forecast import forecast
-from gatewise.tasks.tag import tag_file
 from tests.conftest import TINY, unseal
 
 

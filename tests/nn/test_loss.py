@@ -17,7 +17,6 @@ from gatewise.engines.contract import LossInputs, LossOptions
 from gatewise.engines.native import loss as native_loss
 from gatewise.engines.torch import loss as torch_loss
 from gatewise.nn import linear_cross_entropy as of_engine
-from gatewise.nn import loss
 from tests.nn.beside import loaded_anew
 from tests.tolerances import FINITE_DIFFERENCES, RELATIVE, differ
 
@@ -151,17 +150,17 @@ def test_the_graph_may_be_kept_for_another_backward(linear_cross_entropy: Callab
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
 def test_gradients_are_handed_over_not_copied(
-    linear_cross_entropy: Callable[..., torch.Tensor], factor: float, monkeypatch: pytest.MonkeyPatch
+    linear_cross_entropy: Callable[..., torch.Tensor], engine: str, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    honest = loss._loss_and_gradients
+    honest = ENGINES[engine].loss
 
     def spy(*arguments: Any) -> Any:
         nll, *gradients = honest(*arguments)
         made.extend(g.data_ptr() for g in gradients if g is not None)
         return nll, *gradients
 
-    monkeypatch.setattr(loss, "_loss_and_gradients", spy)
+    monkeypatch.setattr(ENGINES[engine], "loss", spy)
     inputs = make(4, 3, 5, torch.float32)
     (linear_cross_entropy(**inputs, targets=targets_for(4, 5)) * factor).backward()
     assert [t.grad.data_ptr() for t in inputs.values() if t.grad is not None] == made
@@ -382,6 +381,6 @@ def test_native_compiles_into_one_graph() -> None:
         assert torch.equal(compiled(**inputs, targets=targets), expected[0])
     torch.library.opcheck(
         torch.ops.gatewise.linear_loss,
-        (*inputs.values(), targets, 0.5, torch.float32, [True, True, True], 8),
+        (*inputs.values(), targets, *LossOptions(0.5, wanted=[True] * 3, chunk=8), "native"),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from gatewise.engines.contract import LossOptions
 from tests.nn.beside import loaded_anew
 from tests.nn.test_loss import make, native_only, targets_for
 from tests.tolerances import RELATIVE, differ
@@ -154,7 +155,7 @@ def test_the_gradient_of_the_operator_has_a_gradient() -> None:
     found, expected = (
         _second_derivatives(nll, *make(4, 3, 5, torch.float64).values())
         for nll in (
-            lambda *given: torch.ops.gatewise.linear_loss(*given, 1.0, torch.float64, [True] * 3, 8)[0],
+            lambda *given: torch.ops.gatewise.linear_loss(*given, *LossOptions(products=torch.float64), "native")[0],
             of_pytorch,
         )
     )

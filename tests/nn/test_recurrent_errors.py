@@ -40,12 +40,12 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     (
         "forget_bias",
         lambda: nn.GRU(3, 4, forget_bias=1.0),
-        "forget_bias is 1.0; only an lstm with biases has one: found gru, bias=True",
+        "forget_bias is 1.0; only a cell with a forget gate and biases has one: found gru, bias=True",
     ),
     (
         "forget_bias",
         lambda: nn.LSTM(3, 4, bias=False, forget_bias=1.0),
-        "forget_bias is 1.0; only an lstm with biases has one: found lstm, bias=False",
+        "forget_bias is 1.0; only a cell with a forget gate and biases has one: found lstm, bias=False",
     ),
     (
         "dtype",

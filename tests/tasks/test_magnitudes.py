@@ -8,8 +8,8 @@ import pytest
 
 import gatewise as gw
 from gatewise.errors import DataError, UsageError
+from gatewise.predict.forecast import forecast
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.forecast import forecast
 from tests.conftest import TINY_REGRESSOR
 
 SHORT = {

@@ -11,8 +11,8 @@ from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.data.adding import draw_adding_problem
 from gatewise.errors import UsageError
+from gatewise.predict.forecast import forecast
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.forecast import forecast
 from gatewise.tasks.memory import Adding, MemoryTask
 from gatewise.training.distributed import Group
 

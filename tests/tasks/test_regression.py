@@ -11,9 +11,9 @@ import pytest
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, RunError, UsageError
+from gatewise.predict.forecast import forecast
 from gatewise.tasks.autoregression import persistence_rmse
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.forecast import forecast
 from tests.conftest import TINY_REGRESSOR, unseal, write_waves
 
 BOTH = {**TINY_REGRESSOR, "data.columns": ["wind", "level"], "data.target": "level"}

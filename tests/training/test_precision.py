@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gatewise.engines.registry import EVERY
 from gatewise.errors import UsageError
 from gatewise.training import precision
 from gatewise.training.precision import check_precision, choose_device, fp32_products_in, products_in
@@ -13,12 +14,12 @@ CPU = torch.device("cpu")
 def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     check_precision("fp32", CPU)
     check_precision("bf16", CPU)
-    monkeypatch.setattr(precision, "why_not", lambda engine, device: f"{engine} was not built")
+    monkeypatch.setattr(EVERY["native"], "why_not", lambda device: "native was not built")
     with pytest.raises(
         UsageError, match="'high' is not available: it needs the native engine, and native was not built"
     ):
         check_precision("high", CPU)
-    monkeypatch.setattr(precision, "why_not", lambda engine, device: None)
+    monkeypatch.undo()
     for engine in ("auto", "native"):
         check_precision("high", CPU, engine)
     for engine in ("torch", "reference"):

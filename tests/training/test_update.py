@@ -51,7 +51,7 @@ def trained(
     model = model or Words()
     optimizer = make_optimizer(settings_for(kind, decay), model)
     updating, norms = Update(model, optimizer, NO_SCALER, engine), []
-    assert updating.native == (engine == "native")
+    assert updating.engine.name == engine
     for step in range(steps):
         optimizer.zero_grad()
         with updating.row_gradients():

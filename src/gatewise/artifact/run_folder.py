@@ -17,7 +17,7 @@ from gatewise.artifact.parts import Labels, Scaling, read_scaling
 from gatewise.artifact.sealed import Header
 from gatewise.artifact.weights_file import Arrays, check_parts, digests, read_arrays, read_weights_header, write_arrays
 from gatewise.config import Config, load_config, place_of_key, to_toml
-from gatewise.errors import RunError, UsageError
+from gatewise.errors import DataError, RunError, UsageError
 
 _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
@@ -236,3 +236,24 @@ class RunFolder:
     def read_metrics(self) -> list[Metrics]:
         """Read the lines of ``metrics.jsonl``, as ``read_history`` does."""
         return self.read_history().lines
+
+
+@contextmanager
+def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data") -> Iterator[None]:
+    """Within the block data is read to evaluate a run: its own, where ``data`` is None, may have been moved since.
+
+    ``option`` is what names another place.
+
+    Raises:
+        RunError: the run's configuration names its data wrongly.
+        DataError: the data is not there; of the run's own with the advice to name another place.
+    """
+    try:
+        yield
+    except UsageError as problem:
+        if data is not None:
+            raise
+        raise RunError(f"{run.config_file}: {problem}") from None
+    except DataError as problem:
+        hint = f" (where this run was trained; name the data's place now with {option})" if data is None else ""
+        raise DataError(f"{problem}{hint}") from None

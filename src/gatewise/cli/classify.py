@@ -20,7 +20,7 @@ def command(
     """Name the most probable label of each image, sequence or text."""
     from gatewise.artifact.run_folder import to_json
     from gatewise.cli.output import write
-    from gatewise.tasks.classify import classify
+    from gatewise.predict.classify import classify
 
     verdicts = classify(run, files, resize=resize, invert=invert, over_time=over_time)
     if as_json:

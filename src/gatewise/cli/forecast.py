@@ -20,7 +20,7 @@ def command(
     """
     from gatewise.artifact.run_folder import to_json
     from gatewise.cli.output import write
-    from gatewise.tasks.forecast import forecast
+    from gatewise.predict.forecast import forecast
 
     found = forecast(run, file, steps)
     if as_json:

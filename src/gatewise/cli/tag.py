@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Give each word its tag; one line out for each line in."""
     from gatewise.cli.output import write
-    from gatewise.tasks.tag import tag_file
+    from gatewise.predict.tag import tag_file
 
     for piece in tag_file(run, file, form.value):
         write(piece, end="")

@@ -1,24 +1,14 @@
 """Evaluation of a finished run."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
-from gatewise.tasks.language_modeling import evaluate_language_model
-from gatewise.tasks.memory import evaluate_memory
-from gatewise.tasks.regression import evaluate_regression
+from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.scratch import evaluate_scratch
-from gatewise.tasks.sequence_classification import evaluate_sequences
-from gatewise.tasks.tagging import evaluate_tagger
 from gatewise.tasks.task import check_figures
-from gatewise.tasks.text_classification import evaluate_texts
 from gatewise.training.precision import as_configured, choose_device
-
-Evaluator = Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
 
 
 def evaluate(
@@ -53,13 +43,5 @@ def _evaluate(
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
     where, split = choose_device(device), split or "test"
-    kinds: dict[str, Evaluator] = {
-        "language-model": evaluate_language_model,
-        "classifier": evaluate_sequences,
-        "text-classifier": evaluate_texts,
-        "tagger": evaluate_tagger,
-        "regressor": evaluate_regression,
-        "memory-task": evaluate_memory,
-    }
     with as_configured(where):
-        return kinds[config.task.name](folder, config, data, split, where)
+        return KINDS[config.task.name].evaluate(folder, config, data, split, where)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config, DataConfig
 from gatewise.data.python_docs import python_docs_corpus
 from gatewise.data.streams import TokenStream
@@ -25,7 +25,6 @@ from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
 from gatewise.tasks.card import model_card
-from gatewise.tasks.task import reading_for
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config
 from gatewise.data.arrays import Sequences
 from gatewise.data.moments import mean_absolute, root_mean_square
+from gatewise.data.regression import open_parts
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
+from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
 from gatewise.tasks.card import regressor_card
-from gatewise.tasks.regression_data import check_reach, data_of, open_parts
-from gatewise.tasks.task import reading_for
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 

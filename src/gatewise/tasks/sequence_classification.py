@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.run_folder import RunFolder
+from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.config import Config, DataConfig
 from gatewise.data.array_files import in_float32
 from gatewise.data.arrays import Sequences, check_classes, find_sequences, load_digits
@@ -21,7 +21,6 @@ from gatewise.errors import DataError, UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
-from gatewise.tasks.task import reading_for
 from gatewise.training.batches import Indices
 
 

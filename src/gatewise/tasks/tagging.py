@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config, DataConfig
 from gatewise.data.lexicon import Lexicon
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
@@ -29,7 +29,6 @@ from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.tasks.card import tagger_card
 from gatewise.tasks.confusion import Confusion
-from gatewise.tasks.task import reading_for
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 

@@ -1,15 +1,14 @@
 """What training and evaluation ask of a kind of run."""
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.errors import DataError, NotFinite, RunError, UsageError
+from gatewise.errors import NotFinite
 from gatewise.training.distributed import Group
 from gatewise.training.loop import Workload
 
@@ -55,24 +54,3 @@ def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:
                 f"{run.path}: {name} is {value}{known}: the model is of no use on this data; train it with a lower "
                 "training.learning_rate, or give data like that it was trained on"
             )
-
-
-@contextmanager
-def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data") -> Iterator[None]:
-    """Within the block data is read to evaluate a run: its own, where ``data`` is None, may have been moved since.
-
-    ``option`` is what names another place.
-
-    Raises:
-        RunError: the run's configuration names its data wrongly.
-        DataError: the data is not there; of the run's own with the advice to name another place.
-    """
-    try:
-        yield
-    except UsageError as problem:
-        if data is not None:
-            raise
-        raise RunError(f"{run.config_file}: {problem}") from None
-    except DataError as problem:
-        hint = f" (where this run was trained; name the data's place now with {option})" if data is None else ""
-        raise DataError(f"{problem}{hint}") from None

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config, DataConfig
 from gatewise.data.arrays import check_classes
 from gatewise.data.labelled import LabelledText, find_labelled, read_labelled
@@ -26,7 +26,6 @@ from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
-from gatewise.tasks.task import reading_for
 from gatewise.training.batches import Indices
 
 

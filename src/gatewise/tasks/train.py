@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,15 +20,10 @@ from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
-from gatewise.tasks.language_modeling import LanguageModelTask
-from gatewise.tasks.memory import MemoryTask
-from gatewise.tasks.regression import RegressorTask
+from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.resume import DATA_KEYS, hold, run_identity, take_up
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
-from gatewise.tasks.sequence_classification import SequenceClassifierTask
-from gatewise.tasks.tagging import TaggerTask
 from gatewise.tasks.task import Task, check_figures
-from gatewise.tasks.text_classification import TextClassifierTask
 from gatewise.training.checkpoints import Checkpoint, kept, way_on
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.interrupt import signals_interrupt
@@ -147,15 +142,7 @@ def read_task(config: Config) -> Task:
     Raises:
         GatewiseError: a key or the data is not as it should be.
     """
-    kinds: dict[str, Callable[[Config], Task]] = {
-        "language-model": LanguageModelTask,
-        "classifier": SequenceClassifierTask,
-        "text-classifier": TextClassifierTask,
-        "tagger": TaggerTask,
-        "regressor": RegressorTask,
-        "memory-task": MemoryTask,
-    }
-    return kinds[config.task.name](config)
+    return KINDS[config.task.name].task(config)
 
 
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:

@@ -1,20 +1,23 @@
 """The next values of a series, by a run's best model."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from gatewise.artifact.run_folder import RunFolder
+from gatewise.artifact.parts import Scaling
+from gatewise.artifact.run_folder import RunFolder, reading_for
+from gatewise.config import DataConfig
+from gatewise.data.regression import open_series
 from gatewise.errors import DataError, UsageError
 from gatewise.files import spooled
 from gatewise.models.finite import check_finite
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
-from gatewise.tasks.regression_data import check_reach, data_of, open_series
-from gatewise.tasks.task import reading_for
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,42 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
             values = np.append(values, [answers[-1:]], axis=0)
     check_finite(torch.tensor(answers, dtype=torch.float64), "the forecasts")
     return Forecast(scaling.target, [series.position(k + 1) for k in range(count)], answers)
+
+
+def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
+    """Check that sequences (…, I) can be standardised in float32.
+
+    Raises:
+        DataError: a number lies too far from those trained on, by their deviation.
+    """
+    if not scaling.x_mean:
+        return
+    flat = x.reshape(-1, x.shape[-1])
+    with np.errstate(over="ignore"):
+        ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean)) / np.array(scaling.x_std)
+        far = ~np.isfinite(ends.astype(np.float32))
+    if far.any():
+        end, place = map(int, np.argwhere(far)[0])
+        column = repr(scaling.columns[place]) if scaling.columns else str(place)
+        raise DataError(
+            f"{name}: {(flat.max(0) if end else flat.min(0))[place]!s} in the column {column} is too far from the "
+            f"training part, {scaling.x_mean[place]:.6g} ± {scaling.x_std[place]:.6g}; expected numbers like those"
+        )
+
+
+def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> DataConfig:
+    """Return where a model's data lies: the run's own, or what is given, with the columns that the model reads.
+
+    Raises:
+        DataError: nothing is there, or a folder for a series, or a file for arrays.
+    """
+    if data is not None:
+        settings = settings.model_copy(update={"path": str(data), "builtin": ""})
+    settings = settings.model_copy(update={"columns": scaling.columns, "target": scaling.target})
+    path = Path(settings.path).expanduser()
+    if settings.path and not os.path.exists(path):
+        raise DataError(f"{path}: no such file or folder")
+    if settings.path and os.path.isdir(path) == bool(scaling.columns):
+        kinds = ("a folder", "a CSV file") if scaling.columns else ("a file", "a folder with *.train.npz")
+        raise DataError(f"{path}: {kinds[0]}; expected {kinds[1]}, as the run was trained on")
+    return settings

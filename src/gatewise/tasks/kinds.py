@@ -1,0 +1,36 @@
+"""Every kind of run whose model is PyTorch's, by the name of its task: how it is trained, and how it is evaluated."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from gatewise.artifact.run_folder import RunFolder
+from gatewise.config import Config
+from gatewise.tasks.language_modeling import LanguageModelTask, evaluate_language_model
+from gatewise.tasks.memory import MemoryTask, evaluate_memory
+from gatewise.tasks.regression import RegressorTask, evaluate_regression
+from gatewise.tasks.sequence_classification import SequenceClassifierTask, evaluate_sequences
+from gatewise.tasks.tagging import TaggerTask, evaluate_tagger
+from gatewise.tasks.task import Task
+from gatewise.tasks.text_classification import TextClassifierTask, evaluate_texts
+
+
+class Kind(NamedTuple):
+    """A kind of run."""
+
+    task: Callable[[Config], Task]
+    """Reads the data of a configuration."""
+    evaluate: Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
+    """Measures a finished run on a split of its own data, or of other data."""
+
+
+KINDS = {
+    "language-model": Kind(LanguageModelTask, evaluate_language_model),
+    "classifier": Kind(SequenceClassifierTask, evaluate_sequences),
+    "text-classifier": Kind(TextClassifierTask, evaluate_texts),
+    "tagger": Kind(TaggerTask, evaluate_tagger),
+    "regressor": Kind(RegressorTask, evaluate_regression),
+    "memory-task": Kind(MemoryTask, evaluate_memory),
+}
