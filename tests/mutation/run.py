@@ -57,6 +57,7 @@ class Target(NamedTuple):
 GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
 ENGINES = "tests/engines/test_engines.py"
 FUSED, SECOND = "tests/engines/test_fused_layer.py", "tests/engines/test_second_derivatives.py"
+OWN = "tests/engines/test_own_cell.py"
 NUMBERS = "test_every_number_is_the_references"
 ABSENT = "test_each_result_has_its_name or test_dx_is_left_out"
 TARGETS = [
@@ -73,7 +74,18 @@ TARGETS = [
     ),
     Target(
         "engines/torch/engine.py",
-        ["TorchEngine.backward", "_onednn_backward", "_fused_backward"],
+        ["TorchEngine.backward", "_backward_by_steps"],
+        [
+            f"{ENGINES}::{NUMBERS}",
+            OWN,
+            ENGINES,
+            "-k",
+            f"{NUMBERS} or own_cell or ({ABSENT}) and torch",
+        ],
+    ),
+    Target(
+        "engines/torch/fused.py",
+        ["onednn_backward", "cudnn_backward"],
         [f"{ENGINES}::{NUMBERS}", FUSED, ENGINES, "-k", f"{NUMBERS} or ({ABSENT}) and torch"],
     ),
     Target(
@@ -83,7 +95,7 @@ TARGETS = [
     ),
     Target(
         "engines/layer_operator.py",
-        ["_differentiate"],
+        ["_differentiate", "_differentiate_operator", "_Pass.backward"],
         [
             SECOND,
             "tests/engines/test_operators.py",
@@ -95,6 +107,11 @@ TARGETS = [
     Target(
         "engines/differentiable.py",
         ["differentiable_forward", "gradients_again"],
+        ["tests/engines/test_differentiable.py", SECOND],
+    ),
+    Target(
+        "engines/steps.py",
+        ["lstm", "gru", "rnn_tanh", "rnn_relu"],
         ["tests/engines/test_differentiable.py", SECOND],
     ),
     Target(
@@ -119,25 +136,15 @@ BUILD = ("-G", "Ninja", "-DGATEWISE_QUICK=ON", f"-DPython_EXECUTABLE={sys.execut
 MEMORY = 12 << 30
 """Bytes of address space for a test of the native engine: a wrong pointer asks for all there is."""
 
-CELLS, ENGINE, AGAIN = (f"engines/{name}.py" for name in ("torch/cells", "torch/engine", "steps"))
-AFTER = "(outputs.h_n[None], outputs.c_n[None], dy.contiguous(), dh_n[None].contiguous(), dc_n[None].contiguous())"
-HOW = "(options.reverse, _LSTM, state_size(inputs), 1, True, True, False, [], False)"
+CELLS, FUSED_LAYERS = "engines/torch/cells.py", "engines/torch/fused.py"
+HOW = "(options.reverse, _LSTM, inputs.units, 1, True, True, False, [], False)"
 KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
-PLACES = "y: list[Tensor] = [h] * T"
-LEFT = "c = torch.where(active, c, c_before) if c_0 is not None else c"
 BLANK = "for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0"
 EQUIVALENT: Equivalent = {
     (CELLS, KEPT, "dh_kept = torch.empty_like(dy)"): "without a projection nobody reads it",
     (CELLS, KEPT, "dh_kept = 0 * dy if w_hr is None else torch.empty_like(dy)"): "as above",
     (CELLS, KEPT, "dh_kept = -dy if w_hr is None else torch.empty_like(dy)"): "as above",
-    (CELLS, "return (da, None if w_hr is None else dh_kept)", "return (da, dh_kept)"): "as above",
-    (ENGINE, f"after = {AFTER}", f"after = (0 * {AFTER[1:]}"): "oneDNN has h_n in its workspace",
-    (ENGINE, f"after = {AFTER}", f"after = (-{AFTER[1:]}"): "oneDNN has h_n in its workspace",
-    (ENGINE, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
-    (AGAIN, PLACES, "y: list[Tensor] = [0 * h] * T"): "each place is filled later",
-    (AGAIN, PLACES, "y: list[Tensor] = [-h] * T"): "each place is filled later",
-    (AGAIN, LEFT, f"{LEFT.removesuffix('c')}0 * c"): "where there is no c_0 it is empty",
-    (AGAIN, LEFT, f"{LEFT.removesuffix('c')}-c"): "where there is no c_0 it is empty",
+    (FUSED_LAYERS, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
     (
         "csrc/recurrence.hpp",
         BLANK,
