@@ -13,7 +13,11 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # which training imports; a child finds it there
 from safetensors.torch import load_file
+
+import gatewise.tasks.train  # noqa: F401  (likewise)
+from gatewise.cli.main import run
 
 ALONE = [sys.executable, "-m", "gatewise"]
 PAIR = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "gatewise"]
@@ -45,8 +49,6 @@ class Forked:
             for number, stream in enumerate(self._streams, 1):
                 os.dup2(stream.fileno(), number)
             sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", closefd=False) for n in (1, 2))  # noqa: SIM115
-            from gatewise.cli.main import run
-
             run(["train", *words])
         except SystemExit as left:
             status = left.code
@@ -96,13 +98,13 @@ def finish(words: list[str], launcher: list[str] = ALONE) -> tuple[str, str]:
 
 
 def stop_after_a_checkpoint(
-    words: list[str], run: Path, delay_s: float, number: signal.Signals, launcher: list[str] = ALONE
+    words: list[str], out: Path, delay_s: float, number: signal.Signals, launcher: list[str] = ALONE
 ) -> tuple[int | None, str]:
     """Start, wait for a new checkpoint and then for a moment, send a signal; return the exit status and stderr."""
-    before = newest(run)
+    before = newest(out)
     process = start(words, launcher)
     deadline = time.monotonic() + 120
-    while newest(run) == before and process.poll() is None:
+    while newest(out) == before and process.poll() is None:
         assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.01)
     time.sleep(delay_s)
