@@ -30,7 +30,7 @@ class Forked:
 
     def __init__(self, words: list[str], count: int) -> None:
         self.returncode: int | None = None
-        self._streams = [tempfile.TemporaryFile("w+") for _ in range(2)]
+        self._streams = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
         environment = {"OMP_NUM_THREADS": "1"}
         if count > 1:  # as torchrun sets it
             with socket.socket() as free:
