@@ -33,7 +33,7 @@ demo: $(RUN_READY)
 
 TESTS ?= tests
 # All tests run in two processes, each file in one of them; chosen ones as pytest runs them.
-PROCESSES := $(if $(filter-out tests,$(TESTS)),,-n 2 --dist loadfile)
+PROCESSES := $(if $(filter-out tests,$(TESTS)),,-n 2 --dist loadfile --no-loadscope-reorder)
 test: $(TEST_READY)
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest $(PROCESSES) $(TESTS)

@@ -24,10 +24,19 @@ if hasattr(signal, "SIGHUP"):
 
 CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-")
 os.environ["GATEWISE_CACHE"] = CACHE.name
-# Where the tests share the machine in processes of pytest-xdist, a second thread of each would only wait.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the machine: no second thread, and one that waits sleeps
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: the last ones, of which two processes share out what is left, shall be quick."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
 
 SENTENCES = [
     "the dog ate the apple",

@@ -1,8 +1,9 @@
-"""Runs the commands that the guide shows, in order, and keeps what they print.
+"""Runs the commands that the guide shows, and keeps what they print.
 
 A block that opens with ``sh run`` or ``python run`` is run as it stands, in a work folder that all pages share; the
-blocks of later pages find there what those of earlier ones made. What is written to standard output is kept for the
-page, and so are the pictures under ``figures/``. A block that fails stops the build.
+blocks of later pages find there what those of earlier ones made. Two are run at a time, each after all earlier ones
+that name a file or a run which it names. What is written to standard output is kept for the page, and so are the
+pictures under ``figures/``. A block that fails stops the build.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from mkdocs.plugins import get_plugin_logger
 log = get_plugin_logger("guide")
 
 RUN = re.compile(r"^```(sh|python) run\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"runs/[\w-]+|[\w-]+\.(?:csv|json|png|svg|toml|txt)\b")
 DONE = "outputs.json"
 LIMIT = 600
 """Seconds after which a block is given up."""
@@ -37,6 +40,10 @@ class Block(NamedTuple):
     def key(self) -> str:
         """What the block is known by in both languages' pages: its text without the remarks."""
         return self.language + "\n" + re.sub(r"\s+#.*|^#.*\n", "", self.text, flags=re.MULTILINE)
+
+    def awaits(self, earlier: "Block") -> bool:
+        """Whether both name a file."""
+        return not set(FILE.findall(self.text)).isdisjoint(FILE.findall(earlier.text))
 
 
 def blocks(page: str) -> list[Block]:
@@ -77,8 +84,24 @@ def run_all(pages: Iterable[str], work: Path, source: Path) -> dict[str, str]:
         return outputs
     shutil.rmtree(work, ignore_errors=True)
     (work / "figures").mkdir(parents=True)
-    outputs = {block.key: run(block, work) for block in todo}
+    outputs = run_in_pairs(todo, work)
     done.write_text(json.dumps({"state": state, "outputs": outputs}), encoding="utf-8")
+    return outputs
+
+
+def run_in_pairs(todo: list[Block], work: Path) -> dict[str, str]:
+    """Run blocks two at a time, each after all earlier ones that it awaits; return what each printed, by its key."""
+    outputs, waiting, running = dict[str, str](), list(range(len(todo))), dict[int, Future[str]]()
+    with ThreadPoolExecutor(2) as pool:
+        while waiting or running:
+            for k in list(waiting):
+                before = [todo[i] for i in (*running, *waiting) if i < k]
+                if len(running) < 2 and not any(map(todo[k].awaits, before)):
+                    waiting.remove(k)
+                    running[k] = pool.submit(run, todo[k], work)
+            wait(running.values(), return_when=FIRST_COMPLETED)
+            for k in [k for k, future in running.items() if future.done()]:
+                outputs[todo[k].key] = running.pop(k).result()
     return outputs
 
 

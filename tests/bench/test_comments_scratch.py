@@ -1,6 +1,7 @@
 """The benchmark: the dense program is right without its faults, each fault is found, and only what agrees is timed."""
 
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -81,7 +82,11 @@ def test_both_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch, small: None, c
     ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["dense_seconds"], strict=True))
     assert (len(ratios), result["ratio"]) == (3, ratios[1])
     assert 2 <= result["sentences"] <= 6  # as many as the time of a turn allows
-    assert result["ours_tokens_per_second"] > 0
+    ours, dense = (
+        result[f"{side}_tokens_per_second"] * median(result[f"{side}_seconds"]) for side in ("ours", "dense")
+    )
+    assert ours == pytest.approx(dense)
+    assert 2 <= ours <= 20  # tokens of a sentence
 
 
 def test_losses_with_each_fault(small: None, comments: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], mo
 def test_the_rate_of_products_is_measured_at_each_precision() -> None:
     """``high`` is three products of bf16 on tiles; without them all are products of floats."""
     rates = {precision: module.product_rate(1, precision) for precision in RATES}
-    assert min(rates.values()) > 0
+    assert 0.1 < min(rates.values()) <= max(rates.values()) < 1e5  # GFLOP/s of a core
     if module.instructions()[0] == "amx":
         assert rates["bf16"] > 2 * rates["high"] > 2 * rates["fp32"]
 

@@ -67,5 +67,6 @@ def test_every_weights_and_peer_has_its_row(small: None) -> None:
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high
-        assert min(row["ours_us"], row["peer_us"], row["share"], row["gigabytes_per_second"]) > 0
+        assert low <= row["peer_us"] / row["ours_us"] <= high
+        assert min(row["share"], row["gigabytes_per_second"]) > 0
         assert {row["ours_threads"], row["peer_threads"]} <= {1, 2}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,14 @@ def test_a_contestants_error_comes_with_its_module_and_its_last_line(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "tokens"), [("rows", "images"), ("tagger", "words")])
-def test_both_are_timed_in_turns(small: None, name: str, tokens: str) -> None:
+@pytest.mark.parametrize(("name", "tokens", "a_step"), [("rows", "images", 16), ("tagger", "words", 547.2)])
+def test_both_are_timed_in_turns(small: None, name: str, tokens: str, a_step: float) -> None:
     result = BENCHES[name](threads=1, turns=3)
     ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True))
     assert (len(ratios), result["ratio"], result["bench"]) == (3, ratios[1], name)
-    assert result[f"ours_{tokens}_per_second"] > 0
+    for side in ("ours", "peer"):
+        rate = result[f"{side.replace('peer', 'pytorch')}_{tokens}_per_second"]
+        assert rate * median(result[f"{side}_seconds"]) == pytest.approx(a_step)
     assert 50 < result["peer_peak_mib"] < 5000
 
 

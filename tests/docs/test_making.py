@@ -48,6 +48,21 @@ def test_commands_run_in_order_in_one_folder_and_again_only_when_something_chang
     assert not (work / "mark").exists()
 
 
+def test_blocks_that_name_the_same_run_are_run_in_order_and_two_others_at_once(tmp_path: Path) -> None:
+    from making import commands
+
+    wait_for = "for k in $(seq 300); do test -e {0} && exit; sleep 0.1; done; false"
+    page = (
+        f"```sh run\ntouch a; {wait_for.format('b')} # runs/one\n```\n"
+        "```sh run\ntouch runs-one; echo runs/one; ls\n```\n"
+        f"```sh run\ntouch b; {wait_for.format('a')}\n```\n"
+    )
+    first, second, third = commands.blocks(page)
+    assert (second.awaits(first), third.awaits(first), third.awaits(second)) == (True, False, False)
+    outputs = commands.run_all([page], tmp_path / "work", tmp_path)
+    assert outputs == {first.key: "", second.key: "runs/one\na\nb\nfigures\nruns-one\n", third.key: ""}
+
+
 def test_a_command_that_fails_stops_the_build_and_is_not_remembered(tmp_path: Path) -> None:
     from making import commands
     from mkdocs.exceptions import PluginError

@@ -19,9 +19,13 @@ PARITY = ["tests/engines/test_engines.py"]
 PRODUCTS = ["tests/engines/test_products.py", "tests/nn/test_loss.py"]
 
 
+CHOSEN, REAL = native.instructions() if native.why_not_built() is None else ("", [])
+"""The rung in use, and all that this processor has."""
+
+
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The extension module, built with the two rungs emulated: a minute or two."""
+    """The extension module, built with the rungs emulated that this processor does not have."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     for what, found in {
         "a C++ compiler (g++ or clang++)": os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++"),
@@ -33,7 +37,8 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"to build the emulation {what} is missing")
     folder = tmp_path_factory.mktemp("emulated")
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=search) else []
-    options = [f"-DPython_EXECUTABLE={sys.executable}", "-DGATEWISE_EMULATE=ON"]
+    missing = ";".join(rung for rung in ("avx512", "amx") if rung not in REAL)
+    options = [f"-DPython_EXECUTABLE={sys.executable}", f"-DGATEWISE_EMULATE={missing}"]
     for command in (
         ["cmake", *generator, "-S", str(REPOSITORY), "-B", str(folder), *options],
         ["cmake", "--build", str(folder), "-j", "2"],
@@ -52,10 +57,9 @@ def test_the_engines_tests_pass_on_the_rung(
     rung: str, precision: str, tests: list[str], request: pytest.FixtureRequest
 ) -> None:
     """On the real instructions where this processor has them, which need no build; else on emulated ones."""
-    chosen, real = native.instructions() if native.why_not_built() is None else ("", [])
-    if (rung, precision) == (chosen, "highest"):
+    if (rung, precision) == (CHOSEN, "highest"):
         pytest.skip("it is the rung in use: this run is that process")
-    module = native.native.__file__ if rung in real else request.getfixturevalue("emulated")
+    module = native.native.__file__ if rung in REAL else request.getfixturevalue("emulated")
     environment = {**os.environ, "GATEWISE_INSTRUCTIONS": rung}
     command = [sys.executable, "-m", "tests.engines.emulated", str(module), precision, "-q", *QUICK, *tests]
     ran = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)

@@ -342,11 +342,12 @@ RUNGS = module.instructions()[1] if "native" in ENGINES else []
 @pytest.mark.slow
 @pytest.mark.parametrize("rung", RUNGS)
 def test_every_rung_passes_what_the_best_one_passes(rung: str) -> None:
-    """This file and the contract's tests, in a process that was told to take the rung."""
+    """This file, the contract's tests and those of streams, in a process that was told to take the rung."""
     if rung == module.instructions()[0]:
         pytest.skip("it is the rung in use: this run is that process")
-    files = ["tests/engines/test_engines.py", "tests/engines/test_native_engine.py"]
-    chosen = "native and not test_every_rung and not child and not fork and not Python"
+    files = [f"tests/engines/test_{name}.py" for name in ("engines", "native_engine", "native_stream")]
+    # Processes and threads have nothing to do with the rung.
+    chosen = "native and not (test_every_rung or child or fork or other_python or two_python or it_takes)"
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files, "-k", chosen],
         cwd=REPOSITORY,

@@ -1,15 +1,12 @@
 """A stack one step at a time on packed weights: the reference's numbers, for any size, count of rows and of threads."""
 
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import Tensor
 
-from gatewise.engines.native.module import instructions, why_not_built
+from gatewise.engines.native.module import why_not_built
 from gatewise.engines.native.stream import Stream, why_not
 from gatewise.nn import Recurrent, make_stack
 from gatewise.nn.recurrent import State
@@ -219,14 +216,6 @@ def test_why_a_stack_cannot_be_streamed() -> None:
     assert "cuda" in str(why_not(spec, torch.device("cuda"), torch.float32))
     assert "float64" in str(why_not(spec, cpu, torch.float64))
     assert "projected" in str(why_not(RecurrentSpec("lstm", 2, 3, proj_size=1), cpu, torch.float32))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rung", instructions()[1][:-1] if why_not_built() is None else [])
-def test_every_rung_that_this_machine_has(rung: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", __file__]
-    found = subprocess.run(command, env={**os.environ, "GATEWISE_INSTRUCTIONS": rung}, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
 
 
 def test_a_step_makes_float32_on_the_cpu_whatever_the_defaults_are() -> None:

@@ -7,40 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.processes import assert_same_end, finish, stop_after_a_checkpoint
+from tests.training.processes import ALONE, FORKED, assert_same_end, finish, stop_after_a_checkpoint
 
-KILLS = 4
 DEMO = ["demo", "--set", "training.epochs=2", "--set", "training.checkpoint_every=0.1"]
+STOPS = [(signal.SIGKILL, FORKED), (signal.SIGINT, ALONE), (signal.SIGKILL, ALONE), (signal.SIGTERM, FORKED)]
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> None:
-    """On the demo's scale: dropout, Adam's moments, carried state, a decaying learning rate."""
+def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> None:
+    """On the demo's scale: dropout, Adam's moments, carried state, a decaying learning rate.
+
+    A signal that asks to stop lets the step be finished and saved, and the last line says how to go on.
+    """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    finish([*DEMO, "--out", str(whole)])
-    moments = random.Random(20)
-    for kill in range(KILLS):
-        words = [*DEMO, "--out", str(cut)] if kill == 0 else ["--out", str(cut), "--resume"]
-        stop_after_a_checkpoint(words, cut, moments.uniform(0, 0.4), signal.SIGKILL)
-    finish(["--out", str(cut), "--resume"])
+    finish([*DEMO, "--out", str(whole)], FORKED)
+    moments, words, last = random.Random(20), [*DEMO, "--out", str(cut)], ""
+    for number, launcher in STOPS:
+        status, err = stop_after_a_checkpoint(words, cut, moments.uniform(0, 0.4), number, launcher)
+        assert "Traceback" not in err
+        assert not last or f"going on in {last} of" in err
+        words, last = ["--out", str(cut), "--resume"], ""
+        if number == signal.SIGKILL:
+            assert status == -signal.SIGKILL
+            continue
+        assert status == 130
+        line = err.strip().splitlines()[-1]
+        assert line.startswith("gatewise: interrupted in epoch ")
+        assert f"saved; go on with: gatewise train --out {cut} --resume" in line
+        last = line.removeprefix("gatewise: interrupted in ").partition(" of")[0].replace(", step", " after step")
+    _, err = finish(words, FORKED)
+    assert f"going on in {last} of" in err
     assert_same_end(whole, cut)
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]
     for a, b in zip(*lines, strict=True):
         for timing in ("seconds", "tokens_per_second"):
             a.pop(timing, None), b.pop(timing, None)
         assert a == b
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
-    run = tmp_path / "run"
-    status, err = stop_after_a_checkpoint([*DEMO, "--out", str(run)], run, 0.2, number)
-    assert status == 130
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("gatewise: interrupted in epoch 1, step ")
-    assert f"saved; go on with: gatewise train --out {run} --resume" in last
-    assert "Traceback" not in err
-    _, err = finish(["--out", str(run), "--resume", "--set", "training.epochs=1"])
-    step = last.partition("step ")[2].partition(" ")[0]
-    assert f"going on in epoch 1 after step {step} of" in err

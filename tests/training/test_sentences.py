@@ -18,7 +18,7 @@ from gatewise.tasks.evaluate import evaluate
 from gatewise.training.checkpoints import load_newest
 from gatewise.training.sentences import learning_rate
 from tests.conftest import TINY_SCRATCH, real_data, write_comments
-from tests.training.processes import assert_same_end, finish, stop_after_a_checkpoint
+from tests.training.processes import FORKED, assert_same_end, finish, stop_after_a_checkpoint
 
 
 def train(data: Path, out: Path, **changes: object) -> list[dict[str, Any]]:
@@ -85,14 +85,14 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> No
     words = ["comments-scratch", "--data", str(data), "--set", "training.epochs=3", "--set", "model.hidden_size=30"]
     words += ["--set", "training.checkpoint_every=0.1"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    finish([*words, "--out", str(whole)])
+    finish([*words, "--out", str(whole)], FORKED)
     for kill, number in enumerate((signal.SIGKILL, signal.SIGINT, signal.SIGKILL)):
         again = [*words, "--out", str(cut)] if kill == 0 else ["--out", str(cut), "--resume"]
-        status, err = stop_after_a_checkpoint(again, cut, 0.05, number)
+        status, err = stop_after_a_checkpoint(again, cut, 0.05, number, FORKED)
         if number == signal.SIGINT:
             assert status == 130
             assert f"saved; go on with: gatewise train --out {cut} --resume" in err.strip().splitlines()[-1]
-    _, err = finish(["--out", str(cut), "--resume"])
+    _, err = finish(["--out", str(cut), "--resume"], FORKED)
     assert "going on in epoch" in err
     assert_same_end(whole, cut)
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config, place_of_key
@@ -20,6 +21,13 @@ from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class _NoNormals(TorchFunctionMode):
+    """Leaves normal numbers undrawn: without memory PyTorch draws them through its compiler, a second to import."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **kwargs or {})
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
@@ -45,7 +53,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
         )
     make = _MAKERS[config.task.name](run, config)
     try:
-        with torch.device("meta"):  # the shapes alone: no memory is taken and nothing is drawn
+        with torch.device("meta"), _NoNormals():  # the shapes alone: no memory is taken and nothing is drawn
             model = make()
     except (RuntimeError, TypeError, OverflowError) as problem:
         reason = str(problem).splitlines()[0]
