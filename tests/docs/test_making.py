@@ -66,6 +66,11 @@ def test_what_a_command_printed_stands_below_it_whatever_the_language_of_its_rem
     shown = pages.show_outputs(PAGE.replace("a remark", "一条注释"), outputs, "one.zh.md")
     assert "```sh\necho first >> log.txt\ncat log.txt\n```\n\n```{.text .output}\nprinted 0\n```\n" in shown
     assert "# 一条注释\n```\n\n```{.text .output}\nprinted 1\n```\n" in shown
+    kept = pages.show_outputs(PAGE, outputs, "one.md", keep=True)
+    assert "cat log.txt\n```\n\n```text output\nprinted 0\n```\n" in kept
+    assert commands.blocks(kept) == commands.blocks(PAGE)
+    again = {block.key: "newer\n" for block in commands.blocks(kept)}
+    assert "printed" not in pages.show_outputs(kept, again, "one.md")
     with pytest.raises(PluginError, match=r"one\.zh\.md: the English guide does not run this block:\ncat"):
         pages.show_outputs("```sh run\ncat other.txt\n```\n", outputs, "one.zh.md")
 
@@ -88,10 +93,13 @@ def test_numbers_come_from_the_three_places(folders) -> None:  # type: ignore[no
     from making import numbers
 
     page = (
-        "{{ bench.json rows.1.ratio .2f }} | {{ runs/toy/metrics.jsonl -1.test_accuracy .1% }} | "
-        "{{ figures/mnist.json images ,d }}"
+        "7<!-- bench.json rows.1.ratio .2f --> | 12.3%<!-- runs/toy/metrics.jsonl -1.test_accuracy .1% --> | "
+        "1,000<!-- figures/mnist.json images ,d -->"
     )
     assert numbers.fill(page, folders) == "0.50 | 98.8% | 60,000"
+    kept = numbers.fill(page, folders, keep=True)
+    assert kept.startswith("0.50<!-- bench.json rows.1.ratio .2f --> | 98.8%<!-- ")
+    assert numbers.fill(kept, folders) == "0.50 | 98.8% | 60,000"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,7 @@ def test_a_number_that_is_missing_stops_the_build(folders, place: str, complaint
     from mkdocs.exceptions import PluginError
 
     with pytest.raises(PluginError, match=complaint):
-        numbers.fill(f"text {{{{ {place} }}}} text", folders)
+        numbers.fill(f"text 0<!-- {place} --> text", folders)
 
 
 def test_links_out_of_the_docs_lead_to_pages_that_show_the_file() -> None:
