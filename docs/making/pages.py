@@ -52,7 +52,8 @@ def lay_out(repository: Path, target: Path, work: Path) -> None:
 
 def refresh(repository: Path, work: Path) -> None:
     """Write into the guide in the repository what its commands print, draw and measure today."""
-    docs, folders = repository / "docs", numbers.Folders(repository / "benchmarks" / "results", work, repository / "docs")
+    docs = repository / "docs"
+    folders = numbers.Folders(repository / "benchmarks" / "results", work, docs)
     files = sorted((docs / "guide").glob("*.md"))
     english = [file.read_text(encoding="utf-8") for file in files if not file.name.endswith(".zh.md")]
     outputs = commands.run_all(english, work, repository / "src" / "gatewise")

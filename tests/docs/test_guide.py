@@ -69,7 +69,9 @@ def test_no_measured_number_is_typed_by_hand(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_numbers_and_pictures_in_the_repository_are_those_of_the_files(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_and_pictures_in_the_repository_are_those_of_the_files(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a chapter shows on a page that nobody built. Numbers of the guide's own runs are renewed by the build."""
     monkeypatch.syspath_prepend(DOCS)
     from making import numbers

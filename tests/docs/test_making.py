@@ -1,6 +1,8 @@
 """What makes the documentation: commands run once and in order; a number or link that is missing stops the build."""
 
 import json
+import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,31 @@ def test_only_files_that_differ_are_written_and_others_go(tmp_path: Path) -> Non
     pages.write(tmp_path, {"a/b.md": b"one", "d.md": b"three"})
     assert (tmp_path / "a" / "b.md").stat().st_mtime_ns == before
     assert sorted(file.name for file in tmp_path.rglob("*.md")) == ["b.md", "d.md"]
+
+
+def test_the_page_of_settings_describes_every_key() -> None:
+    from making.settings import settings_page
+
+    from gatewise.config.schema import Config
+
+    page = settings_page()
+    keys = [f"{section}.{key}" for section, part in Config() for key in type(part).model_fields]
+    parts = dict(zip(keys, page.split("\n### ")[1:], strict=True))
+    for key, text in parts.items():
+        heading, facts, words = text.split("\n\n")[:3]
+        assert heading == f"`{key}`"
+        assert "default `" in facts
+        assert len(words) > 10, key
+    assert "read by: tagger" in parts["model.output"]
+    assert 'one of `"softmax"`, `"crf"`; default `"softmax"`' in parts["model.output"]
+    assert "``" not in page
+
+
+@pytest.mark.parametrize("name", ["gatewise", "nn", "numpy"])
+def test_the_reference_names_what_there_is_in_both_languages(name: str) -> None:
+    pages = [(REPOSITORY / "docs" / "reference" / f"{name}{suffix}.md").read_text() for suffix in ("", ".zh")]
+    found = [re.findall(r"^::: (\S+)$", page, re.MULTILINE) for page in pages]
+    assert found[0]
+    assert found[0] == found[1]
+    for target in found[0]:
+        pkgutil.resolve_name(target)
