@@ -18,7 +18,7 @@ help:
 	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
 	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
-	@echo "make docs-refresh  write what the guide's commands print, draw and measure today into docs/guide"
+	@echo "make docs-refresh   write what the guide's commands print, draw and measure today into docs/guide"
 	@echo "make format    put the code into its style"
 	@echo "make clean     remove .venv and runs/demo"
 

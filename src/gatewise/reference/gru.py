@@ -87,7 +87,7 @@ def backward(dy: Array, dh_n: Array, tape: Tape, weights: Weights, h_mask: Array
         dh = dh + dy[t]  # y is h: what comes from above and from the step after
         dn = dh * (1 - z[t])  # (6)
         dz = dh * (h_before[t] - n[t])  # (6)
-        dh = dh * z[t]  # (6), the part of dh' that takes the straight way
+        dh = dh * z[t]  # (6), the part of dh' that takes the direct path
         da[t, :, 2 * H :] = dn * (1 - n[t] ** 2)  # (5)
         du[t, :, 2 * H :] = da[t, :, 2 * H :] * r[t]  # (5)
         dr = da[t, :, 2 * H :] * u_n[t]  # (5)
