@@ -61,7 +61,7 @@ def test_both_languages_have_the_same_figures_and_commands(name: str) -> None:
     pages = [(REPOSITORY / f"{name}{suffix}.md").read_text(encoding="utf-8") for suffix in ("", ".zh")]
     for pattern in (r"(?<![\w.])\d+\.\d+%?", r"^```sh\n(.*?)^```", r"^(#+) ", r"`--?[\w-]+[^`]*`"):
         found = [
-            [re.sub(r"(?m)(^| +)#.*", "", item) for item in re.findall(pattern, page, re.M | re.S)] for page in pages
+            [re.sub(r"(?m)(^| +)# .*", "", item) for item in re.findall(pattern, page, re.M | re.S)] for page in pages
         ]
         numbers = [sorted(item for item in items if item not in ("4.65", "19.78", "66.03", "2.6")) for items in found]
         assert numbers[0] == numbers[1], pattern  # parameters are counted in millions and in units of ten thousand

@@ -46,9 +46,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        path: its folder.
-        metrics: the last line of ``metrics.jsonl``: test figures and the best epoch (empty in a process that did not
-            write it); of a scratch-language-model, which has no test text, what it was trained on.
+        path: the run folder.
+        metrics: the last line of ``metrics.jsonl``: test results and the best epoch (empty in a process that did not
+            write it); for a scratch-language-model, which has no test text, results on the training text.
     """
 
     path: Path
