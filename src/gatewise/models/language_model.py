@@ -224,8 +224,8 @@ class LanguageModel(nn.Module):
         Args:
             prompt: the text to read first, after ``<eos>``; unknown words read as ``<unk>``. None starts a new text.
                 A model of sentences reads the prompt's last sentence, after ``<bos>``.
-            max_tokens: number of tokens to sample; ``<eos>`` counts and becomes a line break. A model of sentences starts
-                a new one after it, with ``<bos>``, which is never sampled.
+            max_tokens: number of tokens to sample; ``<eos>`` counts and becomes a line break. A model of sentences
+                starts a new one after it, with ``<bos>``, which is never sampled.
             temperature: divides the logits; 0 always takes the most probable token.
             top_k: sample from the k most probable tokens only.
             top_p: sample from the smallest set of tokens whose probabilities reach p.
