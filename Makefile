@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check fuzz kills sanitize docs format clean
+.PHONY: help demo test check fuzz kills sanitize docs docs-refresh format clean
 
 help:
 	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
@@ -18,6 +18,7 @@ help:
 	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
 	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
+	@echo "make docs-refresh   write what the guide's commands print, draw and measure today into docs/guide"
 	@echo "make format    put the code into its style"
 	@echo "make clean     remove .venv and runs/demo"
 
@@ -54,6 +55,9 @@ docs: $(TEST_READY)
 	@echo "==> building the documentation (its commands take a few minutes; they are run again when the code has changed)"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "==> open build/docs/site/index.html"
+
+docs-refresh: $(TEST_READY)
+	@PYTHONPATH=docs $(BIN)/python -m making
 
 format: $(TEST_READY)
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

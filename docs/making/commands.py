@@ -1,9 +1,9 @@
 """Runs the commands that the guide shows, and keeps what they print.
 
 A block that opens with ``sh run`` or ``python run`` is run as it stands, in a work folder that all pages share; the
-blocks of later pages find there what those of earlier ones made. Two are run at a time, each after all earlier ones
-that name a file or a run which it names. What is written to standard output is kept for the page, and so are the
-pictures under ``figures/``. A block that fails stops the build.
+blocks of later pages find there what those of earlier ones made. Two blocks run at a time, each after all earlier ones
+that name a file or a run which it names. What is written to standard output goes below the block, and the pictures under
+``figures/`` go into the page. A block that fails stops the build.
 """
 
 import hashlib
@@ -23,7 +23,10 @@ from mkdocs.plugins import get_plugin_logger
 
 log = get_plugin_logger("guide")
 
-RUN = re.compile(r"^```(sh|python) run\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+RUN = re.compile(
+    r"^```(sh|python) run\n(.*?)^```\n(?:\n```text output\n.*?^```\n)?",  # what it printed, as the repository shows it
+    re.MULTILINE | re.DOTALL,
+)
 FILE = re.compile(r"runs/[\w-]+|[\w-]+\.(?:csv|json|png|svg|toml|txt)\b")
 DONE = "outputs.json"
 LIMIT = 600

@@ -1,8 +1,9 @@
-"""Puts measured numbers into pages: ``{{ FILE KEY FORMAT }}`` is a place in a JSON file, formatted as Python does.
+"""Puts measured numbers into pages: in ``95.47%<!-- FILE KEY FORMAT -->`` the remark names the number's source.
 
-FILE is looked for under ``benchmarks/results``; a name that begins with ``runs/`` lies where the guide's own commands
-ran, one that begins with ``figures/`` beside the committed pictures. KEY is dotted; of JSON lines it begins with the
-number of the line, -1 for the last. What is missing stops the build.
+A reader in the repository sees the number alone; the build replaces it by the value in FILE, formatted as Python does.
+FILE is looked up under ``benchmarks/results``; a name that begins with ``runs/`` lies where the guide's own commands
+ran, one that begins with ``figures/`` beside the committed pictures. KEY is dotted; for JSON lines it begins with the
+number of the line, -1 for the last. A missing file or key stops the build.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mkdocs.exceptions import PluginError
 
-PLACE = re.compile(r"\{\{ (\S+) (\S+) (\S+) \}\}")
+PLACE = re.compile(r"([\d.,]+%?)(<!-- (\S+) (\S+) (\S+) -->)")
 
 
 class Folders(NamedTuple):
@@ -29,18 +30,18 @@ class Folders(NamedTuple):
         return self.docs / name if name.startswith("figures/") else self.results / name
 
 
-def fill(page: str, folders: Folders) -> str:
-    """Return the page with its numbers.
+def fill(page: str, folders: Folders, *, keep: bool = False) -> str:
+    """Return the page with its numbers up to date, and with the remarks that name their sources if they are to be kept.
 
     Raises:
         PluginError: a file or a key of it is not there, or the format does not fit.
     """
-    return PLACE.sub(lambda found: value(folders, *found.groups()), page)
+    return PLACE.sub(lambda found: value(folders, *found.groups()[2:]) + (found[2] if keep else ""), page)
 
 
 def value(folders: Folders, name: str, key: str, form: str) -> str:
     """Look up one number and format it."""
-    file, place = folders.find(name), f"{{{{ {name} {key} {form} }}}}"
+    file, place = folders.find(name), f"<!-- {name} {key} {form} -->"
     if not file.is_file():
         raise PluginError(f"{place}: no file {file}; run the command that makes it")
     text = file.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 from mkdocs.exceptions import PluginError
 
 from making import commands, numbers
+from making.settings import settings_page
 
 LINK = re.compile(r"(!?\[[^\]]*\])\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
 OTHER_LANGUAGE = re.compile(r"\[(?:中文|English)\]\([^)]*\.md\)(?: · )?\n*")
@@ -43,9 +44,25 @@ def lay_out(repository: Path, target: Path, work: Path) -> None:
     for name, text in texts.items():
         page = numbers.fill(show_outputs(text, outputs, name), folders)
         made[name] = relink(page, f"docs/{name}", sources, repository).encode()
+    made["reference/settings.md"] = settings_page().encode()
     for path in sorted(sources):
         made[source_page(path)] = source_text(repository, path).encode()
     write(target, made)
+
+
+def refresh(repository: Path, work: Path) -> None:
+    """Write into the guide in the repository what its commands print, draw and measure today."""
+    docs = repository / "docs"
+    folders = numbers.Folders(repository / "benchmarks" / "results", work, docs)
+    files = sorted((docs / "guide").glob("*.md"))
+    english = [file.read_text(encoding="utf-8") for file in files if not file.name.endswith(".zh.md")]
+    outputs = commands.run_all(english, work, repository / "src" / "gatewise")
+    for file in files:
+        page = show_outputs(file.read_text(encoding="utf-8"), outputs, file.name, keep=True)
+        file.write_text(numbers.fill(page, folders, keep=True), encoding="utf-8")
+    for picture in (work / "figures").glob("*.png"):
+        (docs / "guide" / "figures").mkdir(exist_ok=True)
+        (docs / "guide" / "figures" / picture.name).write_bytes(picture.read_bytes())
 
 
 def check_sidecar(picture: Path) -> None:
@@ -57,15 +74,16 @@ def check_sidecar(picture: Path) -> None:
         raise PluginError(f"{sidecar} lacks {', '.join(missing)}")
 
 
-def show_outputs(page: str, outputs: dict[str, str], name: str) -> str:
-    """Put what each command printed below it."""
+def show_outputs(page: str, outputs: dict[str, str], name: str, *, keep: bool = False) -> str:
+    """Put what each command printed below it, for MkDocs, or if kept as the pages in the repository have it."""
+    ran, printed_as = (" run", "text output") if keep else ("", "{.text .output}")
 
     def with_output(found: re.Match[str]) -> str:
         block = commands.Block(*found.groups())
         if block.key not in outputs:
             raise PluginError(f"{name}: the English guide does not run this block:\n{block.text}")
-        shown, printed = f"```{block.language}\n{block.text}```\n", outputs[block.key].rstrip()
-        return shown + (f"\n```{{.text .output}}\n{printed}\n```\n" if printed else "")
+        shown, printed = f"```{block.language}{ran}\n{block.text}```\n", outputs[block.key].rstrip()
+        return shown + (f"\n```{printed_as}\n{printed}\n```\n" if printed else "")
 
     return commands.RUN.sub(with_output, page)
 

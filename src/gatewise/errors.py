@@ -1,4 +1,4 @@
-"""The closed set of errors a user can meet, each with the exit status of its kind.
+"""The closed set of user-facing errors, each with the exit status of its kind.
 
 Every message is one line: what was found, what was expected, what to do. The command line prints it and exits with
 ``exit_status``; from Python the exception carries the same text.
@@ -18,7 +18,7 @@ class GatewiseError(Exception):
 
 
 class UsageError(GatewiseError):
-    """A wrong command line, recipe, ``--set``, engine or precision, or an output folder that is taken."""
+    """An invalid command line, recipe, ``--set``, engine or precision, or an output folder that is in use."""
 
     exit_status = 2
 

@@ -1,6 +1,7 @@
-"""The guide says the same in both languages, and quotes the reference as it is."""
+"""The guide says the same in both languages, quotes the reference as it is, and shows the numbers of the results."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.docs.test_derivations import FENCE, INLINE, REFERENCE, fences, prose,
 DOCS = REPOSITORY / "docs"
 PAGES = ["index", *sorted(f"guide/{file.stem}" for file in DOCS.glob("guide/*.md") if ".zh" not in file.name)]
 ALL = [f"{page}{suffix}.md" for page in PAGES for suffix in ("", ".zh")]
+PLACE = re.compile(r"[\d.,]+%?<!-- \S+ \S+ \S+ -->")
 FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -21,8 +23,8 @@ def without_remarks(code: str) -> str:
     return re.sub(r"\s+#[^(].*|\s+# [^(].*", "", code)
 
 
-def test_there_are_eight_chapters_and_each_stands_in_the_navigation() -> None:
-    assert len(PAGES) == 9
+def test_there_are_nine_chapters_and_each_stands_in_the_navigation() -> None:
+    assert len(PAGES) == 10
     navigation = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
     for page in PAGES:
         assert f"- {page}.md\n" in navigation
@@ -33,7 +35,7 @@ def test_both_languages_have_the_same_code_formulas_numbers_and_pictures(page: s
     english, chinese = read(f"{page}.md"), read(f"{page}.zh.md")
     code = [[(kind, without_remarks(body)) for kind, body in FENCED.findall(text)] for text in (english, chinese)]
     assert code[0] == code[1]
-    for pattern in (r"\{\{ .*? \}\}", r"!\[[^\]]*\]\(([^)]*)\)", r"arxiv\.org/abs/[\d.]+"):
+    for pattern in (PLACE.pattern, r"!\[[^\]]*\]\(([^)]*)\)", r"arxiv\.org/abs/[\d.]+"):
         assert re.findall(pattern, english) == re.findall(pattern, chinese)
     assert set(INLINE.findall(prose(english))) == set(INLINE.findall(prose(chinese)))
     outline = [re.findall(r"^(#+) ", FENCED.sub("", text), re.MULTILINE) for text in (english, chinese)]
@@ -60,15 +62,50 @@ def test_the_four_steps_quote_every_forward_line_of_the_lstm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_measured_number_is_typed_by_hand(name: str) -> None:
-    """Perplexities, accuracies and errors with decimals come from files; what is exact or defined may be written."""
+    """Perplexities, accuracies and errors with decimals name their file; what is exact or defined may be written."""
     allowed = {"0.167", "0.41", "0.5", "0.9", "0.99", "3.10"}
-    text = re.sub(r"\{\{ .*? \}\}|arxiv\S+|arXiv [\d.]+", "", prose(FENCED.sub("", read(name))))
+    text = re.sub(PLACE.pattern + r"|arxiv\S+|arXiv [\d.]+", "", prose(FENCED.sub("", read(name))))
     assert set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", text)) <= allowed
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_numbers_and_pictures_in_the_repository_are_those_of_the_files(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a chapter shows on a page that nobody built. Numbers of the guide's own runs are renewed by the build."""
+    monkeypatch.syspath_prepend(DOCS)
+    from making import numbers
+
+    folders = numbers.Folders(REPOSITORY / "benchmarks" / "results", Path("no", "work"), DOCS)
+    text = read(name)
+    assert "{{" not in text
+    for shown, _, file, key, form in numbers.PLACE.findall(text):
+        if not file.startswith("runs/"):
+            assert shown == numbers.value(folders, file, key, form), (file, key)
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text):
+        assert (DOCS / name).parent.joinpath(picture).is_file(), picture
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ".zh" not in name])
+def test_what_a_command_printed_stands_below_it_as_the_build_would_put_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each output belongs to the block above it: it can be taken out and put back."""
+    monkeypatch.syspath_prepend(DOCS)
+    from making import commands, pages
+
+    text = read(name)
+    outputs = {}
+    for found in commands.RUN.finditer(text):
+        block = commands.Block(*found.groups())
+        outputs[block.key] = "".join(re.findall(r"^```text output\n(.*?)^```$", found[0], re.DOTALL | re.MULTILINE))
+    assert pages.show_outputs(text, outputs, name, keep=True) == text
+    assert text.count("```text output") == sum(bool(printed) for printed in outputs.values())
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_chapters_link_to_their_own_language(name: str) -> None:
-    text = FENCE.sub("", read(name))
+    text = re.sub(r"\[(?:中文|English)\]\([^)]*\)", "", FENCE.sub("", read(name)))
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+\.md)", text):
         assert (DOCS / name).parent.joinpath(target).exists(), target
         if "benchmarks" not in target:

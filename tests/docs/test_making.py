@@ -1,6 +1,8 @@
 """What makes the documentation: commands run once and in order; a number or link that is missing stops the build."""
 
 import json
+import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,11 @@ def test_what_a_command_printed_stands_below_it_whatever_the_language_of_its_rem
     shown = pages.show_outputs(PAGE.replace("a remark", "一条注释"), outputs, "one.zh.md")
     assert "```sh\necho first >> log.txt\ncat log.txt\n```\n\n```{.text .output}\nprinted 0\n```\n" in shown
     assert "# 一条注释\n```\n\n```{.text .output}\nprinted 1\n```\n" in shown
+    kept = pages.show_outputs(PAGE, outputs, "one.md", keep=True)
+    assert "cat log.txt\n```\n\n```text output\nprinted 0\n```\n" in kept
+    assert commands.blocks(kept) == commands.blocks(PAGE)
+    again = {block.key: "newer\n" for block in commands.blocks(kept)}
+    assert "printed" not in pages.show_outputs(kept, again, "one.md")
     with pytest.raises(PluginError, match=r"one\.zh\.md: the English guide does not run this block:\ncat"):
         pages.show_outputs("```sh run\ncat other.txt\n```\n", outputs, "one.zh.md")
 
@@ -103,10 +110,13 @@ def test_numbers_come_from_the_three_places(folders) -> None:  # type: ignore[no
     from making import numbers
 
     page = (
-        "{{ bench.json rows.1.ratio .2f }} | {{ runs/toy/metrics.jsonl -1.test_accuracy .1% }} | "
-        "{{ figures/mnist.json images ,d }}"
+        "7<!-- bench.json rows.1.ratio .2f --> | 12.3%<!-- runs/toy/metrics.jsonl -1.test_accuracy .1% --> | "
+        "1,000<!-- figures/mnist.json images ,d -->"
     )
     assert numbers.fill(page, folders) == "0.50 | 98.8% | 60,000"
+    kept = numbers.fill(page, folders, keep=True)
+    assert kept.startswith("0.50<!-- bench.json rows.1.ratio .2f --> | 98.8%<!-- ")
+    assert numbers.fill(kept, folders) == "0.50 | 98.8% | 60,000"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +134,7 @@ def test_a_number_that_is_missing_stops_the_build(folders, place: str, complaint
     from mkdocs.exceptions import PluginError
 
     with pytest.raises(PluginError, match=complaint):
-        numbers.fill(f"text {{{{ {place} }}}} text", folders)
+        numbers.fill(f"text 0<!-- {place} --> text", folders)
 
 
 def test_links_out_of_the_docs_lead_to_pages_that_show_the_file() -> None:
@@ -185,3 +195,31 @@ def test_only_files_that_differ_are_written_and_others_go(tmp_path: Path) -> Non
     pages.write(tmp_path, {"a/b.md": b"one", "d.md": b"three"})
     assert (tmp_path / "a" / "b.md").stat().st_mtime_ns == before
     assert sorted(file.name for file in tmp_path.rglob("*.md")) == ["b.md", "d.md"]
+
+
+def test_the_page_of_settings_describes_every_key() -> None:
+    from making.settings import settings_page
+
+    from gatewise.config.schema import Config
+
+    page = settings_page()
+    keys = [f"{section}.{key}" for section, part in Config() for key in type(part).model_fields]
+    parts = dict(zip(keys, page.split("\n### ")[1:], strict=True))
+    for key, text in parts.items():
+        heading, facts, words = text.split("\n\n")[:3]
+        assert heading == f"`{key}`"
+        assert "default `" in facts
+        assert len(words) > 10, key
+    assert "read by: tagger" in parts["model.output"]
+    assert 'one of `"softmax"`, `"crf"`; default `"softmax"`' in parts["model.output"]
+    assert "``" not in page
+
+
+@pytest.mark.parametrize("name", ["gatewise", "nn", "numpy"])
+def test_the_reference_names_what_there_is_in_both_languages(name: str) -> None:
+    pages = [(REPOSITORY / "docs" / "reference" / f"{name}{suffix}.md").read_text() for suffix in ("", ".zh")]
+    found = [re.findall(r"^::: (\S+)$", page, re.MULTILINE) for page in pages]
+    assert found[0]
+    assert found[0] == found[1]
+    for target in found[0]:
+        pkgutil.resolve_name(target)

@@ -56,10 +56,26 @@ def test_the_python_of_the_docs_runs() -> None:
     exec(compile(text, "docs/from-scratch.md", "exec"), {})
 
 
-DOCUMENTS = ["README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/from-scratch.md"]
+@pytest.mark.parametrize("name", ["README", "docs/results", "docs/training"])
+def test_both_languages_have_the_same_figures_and_commands(name: str) -> None:
+    pages = [(REPOSITORY / f"{name}{suffix}.md").read_text(encoding="utf-8") for suffix in ("", ".zh")]
+    for pattern in (r"(?<![\w.])\d+\.\d+%?", r"^```sh\n(.*?)^```", r"^(#+) ", r"`--?[\w-]+[^`]*`"):
+        found = [
+            [re.sub(r"(?m)(^| +)# .*", "", item) for item in re.findall(pattern, page, re.M | re.S)] for page in pages
+        ]
+        numbers = [sorted(item for item in items if item not in ("4.65", "19.78", "66.03", "2.6")) for items in found]
+        assert numbers[0] == numbers[1], pattern  # parameters are counted in millions and in units of ten thousand
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTS, "docs/from-scratch.zh.md"])
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
+
+
+PAGES = ["README", "docs/from-scratch", "docs/index", "docs/results", "docs/training", "docs/reference/nn"]
+DOCUMENTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", *(f"{page}{suffix}.md" for page in PAGES for suffix in ("", ".zh"))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_into_the_repository_lead_somewhere(name: str) -> None:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):

@@ -41,9 +41,9 @@ class LanguageModel(nn.Module):
     the word's one-hot vector of V numbers.
 
     Args:
-        config: sizes and options, the ``[model]`` section of a recipe.
+        config: sizes and options: the ``[model]`` section of a recipe.
         vocabulary: the tokens, in the order of their ids.
-        generator: draws the initial weights; torch's own where not given.
+        generator: generator for the initial weights; torch's default if not given.
         engine: computes the recurrent layers and the loss.
     """
 
@@ -80,7 +80,7 @@ class LanguageModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.decoder.weight.device
 
     def initial_state(self, batch_size: int = 1) -> State:
@@ -90,7 +90,7 @@ class LanguageModel(nn.Module):
     def features(
         self, ids: Int[Tensor, "T B"], state: tuple[Tensor, ...], lengths: Tensor | None = None
     ) -> tuple[Float[Tensor, "T B H"], State]:
-        """Read T tokens of each row, or its length; return the last layer's outputs after dropout, and the state."""
+        """Run T tokens (or ``lengths``) of each row; return the last layer's outputs after dropout, and the state."""
         x = F.one_hot(ids, len(self.vocabulary)).to(self.decoder.weight) if self.config.one_hot else self.embedding(ids)
         x = dropout(x, self.config.dropout, self.training)
         y, after = self.rnn(x, state, lengths=lengths)
@@ -103,7 +103,7 @@ class LanguageModel(nn.Module):
 
         Args:
             ids: int64 token ids, time first.
-            state: the state before them; carried, never changed in place.
+            state: the state before these tokens; never changed in place.
             targets: the tokens to predict.
 
         Returns:
@@ -129,15 +129,15 @@ class LanguageModel(nn.Module):
     def stream(self, weights: str = "fp32") -> Stream[State]:
         """Pack the weights for reading one token at a time on the CPU; the native engine computes.
 
-        What comes back has a ``step`` like this model's, without dropout and many times faster. It is a snapshot: what
-        is done to the parameters afterwards does not change it. States are the same, and can be handed to and fro.
+        The stream has a ``step`` like the model's, without dropout and much faster. It is a snapshot: later changes
+        to the parameters do not affect it. States are interchangeable between the two.
 
         Args:
-            weights: ``fp32``, or ``bf16``: weights rounded to bfloat16, twice as fast where memory is what a step waits
-                for. All else is float32 with both.
+            weights: ``fp32``, or ``bf16``: weights rounded to bfloat16, twice as fast where memory bandwidth limits a
+                step. Everything else is float32 in both cases.
 
         Raises:
-            UsageError: the native engine is not there, or the weights are not float32 on the CPU.
+            UsageError: the native engine is not available, or the weights are not float32 on the CPU.
 
         >>> stream = lm.stream()
         >>> logits, state = stream.step(token_ids, lm.initial_state())
@@ -162,10 +162,10 @@ class LanguageModel(nn.Module):
         return why_no_stream(self.rnn.spec, self.device, self.decoder.weight.dtype)
 
     def score(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> tuple[float, int]:
-        """Score every token of a stream but the first, in one row with carried state, in eval mode and fp32.
+        """Score every token of a stream except the first, in one row with carried state, in eval mode and fp32.
 
         Args:
-            ids: token ids; a memory map is read piece by piece.
+            ids: token ids; a memory map is read in pieces.
 
         Returns:
             The sum of the negative log-likelihoods in nats, and the number of tokens scored.
@@ -187,8 +187,8 @@ class LanguageModel(nn.Module):
         token, each sentence of a text is read alone, after ``<bos>``.
 
         Raises:
-            UsageError: there is no text.
-            NotFinite: the perplexity is not a finite number.
+            UsageError: no text was given.
+            NotFinite: the perplexity is not finite.
         """
         if isinstance(texts, str):
             raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
@@ -226,14 +226,14 @@ class LanguageModel(nn.Module):
         """Continue a text, token by token.
 
         Args:
-            prompt: what the model reads first, after ``<eos>``; unknown words read as ``<unk>``. None starts afresh.
+            prompt: the text to read first, after ``<eos>``; unknown words read as ``<unk>``. None starts a new text.
                 A model of sentences reads the prompt's last sentence, after ``<bos>``.
-            max_tokens: tokens to draw; ``<eos>`` counts and becomes a line break. A model of sentences starts afresh
-                after it, with ``<bos>``, which is never drawn.
-            temperature: divides the logits; 0 takes the most probable token each time.
-            top_k: draw among the k most probable tokens only.
-            top_p: draw among the fewest tokens whose probabilities reach p.
-            seed: equal seeds give equal text; None draws a new one.
+            max_tokens: number of tokens to sample; ``<eos>`` counts and becomes a line break. A model of sentences
+                starts a new one after it, with ``<bos>``, which is never sampled.
+            temperature: divides the logits; 0 always takes the most probable token.
+            top_k: sample from the k most probable tokens only.
+            top_p: sample from the smallest set of tokens whose probabilities reach p.
+            seed: the same seed gives the same text; None uses a new seed.
 
         Returns:
             The prompt and its continuation.

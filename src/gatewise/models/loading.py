@@ -35,13 +35,13 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
 
     Args:
         path: the run folder.
-        device: where the weights go.
+        device: the device for the weights.
 
     Returns:
         A ``LanguageModel``, ``Tagger``, ``SequenceClassifier``, ``TextClassifier`` or ``SequenceRegressor``.
 
     Raises:
-        RunError: something in the folder is missing or wrong.
+        RunError: something in the folder is missing or invalid.
     """
     run = RunFolder.existing(path)
     config = run.read_config()
@@ -77,7 +77,7 @@ def load_fresh(path: str | Path) -> Any:
     Torch's own generator is left as it was. In eval mode, on the CPU.
 
     Raises:
-        RunError: something in the folder is missing or wrong.
+        RunError: something in the folder is missing or invalid.
     """
     run = RunFolder.existing(path)
     config = run.read_config()
@@ -92,7 +92,7 @@ def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cp
 
     Raises:
         UsageError: the run is of another task.
-        RunError: something in the folder is missing or wrong.
+        RunError: something in the folder is missing or invalid.
     """
     model = load(path, device=device)
     if not isinstance(model, kind):

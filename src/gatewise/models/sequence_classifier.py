@@ -21,15 +21,15 @@ Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
 class SequenceClassifier(SequenceReader):
     """Give each sequence one of C labels: ``p = softmax(z)`` with z of ``SequenceReader``.
 
-    Sequences are (N, T, I), in the units that the model was trained on (pixels in 0..1). What is given as a NumPy array
-    is answered as one, a tensor by a tensor.
+    Sequences are (N, T, I), in the units that the model was trained on (pixels in 0..1). NumPy arrays give
+    NumPy results, tensors give tensors.
 
     Args:
         config: the ``[model]`` section of a recipe.
         input_size: I.
         labels: the C labels, numbers or names.
         engine: computes the recurrent layers.
-        steps: T of the training data where all sequences are of one length; kept to describe what is expected.
+        steps: T of the training data if all sequences have the same length; used in error messages.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SequenceClassifier(SequenceReader):
         return _as_given(x, check_finite(torch.cat(parts, 1).transpose(0, 1), "the probabilities"))
 
     def predict(self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH) -> npt.NDArray[np.generic]:
-        """Return the most probable label of each sequence, (N,), out of ``labels``."""
+        """Return the most probable label of each sequence, (N,), from ``labels``."""
         best = np.asarray(self.predict_proba(self.as_input(x), batch_size).argmax(-1).cpu())
         labels: npt.NDArray[np.generic] = np.asarray(self.labels)[best]
         return labels

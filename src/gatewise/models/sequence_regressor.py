@@ -18,15 +18,15 @@ from gatewise.nn import in_eval_mode
 
 
 class SequenceRegressor(SequenceReader):
-    """Answer each sequence with one number: ``y = y_std · z + y_mean`` with z of ``SequenceReader``.
+    """Predict one number for each sequence: ``y = y_std · z + y_mean`` with z of ``SequenceReader``.
 
-    Sequences and answers are in the user's units, the answers in float64. The standardisation is the model's own and is
-    computed in float64: what varies a little around a large number keeps its digits, as long as x is given in float64.
+    Sequences and predictions are in the user's units, predictions in float64. The model standardizes in float64: values
+    that vary slightly around a large number keep their digits, as long as x is float64.
 
     Args:
         config: the ``[model]`` section of a recipe.
         input_size: I.
-        scaling: the standardisation; none where not given.
+        scaling: the standardization; none by default.
         engine: computes the recurrent layers.
     """
 
@@ -37,7 +37,7 @@ class SequenceRegressor(SequenceReader):
         self.input_size, self.scaling = input_size, scaling or Scaling()
 
     def forward(self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None) -> Tensor:
-        """Return the answers (N,) in the user's units; with targets the mean squared error of z, a scalar."""
+        """Return the predictions (N,) in the user's units; with targets the mean squared error of z, a scalar."""
         z, dtype = self._read(self.standardised(x)), self.decoder.weight.dtype
         if targets is None:
             return self._in_units(z)
@@ -46,7 +46,7 @@ class SequenceRegressor(SequenceReader):
     def predict(
         self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH
     ) -> npt.NDArray[np.float64] | Float[Tensor, " N"]:
-        """Return the answer to each sequence, (N,): a tensor for a tensor, a NumPy array for any other."""
+        """Return the prediction for each sequence, (N,): a tensor for a tensor, else a NumPy array."""
         given = self.as_input(x)
         with in_eval_mode(self):
             answers = self._in_units(torch.cat([self._read(part) for part in torch.split(given, batch_size)]))

@@ -20,15 +20,15 @@ class Tagger(WordEncoder):
     """Label each word of a sentence (Huang, Xu and Yu 2015, arXiv 1508.01991).
 
     ``x = dropout([embedding[word], characters(spelling)])``; ``y = rnn(x)`` with dropout between layers, in one
-    direction or two; ``e = decoder(dropout(y))``; then ``p(tag) = softmax(e)`` for each word by itself, or a
+    direction or two; ``e = decoder(dropout(y))``; then ``p(tag) = softmax(e)`` for each word independently, or a
     linear-chain CRF over the sentence.
 
     Args:
-        config: sizes and options, the ``[model]`` section of a recipe.
-        words: the words that have an embedding.
-        characters: the characters that have one.
+        config: sizes and options: the ``[model]`` section of a recipe.
+        words: the words with an embedding.
+        characters: the characters with an embedding.
         tags: the tags, in the order of their ids.
-        generator: draws the initial weights, see ``draw_weights``; torch's own where not given.
+        generator: generator for the initial weights, see ``draw_weights``; torch's default if not given.
         engine: computes the recurrent layers and the loss.
     """
 
@@ -58,7 +58,7 @@ class Tagger(WordEncoder):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.decoder.weight.device
 
     def features(self, batch: WordBatch) -> Float[Tensor, "T B K"]:
@@ -70,11 +70,11 @@ class Tagger(WordEncoder):
     def forward(self, batch: WordBatch, tags: Int[Tensor, "T B"]) -> Float[Tensor, ""]:
         """Return the mean over the batch's words of the negative log-likelihood in nats.
 
-        With a CRF it is that of the whole sentences, by the number of their words.
+        With a CRF, it is that of whole sentences, divided by the number of words.
 
         Args:
-            batch: sentences side by side.
-            tags: ids of their tags; what stands past a sentence's end is not read.
+            batch: a batch of sentences.
+            tags: ids of their tags; values past the end of a sentence are ignored.
         """
         y, count = self.features(batch), int(batch.lengths.sum())
         if self.crf is not None:
@@ -84,7 +84,7 @@ class Tagger(WordEncoder):
         return linear_cross_entropy(y[inside], weight, bias, tags[inside], scale=1 / count, engine=engine)
 
     def predict(self, batch: WordBatch) -> Int[Tensor, "T B"]:
-        """Return the ids of the best tags: of each word, or with a CRF of the sentence as a whole."""
+        """Return the ids of the best tags: for each word, or with a CRF for the sentence as a whole."""
         scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
         return scores.argmax(2) if self.crf is None else self.crf.decode(scores, batch.lengths)
 
@@ -97,23 +97,23 @@ class Tagger(WordEncoder):
         """Return the best tag of each word.
 
         Args:
-            sentences: the words of each; a sentence without words has no tags.
+            sentences: the words of each sentence; an empty sentence has no tags.
 
         Raises:
-            UsageError: a string stands where a list of words is expected.
+            UsageError: a string was given instead of a list of words.
         """
         return [[self.tags[index] for index in ids.tolist()] for ids in self._each(sentences, self.predict)]
 
     def tag_probabilities(self, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
         """Return the probability of each tag for each word, (words, C) on the CPU, tags in the order of ``tags``.
 
-        With a CRF they are its marginals: of one word, whatever the tags of the others are.
+        With a CRF, these are its marginals: the probability for one word, summed over the tags of all others.
 
         Args:
-            sentences: the words of each.
+            sentences: the words of each sentence.
 
         Raises:
-            UsageError: a string stands where a list of words is expected.
+            UsageError: a string was given instead of a list of words.
         """
         return [p.view(-1, len(self.tags)) for p in self._each(sentences, self.probabilities)]
 

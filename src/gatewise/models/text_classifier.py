@@ -22,14 +22,14 @@ class TextClassifier(WordEncoder):
     """Give each text one of C labels.
 
     ``x = dropout([embedding[word], characters(spelling)])``; ``y, (h_n, …) = rnn(x)`` with dropout between layers;
-    ``p = pool(y, h_n)``: the last, the mean or the largest; ``z = decoder(dropout(p))``; ``p(label) = softmax(z)``.
+    ``p = pool(y, h_n)``: last, mean or maximum; ``z = decoder(dropout(p))``; ``p(label) = softmax(z)``.
 
     Args:
-        config: sizes and options, the ``[model]`` section of a recipe.
-        words: the words that have an embedding.
-        characters: the characters that have one.
+        config: sizes and options: the ``[model]`` section of a recipe.
+        words: the words with an embedding.
+        characters: the characters with an embedding.
         labels: the C labels, in the order of their ids.
-        level: how a text is cut into words: ``word``, ``character`` or ``prose``.
+        level: how to split a text into words: ``word``, ``character`` or ``prose``.
         engine: computes the recurrent layers.
     """
 
@@ -58,7 +58,7 @@ class TextClassifier(WordEncoder):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.decoder.weight.device
 
     def forward(self, batch: WordBatch, targets: Int[Tensor, " B"] | None = None) -> Tensor:
@@ -71,7 +71,7 @@ class TextClassifier(WordEncoder):
         return logits if targets is None else F.cross_entropy(logits, targets)
 
     def split(self, text: str) -> list[str]:
-        """Cut a text into words, as the training texts were cut."""
+        """Split a text into words in the same way as the training texts."""
         return list(split_tokens(text, self.level))
 
     def predict_proba(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> Float[Tensor, "N C"]:
@@ -81,7 +81,7 @@ class TextClassifier(WordEncoder):
             texts: strings, or lists of words.
 
         Raises:
-            UsageError: it is one string, or a text has no word.
+            UsageError: a single string was given, or a text has no words.
         """
         return self._each(texts, lambda words: [words])
 

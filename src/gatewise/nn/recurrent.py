@@ -25,38 +25,38 @@ Trace = Mapping[str, Tensor]
 
 
 class Recurrent(nn.Module):
-    """What the three modules share: L layers, each in one or two directions. Not meant to be made by itself.
+    """Base class of the three modules: L layers, each in one or two directions. Use LSTM, GRU or RNN instead.
 
-    The parameters, their names, order and initial draw (uniform in ±1/√H) are PyTorch's, so that either module loads
-    the other's ``state_dict`` and equal seeds give equal weights. ``flatten_parameters`` does nothing here.
+    The parameters, their names, order and initialization (uniform in ±1/√H) are those of PyTorch: either module loads
+    the other's ``state_dict``, and the same seed gives the same weights.
 
-    Whatever PyTorch's modules may be used in, these may be: ``torch.compile``, ``torch.export``, ``torch.func``,
-    ``make_fx``, checkpointing, parametrizations, fake and meta tensors. Within a transform or below a dispatch mode a
-    pass is computed in PyTorch's operations, whatever the engine. ``torch.jit.trace``, ``torch.jit.script`` and
-    ``torch.onnx.export`` are refused with a ``RuntimeError``; ``torch.fx.symbolic_trace`` needs a tracer to which the
-    module is a leaf. A program that ``torch.export.save`` wrote is loaded where ``gatewise.nn`` is imported.
+    The modules work with ``torch.compile``, ``torch.export``, ``torch.func``, ``make_fx``, checkpointing,
+    parametrizations, and fake and meta tensors. Within a transform or a dispatch mode, a pass is computed in PyTorch's
+    operations, whatever the engine. ``torch.jit.trace``, ``torch.jit.script`` and ``torch.onnx.export`` are not
+    supported and raise a ``RuntimeError``; ``torch.fx.symbolic_trace`` needs a tracer that treats the module as a leaf.
+    To load a program that ``torch.export.save`` wrote, import ``gatewise.nn`` first.
 
     Args:
         cell: a name in ``gatewise.spec.CELLS``.
-        input_size: I.
-        hidden_size: H.
-        num_layers: L.
-        bias: whether there are biases.
-        batch_first: input and output are (B, T, …) instead of (T, B, …); states are not.
-        dropout: probability of dropping a number between layers, drawn anew at each step; in training mode only.
-        bidirectional: a second set of weights reads each row from its end.
-        proj_size: P, of an LSTM with a projected output.
-        forget_bias: added to the forget gate's bias when the weights are made; of an LSTM only.
-        variational_dropout: probability of dropping a unit of each layer's input and of h' in the recurrent product,
-            the same units at every step of a sequence (Gal and Ghahramani 2016, arXiv 1512.05287); a pair gives the
-            two probabilities. In training mode only.
-        engine: ``auto``, ``native``, ``torch`` or ``reference``: what computes. ``auto`` takes ``native`` where that
-            can run a pass, else ``torch``; ``native`` raises where it cannot.
-        device: where the parameters lie.
-        dtype: what they are.
+        input_size: I, the size of the input at each step.
+        hidden_size: H, the number of units.
+        num_layers: L, the number of layers.
+        bias: whether the layers have biases.
+        batch_first: input and output are (B, T, …) instead of (T, B, …); this does not apply to states.
+        dropout: dropout probability between layers, with a new mask at each step; in training mode only.
+        bidirectional: adds a second direction, which reads each row from its end.
+        proj_size: P, the output size of an LSTM with a projection.
+        forget_bias: added to the forget gate's bias at initialization; LSTM only.
+        variational_dropout: dropout probability for each layer's input and for h' in the recurrent product, with one
+            mask for all steps of a sequence (Gal and Ghahramani 2016, arXiv 1512.05287); a pair sets the two
+            probabilities separately. In training mode only.
+        engine: ``auto``, ``native``, ``torch`` or ``reference``. ``auto`` uses ``native`` where it supports the pass
+            and falls back to ``torch``; ``native`` raises an error instead.
+        device: the device of the parameters.
+        dtype: the dtype of the parameters.
 
     Raises:
-        ValueError: an option is out of its range, in one line.
+        ValueError: an option is out of range.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class Recurrent(nn.Module):
         return [self._weights(suffix) for _, _, suffix in self.spec.passes()]
 
     def flatten_parameters(self) -> None:
-        """Do nothing: here for programs that call it for cuDNN."""
+        """Do nothing; exists for programs that call it for cuDNN."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, uniform in ±1/√H, and add ``forget_bias``."""
+        """Reinitialize all parameters, uniform in ±1/√H, and add ``forget_bias``."""
         bound = 1 / math.sqrt(self.hidden_size)
         for parameter in self.parameters():
             parameter.uniform_(-bound, bound)
@@ -137,7 +137,7 @@ class Recurrent(nn.Module):
                 forget.add_(self.forget_bias)
 
     def initial_state(self, batch_size: int = 1) -> State:
-        """Return the state before the first step: zeros, (L·D, B, …), of the parameters' device and dtype."""
+        """Return a zero state (L·D, B, …) with the device and dtype of the parameters."""
         return self._zeros(batch_size, self._weights("l0")[1])
 
     def _zeros(self, batch_size: int, like: Tensor) -> State:
@@ -155,25 +155,25 @@ class Recurrent(nn.Module):
         lengths: Tensor | Sequence[int] | None = None,
         trace: Sequence[str] = (),
     ) -> Any:
-        """Read T steps of each row.
+        """Run T steps of each row.
 
         Args:
-            input: (T, B, I), (B, T, I) where ``batch_first``, (T, I) without a batch, or a ``PackedSequence``.
-            hx: the state before the first step; zeros where not given. An LSTM takes ``(h_0, c_0)``, the others
-                ``h_0`` or a ``RNNState``; each (L·D, B, …), without a batch (L·D, …).
-            lengths: (B,) whole numbers, 0 to T, in any order: the steps of each row. What the input holds past them
-                is not read.
-            trace: names out of i f g o c h (LSTM), r z n h (GRU), h (RNN), to be returned for every step.
+            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I) without a batch, or a ``PackedSequence``.
+            hx: the initial state; zeros by default. An LSTM takes ``(h_0, c_0)``, the others ``h_0`` or an
+                ``RNNState``; each (L·D, B, …), without a batch (L·D, …).
+            lengths: (B,) integers from 0 to T, in any order: the number of steps of each row. Input past them is
+                ignored.
+            trace: names of i f g o c h (LSTM), r z n h (GRU) or h (RNN) to return for every step.
 
         Returns:
-            The outputs of the last layer, shaped like the input with D·H (or D·P) numbers a step, zero past a row's
-            length; and the state after each row's last step, in the form in which it was given: ``LSTMState``, which
-            unpacks as ``(h_n, c_n)``; a tensor, or a ``RNNState`` where one was given. Where ``trace`` names
-            something, third, a mapping from each name to (L, D, T, B, H), time before batch whatever
-            ``batch_first``, zero past a row's length; it is not differentiated.
+            The outputs of the last layer, shaped like the input with D·H (or D·P) features per step, zero past the
+            length of a row; and the state after the last step of each row: an ``LSTMState``, which unpacks as
+            ``(h_n, c_n)``; else a tensor, or an ``RNNState`` if one was given. With ``trace``, a third value: a mapping
+            from each name to a tensor (L, D, T, B, H), time before batch even with ``batch_first``, zero past the
+            length of a row, and not differentiable.
 
         Raises:
-            ValueError: a shape, dtype, device, length or option does not fit; in one line.
+            ValueError: a shape, dtype, device, length or option is invalid.
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, trace)
@@ -312,7 +312,7 @@ class Recurrent(nn.Module):
 
 
 class LSTM(Recurrent):
-    """``torch.nn.LSTM``, and more: see ``Recurrent`` for the arguments, ``forward`` for the call.
+    """A drop-in replacement for ``torch.nn.LSTM``. See ``Recurrent`` for the arguments and ``forward`` for the call.
 
     ``i, f, g, o = σ, σ, tanh, σ (W_ih x + b_ih + W_hh h' + b_hh)``, ``c = f·c' + i·g``, ``h = o·tanh(c)``
     (Zaremba et al. 2014, arXiv 1409.2329, section 3).
@@ -328,7 +328,7 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """``torch.nn.GRU``, and more: see ``Recurrent`` for the arguments, ``forward`` for the call.
+    """A drop-in replacement for ``torch.nn.GRU``. See ``Recurrent`` for the arguments and ``forward`` for the call.
 
     ``r, z = σ (W_ih x + b_ih + W_hh h' + b_hh)``, ``n = tanh(W_in x + b_in + r·(W_hn h' + b_hn))``,
     ``h = (1 − z)·n + z·h'`` (Cho et al. 2014, arXiv 1406.1078, the reset gate after the product).
@@ -345,10 +345,10 @@ class GRU(Recurrent):
 
 
 class RNN(Recurrent):
-    """``torch.nn.RNN``, and more: see ``Recurrent`` for the arguments, ``forward`` for the call.
+    """A drop-in replacement for ``torch.nn.RNN``. See ``Recurrent`` for the arguments and ``forward`` for the call.
 
     ``h = tanh(W_ih x + b_ih + W_hh h' + b_hh)``, or with relu (Elman 1990). ``nonlinearity`` is ``tanh`` or ``relu``,
-    by name or in PyTorch's place, the fourth.
+    by keyword or, as in PyTorch, the fourth argument.
 
     >>> y, h_n = RNN(10, 20, nonlinearity="relu")(torch.randn(5, 3, 10))
     >>> y.shape, h_n.shape
@@ -370,7 +370,7 @@ class RNN(Recurrent):
 
 
 def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
-    """Make the module of a cell's name in ``gatewise.spec.CELLS``; the arguments are its own."""
+    """Return the module for a cell's name in ``gatewise.spec.CELLS``, made with the other arguments."""
     if cell.startswith("rnn_"):
         return RNN(*args, nonlinearity=cell.removeprefix("rnn_"), **kwargs)
     kinds: dict[str, Callable[..., Recurrent]] = {"lstm": LSTM, "gru": GRU}

@@ -26,7 +26,7 @@ class _Value:
         return type(self)(*map(change, cast(tuple[Tensor, ...], self)))
 
     def detach(self: S) -> S:
-        """Return the same values, cut off from the graph that made them; the memory is shared."""
+        """Return the state detached from the autograd graph; the memory is shared."""
         return self._each(Tensor.detach)
 
     def to(self: S, *args: Any, **kwargs: Any) -> S:
@@ -34,13 +34,13 @@ class _Value:
         return self._each(lambda part: part.to(*args, **kwargs))
 
     def reset(self: S, mask: Tensor) -> S:
-        """Return the state with some rows at zero, where a new sequence begins in them.
+        """Return the state with the rows zeroed in which a new sequence begins.
 
         Args:
-            mask: (B,) bool, true where the row begins anew.
+            mask: (B,) bool, true for the rows to reset.
 
         Raises:
-            ValueError: the mask is not of that shape and dtype.
+            ValueError: the mask has another shape or dtype.
         """
         rows = cast(tuple[Tensor, ...], self)[0].shape[1]
         if mask.dtype != torch.bool or mask.shape != (rows,):
@@ -50,7 +50,7 @@ class _Value:
         return self._each(lambda part: part.masked_fill(mask.to(part.device)[:, None], 0))
 
     def save(self, path: str | Path) -> None:
-        """Write the state as a safetensors file, whole or not at all."""
+        """Write the state to a safetensors file, atomically."""
         parts = cast(NamedTuple, self)._asdict()
         # Copies, for the format knows no parts that share memory, as in LSTMState(zeros, zeros).
         own = {name: part.detach().clone(memory_format=torch.contiguous_format) for name, part in parts.items()}
@@ -58,12 +58,12 @@ class _Value:
 
     @classmethod
     def load(cls: type[S], path: str | Path, device: str | torch.device = "cpu") -> S:
-        """Read what ``save`` wrote.
+        """Read a state that ``save`` wrote.
 
         Raises:
-            ValueError: the path is no regular file, the file is no safetensors file, or holds anything else than the
-                parts of a state, finite numbers of one dtype and, but for their last axis, of one shape.
-            OSError: it cannot be read.
+            ValueError: the path is not a regular file, the file is not a safetensors file, or it holds anything but the
+                parts of a state: finite numbers of one dtype and, except for the last axis, one shape.
+            OSError: the file cannot be read.
         """
         names, place = cast(type[NamedTuple], cls)._fields, Path(path)
         if place.exists() and not place.is_file():  # a pipe would be waited for
@@ -90,7 +90,7 @@ class _LSTMParts(NamedTuple):
 
 
 class LSTMState(_LSTMParts, _Value):
-    """``(h, c)`` of an LSTM: it unpacks as PyTorch's ``(h_n, c_n)`` does."""
+    """The state ``(h, c)`` of an LSTM. It unpacks like PyTorch's ``(h_n, c_n)``."""
 
     __slots__ = ()
 
@@ -100,7 +100,7 @@ class _RNNParts(NamedTuple):
 
 
 class RNNState(_RNNParts, _Value):
-    """``(h,)`` of a GRU or a plain RNN. PyTorch's modules take and return the bare tensor, and so do ours given one."""
+    """The state ``(h,)`` of a GRU or RNN. Given a bare tensor, as in PyTorch, the modules return a bare tensor."""
 
     __slots__ = ()
 

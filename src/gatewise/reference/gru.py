@@ -1,6 +1,6 @@
 """The GRU (Cho et al. 2014, arXiv 1406.1078, the reset gate after the product as in cuDNN), forward and backward.
 
-At each step, with h' from the step before and m the recurrent dropout mask (1 where there is none)::
+At each step, with h' from the previous step and m the recurrent dropout mask (1 without dropout)::
 
     (1) a = W_ih x + b_ih                  a = (a_r, a_z, a_n)
     (2) u = W_hh (m·h') + b_hh             u = (u_r, u_z, u_n)
@@ -9,7 +9,8 @@ At each step, with h' from the step before and m the recurrent dropout mask (1 w
     (5) n = tanh(a_n + r·u_n)
     (6) h = (1 − z)·n + z·h'
 
-``d`` before a letter is the derivative of the loss by it. The backward steps carry the numbers of the forward ones.
+``d`` before a letter is the derivative of the loss with respect to it. Backward steps have the numbers of the forward
+steps.
 """
 
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from gatewise.reference.cell import Array, Weights, input_gradients, input_produ
 
 
 class Tape(NamedTuple):
-    """What the backward pass reads: all of every step, (T, B, …)."""
+    """Values of all steps that the backward pass reads, (T, B, …)."""
 
     x: Array
     h_before: Array
@@ -39,10 +40,10 @@ class Gradients(NamedTuple):
 
 
 def forward(x: Array, h_0: Array, weights: Weights, h_mask: Array | float = 1.0) -> tuple[Array, Array, Tape]:
-    """Read T steps.
+    """Run T steps.
 
     Args:
-        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
+        x: (T, B, I), or (T, B) integers that represent one-hot vectors.
         h_0: (B, H).
         weights: of this layer and direction.
         h_mask: m, (B, H): multiplies h' in (2), not in (6), at every step.
@@ -68,11 +69,11 @@ def forward(x: Array, h_0: Array, weights: Weights, h_mask: Array | float = 1.0)
 
 
 def backward(dy: Array, dh_n: Array, tape: Tape, weights: Weights, h_mask: Array | float = 1.0) -> Gradients:
-    """Return the gradients of everything that went into ``forward``, from those of everything that came out.
+    """Return the gradients of all inputs of ``forward``, given those of all outputs.
 
     Args:
-        dy: (T, B, H), the derivative of the loss by y.
-        dh_n: by h_n; (B, H).
+        dy: (T, B, H), the derivative of the loss with respect to y.
+        dh_n: with respect to h_n; (B, H).
         tape: what ``forward`` returned.
         weights: as given to ``forward``.
         h_mask: as given to ``forward``.
@@ -87,7 +88,7 @@ def backward(dy: Array, dh_n: Array, tape: Tape, weights: Weights, h_mask: Array
         dh = dh + dy[t]  # y is h: what comes from above and from the step after
         dn = dh * (1 - z[t])  # (6)
         dz = dh * (h_before[t] - n[t])  # (6)
-        dh = dh * z[t]  # (6), the part of dh' that takes the straight way
+        dh = dh * z[t]  # (6), the part of dh' that takes the direct path
         da[t, :, 2 * H :] = dn * (1 - n[t] ** 2)  # (5)
         du[t, :, 2 * H :] = da[t, :, 2 * H :] * r[t]  # (5)
         dr = da[t, :, 2 * H :] * u_n[t]  # (5)

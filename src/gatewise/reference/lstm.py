@@ -1,6 +1,6 @@
 """The LSTM (Zaremba et al. 2014, arXiv 1409.2329, section 3), forward and backward through time.
 
-At each step, with h', c' from the step before and m the recurrent dropout mask (1 where there is none)::
+At each step, with h', c' from the previous step and m the recurrent dropout mask (1 without dropout)::
 
     (1) a = W_ih x + b_ih + W_hh (m·h') + b_hh        a = (a_i, a_f, a_g, a_o)
     (2) i = σ(a_i)
@@ -11,7 +11,8 @@ At each step, with h', c' from the step before and m the recurrent dropout mask 
     (7) s = o·tanh(c)
     (8) h = s, or W_hr s where the LSTM is projected
 
-``d`` before a letter is the derivative of the loss by it. The backward steps carry the numbers of the forward ones.
+``d`` before a letter is the derivative of the loss with respect to it. Backward steps have the numbers of the forward
+steps.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from gatewise.reference.cell import Array, Weights, input_gradients, input_produ
 
 
 class Tape(NamedTuple):
-    """What the backward pass reads: all of every step, (T, B, …)."""
+    """Values of all steps that the backward pass reads, (T, B, …)."""
 
     x: Array
     h_before: Array
@@ -46,10 +47,10 @@ class Gradients(NamedTuple):
 def forward(
     x: Array, h_0: Array, c_0: Array, weights: Weights, h_mask: Array | float = 1.0
 ) -> tuple[Array, Array, Array, Tape]:
-    """Read T steps.
+    """Run T steps.
 
     Args:
-        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
+        x: (T, B, I), or (T, B) integers that represent one-hot vectors.
         h_0: (B, H); (B, P) of a projected LSTM.
         c_0: (B, H).
         weights: of this layer and direction.
@@ -82,12 +83,12 @@ def forward(
 def backward(
     dy: Array, dh_n: Array, dc_n: Array, tape: Tape, weights: Weights, h_mask: Array | float = 1.0
 ) -> Gradients:
-    """Return the gradients of everything that went into ``forward``, from those of everything that came out.
+    """Return the gradients of all inputs of ``forward``, given those of all outputs.
 
     Args:
-        dy: (T, B, H or P), the derivative of the loss by y.
-        dh_n: by h_n; (B, H or P).
-        dc_n: by c_n; (B, H).
+        dy: (T, B, H or P), the derivative of the loss with respect to y.
+        dh_n: with respect to h_n; (B, H or P).
+        dc_n: with respect to c_n; (B, H).
         tape: what ``forward`` returned.
         weights: as given to ``forward``.
         h_mask: as given to ``forward``.

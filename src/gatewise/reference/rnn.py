@@ -1,11 +1,12 @@
 """The plain RNN (Elman 1990), with tanh or relu, forward and backward through time.
 
-At each step, with h' from the step before and m the recurrent dropout mask (1 where there is none)::
+At each step, with h' from the previous step and m the recurrent dropout mask (1 without dropout)::
 
     (1) a = W_ih x + b_ih + W_hh (m·h') + b_hh
     (2) h = tanh(a), or max(a, 0)
 
-``d`` before a letter is the derivative of the loss by it. The backward steps carry the numbers of the forward ones.
+``d`` before a letter is the derivative of the loss with respect to it. Backward steps have the numbers of the forward
+steps.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from gatewise.reference.cell import Array, Weights, input_gradients, input_produ
 
 
 class Tape(NamedTuple):
-    """What the backward pass reads: all of every step, (T, B, …)."""
+    """Values of all steps that the backward pass reads, (T, B, …)."""
 
     x: Array
     h_before: Array
@@ -34,10 +35,10 @@ class Gradients(NamedTuple):
 def forward(
     x: Array, h_0: Array, weights: Weights, h_mask: Array | float = 1.0, nonlinearity: str = "tanh"
 ) -> tuple[Array, Array, Tape]:
-    """Read T steps.
+    """Run T steps.
 
     Args:
-        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
+        x: (T, B, I), or (T, B) integers that represent one-hot vectors.
         h_0: (B, H).
         weights: of this layer and direction.
         h_mask: m, (B, H): multiplies h' in (1) at every step.
@@ -61,11 +62,11 @@ def forward(
 def backward(
     dy: Array, dh_n: Array, tape: Tape, weights: Weights, h_mask: Array | float = 1.0, nonlinearity: str = "tanh"
 ) -> Gradients:
-    """Return the gradients of everything that went into ``forward``, from those of everything that came out.
+    """Return the gradients of all inputs of ``forward``, given those of all outputs.
 
     Args:
-        dy: (T, B, H), the derivative of the loss by y.
-        dh_n: by h_n; (B, H).
+        dy: (T, B, H), the derivative of the loss with respect to y.
+        dh_n: with respect to h_n; (B, H).
         tape: what ``forward`` returned.
         weights: as given to ``forward``.
         h_mask: as given to ``forward``.

@@ -40,9 +40,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        path: its folder.
-        metrics: the last line of ``metrics.jsonl``: test figures and the best epoch (empty in a process that did not
-            write it); of a scratch-language-model, which has no test text, what it was trained on.
+        path: the run folder.
+        metrics: the last line of ``metrics.jsonl``: test results and the best epoch (empty in a process that did not
+            write it); for a scratch-language-model, which has no test text, results on the training text.
     """
 
     path: Path
@@ -73,23 +73,23 @@ def train(
     seed: int | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Train a model and leave a run folder.
+    """Train a model and write a run folder.
 
     Args:
-        recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file; ``demo`` where not given, or,
+        recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file; by default ``demo`` or,
             with ``resume``, the configuration of the run in ``out``.
-        data: the folder or file of the task's data (see ``DataConfig.path``); wins over the recipe's.
-        out: the run folder; ``runs/RECIPE-TIME`` where not given.
+        data: the folder or file of the task's data (see ``DataConfig.path``); overrides the recipe's.
+        out: the run folder; ``runs/RECIPE-TIME`` by default.
         overrides: dotted keys, such as ``{"training.epochs": 1}``.
-        resume: go on with the run in ``out`` where it stopped, exactly.
-        seed: wins over ``training.seed``.
-        console: where progress goes; silent where not given.
+        resume: continue the run in ``out`` exactly where it stopped.
+        seed: overrides ``training.seed``.
+        console: where to show progress; silent by default.
 
-    PyTorch's switches, threads and random generators are afterwards as they were before; what they were does not change
-    the result. In the main thread SIGINT, SIGTERM and SIGHUP end the current step and save.
+    PyTorch's global switches, threads and random generators are restored afterwards and do not affect the result. In
+    the main thread, SIGINT, SIGTERM and SIGHUP finish the current step and save a checkpoint.
 
     Raises:
-        GatewiseError: of the kind that says whose fault it is.
+        GatewiseError: a subclass that tells the kind of error.
     """
     if resume and out is None:
         raise UsageError("--resume needs --out: the folder of the run to go on with")
