@@ -2,8 +2,8 @@
 
 A block that opens with ``sh run`` or ``python run`` is run as it stands, in a work folder that all pages share; the
 blocks of later pages find there what those of earlier ones made. Two blocks run at a time, each after all earlier ones
-that name a file or a run which it names. What is written to standard output goes below the block, and the pictures under
-``figures/`` go into the page. A block that fails stops the build.
+that name a file or a run which it names. What is written to standard output goes below the block, and the pictures
+under ``figures/`` go into the page. A block that fails stops the build.
 """
 
 import hashlib

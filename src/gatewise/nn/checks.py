@@ -86,11 +86,8 @@ def check_state(hx: Any, spec: RecurrentSpec, rows: int | None, like: Tensor) ->
         hx = (hx,)
     if not isinstance(hx, tuple | list) or len(hx) != len(names) or not all(isinstance(p, Tensor) for p in hx):
         found = f"{len(hx)} parts" if isinstance(hx, tuple | list) else f"a {type(hx).__name__}"
-        wanted = (
-            "h_0, a tensor"
-            if len(names) == 1
-            else f"({', '.join(names)}), {_COUNTS.get(len(names), len(names))} tensors"
-        )
+        count = {2: "two", 3: "three"}.get(len(names), len(names))
+        wanted = "h_0, a tensor" if len(names) == 1 else f"({', '.join(names)}), {count} tensors"
         raise ValueError(f"hx is {found}; expected {wanted}")
     passes = spec.num_layers * spec.num_directions
     for name, part, size in zip(names, hx, spec.state_sizes, strict=True):
