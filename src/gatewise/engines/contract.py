@@ -38,7 +38,7 @@ class LayerInputs(NamedTuple):
     @property
     def floating(self) -> list[Tensor]:
         """Everything that has a gradient."""
-        return [self.x, *self.state, *(p for p in self.params if p is not None)]
+        return [self.x, *self.state, *[p for p in self.params if p is not None]]
 
     @property
     def units(self) -> int:
