@@ -19,7 +19,7 @@ class CellSpec:
         states: what is carried from step to step; the first is the output.
         parameters: the shape of each parameter in letters: I the input's size, H the units, P the size of h (H unless
             the output is projected), G the rows of all gates. Names that begin with ``bias`` may be left out together.
-        projection: the parameter that projects h, which is there where P < H; None where none can.
+        projection: the last parameter, if it projects h; it is there where P < H. None if h cannot be projected.
         traced: what of each step can be looked at: gates after their activation, and states.
         input_bias_apart: whether ``bias_hh`` must not be added to ``bias_ih``, because a gate acts on the recurrent
             product by itself.

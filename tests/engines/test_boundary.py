@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import gatewise.engines
 from gatewise.engines import ENGINES
 from gatewise.engines.boundary import addresses, changeable, new, readable
-from gatewise.engines.contract import LayerInputs, LossInputs, LossOptions
+from gatewise.engines.contract import LayerInputs, LayerOptions, LossInputs, LossOptions
 from gatewise.engines.layer_operator import flatten
 from gatewise.engines.native import loss, module, update
 from gatewise.engines.native.stream import Stream
@@ -155,6 +155,23 @@ def test_an_operator_called_by_itself_checks_the_same(engine: str, place: int, v
     refused(lambda: torch.ops.gatewise.layer_forward(*given, "lstm", *OPTIONS, engine), text)
     up = torch.ones_like(y), last, y, last, saved, True
     refused(lambda: torch.ops.gatewise.layer_backward(*up, *given, "lstm", *OPTIONS, engine), text)
+
+
+@pytest.mark.parametrize(
+    ("k", "text"),
+    [
+        (0, "weight_ih is None; expected a tensor of shape (20, 2)"),
+        (1, "weight_hh is None; expected a tensor of shape (20, 5)"),
+        (2, "bias_ih is missing; expected both biases, or neither"),
+        (3, "bias_hh is missing; expected both biases, or neither"),
+    ],
+)
+def test_the_engine_called_by_itself_takes_no_address_of_nothing(k: int, text: str) -> None:
+    x, h, c, *params = (torch.randn(shape) for shape in ((4, 3, 2), (3, 5), (3, 5), (20, 2), (20, 5), (20,), (20,)))
+    given = [*params, None]
+    given[k] = None
+    inputs, options = LayerInputs(x, (h, c), tuple(given), None, None), LayerOptions("lstm", save=True)
+    refused(lambda: ENGINES["native"].forward(inputs, options), text)
 
 
 def test_an_operator_knows_its_cells_and_engines() -> None:

@@ -28,8 +28,8 @@ def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
             f"{len(state)} states and {len(params)} parameters are given to {options.cell}; expected "
             f"{', '.join(f'{name}_0' for name in cell.states)} and {', '.join(cell.parameters)}"
         )
-    for t in (x, *state, *params):
-        if not isinstance(t, Tensor) and not (t is None and t is params[-1] and cell.projection):
+    for t in (x, *state, *(params[:-1] if cell.projection and params[-1] is None else params)):
+        if not isinstance(t, Tensor):
             _check_presence(inputs, cell)
             break
     if x.dim() != 3 or state[0].dim() != 2:
@@ -41,7 +41,7 @@ def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
     for (name, shape), param in zip(cell.shapes(width, H, P).items(), params, strict=True):
         if param is not None and param.shape != shape:
             check_shape(name, param, shape)
-    if P != H and (cell.projection is None or params[list(cell.parameters).index(cell.projection)] is None):
+    if P != H and (cell.projection is None or params[-1] is None):
         raise ValueError(f"h_0 has {P} numbers a row, {cell.states[-1]}_0 {H}; expected equally many, or weight_hr")
     if h_mask is not None and h_mask.shape != (B, P):
         check_shape("h_mask", h_mask, (B, P))

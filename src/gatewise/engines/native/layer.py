@@ -111,6 +111,10 @@ def kept_shapes(inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, .
     return [(rows, gates * H), (rows, H)] if gates > 1 else []
 
 
+_WEIGHTS, _BIASES = ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")
+"""The parameters of every cell here, in this order."""
+
+
 @lru_cache(1024)
 def _shapes(cell: str, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
     return CELLS[cell].shapes(input_size, hidden_size, hidden_size)
@@ -124,17 +128,21 @@ def _in_memory(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -
     """x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, h_mask and lengths, ready for C++; see ``Given`` there."""
     (T, B, width), H, spec = inputs.x.shape, inputs.units, options.about
     shapes = _shapes(options.cell, width, H)
-    params = [
+    weights = [readable(name, p, dtype, *shapes[name]) for name, p in zip(_WEIGHTS, inputs.params, strict=False)]  # type: ignore[arg-type]
+    biases = [
         None if p is None else readable(name, p, dtype, *shapes[name])
-        for name, p in zip(spec.parameters, inputs.params, strict=True)
+        for name, p in zip(_BIASES, inputs.params[2:4], strict=True)
     ]
+    if biases.count(None) == 1:
+        raise ValueError(f"{_BIASES[biases.index(None)]} is missing; expected both biases, or neither")
     state = [readable(f"{name}_0", s, dtype, B, H) for name, s in zip(spec.states, inputs.state, strict=True)]
     h_mask, lengths = inputs.h_mask, inputs.lengths
     return (
         readable("x", inputs.x, dtype, T, B, width),
         *state,
         *(None,) * (2 - len(state)),
-        *params[:4],
+        *weights,
+        *biases,
         None if h_mask is None else readable("h_mask", h_mask, dtype, B, H),
         None if lengths is None else readable("lengths", lengths, torch.int64, B),
     )
