@@ -61,24 +61,24 @@ def test_a_spec_is_a_value() -> None:
         spec.hidden_size = 4  # type: ignore[misc]
 
 
-PROJECTION = "expected 0 (none) or a whole number smaller than hidden_size, which is 3"
+PROJECTION = "expected 0 (none) or an integer smaller than hidden_size, which is 3"
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"cell": "LSTM"}, "cell is 'LSTM'; expected one of lstm, gru, rnn_tanh, rnn_relu"),
     ({"cell": ""}, "cell is ''; expected one of lstm, gru, rnn_tanh, rnn_relu"),
     ({"cell": None}, "cell is None; expected one of lstm, gru, rnn_tanh, rnn_relu"),
     ({"cell": ["lstm"]}, "cell is ['lstm']; expected one of lstm, gru, rnn_tanh, rnn_relu"),
-    ({"input_size": 0}, "input_size is 0; expected a whole number, 1 or more"),
-    ({"input_size": -1}, "input_size is -1; expected a whole number, 1 or more"),
-    ({"input_size": 2.0}, "input_size is 2.0; expected a whole number, 1 or more"),
-    ({"input_size": "2"}, "input_size is '2'; expected a whole number, 1 or more"),
-    ({"input_size": True}, "input_size is True; expected a whole number, 1 or more"),
-    ({"hidden_size": 0}, "hidden_size is 0; expected a whole number, 1 or more"),
-    ({"hidden_size": -3}, "hidden_size is -3; expected a whole number, 1 or more"),
-    ({"hidden_size": 3.5}, "hidden_size is 3.5; expected a whole number, 1 or more"),
-    ({"hidden_size": True}, "hidden_size is True; expected a whole number, 1 or more"),
-    ({"num_layers": 0}, "num_layers is 0; expected a whole number, 1 or more"),
-    ({"num_layers": None}, "num_layers is None; expected a whole number, 1 or more"),
-    ({"num_layers": True}, "num_layers is True; expected a whole number, 1 or more"),
+    ({"input_size": 0}, "input_size is 0; expected an integer, 1 or more"),
+    ({"input_size": -1}, "input_size is -1; expected an integer, 1 or more"),
+    ({"input_size": 2.0}, "input_size is 2.0; expected an integer, 1 or more"),
+    ({"input_size": "2"}, "input_size is '2'; expected an integer, 1 or more"),
+    ({"input_size": True}, "input_size is True; expected an integer, 1 or more"),
+    ({"hidden_size": 0}, "hidden_size is 0; expected an integer, 1 or more"),
+    ({"hidden_size": -3}, "hidden_size is -3; expected an integer, 1 or more"),
+    ({"hidden_size": 3.5}, "hidden_size is 3.5; expected an integer, 1 or more"),
+    ({"hidden_size": True}, "hidden_size is True; expected an integer, 1 or more"),
+    ({"num_layers": 0}, "num_layers is 0; expected an integer, 1 or more"),
+    ({"num_layers": None}, "num_layers is None; expected an integer, 1 or more"),
+    ({"num_layers": True}, "num_layers is True; expected an integer, 1 or more"),
     ({"proj_size": -1}, f"proj_size is -1; {PROJECTION}"),
     ({"proj_size": 3}, f"proj_size is 3; {PROJECTION}"),
     ({"proj_size": 1.0}, f"proj_size is 1.0; {PROJECTION}"),

@@ -60,7 +60,7 @@ def cut(t: Tensor, size: int) -> Tensor:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: torch.zeros(4, 3), "t is of shape (4, 3); expected (3, 4)"),
+        (lambda: torch.zeros(4, 3), "t has shape (4, 3); expected (3, 4)"),
         (lambda: torch.zeros(3, 4, device="meta"), "t is on meta; expected the CPU"),
         (lambda: torch.zeros(3, 4).to_sparse(), "t is torch.sparse_coo; expected a dense tensor"),
         (lambda: cut(torch.zeros(3, 4), 0), "t needs 48 bytes for its shape (3, 4), but its storage has 0"),
@@ -100,14 +100,14 @@ def test_a_weight_that_was_replaced_is_named_on_each_engine(engine: str) -> None
     x = torch.randn(7, 2, 3)
     gru = modules.GRU(3, 4, engine=engine)
     gru.weight_hh_l0 = nn.Parameter(torch.randn(5, 4))
-    refused(lambda: gru(x), "weight_hh is of shape (5, 4); expected (12, 4)")
+    refused(lambda: gru(x), "weight_hh has shape (5, 4); expected (12, 4)")
     with torch.no_grad():
-        refused(lambda: gru(x), "weight_hh is of shape (5, 4); expected (12, 4)")
+        refused(lambda: gru(x), "weight_hh has shape (5, 4); expected (12, 4)")
     for which, width in (("weight_ih", 5), ("bias_ih", 0), ("bias_hh", 0)):
         lstm = modules.LSTM(3, 4, engine=engine)
         shape = (16, width) if width else (15,)
         setattr(lstm, f"{which}_l0", nn.Parameter(torch.randn(shape)))
-        refused(lambda: lstm(x), f"{which} is of shape {shape}; expected {(16, 3) if width else (16,)}")  # noqa: B023
+        refused(lambda: lstm(x), f"{which} has shape {shape}; expected {(16, 3) if width else (16,)}")  # noqa: B023
     lstm = modules.LSTM(3, 4, engine=engine)
     lstm.bias_hh_l0 = None
     refused(lambda: lstm(x), "bias_hh_l0 is None; expected a tensor; or make the module with bias=False")
@@ -133,20 +133,20 @@ OPTIONS = (False, None, False, 2, True, False, False)
 @pytest.mark.parametrize(
     ("place", "value", "text"),
     [
-        (9, torch.tensor([4, 0]), "lengths is of shape (2,); expected (3,)"),
-        (9, torch.tensor([[4], [0], [2]]), "lengths is of shape (3, 1); expected (3,)"),
+        (9, torch.tensor([4, 0]), "lengths has shape (2,); expected (3,)"),
+        (9, torch.tensor([[4], [0], [2]]), "lengths has shape (3, 1); expected (3,)"),
         (9, torch.tensor([4, 0, 2]).int(), "lengths is torch.int32; expected torch.int64: call .long()"),
         (9, torch.tensor([True, False, True]), "lengths is torch.bool; expected torch.int64: call .long()"),
         (9, torch.tensor([4, 0, 5]), "lengths holds 5; expected 0 to 4"),
         (9, torch.tensor([4, 0, -1]), "lengths holds -1; expected 0 to 4"),
-        (0, torch.randn(4, 3), "x is of shape (4, 3), h_0 (3, 5); expected (T, B, I) and (B, H)"),
-        (0, torch.randn(4, 2, 2), "h_0 is of shape (3, 5); expected (2, 5)"),
-        (2, torch.randn(3, 6), "weight_ih is of shape (20, 2); expected (24, 2)"),
-        (4, torch.randn(20, 4), "weight_hh is of shape (20, 4); expected (20, 5)"),
+        (0, torch.randn(4, 3), "x has shape (4, 3), h_0 (3, 5); expected (T, B, I) and (B, H)"),
+        (0, torch.randn(4, 2, 2), "h_0 has shape (3, 5); expected (2, 5)"),
+        (2, torch.randn(3, 6), "weight_ih has shape (20, 2); expected (24, 2)"),
+        (4, torch.randn(20, 4), "weight_hh has shape (20, 4); expected (20, 5)"),
         (6, None, "bias_hh is missing; expected a tensor or neither bias: make the module with bias=False"),
-        (5, torch.randn(19), "bias_ih is of shape (19,); expected (20,)"),
-        (7, torch.randn(4, 5), "weight_hr is of shape (4, 5); expected (5, 5)"),
-        (8, torch.randn(3, 4), "h_mask is of shape (3, 4); expected (3, 5)"),
+        (5, torch.randn(19), "bias_ih has shape (19,); expected (20,)"),
+        (7, torch.randn(4, 5), "weight_hr has shape (4, 5); expected (5, 5)"),
+        (8, torch.randn(3, 4), "h_mask has shape (3, 4); expected (3, 5)"),
     ],
 )
 def test_an_operator_called_by_itself_checks_the_same(engine: str, place: int, value: Any, text: str) -> None:
@@ -190,11 +190,11 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str, lengths: Tensor | 
         torch.testing.assert_close(d, of)
     if saved:  # PyTorch takes one tensor on meta for all
         refused(lambda: backward([saved[0].to("meta"), *saved[1:]], y, h_n, c_n), "tensors are on cpu, meta")
-    refused(lambda: backward(saved, y[1:], h_n, c_n), "dy is of shape (3, 3, 5); expected (4, 3, 5)")
-    refused(lambda: backward(saved, y, h_n, c_n[:0]), "dc_n is of shape (0, 5); expected (3, 5)")
+    refused(lambda: backward(saved, y[1:], h_n, c_n), "dy has shape (3, 3, 5); expected (4, 3, 5)")
+    refused(lambda: backward(saved, y, h_n, c_n[:0]), "dc_n has shape (0, 5); expected (3, 5)")
     if saved:
         refused(lambda: backward([], y, h_n, c_n), "saved holds 0 tensors; expected the")
-        refused(lambda: backward([saved[0][:-1], *saved[1:]], y, h_n, c_n), "saved[0] is of shape")
+        refused(lambda: backward([saved[0][:-1], *saved[1:]], y, h_n, c_n), "saved[0] has shape")
     if len(saved) == 2:
         refused(lambda: backward([saved[0].double(), saved[1]], y, h_n, c_n), "torch.float64; expected")
 
@@ -203,16 +203,16 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str, lengths: Tensor | 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"weight": torch.randn(9, 1)}, "x is of shape (6, 4), weight (9, 1); expected (N, H) and (V, H)"),
-        ({"targets": torch.zeros(5).long()}, "targets is of shape (5,); expected (6,)"),
-        ({"targets": torch.zeros(7).long()}, "targets is of shape (7,); expected (6,)"),
-        ({"targets": torch.zeros(6, 1).long()}, "targets is of shape (6, 1); expected (6,)"),
-        ({"targets": torch.zeros(6)}, "targets is torch.float32; expected whole numbers: call .long()"),
-        ({"targets": torch.zeros(6).bool()}, "targets is torch.bool; expected whole numbers: call .long()"),
-        ({"bias": torch.randn(8)}, "bias is of shape (8,); expected (9,)"),
+        ({"weight": torch.randn(9, 1)}, "x has shape (6, 4), weight (9, 1); expected (N, H) and (V, H)"),
+        ({"targets": torch.zeros(5).long()}, "targets has shape (5,); expected (6,)"),
+        ({"targets": torch.zeros(7).long()}, "targets has shape (7,); expected (6,)"),
+        ({"targets": torch.zeros(6, 1).long()}, "targets has shape (6, 1); expected (6,)"),
+        ({"targets": torch.zeros(6)}, "targets is torch.float32; expected integers: call .long()"),
+        ({"targets": torch.zeros(6).bool()}, "targets is torch.bool; expected integers: call .long()"),
+        ({"bias": torch.randn(8)}, "bias has shape (8,); expected (9,)"),
         ({"bias": None}, "bias is None; expected a tensor"),
-        ({"weight": torch.randn(0, 4), "bias": torch.randn(0)}, "weight is of shape (0, 4); expected a row"),
-        ({"x": torch.randn(4)}, "x is of shape (4,), weight (9, 4); expected (N, H) and (V, H)"),
+        ({"weight": torch.randn(0, 4), "bias": torch.randn(0)}, "weight has shape (0, 4); expected a row"),
+        ({"x": torch.randn(4)}, "x has shape (4,), weight (9, 4); expected (N, H) and (V, H)"),
     ],
 )
 def test_the_loss_reads_what_fits_alone(engine: str, change: dict[str, Any], text: str) -> None:
@@ -272,8 +272,8 @@ def adam(state: dict[str, Any] | None = None) -> tuple[nn.Parameter, torch.optim
 @pytest.mark.parametrize(
     ("state", "text"),
     [
-        ({"exp_avg": torch.zeros(2, 4)}, "exp_avg is of shape (2, 4); expected (4, 4)"),
-        ({"exp_avg_sq": torch.ones(1)}, "exp_avg_sq is of shape (1,); expected (4, 4)"),
+        ({"exp_avg": torch.zeros(2, 4)}, "exp_avg has shape (2, 4); expected (4, 4)"),
+        ({"exp_avg_sq": torch.ones(1)}, "exp_avg_sq has shape (1,); expected (4, 4)"),
         ({"exp_avg": torch.zeros(4, 4).t()}, "exp_avg has strides (1, 4)"),
         ({"exp_avg": torch.zeros(4, 4).double()}, "exp_avg is torch.float64; expected torch.float32"),
         (
@@ -281,9 +281,9 @@ def adam(state: dict[str, Any] | None = None) -> tuple[nn.Parameter, torch.optim
             "exp_avg needs 64 bytes for its shape (4, 4), but its storage has 32",
         ),
         ({"exp_avg": None}, "exp_avg is None; expected a tensor"),
-        ({"step": torch.tensor([3.0])}, "the optimiser's step is tensor([3.]); expected a tensor of one whole number"),
-        ({"step": torch.tensor(float("nan"))}, "the optimiser's step is tensor(nan)"),
-        ({"step": 3}, "the optimiser's step is 3"),
+        ({"step": torch.tensor([3.0])}, "the optimizer's step is tensor([3.]); expected a tensor of one integer"),
+        ({"step": torch.tensor(float("nan"))}, "the optimizer's step is tensor(nan)"),
+        ({"step": 3}, "the optimizer's step is 3"),
     ],
 )
 def test_an_update_writes_what_fits_alone(state: dict[str, Any], text: str) -> None:
@@ -339,14 +339,14 @@ def test_a_stream_is_made_of_what_fits_alone() -> None:
         return Stream(spec, {**good, **(changed or {})}, state=LSTMState, **options)
 
     make()
-    refused(lambda: make({"weight_hh_l0": torch.randn(16, 3)}), "weight_hh_l0 is of shape (16, 3); expected (16, 4)")
+    refused(lambda: make({"weight_hh_l0": torch.randn(16, 3)}), "weight_hh_l0 has shape (16, 3); expected (16, 4)")
     refused(lambda: make({"bias_hh_l0": torch.randn(16).double()}), "bias_hh_l0 is float64; expected float32")
     refused(lambda: make({"bias_hh_l0": None}), "bias_hh_l0 is None; expected a tensor")
     refused(lambda: make({"weight_ih_l1": torch.randn(16, 4)}), "parameters differ from the stack's in weight_ih_l1")
-    refused(lambda: make(table=torch.randn(5, 2)), "table is of shape (5, 2); expected (5, 3)")
+    refused(lambda: make(table=torch.randn(5, 2)), "table has shape (5, 2); expected (5, 3)")
     refused(lambda: make(table=torch.randn(0, 3)), "table has no rows")
-    refused(lambda: make(decoder=(torch.randn(5, 3), None)), "the decoder's weight is of shape (5, 3); expected (5, 4)")
-    refused(lambda: make(decoder=(torch.randn(5, 4), torch.randn(4))), "the decoder's bias is of shape (4,)")
+    refused(lambda: make(decoder=(torch.randn(5, 3), None)), "the decoder's weight has shape (5, 3); expected (5, 4)")
+    refused(lambda: make(decoder=(torch.randn(5, 4), torch.randn(4))), "the decoder's bias has shape (4,)")
 
 
 def test_other_arguments_have_their_ranges() -> None:
