@@ -83,8 +83,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"proj_size": 3}, f"proj_size is 3; {PROJECTION}"),
     ({"proj_size": 1.0}, f"proj_size is 1.0; {PROJECTION}"),
     ({"proj_size": None}, f"proj_size is None; {PROJECTION}"),
-    ({"cell": "gru", "proj_size": 2}, "proj_size is 2; only an lstm can be projected, found gru; use 0"),
-    ({"cell": "rnn_relu", "proj_size": 1}, "proj_size is 1; only an lstm can be projected, found rnn_relu; use 0"),
+    ({"cell": "gru", "proj_size": 2}, "proj_size is 2; only an lstm supports a projection, found gru; use 0"),
+    ({"cell": "rnn_relu", "proj_size": 1}, "proj_size is 1; only an lstm supports a projection, found rnn_relu; use 0"),
 ]
 
 

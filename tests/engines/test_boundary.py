@@ -47,7 +47,8 @@ def test_what_lies_ready_is_read_where_it_lies_and_what_does_not_is_copied() -> 
         assert found.is_contiguous() and not found.is_neg() and torch.equal(found, other.float())
     assert changeable("t", t, torch.float32, 3, 4) is t
     refused(
-        lambda: changeable("m", t.t(), torch.float32, 4, 3), "m has strides (1, 4); expected its (4, 3) without gaps"
+        lambda: changeable("m", t.t(), torch.float32, 4, 3),
+        "m has strides (1, 4); expected a contiguous tensor of shape (4, 3)",
     )
     refused(lambda: changeable("m", t, torch.float64, 3, 4), "m is torch.float32; expected torch.float64")
 
@@ -86,7 +87,7 @@ def test_what_pytorch_wraps_is_refused() -> None:
     del mode
 
     def within(t: Tensor) -> Tensor:
-        refused(lambda: readable("t", t, torch.float32, 3, 4), "t is a tensor within a transform of torch.func")
+        refused(lambda: readable("t", t, torch.float32, 3, 4), "t is a tensor within a torch.func transform")
         return t.sum()
 
     torch.func.grad(within)(torch.zeros(3, 4))
@@ -143,7 +144,7 @@ OPTIONS = (False, None, False, 2, True, False, False)
         (0, torch.randn(4, 2, 2), "h_0 has shape (3, 5); expected (2, 5)"),
         (2, torch.randn(3, 6), "weight_ih has shape (20, 2); expected (24, 2)"),
         (4, torch.randn(20, 4), "weight_hh has shape (20, 4); expected (20, 5)"),
-        (6, None, "bias_hh is missing; expected a tensor or neither bias: make the module with bias=False"),
+        (6, None, "bias_hh is missing; expected a tensor, or no biases at all: make the module with bias=False"),
         (5, torch.randn(19), "bias_ih has shape (19,); expected (20,)"),
         (7, torch.randn(4, 5), "weight_hr has shape (4, 5); expected (5, 5)"),
         (8, torch.randn(3, 4), "h_mask has shape (3, 4); expected (3, 5)"),
@@ -162,9 +163,9 @@ def test_an_operator_knows_its_cells_and_engines() -> None:
     refused(lambda: forward(*given, "qrnn", *OPTIONS, "native"), "cell is 'qrnn'; expected one of lstm, gru")
     refused(
         lambda: forward(*given, "gru", *OPTIONS, "native"),
-        "2 states and 5 parameters are given to gru; expected h_0 and weight_ih, weight_hh, bias_ih, bias_hh",
+        "got 2 states and 5 parameters for gru; expected h_0 and weight_ih, weight_hh, bias_ih, bias_hh",
     )
-    refused(lambda: forward(*given, "lstm", *OPTIONS, "auto"), "engine 'auto' is no engine that is here")
+    refused(lambda: forward(*given, "lstm", *OPTIONS, "auto"), "engine 'auto' is not available; expected one of")
     refused(
         lambda: forward(given[0].half(), *given[1:], "lstm", *OPTIONS, "native"),
         "engine 'native' cannot run this: the tensors are float16, float32",
@@ -185,7 +186,7 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str, lengths: Tensor | 
         return torch.ops.gatewise.layer_backward(dy, [*up], y, last, kept, True, *how)
 
     expected = backward(saved, y, h_n, c_n)
-    apart = [torch.stack([t, torch.full_like(t, 77)], -1)[..., 0] for t in saved]  # with gaps
+    apart = [torch.stack([t, torch.full_like(t, 77)], -1)[..., 0] for t in saved]  # not contiguous
     for d, of in zip(backward(apart, y, h_n, c_n), expected, strict=True):
         torch.testing.assert_close(d, of)
     if saved:  # PyTorch takes one tensor on meta for all
@@ -252,10 +253,13 @@ def test_an_engine_that_was_named_computes_or_says_why_not() -> None:
         lambda: cross_entropy(half, half, torch.zeros(6).half(), torch.zeros(6).long(), engine="native"),
         "engine 'native' cannot run this: the tensors are float16; use engine='auto' or 'torch'",
     )
-    refused(lambda: modules.LSTM(3, 4, proj_size=2, engine="native"), "cannot run this: the output is projected")
+    refused(
+        lambda: modules.LSTM(3, 4, proj_size=2, engine="native"),
+        "cannot run this: an output projection is not supported",
+    )
     x, mixed = torch.randn(5, 2, 3), modules.GRU(3, 4, engine="native")
     with torch.autocast("cpu", torch.float16):
-        refused(lambda: mixed(x), "cannot run this: products in float16 are asked for")
+        refused(lambda: mixed(x), "cannot run this: products in float16 are not supported")
         mixed.engine = "auto"
         assert mixed(x)[0].dtype == torch.float32
 

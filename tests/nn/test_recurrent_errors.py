@@ -14,7 +14,7 @@ from tests.nn.beside import without_type_checks
 nn = without_type_checks()
 """The modules as users have them: the tests' own checks of types would refuse some of these first."""
 
-NO_PROJECTION = "proj_size was given; only an LSTM can be projected: leave it out"
+NO_PROJECTION = "proj_size was given; only an LSTM supports a projection: omit it"
 
 MADE: list[tuple[str, Callable[[], Any], str]] = [
     ("input_size", lambda: nn.LSTM(0, 4), "input_size is 0; expected an integer, 1 or more"),
@@ -35,22 +35,22 @@ MADE: list[tuple[str, Callable[[], Any], str]] = [
     (
         "variational_dropout",
         lambda: nn.LSTM(3, 4, variational_dropout=(0.1, 0.2, 0.3)),
-        "variational_dropout is (0.1, 0.2, 0.3); expected a probability, or a pair: of the input, of h'",
+        "variational_dropout is (0.1, 0.2, 0.3); expected a probability, or a pair (input, h')",
     ),
     (
         "forget_bias",
         lambda: nn.GRU(3, 4, forget_bias=1.0),
-        "forget_bias is 1.0; only a cell with a forget gate and biases has one: found gru, bias=True",
+        "forget_bias is 1.0; expected a cell with a forget gate and biases, found gru, bias=True: omit it",
     ),
     (
         "forget_bias",
         lambda: nn.LSTM(3, 4, bias=False, forget_bias=1.0),
-        "forget_bias is 1.0; only a cell with a forget gate and biases has one: found lstm, bias=False",
+        "forget_bias is 1.0; expected a cell with a forget gate and biases, found lstm, bias=False: omit it",
     ),
     (
         "dtype",
         lambda: nn.LSTM(3, 4, dtype=torch.int64),
-        "dtype is torch.int64; expected a floating dtype, such as torch.float32",
+        "dtype is torch.int64; expected a floating-point dtype, such as torch.float32",
     ),
     (
         "proj_size",
@@ -97,22 +97,22 @@ CALLED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
         "gru",
         (torch.randn(5, 2, 4),),
         {},
-        "input has 4 numbers a step, (5, 2, 4); expected input_size = 3 in the last dimension of (T, B, I)",
+        "input has 4 features per step, (5, 2, 4); expected input_size = 3 in the last dimension of (T, B, I)",
     ),
     (
         "gru",
         (torch.randn(5, 4),),
         {},
-        "input has 4 numbers a step, (5, 4); expected input_size = 3 in the last dimension of (T, I)",
+        "input has 4 features per step, (5, 4); expected input_size = 3 in the last dimension of (T, I)",
     ),
     ("gru", (X.to("meta"),), {}, "input is on meta, the parameters on cpu; move one with .to(...)"),
     ("gru", (X.double(),), {}, "input is torch.float64, the parameters torch.float32; convert one with .to(...)"),
     ("gru", (X.long(),), {}, "input is torch.int64, the parameters torch.float32; convert one with .to(...)"),
     ("lstm", (X, H), {}, "hx is a Tensor; expected (h_0, c_0), two tensors"),
-    ("lstm", (X, (H,)), {}, "hx is 1 parts; expected (h_0, c_0), two tensors"),
-    ("lstm", (X, (H, H, H)), {}, "hx is 3 parts; expected (h_0, c_0), two tensors"),
-    ("lstm", (X, RNNState(H)), {}, "hx is 1 parts; expected (h_0, c_0), two tensors"),
-    ("gru", (X, LSTMState(H, H)), {}, "hx is 2 parts; expected h_0, a tensor"),
+    ("lstm", (X, (H,)), {}, "hx is a sequence of length 1; expected (h_0, c_0), two tensors"),
+    ("lstm", (X, (H, H, H)), {}, "hx is a sequence of length 3; expected (h_0, c_0), two tensors"),
+    ("lstm", (X, RNNState(H)), {}, "hx is a sequence of length 1; expected (h_0, c_0), two tensors"),
+    ("gru", (X, LSTMState(H, H)), {}, "hx is a sequence of length 2; expected h_0, a tensor"),
     ("gru", (X, "state"), {}, "hx is a str; expected h_0, a tensor"),
     (
         "lstm",
@@ -138,7 +138,7 @@ CALLED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
         "lstm",
         (X[:, 0],),
         {"lengths": [5]},
-        "lengths was given with input without a batch; cut the input instead, x[:length]",
+        "lengths was given with unbatched input; slice the input instead: x[:length]",
     ),
     ("lstm", (X,), {"lengths": [5.0, 2.0]}, "lengths holds torch.float32; expected integers, one for each row"),
     ("lstm", (X,), {"lengths": [True, False]}, "lengths holds torch.bool; expected integers, one for each row"),
@@ -147,14 +147,14 @@ CALLED: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("lstm", (X,), {"lengths": ["a", "b"]}, "lengths is a list; expected integers, one for each row of the batch"),
     ("lstm", (X,), {"lengths": [6, 2]}, "lengths holds 6; expected 0 to 5, the number of steps of the input"),
     ("lstm", (X,), {"lengths": [2, -1]}, "lengths holds -1; expected 0 to 5, the number of steps of the input"),
-    ("lstm", (X,), {"trace": ["i", "r"]}, "trace names 'r'; expected names out of i, f, g, o, c, h"),
-    ("gru", (X,), {"trace": "c"}, "trace names 'c'; expected names out of r, z, n, h"),
-    ("rnn_tanh", (X,), {"trace": ["i"]}, "trace names 'i'; expected names out of h"),
+    ("lstm", (X,), {"trace": ["i", "r"]}, "trace contains 'r'; expected names from i, f, g, o, c, h"),
+    ("gru", (X,), {"trace": "c"}, "trace contains 'c'; expected names from r, z, n, h"),
+    ("rnn_tanh", (X,), {"trace": ["i"]}, "trace contains 'i'; expected names from h"),
     (
         "gru",
         (pack_sequence([X[:, 0], X[:2, 1]]),),
         {"lengths": [5, 2]},
-        "lengths was given beside a PackedSequence, which has its own; leave it out",
+        "lengths was given with a PackedSequence, which has its own lengths; omit it",
     ),
 ]
 

@@ -108,8 +108,8 @@ class LanguageModel(nn.Module):
             targets: the tokens to predict.
 
         Returns:
-            Without targets, the logits (T, B, V); with targets, the training loss, a scalar: the sum over the T steps of
-            the mean over the B rows of the negative log-likelihood in nats. And the state after the last token.
+            Without targets, the logits (T, B, V); with targets, the training loss, a scalar: the sum over the T steps
+            of the mean over the B rows of the negative log-likelihood in nats. And the state after the last token.
         """
         y, after = self.features(ids, state)
         if targets is None:

@@ -24,7 +24,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class _NoNormals(TorchFunctionMode):
-    """Skips ``normal_`` initialization: on meta, PyTorch runs it through its compiler, which takes a second to import."""
+    """Skips ``normal_`` initialization: on meta, PyTorch runs it through its compiler, whose import takes a second."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **kwargs or {})
@@ -57,7 +57,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
             model = make()
     except (RuntimeError, TypeError, OverflowError) as problem:
         reason = str(problem).splitlines()[0]
-        raise RunError(f"{run.config_file}: a model of these sizes cannot be created ({reason}); restore them") from None
+        raise RunError(f"{run.config_file}: a model cannot have these sizes ({reason}); restore them") from None
     arrays, _ = run.read_weights({name: tensor.shape for name, tensor in model.state_dict().items()}, header)
     # A copy, because the arrays are views of the bytes of the file.
     model.load_state_dict({name: torch.from_numpy(array).clone() for name, array in arrays.items()}, assign=True)
@@ -131,7 +131,7 @@ def _names(run: RunFolder, *needed: str) -> list[str]:
     labels = run.read_labels(*needed).labels
     names = [label for label in labels if isinstance(label, str)]
     if len(names) < len(labels):
-        raise RunError(f"{run.labels_file}: 'labels' are numbers; expected names: the file is from a run of another task")
+        raise RunError(f"{run.labels_file}: 'labels' are numbers; expected names: the file is from another task's run")
     return names
 
 
@@ -148,7 +148,7 @@ _MAKERS: dict[str, Callable[[RunFolder, Config], Maker]] = {
     "regressor": _regressor,
     "memory-task": _regressor,
 }
-"""For each task, a function that reads the files of a run, except the weights, and returns a constructor of its model."""
+"""For each task, a function that reads the files of a run, except the weights, and returns a model constructor."""
 
 
 def load_weights(model: nn.Module, run: RunFolder) -> Mapping[str, Any]:
@@ -166,7 +166,7 @@ def load_weights(model: nn.Module, run: RunFolder) -> Mapping[str, Any]:
 
 
 def save_weights(model: nn.Module, run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` atomically, with metadata and the part of the configuration that affects the weights."""
+    """Write ``model.safetensors`` atomically, with metadata and the configuration that the weights depend on."""
     arrays = {name: tensor.cpu().numpy() for name, tensor in weights_to_save(model).items()}
     run.write_weights(arrays, {"task": config.task.name, **facts, "config": config.meaning()})
 

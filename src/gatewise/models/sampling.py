@@ -37,12 +37,12 @@ def sample(
     top_p: float | None,
     generator: torch.Generator,
 ) -> int:
-    """Sample a token id from ``softmax(logits / temperature)``, restricted to the top k and then to the nucleus of mass p.
+    """Sample a token id from ``softmax(logits / temperature)``, cut to the top k and then to the nucleus of mass p.
 
-    Temperature 0 is the limit: the most probable token, with ties resolved to the lowest id. The nucleus is the smallest
-    set of most probable tokens whose probabilities sum to at least ``top_p`` (Holtzman et al. 2020, arXiv 1904.09751,
-    equation 2). Sampling inverts the cumulative distribution, in order of decreasing probability or, without top k and
-    top p, of ids, at a value uniform in (0, 1].
+    Temperature 0 is the limit: the most probable token, with ties resolved to the lowest id. The nucleus is the
+    smallest set of most probable tokens whose probabilities sum to at least ``top_p`` (Holtzman et al. 2020,
+    arXiv 1904.09751, equation 2). Sampling inverts the cumulative distribution, in order of decreasing probability or,
+    without top k and top p, of ids, at a value uniform in (0, 1].
 
     Raises:
         NotFinite: the logits contain NaN, or the largest is not finite.

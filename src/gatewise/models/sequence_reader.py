@@ -83,13 +83,11 @@ class SequenceReader(nn.Module):
         given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
-            raise UsageError(
-                f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features"
-            )
+            raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
         if not bool(ready.isfinite().all()):
             if not bool(given.isfinite().all()):
-                raise UsageError("x holds values that are not finite; expected finite numbers only")
+                raise UsageError("x holds numbers that are not finite; expected finite numbers only")
             dtype = str(ready.dtype).removeprefix("torch.")
-            raise UsageError(f"x holds values that {dtype} cannot represent; expected values in the range of the training data")
+            raise UsageError(f"x holds numbers that {dtype} cannot represent; expected numbers like the training data")
         return ready

@@ -55,9 +55,7 @@ def check_lengths(lengths: Any, rows: int, unbatched: bool) -> Tensor:
     if lengths.numel() and not whole:
         raise ValueError(f"lengths holds {lengths.dtype}; expected integers, one for each row")
     if lengths.shape != (rows,):
-        raise ValueError(
-            f"lengths has shape {tuple(lengths.shape)}; expected ({rows},), one for each row of the batch"
-        )
+        raise ValueError(f"lengths has shape {tuple(lengths.shape)}; expected ({rows},), one for each row of the batch")
     checked: Tensor = lengths.long()
     return checked
 

@@ -45,7 +45,8 @@ class _Value:
         rows = cast(tuple[Tensor, ...], self)[0].shape[1]
         if mask.dtype != torch.bool or mask.shape != (rows,):
             raise ValueError(
-                f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({rows},), one per row"
+                f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({rows},), "
+                "one value per row"
             )
         return self._each(lambda part: part.masked_fill(mask.to(part.device)[:, None], 0))
 
