@@ -182,7 +182,7 @@ def test_what_it_does_not_compute_is_refused_and_left_to_torch_by_auto() -> None
         ({}, None),
         ({"products": torch.float32}, None),
         ({"products": torch.bfloat16}, None),
-        ({"products": torch.float16}, "products in float16 are asked for"),
+        ({"products": torch.float16}, "products in float16 are not supported"),
         ({"dtype": torch.float16}, "the tensors are float16"),
         ({"h_0": torch.float64}, "the tensors are float32, float64"),
         ({"device": "meta"}, "the tensors are on meta"),
