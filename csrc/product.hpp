@@ -47,7 +47,7 @@ constexpr int kTileRows = 6;
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
 
-// The unroll factor of the tile loop over terms: small enough for the loop to stay in the processor's micro-op cache.
+// The unroll factor of the tile loop over terms: small enough for the processor to keep the loop in its instruction caches.
 constexpr Index kTermsUnrolled = 48 / kTileRows;
 
 // Pseudorandom numbers from −1 to 1, for measurements: a processor multiplies zeros faster.

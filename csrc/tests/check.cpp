@@ -481,7 +481,7 @@ int main() {
         if (kAll) check_loss(*rung, 130, 33, 1065, 50);
         if (kAll) check_loss(*rung, 13, 530, 1700, 13);  // few rows, and more terms than a product packs at once
         for (UpdateRule rule : {UpdateRule::sgd, UpdateRule::adam, UpdateRule::adamw}) {
-            // 0.013: gradients, multiples of 1/128, and decay, multiples of 0.013/64, do not cancel up to rounding, which
+            // 0.013: gradients, multiples of 1/128, and decay, multiples of 0.013/64, never cancel to a rounding error, which
             // Adam's division would amplify to a whole step.
             for (double decay : {0.0, 0.013}) check_update(*rung, rule, decay);
         }
