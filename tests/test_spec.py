@@ -1,4 +1,4 @@
-"""The parameters' names, shapes and order against PyTorch's modules; every fault said in one line."""
+"""The names, shapes and order of parameters against PyTorch's modules; every error is one line."""
 
 from dataclasses import FrozenInstanceError
 from itertools import product

@@ -1,4 +1,4 @@
-"""What no address is taken of, and what each way into C++ says of it: one line, before anything is written."""
+"""Invalid tensors at every entry point to C++: a one-line error before any address is taken or memory written."""
 
 import re
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def test_what_pytorch_wraps_is_refused() -> None:
 
     torch.func.grad(within)(torch.zeros(3, 4))
     torch.func.vmap(within)(torch.zeros(2, 3, 4))
-    with torch.device("meta"):  # the default device is no one's but the user's
+    with torch.device("meta"):  # the default device is only for the user's tensors
         assert new(torch.float32, 3).device.type == "cpu"
 
 
@@ -118,7 +118,7 @@ PLACES = ("x", "h_0", "c_0", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "we
 
 
 def operator_inputs(**changed: Any) -> list[Any]:
-    """The tensors of an LSTM's pass of T=4, B=3, I=2, H=5, without a projection or a mask, some of them changed."""
+    """Return the tensors of an LSTM pass with T=4, B=3, I=2, H=5, no projection or mask, some of them changed."""
     shapes = [(4, 3, 2), (3, 5), (3, 5), (20, 2), (20, 5), (20,), (20,)]
     made: dict[str, Any] = dict(zip(PLACES, map(torch.randn, shapes), strict=False))
     made |= {"weight_hr": None, "h_mask": None, "lengths": torch.tensor([4, 0, 2]), **changed}
@@ -170,7 +170,7 @@ def test_an_operator_knows_its_cells_and_engines() -> None:
         lambda: forward(given[0].half(), *given[1:], "lstm", *OPTIONS, "native"),
         "engine 'native' cannot run this: the tensors are float16, float32",
     )
-    # PyTorch takes one tensor on meta for all: the others' memory would come back unfilled.
+    # If one tensor is on meta, PyTorch treats all as meta: the outputs would be uninitialized.
     refused(lambda: forward(given[0].to("meta"), *given[1:], "lstm", *OPTIONS, "native"), "tensors are on cpu, meta")
 
 
@@ -189,7 +189,7 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str, lengths: Tensor | 
     apart = [torch.stack([t, torch.full_like(t, 77)], -1)[..., 0] for t in saved]  # not contiguous
     for d, of in zip(backward(apart, y, h_n, c_n), expected, strict=True):
         torch.testing.assert_close(d, of)
-    if saved:  # PyTorch takes one tensor on meta for all
+    if saved:  # if one tensor is on meta, PyTorch treats all as meta
         refused(lambda: backward([saved[0].to("meta"), *saved[1:]], y, h_n, c_n), "tensors are on cpu, meta")
     refused(lambda: backward(saved, y[1:], h_n, c_n), "dy has shape (3, 3, 5); expected (4, 3, 5)")
     refused(lambda: backward(saved, y, h_n, c_n[:0]), "dc_n has shape (0, 5); expected (3, 5)")
@@ -318,7 +318,7 @@ def test_memory_that_an_update_would_write_twice_is_refused() -> None:
     apart = [nn.Parameter(whole[:3]), nn.Parameter(whole[3:])]
     gradient = torch.ones(3, 4)
     for each in apart:
-        each.grad = gradient  # is read twice, which is no harm
+        each.grad = gradient  # only read, so sharing is allowed
     update.step(torch.optim.SGD(apart), 1.0, 2)
 
 

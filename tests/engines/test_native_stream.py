@@ -1,4 +1,4 @@
-"""A stack one step at a time on packed weights: the reference's numbers, for any size, count of rows and of threads."""
+"""Streaming: the results of the reference for any size, number of rows and number of threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 

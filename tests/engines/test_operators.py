@@ -1,4 +1,4 @@
-"""The operator: its registration by PyTorch's own checks, its lengths, its shapes before it runs, its derivatives."""
+"""The operator: its registration (PyTorch's own checks), lengths, fake shapes and derivatives."""
 
 import itertools
 

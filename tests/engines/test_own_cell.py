@@ -1,4 +1,4 @@
-"""A cell that the library does not have: a row of the table, a pair of functions, a step; all else follows."""
+"""A user-defined cell: an entry of the table, a pair of functions and a step are all it needs."""
 
 from collections.abc import Sequence
 from pathlib import Path

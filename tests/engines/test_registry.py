@@ -1,4 +1,4 @@
-"""The engines by name: what can be had, and why something cannot."""
+"""The engines by name: which are available, and why one is not."""
 
 import pytest
 import torch

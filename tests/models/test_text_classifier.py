@@ -1,4 +1,4 @@
-"""The text classifier: each text as if it stood alone, over time, and what may come in."""
+"""The text classifier: each text independent of its batch, over time, and input checks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The loss in PyTorch's contexts: the numbers of its own loss, or one line that refuses."""
+"""The loss in PyTorch's contexts: the results of its own loss, or a one-line error."""
 
 from collections.abc import Callable
 from functools import partial

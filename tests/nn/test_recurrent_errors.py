@@ -1,4 +1,4 @@
-"""Every refusal of the recurrent modules: one line, what was found, what was expected, what to do; nothing harmed."""
+"""Every error of the recurrent modules: one line with what was found, what was expected and what to do."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from gatewise.nn import LSTMState, RNNState
 from tests.nn.beside import without_type_checks
 
 nn = without_type_checks()
-"""The modules as users have them: the tests' own checks of types would refuse some of these first."""
+"""The modules without the runtime type checks of the tests, which would reject some of these first."""
 
 NO_PROJECTION = "proj_size was given; only an LSTM supports a projection: omit it"
 

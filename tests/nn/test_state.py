@@ -1,4 +1,4 @@
-"""The state as a value: it unpacks, moves, resets, is saved and read again; nothing changes it in place."""
+"""The state as a value: it can be unpacked, moved, reset, saved and loaded; it is immutable."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""Lengths, windows, one-hot words, precision, what is left untouched, and what breaks such things."""
+"""Lengths, windows, one-hot words, precision, unmodified inputs, and edge cases."""
 
 from itertools import pairwise
 

@@ -103,7 +103,7 @@ def lstm_backward(
     mask: Tensor | None,
     rows: Packing,
 ) -> Derivatives:
-    """Run the steps back."""
+    """Run the steps in reverse."""
     (dh, dc), (_, c_0), w_hh, w_hr = dstate, state, params["weight_hh"], params["weight_hr"]
     assert w_hh is not None
     a, c = saved[:2]
@@ -177,7 +177,7 @@ def gru_backward(
     mask: Tensor | None,
     rows: Packing,
 ) -> Derivatives:
-    """Run the steps back."""
+    """Run the steps in reverse."""
     (dh,), w_hh = dstate, params["weight_hh"]
     assert w_hh is not None
     a, u_n = saved
@@ -239,7 +239,7 @@ def rnn_backward(
     *,
     nonlinearity: str,
 ) -> Derivatives:
-    """Run the steps back."""
+    """Run the steps in reverse."""
     (dh,), w_hh = dstate, params["weight_hh"]
     assert w_hh is not None
     slope = 1 - y * y if nonlinearity == "tanh" else (~(y <= 0)).to(y.dtype)  # (2), propagates NaN

@@ -111,12 +111,12 @@ class TorchEngine(Engine):
         da, du, outer = LOOPS[options.cell].backward(
             rows.pack(dy).to(dtype), found, state, y, h_before, saved, params, mask, rows
         )
-        if mask is not None:  # (1), of the GRU (2)
+        if mask is not None:  # (1); for the GRU, (2)
             h_before = h_before * _repeated(mask, rows)
         dx, w_ih, factors = None, params["weight_ih"], options.products or inputs.state[0].dtype
         if needs_dx and w_ih is not None:
             dx = rows.unpack((da.to(factors) @ w_ih).to(x.dtype), T, B)  # (1)
-        outer |= {"weight_ih": (da, rows.pack(x)), "weight_hh": (du, h_before)}  # (1), of the GRU (2)
+        outer |= {"weight_ih": (da, rows.pack(x)), "weight_hh": (du, h_before)}  # (1); for the GRU, (2)
         sums = {"bias_ih": da, "bias_hh": du}
         return LayerGradients(
             dx,
