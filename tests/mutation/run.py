@@ -25,7 +25,7 @@ import pytest
 
 from tests.mutation import cpp
 from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.table import Equivalent, Verdict, kept, write_table
+from tests.mutation.table import Equivalent, Verdict, kept, rows_of, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELOADED = ("numpy", "torch", "torch._inductor.config", "hypothesis", "jaxtyping", "beartype")
@@ -286,6 +286,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a part of the file's name")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
     parser.add_argument("--out", type=Path, help="where mutations.md and mutations.json are written")
+    parser.add_argument("--verbose", action="store_true", help="print what killed each mutant")
     parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
     options = parser.parse_args()
     targets = [target for target in TARGETS if options.only in target.file]
@@ -306,21 +307,19 @@ def main() -> int:
     for place, killed_by, message in examine(jobs, options.jobs, timeout):
         target, mutant = jobs[place]
         found[place] = Verdict(target.file, *mutant[:4], killed_by, message)
-        if killed_by is None:
-            where = f"{target.file}:{mutant.line} {mutant.function}"
-            print(f"SURVIVED {where}: {mutant.original}  ->  {mutant.mutated}", flush=True)
+        if killed_by is None or options.verbose:
+            print(found[place].text, flush=True)
         if len(found) % 50 == 0:
             print(f"{len(found)} of {len(jobs)} mutants, {time.monotonic() - start:.0f} s", flush=True)
     verdicts = [found[place] for place in range(len(jobs))]
     survived = sum(verdict.killed_by is None for verdict in verdicts)
     print(f"{len(verdicts)} mutants, {survived} survived, {time.monotonic() - start:.0f} s")
     if options.out is not None:
-        files = [target.file for target in TARGETS]
-        earlier = kept(options.out, {target.file: [*wanted(target)] for target in TARGETS})
-        missing = set(files) - {verdict.file for verdict in verdicts} - {verdict.file for _, verdict in earlier}
-        if missing:
-            print(f"not in the table, since it has changed or was never run: {', '.join(sorted(missing))}")
-        write_table(verdicts, EQUIVALENT, earlier, files, options.out)
+        current = {target.file: [*wanted(target)] for target in TARGETS}
+        rows = kept(options.out, current) | rows_of(verdicts, EQUIVALENT, current)
+        if missing := sorted(current.keys() - rows.keys()):
+            print(f"not in the table, since it has changed or was never run: {', '.join(missing)}")
+        write_table(rows, list(current), options.out)
     return 1 if survived else 0
 
 

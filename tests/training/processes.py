@@ -44,6 +44,7 @@ class Forked:
             return pid
         status: object = 99
         try:
+            signal.alarm(300)  # a child that hangs ends
             os.environ |= environment
             torch.set_num_threads(1)
             for number, stream in enumerate(self._streams, 1):

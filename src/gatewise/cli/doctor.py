@@ -5,10 +5,11 @@ def command() -> None:
     """Show versions, processor features, devices, engines, and why one is not available."""
     import os
     import platform
-    from importlib.metadata import version
+    from importlib import import_module
 
     import torch
 
+    from gatewise import __version__
     from gatewise.cli.output import write
     from gatewise.data.token_cache import cache_folder
     from gatewise.engines.registry import NAMES
@@ -16,9 +17,9 @@ def command() -> None:
 
     cpu = torch.device("cpu")
     lines = {
-        "gatewise": version("gatewise"),
+        "gatewise": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
-        **{name: version(name) for name in ("torch", "numpy", "safetensors", "tokenizers")},
+        **{name: str(import_module(name).__version__) for name in ("torch", "numpy", "safetensors", "tokenizers")},
         "processor": f"{processor_name()}, {os.cpu_count()} cores, PyTorch uses {torch.get_num_threads()} threads",
         "instructions": f"{torch.backends.cpu.get_cpu_capability()}; bf16 arithmetic: {_yes(has_fast_bf16(cpu))}; "
         f"fp16 arithmetic: {_yes(has_fp16(cpu))}",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gatewise.engines.boundary import check_shape
 from gatewise.engines.contract import LayerInputs, LayerOptions, LayerOutputs, LossInputs
-from gatewise.spec import CELLS
+from gatewise.spec import CELLS, CellSpec
 
 
 def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
@@ -28,21 +28,16 @@ def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
             f"got {len(state)} states and {len(params)} parameters for {options.cell}; expected "
             f"{', '.join(f'{name}_0' for name in cell.states)} and {', '.join(cell.parameters)}"
         )
-    biases = [param is not None for name, param in zip(cell.parameters, params, strict=True) if name.startswith("bias")]
-    for name, given in (("x", x), *zip(cell.states, state, strict=True), *zip(cell.parameters, params, strict=True)):
-        optional = name == cell.projection or (name.startswith("bias") and not any(biases))
-        if not isinstance(given, Tensor) and not (given is None and optional):
-            name = f"{name}_0" if name in cell.states else name
-            cure = ", or no biases at all: make the module with bias=False" if name.startswith("bias") else ""
-            raise ValueError(
-                f"{name} is {'missing' if given is None else type(given).__name__}; expected a tensor{cure}"
-            )
+    for t in (x, *state, *params):
+        if not isinstance(t, Tensor) and not (t is None and t is params[-1] and cell.projection):
+            _check_presence(inputs, cell)
+            break
     if x.dim() != 3 or state[0].dim() != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}, h_0 {tuple(state[0].shape)}; expected (T, B, I) and (B, H)")
     (_, B, width), P, H = x.shape, state[0].shape[1], inputs.units
-    for name, part, size in zip(cell.states, state, cell.state_sizes(H, P), strict=True):
-        if part.shape != (B, size):
-            check_shape(f"{name}_0", part, (B, size))
+    for k, part in enumerate(state):
+        if part.shape != (B, H if k else P):
+            check_shape(f"{cell.states[k]}_0", part, (B, H if k else P))
     for (name, shape), param in zip(cell.shapes(width, H, P).items(), params, strict=True):
         if param is not None and param.shape != shape:
             check_shape(name, param, shape)
@@ -54,6 +49,20 @@ def check_layer(inputs: LayerInputs, options: LayerOptions) -> None:
         if lengths.dtype is not torch.int64:
             raise ValueError(f"lengths is {lengths.dtype}; expected torch.int64: call .long()")
         check_shape("lengths", lengths, (B,))
+
+
+def _check_presence(inputs: LayerInputs, cell: CellSpec) -> None:
+    """Check that all are tensors; only the projection, and all biases together, may be None."""
+    params = dict(zip(cell.parameters, inputs.params, strict=True))
+    biased = any(param is not None for name, param in params.items() if name.startswith("bias"))
+    states = zip((f"{name}_0" for name in cell.states), inputs.state, strict=True)
+    for name, given in {"x": inputs.x, **dict(states), **params}.items():
+        optional = name == cell.projection or (name.startswith("bias") and not biased)
+        if not isinstance(given, Tensor) and not (given is None and optional):
+            cure = ", or no biases at all: make the module with bias=False" if name.startswith("bias") else ""
+            raise ValueError(
+                f"{name} is {'missing' if given is None else type(given).__name__}; expected a tensor{cure}"
+            )
 
 
 def check_backward(inputs: LayerInputs, outputs: LayerOutputs, dy: Tensor, dstate: Sequence[Tensor], cell: str) -> None:

@@ -37,7 +37,7 @@ class LayerInputs(NamedTuple):
     @property
     def floating(self) -> list[Tensor]:
         """All inputs that have a gradient."""
-        return [self.x, *self.state, *(p for p in self.params if p is not None)]
+        return [self.x, *self.state, *[p for p in self.params if p is not None]]
 
     @property
     def units(self) -> int:

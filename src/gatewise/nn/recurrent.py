@@ -82,6 +82,7 @@ class Recurrent(nn.Module):
             if not isinstance(flag, bool):
                 raise ValueError(f"{name} is {flag!r}; expected True or False")
         self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bias, bool(bidirectional), proj_size)
+        self._kinds = self.spec.kinds()
         pair = variational_dropout if isinstance(variational_dropout, tuple) else (variational_dropout,) * 2
         if len(pair) != 2:
             raise ValueError(f"variational_dropout is {pair}; expected a probability, or a pair (input, h')")
@@ -209,14 +210,14 @@ class Recurrent(nn.Module):
         compiling, (threads, high) = torch.compiler.is_compiling(), switches()
         options = LayerOptions(spec.cell, False, products, high, threads, needs_gradient, wants_gates, compiling)
         traced: dict[str, list[Tensor]] = {name: [] for name in names}
-        kinds, after, y = spec.kinds(), [], [x]
+        after, y = [], [x]
         for k, (which, reverse, _) in enumerate(spec.passes()):
             if not reverse:
                 x, y = self._with_dropout(torch.cat(y, -1) if len(y) > 1 else y[0], which), []
             h_mask = self._mask(state[0][k], self._variational[1])
             own = iter(weights[k])
-            params = tuple(next(own) if kind else None for kind in kinds)
-            given = LayerInputs(x, tuple(part[k] for part in state), params, h_mask, lengths)
+            params = tuple([next(own) if kind else None for kind in self._kinds])
+            given = LayerInputs(x, tuple([part[k] for part in state]), params, h_mask, lengths)
             out = layer(given, options._replace(reverse=reverse), self._engine_for(given, options))
             y.append(out.y)
             after.append(out.state)
@@ -256,7 +257,7 @@ class Recurrent(nn.Module):
 
     def _weights(self, suffix: str) -> list[Tensor]:
         """Return the parameters of one layer and direction, in order; plain tensors may replace them."""
-        kinds = [kind for kind in self.spec.kinds() if kind]
+        kinds = [kind for kind in self._kinds if kind]
         weights = [getattr(self, f"{kind}_{suffix}") for kind in kinds]
         if not all(isinstance(w, Tensor) for w in weights):
             kind, found = next((k, w) for k, w in zip(kinds, weights, strict=True) if not isinstance(w, Tensor))

@@ -1,6 +1,7 @@
 """Whole layer passes in C++, without tensor operations in between; ``csrc/passes.hpp`` documents them."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from gatewise.engines.contract import (
     work_dtype,
 )
 from gatewise.engines.native.module import name_of, native, numbers_for
+from gatewise.spec import CELLS
 
 NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
 """The cases in which ``auto`` falls back to the torch engine."""
@@ -109,6 +111,11 @@ def kept_shapes(inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, .
     return [(rows, gates * H), (rows, H)] if gates > 1 else []
 
 
+@lru_cache(1024)
+def _shapes(cell: str, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    return CELLS[cell].shapes(input_size, hidden_size, hidden_size)
+
+
 _Given = tuple[Ready | None, ...]
 """The tensors that C++ reads; they must stay alive while their addresses are used."""
 
@@ -116,7 +123,7 @@ _Given = tuple[Ready | None, ...]
 def _in_memory(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -> _Given:
     """Return x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, h_mask and lengths for C++ (``Given``)."""
     (T, B, width), H, spec = inputs.x.shape, inputs.units, options.about
-    shapes = spec.shapes(width, H, H)
+    shapes = _shapes(options.cell, width, H)
     params = [
         None if p is None else readable(name, p, dtype, *shapes[name])
         for name, p in zip(spec.parameters, inputs.params, strict=True)
