@@ -1,5 +1,6 @@
 """The commands on their good paths."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -242,3 +243,13 @@ def test_debug_prints_the_traceback() -> None:
     assert result.returncode != 0
     assert "Traceback" in result.stderr
     assert "UsageError: no recipe 'ptb-tiny'" in result.stderr
+
+
+def test_doctor_needs_no_installed_metadata(gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a folder of sources, put on Python's path, it works as well."""
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert gatewise("doctor").out.startswith(f"gatewise          {__version__}\n")
