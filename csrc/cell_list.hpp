@@ -1,5 +1,5 @@
-// Every cell: its name, as in gatewise.spec.CELLS, its struct in cells.hpp, and how many gates it has. A cell becomes one by a
-// struct and a line here.
+// Every cell: its name, as in gatewise.spec.CELLS, its struct in cells.hpp, and its number of gates. A new cell needs a struct
+// and a line here.
 #pragma once
 
 #include "matrix.hpp"

@@ -1,12 +1,12 @@
-// What a cell does to a few units of one row in one step, forward and backward: the equations of gatewise.reference,
-// letter by letter. Everything is a vector of units; how steps, rows and products hang together is in recurrence.hpp.
+// One step of a cell for a few units of one row, forward and backward: the equations of gatewise.reference, with the same
+// symbols. Every quantity is a vector of units; recurrence.hpp combines steps, rows and products.
 //
-// a: W_ih x + b_ih. u: W_hh h' + b_hh. Per gate, in the order of gatewise.spec.CELLS. Only kProductApart needs b_hh in u;
-// for the other cells it may stand in either, since they use a + u alone.
-// carried (kCarries): what a unit hands to its next step beside the product, in full precision: c of an LSTM, of a GRU h
-// (kCarriesH); backward, the gradient of that. extra (kHasExtra): what backward needs beside the gates.
-// kProductApart: of the last gate, u is not simply added to a: its gradient is du_n, and da's another. For other cells
-// du_n is da[kGates − 1] itself, which they leave alone.
+// a: W_ih x + b_ih. u: W_hh h' + b_hh. One per gate, in the order of gatewise.spec.CELLS. b_hh must be in u only for cells
+// with kProductApart; for the other cells it may be in either, since they use only a + u.
+// carried (kCarries): the value that a unit passes to its next step besides the product, in full precision: c for an LSTM, h
+// for a GRU (kCarriesH); in the backward pass, its gradient. extra (kHasExtra): what backward needs besides the gates.
+// kProductApart: in the last gate, u is not just added to a: its gradient is du_n and differs from da. For other cells du_n
+// refers to da[kGates − 1], and they do not write it.
 #pragma once
 
 #include "cell_list.hpp"
@@ -56,7 +56,7 @@ struct Gru {
         return carried;
     }
 
-    // before: h'. carried: the part of dh that does not come through the product, in; that of dh', out.
+    // before: h'. carried: in, the part of dh that does not come through the product; out, that of dh'.
     template <class V>
     static void backward(const V* gates, V extra, V before, V, V dh, V* da, V& du_n, V& carried) {
         V r = gates[0], z = gates[1], n = gates[2];
@@ -92,7 +92,7 @@ struct RnnRelu : RnnTanh {
 
     template <class V>
     static void backward(const V*, V, V, V h, V dh, V* da, V&, V&) {
-        da[0] = dh * (h <= V{} ? V{} : V{} + 1);  // (2); a product, so that a NaN of dh stays one where h is 0 too
+        da[0] = dh * (h <= V{} ? V{} : V{} + 1);  // (2); a product, so that a NaN in dh propagates even if h is 0
     }
 };
 
@@ -100,7 +100,7 @@ struct RnnRelu : RnnTanh {
 GATEWISE_CELLS(GATEWISE_CELL)
 #undef GATEWISE_CELL
 
-// Call f with an object of the cell's struct.
+// Call f with an object of the struct of the cell.
 template <class F>
 void with_cell(CellKind cell, F f) {
     switch (cell) {

@@ -1,10 +1,10 @@
-// Softmax cross-entropy fused with the linear layer before it: value and gradients in one go (LinearLoss).
+// Softmax cross-entropy fused with the preceding linear layer: loss and gradients in one pass (LinearLoss).
 //
-// Chunk by chunk of rows: the logits, a product; then, row by row, softmax and its gradient dz in their place, packed for both
-// products of which it is the left factor, where the policy can; then these, dx and dW. What of it is summed over rows (dW, db)
-// is summed in an order that does not depend on who computes it: db in blocks of kRowsTogether rows. Scratch: the logits of a
-// chunk, dz packed, db of its blocks, N losses, and what `multiply` takes; the barriers of its products part a chunk's sums from
-// the next one's.
+// Per chunk of rows: the logits, by a matrix product; then, row by row, the softmax and its gradient dz in place, packed for
+// the two products in which it is the left operand if the policy supports that; then these products, dx and dW. Sums over rows
+// (dW, db) are added in an order that does not depend on the members: db in blocks of kRowsTogether rows. Scratch: the logits
+// of a chunk, the packed dz, db of its blocks, N losses, and that of `multiply`; the barriers of its products separate the
+// sums of one chunk from those of the next.
 #pragma once
 
 #include "product.hpp"
@@ -12,12 +12,12 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-constexpr int kSideBySide = 4;              // vectors summed side by side, since an addition waits for the one before it
-constexpr Index kRowsTogether = kLeftRows;  // rows whose dz are summed for db, and packed, while they are in the cache
+constexpr int kSideBySide = 4;              // independent vectors of sums, to hide the latency of additions
+constexpr Index kRowsTogether = kLeftRows;  // rows whose dz are summed for db and packed while they are in the cache
 
-// Make a row of logits z into dz = scale · (softmax z − onehot(target)), where wanted, and add it to `sum`, where not
-// null (`first`: overwrite); return −log softmax(z)[target]. z has `width` numbers, those past V have no target and are
-// −inf; width is a multiple of kSideBySide vectors.
+// Overwrite a row of logits z with dz = scale · (softmax z − onehot(target)) if `gradient`, and add it to `sum` if not null
+// (`first`: overwrite it); return −log softmax(z)[target]. z has `width` elements, a multiple of kSideBySide vectors; those
+// past V are −inf.
 template <class Real>
 double row_loss(Real* z, Index width, Index target, Real scale, bool gradient, Real* sum, bool first) {
     using V = Vector<Real>;
@@ -27,7 +27,7 @@ double row_loss(Real* z, Index width, Index target, Real scale, bool gradient, R
     for (Index k = kSideBySide * L; k < width; k += kSideBySide * L) {
         for (int j = 0; j < kSideBySide; ++j) {
             V x = load(z + k + j * L);
-            m[j] = x > m[j] ? x : m[j];  // may lose a NaN, which the sum below finds
+            m[j] = x > m[j] ? x : m[j];  // may lose a NaN, which the sum below catches
         }
     }
     Real largest = m[0][0];
@@ -39,7 +39,7 @@ double row_loss(Real* z, Index width, Index target, Real scale, bool gradient, R
         for (int j = 0; j < kSideBySide; ++j) {
             V x = load(z + k + j * L) - largest;
             V e = exp(x);
-            e = x < Real(-87) ? V{} : e;  // of −inf exactly 0
+            e = x < Real(-87) ? V{} : e;  // exactly 0 for −inf
             s[j] = s[j] + e;
             if (gradient) store(z + k + j * L, e);
         }
@@ -65,7 +65,7 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     const Index H = p.H, V = p.V;
     constexpr Index kStep = kSideBySide * kLanes<Real>;
     const Index width = (V + kStep - 1) / kStep * kStep;
-    // An odd number of lines: columns meet all of a cache.
+    // An odd number of cache lines, so that a column spreads over all sets of the cache.
     const Index stride = ((width + kLine<Real> - 1) / kLine<Real> | 1) * kLine<Real>;
     const Index chunks = (p.N + p.chunk - 1) / p.chunk, held = chunks ? (p.N + chunks - 1) / chunks : 0;
     const bool gradient = p.dx || p.dweight || p.dbias;

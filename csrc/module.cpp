@@ -1,8 +1,7 @@
-// Python's way in: gatewise._native. Arguments arrive as addresses and sizes. An address is that of a tensor which
-// engines/boundary.py has seen to have memory for such a shape and dtype, since it takes them from no other; that shapes agree and
-// which tensors may be missing (0), engines/contract.py says of a layer. Here it is checked that sizes can be counted with, and
-// what is behind the addresses where it says what is read or written: lengths, targets, ids, rows, and what overlaps.
-// The interpreter's lock is released while a pass runs.
+// The Python interface: gatewise._native. Arguments are addresses and sizes. engines/boundary.py has checked that each address
+// is that of a tensor with memory for its shape and dtype; engines/contract.py documents the shapes of a layer and which
+// tensors may be absent (0). This module checks that sizes do not overflow, and the values behind the addresses that control
+// what is read or written: lengths, targets, ids, rows, and overlap of memory. The GIL is released while a pass runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -33,7 +32,7 @@ T* at(std::uintptr_t address) {
 
 using Address = std::uintptr_t;
 
-// What both directions take.
+// The inputs of both directions.
 struct Given {
     CellKind cell;
     Numbers numbers;
@@ -47,7 +46,7 @@ LayerWeights<Real> weights(const Given& g) {
     return {at<Real>(g.w_ih), at<Real>(g.w_hh), at<Real>(g.b_ih), at<Real>(g.b_hh)};
 }
 
-// Threads that are worth their start and their barriers: each must have some 10 µs of products to compute.
+// The number of threads worth starting and synchronizing: each must have about 10 µs of products to compute.
 int worthwhile(const Given& g, int threads) {
     constexpr double kOperations = 1e6;
     double operations = 2.0 * static_cast<double>(g.T * g.B * gates_of(g.cell) * g.H) * static_cast<double>(g.I + g.H);
@@ -126,7 +125,7 @@ NB_MODULE(_native, m) {
         "forward",
         [](const Given& given, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
            Address traced_gates, Address traced_cells) {
-            (void)rung();  // here it may throw
+            (void)rung();  // may throw, so call it while the GIL is held
             nb::gil_scoped_release released;
             auto pass = given.numbers == Numbers::float64 ? forward<double> : forward<float>;
             pass(given, threads, y, h_n, c_n, gates, extra, traced_gates, traced_cells);

@@ -1,5 +1,5 @@
-// Python's way to stream.hpp: a stack's weights, copied and packed once, and a step. Arguments arrive as addresses and
-// sizes (gatewise/engines/native/stream.py has checked them); an address of 0 is a tensor that is not there.
+// The Python interface of stream.hpp: the weights of a stack, copied and packed once, and its step. Arguments are addresses and
+// sizes, checked by gatewise/engines/native/stream.py; an address of 0 means an absent tensor.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -25,15 +25,15 @@ namespace {
 using Address = std::uintptr_t;
 using LayerAddresses = std::tuple<Address, Address, Address, Address>;  // w_ih, w_hh, b_ih, b_hh
 
-// A second thread joins where there is this much for each. Measured on two cores, two LSTM layers with a softmax, one thread
-// and two, microseconds: 192 KiB 10.7 and 14.0; 512 KiB 17.3 and 17.4; 768 KiB 25.6 and 27.6; 960 KiB 25.1 and 19.5; 1 MiB
-// 33.4 and 32.4; 4 MiB 90 and 62; 10 MiB 254 and 137.
+// The weights per thread from which another thread is worth it. Measured on two cores, two LSTM layers with a softmax, one
+// thread and two, microseconds: 192 KiB 10.7 and 14.0; 512 KiB 17.3 and 17.4; 768 KiB 25.6 and 27.6; 960 KiB 25.1 and 19.5; 1
+// MiB 33.4 and 32.4; 4 MiB 90 and 62; 10 MiB 254 and 137.
 constexpr std::size_t kBytesAThread = 512 * 1024;
 
 class Stream {
   public:
-    // table: (tokens, width) of rows to look up, or 0; where w_ih of the first layer is 0, its products are what is
-    // looked up.
+    // table: (tokens, width), the rows of an embedding, or 0; if w_ih of the first layer is 0, its rows are the products of
+    // that layer.
     Stream(CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<LayerAddresses>& layers,
            Address decoder, Address decoder_bias, Address table, Index tokens, int threads)
         : cell_(cell), narrow_(narrow), H_(H), tokens_(table ? tokens : 0) {
@@ -70,7 +70,7 @@ class Stream {
         run(members, [&](Member me) { rung().stream(step, me); });
     }
 
-    // Read every weight (but the last 127 bytes, at most) and compute nothing: what the memory alone takes of a step.
+    // Read every weight (except at most the last 127 bytes) without computing anything: the memory time of a step.
     std::uint64_t read(int threads) const {
         nb::gil_scoped_release released;
         std::atomic<std::uint64_t> sum{0};
@@ -164,7 +164,7 @@ void bind_stream(nb::module_& m) {
             [](Stream* made, CellKind cell, bool narrow, Index I, Index H, Index V,
                const std::vector<LayerAddresses>& layers, Address decoder, Address decoder_bias, Address table,
                Index tokens, int threads) {
-                (void)rung();  // here it may throw
+                (void)rung();  // may throw, so call it while the GIL is held
                 check_sizes({I + H, 4 * H});
                 check_sizes({V, H});
                 check_sizes({tokens, std::max(I, 4 * H)});

@@ -1,4 +1,4 @@
-// Python's way in to the loss and the update of a training step, and the masks of dropout, called like the passes in module.cpp.
+// The Python interface of the loss, the update of a training step, and dropout masks; same conventions as in module.cpp.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/vector.h>
 
@@ -18,7 +18,7 @@ using Address = std::uintptr_t;
 
 namespace {
 
-constexpr Index kWorthAThread = 1 << 15;  // numbers: for fewer, waking another thread takes longer
+constexpr Index kWorthAThread = 1 << 15;  // elements; for fewer, waking another thread takes longer
 
 template <class T>
 T* at(Address address) {
@@ -43,11 +43,11 @@ double loss(Numbers numbers, int threads, Index N, Index H, Index V, Index chunk
 
 int threads_for(int threads, Index numbers) { return static_cast<int>(std::min<Index>(threads, 1 + numbers / kWorthAThread)); }
 
-// See gatewise.nn.dropout: word k of SplitMix64 (Steele, Lea and Flood 2014) has the numbers 2 k and 2 k + 1.
+// See gatewise.nn.dropout: word k of SplitMix64 (Steele, Lea and Flood 2014) holds the random integers 2 k and 2 k + 1.
 void dropout_mask(int threads, Index count, std::uint64_t seed, std::int32_t kept, float scale, float* mask) {
     std::uint32_t bits;
     std::memcpy(&bits, &scale, sizeof bits);
-    const auto drawn = [=](std::uint64_t number) {  // no branch, which a processor could not foresee
+    const auto drawn = [=](std::uint64_t number) {  // branch-free, because a branch would be unpredictable
         return bits & -static_cast<std::uint32_t>(static_cast<std::int32_t>(number) < kept);
     };
     const auto word = [=](Index k) {
@@ -75,8 +75,8 @@ int threads_for(int threads, const std::vector<Parameter>& parameters) {
     return threads_for(threads, numbers);
 }
 
-// Check what the update believes: rows that have a gradient rise and are rows of the parameter, and nothing that is written
-// overlaps anything else.
+// Check the assumptions of the update: the rows of a sparse gradient are strictly increasing rows of the parameter, and no
+// memory that is written overlaps any other.
 void check_parameters(const std::vector<Parameter>& parameters, bool written) {
     struct Range {
         const float *begin, *end;
@@ -117,7 +117,7 @@ void bind_training(nb::module_& m) {
         "linear_loss",
         [](Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
            Address targets, double scale, Address dx, Address dweight, Address dbias) {
-            (void)rung();  // here it may throw
+            (void)rung();  // may throw, so call it while the GIL is held
             check_sizes({N, H});
             check_sizes({N, V});
             check_sizes({V, H});

@@ -1,4 +1,4 @@
-// What numbers a pass computes with.
+// The compute types of a pass.
 #pragma once
 
 #include <cstddef>
@@ -8,17 +8,17 @@ namespace gatewise {
 
 using Index = std::ptrdiff_t;
 
-// For what a rung's code calls outside its own namespace: never a function of its own, of which the linker would keep
-// one rung's for all (see vector.hpp).
+// For functions that code of one instruction set calls outside its namespace: always inlined, so that the linker cannot keep
+// the copy of one instruction set for all (see vector.hpp).
 #define GATEWISE_INLINE inline __attribute__((always_inline))
 
-// The numbers of a pass. Inputs, outputs, gates, states and sums are float (or double); the factors of the matrix
-// products may be narrower.
+// The compute type of a pass. Inputs, outputs, gates, states and sums are float (or double); the operands of matrix products
+// may be narrower.
 enum class Numbers : int {
     float32 = 0,
     float64 = 1,
-    bfloat16 = 2,  // factors rounded to bfloat16, products summed in float
-    high = 3,      // factors as sums of two bfloat16, three products of the four; float where there are no tiles
+    bfloat16 = 2,  // operands rounded to bfloat16, products summed in float
+    high = 3,      // operands split into two bfloat16 parts, three of their four products; float without tiles
 };
 
 }  // namespace gatewise

@@ -1,5 +1,5 @@
-// Memory straight from the system, on large pages where it gives them: what is read from end to end at every step would
-// else ask for an address's page too often. What is given back is free for everyone at once, whatever the C library keeps.
+// Memory directly from the operating system, on huge pages if available: memory that is read from end to end in every step
+// would otherwise cause too many TLB misses. Freed memory returns to the system at once, not to the C library's heap.
 #pragma once
 
 #include <sys/mman.h>
@@ -17,7 +17,7 @@ class Pages {
   public:
     Pages() = default;
 
-    // At least `bytes` zeros, from a multiple of a large page's size on; none where the system has no memory for them.
+    // At least `bytes` bytes of zeros, aligned to the size of a huge page; empty if the system is out of memory.
     explicit Pages(std::size_t bytes) : mapped_((bytes + kLarge - 1) / kLarge * kLarge + kLarge) {
         base_ = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (base_ == MAP_FAILED) {
@@ -26,7 +26,7 @@ class Pages {
         }
         begin_ = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(base_) + kLarge - 1) / kLarge * kLarge);
 #ifdef MADV_HUGEPAGE
-        if (bytes >= kLarge) madvise(begin_, mapped_ - kLarge, MADV_HUGEPAGE);  // advice: what it answers changes nothing
+        if (bytes >= kLarge) madvise(begin_, mapped_ - kLarge, MADV_HUGEPAGE);  // advice only: the result does not matter
 #endif
     }
 
@@ -37,13 +37,13 @@ class Pages {
     }
     ~Pages() {
         if (!base_) return;
-#ifdef GATEWISE_CHECKED  // what is mapped here next shall not be taken for no one's: see team.cpp
+#ifdef GATEWISE_CHECKED  // the next mapping here must not look poisoned: see team.cpp
         ASAN_UNPOISON_MEMORY_REGION(base_, mapped_);
 #endif
         munmap(base_, mapped_);
     }
 
-    // Null where there are none.
+    // Null if empty.
     char* begin() const { return begin_; }
 
   private:

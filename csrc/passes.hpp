@@ -1,12 +1,12 @@
-// What goes into a layer pass and what comes out: the contract of gatewise.engines.contract, in pointers.
+// The inputs and outputs of a layer pass: the contract of gatewise.engines.contract, in pointers.
 //
-// Memory is the caller's. Nothing overlaps, all is without gaps in the shape given, rows first. T steps, B rows, I
-// inputs, H units, G gates (LSTM i f g o: 4; GRU r z n: 3; RNN: 1). Real is float or double.
+// The caller owns all memory. Nothing overlaps, and everything is contiguous in the given shape, in row-major order. T steps,
+// B rows, I inputs, H units, G gates (LSTM i f g o: 4; GRU r z n: 3; RNN: 1). Real is float or double.
 //
-// *Packed rows*. A pass reads its rows in its own order (`order`): group by group, in each longest row first, and of each step
-// only the rows that reach it, so that no work is done on padding. No row depends on another, so that members may have groups
-// of their own. Packed row offset[s] + r is step s of a group's r-th row; `place` says where it stands in x, y
-// and the traces: place = t·B + b. A pass from the end differs in `place` alone.
+// *Packed rows*. A pass processes its rows in its own order (`order`): group by group, the longest row of each first, and in
+// each step only the rows that reach it, so that no work is spent on padding. Rows are independent of each other, so that each
+// member may process its own groups. Packed row offset[s] + r is step s of row r of a group; `place` is its position in x, y
+// and the traces: place = t·B + b. A reverse pass differs only in `place`.
 #pragma once
 
 #include "cell_list.hpp"
@@ -15,17 +15,17 @@
 
 namespace gatewise {
 
-// Some rows, and which of them each step has; see above.
+// A group of rows, and the number of them in each step; see above.
 struct Group {
-    Index first, rows;    // those of `order` from `first` on
-    Index count;          // steps of the longest
+    Index first, rows;    // the rows of `order` from `first`
+    Index count;          // steps of the longest row
     const Index* offset;  // (count + 1), among all packed rows
 
-    // How many of its rows step s has; step −1, before the first, has all.
+    // The number of active rows in step s; in step −1, before the first, all are.
     GATEWISE_INLINE Index active(Index s) const { return s < 0 ? rows : s < count ? offset[s + 1] - offset[s] : 0; }
 };
 
-// All rows, in their order.
+// All rows, in the order of the pass.
 struct Steps {
     Index count;  // steps of the longest row
     Index rows;   // B
@@ -52,18 +52,18 @@ struct LayerForward {
     LayerWeights<Real> weights;
     const Real* x;       // (T, B, I)
     const Real* h_0;     // (B, H)
-    const Real* c_0;     // (B, H) of an LSTM; null of other cells
+    const Real* c_0;     // (B, H) for an LSTM; null for other cells
     const Real* h_mask;  // (B, H), or null: multiplies h' in the recurrent product
-    // Written, whole:
-    Real* y;     // (T, B, H), zero where a row has no such step
+    // Outputs, fully written:
+    Real* y;     // (T, B, H), zero past the length of a row
     Real* h_n;   // (B, H)
-    Real* c_n;   // (B, H) of an LSTM; null of other cells
-    // Written where not null, in packed rows; null of an RNN, which needs neither backward:
-    Real* gates;  // (total, G·H), after activation; until then a = W_ih x + b stands here
+    Real* c_n;   // (B, H) for an LSTM; null for other cells
+    // Written if not null, in packed rows; null for an RNN, whose backward pass needs neither:
+    Real* gates;  // (total, G·H), after activation; before that, a = W_ih x + b
     Real* extra;  // (total, H): c of an LSTM, W_hn h' + b_hn of a GRU
-    // Written where not null, like y:
-    Real* traced_gates;  // (T, B, G·H), after activation; null of an RNN
-    Real* traced_cells;  // (T, B, H): c of an LSTM; null of other cells
+    // Written if not null, like y:
+    Real* traced_gates;  // (T, B, G·H), after activation; null for an RNN
+    Real* traced_cells;  // (T, B, H): c of an LSTM; null for other cells
 };
 
 template <class Real>
@@ -71,15 +71,15 @@ struct LayerBackward {
     Index T, I, H;
     Steps steps;
     LayerWeights<Real> weights;
-    const Real *x, *h_0, *c_0, *h_mask;  // as given forward
-    const Real *y, *gates, *extra;       // as written forward; gates and extra null of an RNN, else needed
-    const Real *dy;                      // (T, B, H); as of x, nothing is read past a row's length
-    const Real *dh_n, *dc_n;             // (B, H); dc_n null of other cells than the LSTM
-    // Written, whole:
-    Real* dx;           // (T, B, I), or null: not wanted
-    Real *dh_0, *dc_0;  // (B, H); dc_0 null of other cells than the LSTM
+    const Real *x, *h_0, *c_0, *h_mask;  // as in the forward pass
+    const Real *y, *gates, *extra;       // as the forward pass wrote them; gates and extra null for an RNN, else required
+    const Real *dy;                      // (T, B, H); like x, not read past the length of a row
+    const Real *dh_n, *dc_n;             // (B, H); dc_n null for cells other than the LSTM
+    // Outputs, fully written:
+    Real* dx;           // (T, B, I), or null if not needed
+    Real *dh_0, *dc_0;  // (B, H); dc_0 null for cells other than the LSTM
     Real *dw_ih, *dw_hh;  // (G·H, I), (G·H, H)
-    Real *db_ih, *db_hh;  // (G·H); both null where there are no biases
+    Real *db_ih, *db_hh;  // (G·H); both null without biases
 };
 
 }  // namespace gatewise

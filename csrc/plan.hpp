@@ -1,5 +1,5 @@
-// The order in which a pass reads its rows, made from their lengths: see Steps in passes.hpp. Of the standard library,
-// so not for the code of a rung.
+// The order in which a pass processes its rows, computed from their lengths: see Steps in passes.hpp. Uses the standard
+// library, so not for code that is compiled per instruction set.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +11,11 @@
 
 namespace gatewise {
 
-// Groups of rows that a pass is worth dealing out: of up to 16, a tile's, where W_hh is so small, 1 MB in bfloat16, that each
-// member may well read all of it at each step; a power of two, so that usual numbers of threads have equally many. Measured with
-// two threads, 20 to 64 rows, 20 to 100 steps: layers of 200 and 256 units 1.03 to 1.4 times as fast in bf16, 1.0 to 1.13 in
-// fp32; a GRU of 650 units, which would be 2.5 MB, slower. Not by the number of threads: the order of sums would follow it.
+// The number of groups into which to divide the rows of a pass: groups of up to 16 rows (the height of a tile) if W_hh is small
+// enough (1 MB in bfloat16) for each member to read all of it in each step; a power of two, so that common numbers of threads
+// get equally many. Measured with two threads, 20 to 64 rows, 20 to 100 steps: layers of 200 and 256 units are 1.03 to 1.4
+// times as fast in bf16, 1.0 to 1.13 times in fp32; a GRU of 650 units, 2.5 MB, is slower. Independent of the number of
+// threads, because the order of sums depends on the groups.
 inline Index groups_for(Index B, Index G, Index H) {
     constexpr Index kRows = 16, kNumbers = Index{1} << 19;
     Index groups = 1;
@@ -22,14 +23,14 @@ inline Index groups_for(Index B, Index G, Index H) {
     return groups;
 }
 
-// Owns what its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller sees to; null: all are T. `reverse`: a
-// pass from the end. Rows are dealt to the groups one by one, the longest first, so that all have like work. Rows of equal length
-// keep their order.
+// Owns the memory that its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller must check; null: all are
+// T. `reverse`: a reverse pass. Rows are distributed over the groups in turn, the longest first, to balance the work. Rows of
+// equal length keep their order.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;
     std::vector<Group> group;
     Steps steps;
-    Plan(const Plan&) = delete;  // a copy's steps would point into this one
+    Plan(const Plan&) = delete;  // the steps of a copy would point into this object
     Plan& operator=(const Plan&) = delete;
 
     Plan(CellKind cell, Index T, Index B, Index H, const std::int64_t* given, bool reverse)
@@ -40,7 +41,7 @@ struct Plan {
         std::iota(sorted.begin(), sorted.end(), Index{0});
         auto longer = [&](Index a, Index b) { return length(a) > length(b); };
         if (given) std::stable_sort(sorted.begin(), sorted.end(), longer);
-        offset.reserve(groups * (T + 1));  // at most; the groups point into it
+        offset.reserve(groups * (T + 1));  // an upper bound; the groups point into it
         for (Index g = 0; g < groups; ++g) {
             const Index first = static_cast<Index>(order.size());
             for (Index r = g; r < B; r += groups) order.push_back(sorted[r]), lengths.push_back(length(sorted[r]));

@@ -1,8 +1,8 @@
-// Matrix products: the tile that computes, the packing of its factors, a product by few rows, and the large product.
+// Matrix products: the tile kernel, the packing of its operands, the product of few rows, and the large product.
 //
-// What all have in common: which of them computes a product, and in which blocks of terms, follows from the product alone (its
-// shape, how its factors lie, whether the left one comes packed), and each number of C belongs to one member, who sums the terms
-// of a block and adds block after block. So results do not depend on the number of threads. Scratch: the packed factors.
+// In all of them, the algorithm and the blocks of terms depend only on the product (its shape, the layout of its operands,
+// whether the left one comes packed), and each element of C is computed by one member, which sums the terms of a block and
+// adds block after block. So results do not depend on the number of threads. Scratch: the packed operands.
 #pragma once
 
 #include <type_traits>
@@ -13,10 +13,10 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-// How numbers enter a product. Real: what is given and summed. Factor: what is multiplied. `put` writes the first `count`
-// of x as factors, `to` lying in a row of `row` factors (which tiles of two parts alone need). Whoever calls multiply_rows
-// does it while a Session lives. A policy with kOwnProducts (tiles.hpp) brings kStrip, pack, panel_size, row_size, multiply_rows,
-// left_size, pack_left, multiply and spin itself.
+// A policy: how numbers enter a product. Real: the type of inputs and sums. Factor: the type of packed operands. `put` writes
+// the first `count` elements of x as operands to `to`, in a row of `row` elements (only tiles with two parts need that).
+// multiply_rows must be called during the lifetime of a Session. A policy with kOwnProducts (tiles.hpp) defines kStrip, pack,
+// panel_size, row_size, multiply_rows, left_size, pack_left, multiply and spin itself.
 struct NoSession {};
 template <class P>
 using OnVectors = std::enable_if_t<!P::kOwnProducts, int>;
@@ -38,7 +38,7 @@ struct RoundedToBfloat16 {
     static void put(float* to, Index, Vector<float> x, Index count) { store(to, to_bfloat16(x), count); }
 };
 
-// A tile of the result is up to kTileRows × two vectors: as many sums as the registers hold beside their factors.
+// A tile of the result is up to kTileRows × two vectors: as many sums as fit into registers together with their operands.
 #if GATEWISE_VECTOR_BYTES == 64
 constexpr int kTileRows = 12;
 #else
@@ -47,10 +47,10 @@ constexpr int kTileRows = 6;
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
 
-// Terms that the tile's loop takes at a time: few enough that the processor keeps the loop at hand.
+// The unroll factor of the tile loop over terms: small enough for the processor to keep the loop in its instruction caches.
 constexpr Index kTermsUnrolled = 48 / kTileRows;
 
-// Numbers from −1 to 1 without a pattern, for measuring: of zeros a processor multiplies more in a second.
+// Pseudorandom numbers from −1 to 1, for measurements: a processor multiplies zeros faster.
 inline Vector<float> some_numbers(Index seed) {
     Vector<float> found{};
     uint32_t state = static_cast<uint32_t>(seed) * 2654435761u + 1;
@@ -61,21 +61,21 @@ inline Vector<float> some_numbers(Index seed) {
     return found;
 }
 
-// Numbers in a line of the cache.
+// The number of elements in a cache line.
 template <class Real>
 constexpr Index kLine = 64 / sizeof(Real);
 
-// A row of a tile of C, on its way to the cache to be written; a line more than it fills, since it may begin within one.
+// Prefetch a row of a tile of C for writing; one cache line more than it fills, because it may start within a line.
 template <class Real>
 inline void fetch_row(const Real* c) {
     for (Index k = 0; k < kTileColumns<Real>; k += kLine<Real>) __builtin_prefetch(c + k, 1);
     __builtin_prefetch(c + kTileColumns<Real> - 1, 1);
 }
 
-// Σₖ a[r·row + k·step] b[k] for R rows, handed to finish(r, sums of the first vector, of the second); b holds kTileColumns
-// numbers for each k, side by side. `ahead()`, called once for kTermsUnrolled terms, fetches some of what later tiles will
-// read: a little at a time, so that it never stands in the way of what this tile reads. Inlined always: where row and step
-// are constants, the loop has no addresses to work out (1.15 to 1.25 times as fast with vectors of 64 bytes).
+// Compute Σₖ a[r·row + k·step] b[k] for R rows and pass them to finish(r, sums of the first vector, of the second); b holds
+// kTileColumns contiguous elements for each k. `ahead()`, called once per kTermsUnrolled terms, prefetches some of the data of
+// later tiles: a little at a time, so that it does not delay the loads of this tile. Always inlined: if row and step are
+// constants, the loop computes no addresses (1.15 to 1.25 times as fast with vectors of 64 bytes).
 template <int R, class T, class A, class F>
 GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A& ahead, F finish) {
     Vector<T> s[R][2];
@@ -124,15 +124,15 @@ inline void with_rows(Index rows, F f) {
     }
 }
 
-// Pack K terms, from k0 on, of W columns (or, of A, rows), from `first` on; where `count` are fewer, the rest are zeros:
-// packed[k·W + j] = m[first + j][k0 + k] where the terms of a column lie side by side, else m[k0 + k][first + j].
+// Pack K terms, starting at k0, of W columns (rows for A), starting at `first`; if `count` is less than W, the rest are zeros:
+// packed[k·W + j] = m[first + j][k0 + k] if the terms of a column are contiguous, else m[k0 + k][first + j].
 template <class P, Index W, OnVectors<P> = 0>
 void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
           Index k0, Index K) {
     using Real = typename P::Real;
     constexpr Index N = kLanes<Real>;
-    // Where W is less than a vector, a whole one is written, and the next term writes over what is too much; the last term
-    // is written in part.
+    // If W is less than a vector, a whole vector is written, and the next term overwrites the excess; the last term is written
+    // in part.
     const auto put = [&](Index k, Index j, Vector<Real> x) {
         P::put(packed + k * W + j, 0, x, W < N && k + 1 < K ? N : W - j);
     };
@@ -155,12 +155,12 @@ void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms
     }
 }
 
-// Terms are multiplied in blocks, as even as can be, that are not longer than this: so that a panel's block stays in the
-// first-level cache, 24 KB, with vectors of 64 bytes 48.
+// The maximum length of the blocks of terms, which are as equal as possible: a block of a panel stays in the L1 cache, with
+// 24 KB, or 48 KB with vectors of 64 bytes.
 constexpr Index kTermsHeld = 384;
 
-// K terms in blocks of at most `most`, a multiple of `unit`: each but the last has `terms`, a multiple of it too. Of no terms
-// there is one block, of none.
+// K terms in blocks of at most `most`, a multiple of `unit`: each but the last has `terms` terms, also a multiple of `unit`.
+// If K is 0, there is one empty block.
 struct Blocks {
     Index K, count, terms;
     explicit Blocks(Index K, Index most = kTermsHeld, Index unit = 1)
@@ -169,7 +169,7 @@ struct Blocks {
     Index of(Index block) const { return K - first(block) < terms ? K - first(block) : terms; }
 };
 
-// Factors in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
+// The number of elements in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
 template <class P, OnVectors<P> = 0>
 constexpr Index panel_size(Index K) {
     return K * kTileColumns<typename P::Real>;
@@ -179,10 +179,10 @@ constexpr Index row_size(Index K) {
     return K;
 }
 
-// c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns: the
-// product of a time step, few rows and many terms. c has room for the whole panel (c_stride is kTileColumns or more) and
-// does not overlap a or b; rows of a lie row_size apart, and what stands there behind K terms is zeros (tiles read it, `put` does
-// not write it). No scratch, no barrier.
+// c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns: the product
+// of a time step, few rows and many terms. c has room for the whole panel (c_stride is at least kTileColumns) and must not
+// overlap a or b; the stride of the rows of a is row_size, and their elements past K must be zero (tiles read them, `put` does
+// not write them). Uses no scratch and no barrier.
 template <class P, class T = typename P::Real, OnVectors<P> = 0>
 void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
                    Index c_stride) {
@@ -193,8 +193,8 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
         const Index k0 = blocks.first(block), terms = blocks.of(block);
         for (Index tile = 0; tile < tiles; ++tile) {
             const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-            // Each tile fetches a share of what lies behind the block in memory: the next one's, or the next panel's. Where
-            // tiles are few, two terms at a time. (Behind the last one it is nothing of use, and does no harm.)
+            // Each tile prefetches a share of what follows the block in memory: the next block or the next panel. If there are
+            // few tiles, two terms at a time. (After the last panel this is useless but harmless.)
             const T* next = panel + (k0 + terms + terms * tile / tiles) * NR;
             const Index second = tiles < kTermsUnrolled ? NR : 0;
             auto ahead = [&] {
@@ -218,8 +218,9 @@ void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typen
     }
 }
 
-// A tile of C from row m and column n on, of its packed factors. rows: how many of its rows exist; the others are computed
-// and dropped. first: whether this is the first block of terms, so that nothing stands in C yet. ahead: see multiply_tile.
+// Compute the tile of C at row m and column n from its packed operands. rows: the number of its rows that exist; the others are
+// computed and discarded. first: whether this is the first block of terms, so that C is not yet written. ahead: see
+// multiply_tile.
 template <class Real, class A>
 inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
                             bool first, A& ahead) {
@@ -236,12 +237,12 @@ inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, cons
     });
 }
 
-// What a panel will be packed from, on its way to the cache line by line: `lines` of each of `rows` rows of m.
+// Prefetches the source of the next panel, one cache line per call: `lines` lines of each of `rows` rows of m.
 template <class Real>
 struct LinesAhead {
     Rows<const Real> m;
     Index first_row, rows, first, lines;
-    Index row = 0, line = 0;  // which is next
+    Index row = 0, line = 0;  // the next one
 
     void operator()() {
         if (row == rows) return;
@@ -250,15 +251,15 @@ struct LinesAhead {
     }
 };
 
-// C with few rows: A is packed whole (up to kTermsPacked terms), by all, and read by all; each member has its own columns,
-// of which it packs a panel when it comes to it, while what the next one is made of is on its way to the cache.
+// C with few rows: all members together pack all of A (up to kTermsPacked terms), and all read it; the columns are divided over
+// the members, which pack a panel when they need it and prefetch the source of the next one meanwhile.
 template <class P, OnVectors<P> = 0>
 void multiply_wide(const Product<typename P::Real>& p, Member me) {
     using Real = typename P::Real;
     using Factor = typename P::Factor;
     constexpr Index NR = kTileColumns<Real>, MR = kTileRows;
     constexpr Index kTermsPacked = 4 * kTermsHeld;
-    constexpr Index kPanelsTogether = 8;  // so that their C stays in the second-level cache
+    constexpr Index kPanelsTogether = 8;  // so that their part of C stays in the L2 cache
     const Index tiles = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR;
     const Mark before = me.mark();
     Factor* a = me.shared<Factor>(tiles * MR * (p.K < kTermsPacked ? p.K : kTermsPacked));
@@ -289,18 +290,18 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
                 }
             }
         }
-        me.barrier();  // before the packed A is written over
+        me.barrier();  // before the packed A is overwritten
     }
     me.release(before);
 }
 
-// C with many rows: for a block of terms B is packed for up to kColumnsHeld columns, by all, and read by all; each member has its
-// own rows, whose A it packs in pieces that stay in the second-level cache.
+// C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all read them; the
+// rows are divided over the members, which pack their rows of A in pieces that stay in the L2 cache.
 template <class P, OnVectors<P> = 0>
 void multiply_tall(const Product<typename P::Real>& p, Member me) {
     using Factor = typename P::Factor;
     constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows;
-    constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // of A 288 KB, of B 6 MB
+    constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // 288 KB of A, 6 MB of B
     const Blocks blocks(p.K);
     const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
     const Mark before = me.mark();
@@ -316,7 +317,7 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
             me.barrier();
             for (Index m0 = me.first(tiles) * MR; m0 < last_row; m0 += kRowsHeld) {
                 const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
-                const Index together = p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is there
+                const Index together = p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is cached
                 for (Index k = 0; k < K; k += together) {
                     const Index some = K - k < together ? K - k : together;
                     for (Index m = 0; m < rows; m += MR) {
@@ -334,15 +335,16 @@ void multiply_tall(const Product<typename P::Real>& p, Member me) {
                     }
                 }
             }
-            me.barrier();  // before the packed B is written over
+            me.barrier();  // before the packed B is overwritten
         }
     }
     me.release(before);
 }
 
-// A matrix that is the left factor of two products, once as it is and once transposed, may be packed once for both: the factors
-// that `rows` rows of K columns take then, 0 where the policy cannot; and put rows of m in their place there, `count` from `row`
-// on, a multiple of kLeftRows: those many, but at the end. No barrier: one has to part it from `multiply`.
+// A matrix that is the left operand of two products, once as is and once transposed, can be packed once for both. left_size:
+// the number of elements for `rows` rows of K columns, or 0 if the policy does not support this. pack_left: pack `count` rows
+// of m as the rows from `row`, a multiple of kLeftRows; `count` is kLeftRows, except at the end. No barrier: the caller needs
+// one before `multiply`.
 constexpr Index kLeftRows = 32;
 template <class P, OnVectors<P> = 0>
 constexpr Index left_size(Index /*rows*/, Index /*K*/) {
@@ -351,18 +353,18 @@ constexpr Index left_size(Index /*rows*/, Index /*K*/) {
 template <class P, OnVectors<P> = 0>
 void pack_left(typename P::Factor* /*to*/, Index /*row*/, Rows<const typename P::Real> /*m*/, Index /*count*/, Index /*K*/) {}
 
-// C = A B (+ C, or + a bias), by all members; see Product. Barriers lie at the beginning and at the end; its scratch is given
-// back. left, where not null: what pack_left made of A (M rows, K columns) where a_terms_together, else of its transpose (K rows,
-// M columns). It stands for A then; on vectors nothing is made of it.
+// C = A B (+ C, or + a bias), by all members; see Product. Starts and ends with a barrier, and releases its scratch. left, if
+// not null: the result of pack_left for A (M rows, K columns) if a_terms_together, else for its transpose (K rows, M columns);
+// it replaces A. With vectors it is ignored.
 template <class P, OnVectors<P> = 0>
 void multiply(const Product<typename P::Real>& p, Member me, const typename P::Factor* = nullptr) {
-    constexpr Index kFewRows = 1024, kManyPanels = 16;  // not by the number of members: the order of sums would follow it
+    constexpr Index kFewRows = 1024, kManyPanels = 16;  // must not depend on the number of members: sums would
     const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<typename P::Real>;
     wide ? multiply_wide<P>(p, me) : multiply_tall<P>(p, me);
 }
 
-// The same of a policy that brings its own.
-template <class P, Index W, OnItsOwn<P> = 0>  // columns of B; W is a panel's
+// The same for a policy with its own products.
+template <class P, Index W, OnItsOwn<P> = 0>  // columns of B; W is the width of a panel
 void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
           Index k0, Index K) {
     static_assert(W == P::kWidth);

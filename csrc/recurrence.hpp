@@ -1,15 +1,16 @@
-// A layer pass over all steps, forward and backward, of any cell: who computes what, in which order.
+// A layer pass over all steps, forward and backward, for any cell: the division of work over the members, and its order.
 //
-// The large products (W_ih x of all steps, dx, dW) are `multiply`. In between, the steps, in blocks of kTileColumns units:
-// a member multiplies h' by the units' columns of W_hh, one packed panel a gate, lets the cell work on them, and writes
-// their h. It has blocks of its own, and a barrier ends each step, since all of a row's h is needed for the next; or rows
-// of its own, and waits for no one (Share). Backward the same, with panels of W_hhᵀ: from da of all units to the block's
-// units of dh'.
+// The large products (W_ih x of all steps, dx, dW) use `multiply`. The steps in between are computed in blocks of kTileColumns
+// units: a member multiplies h' by the columns of W_hh for these units, one packed panel per gate, applies the cell, and
+// writes their h. Each member has its own blocks, and a barrier ends each step, because the next one needs all of h; or each
+// member has its own rows, without barriers (Share). The backward pass does the same with panels of W_hhᵀ: from da of all
+// units to dh' of the units of a block.
 //
-// Scratch: W_hh packed (once a call), the step's operand twice, what units carry, where packed rows stand; forward a, where
-// nobody keeps the gates, and the sum of the biases; backward da of all steps, its sums, h' masked; what `multiply` takes.
-// Barriers lie within both and at their end but for the backward pass's, whose products have theirs. Every member calls with
-// the same arguments, while a Session of the policy lives (product.hpp); shapes and what may be null are in passes.hpp.
+// Scratch: the packed W_hh (once per call), two copies of the operand of a step, the carried values, the addresses of packed
+// rows; forward: a, if the gates are not kept, and the sum of the biases; backward: da of all steps, its sums, the masked h';
+// and the scratch of `multiply`. Both contain barriers, and end with one, except that the backward pass relies on those of its
+// last product. All members call them with the same arguments, during the lifetime of a Session of the policy (product.hpp);
+// passes.hpp documents shapes and which pointers may be null.
 #pragma once
 
 #include "cells.hpp"
@@ -18,11 +19,11 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-constexpr Index kRowsAtOnce = 48;  // of a step, so that their products stay in the first-level cache
+constexpr Index kRowsAtOnce = 48;  // rows of a step at a time, so that their products stay in the L1 cache
 
-// What a member does of each step: its own blocks of units, of all groups, and a barrier ends the step; or, apart, all units
-// of its own groups, where all have equally many: it waits for no other, reads what itself wrote, but all of W_hh. See
-// groups_for in plan.hpp.
+// The share of a member in each step: either its own blocks of units, in all groups, with a barrier after each step; or (apart)
+// all units in its own groups, if all members get equally many: it then waits for no other and reads only what it wrote itself,
+// but reads all of W_hh. See groups_for in plan.hpp.
 class Share {
   public:
     Share(const Steps& steps, Index blocks, Member me)
@@ -34,7 +35,7 @@ class Share {
           first_block_(apart_ ? 0 : me.first(blocks)),
           last_block_(apart_ ? blocks : me.last(blocks)) {}
 
-    // Call f(block, group, r0, rows) for its blocks and the rows of step s that it multiplies at a time: from r0 on in `order`.
+    // Call f(block, group, r0, rows) for its blocks and, in pieces, its rows of step s: `rows` rows of `order` from r0.
     template <class F>
     void step(Index s, F f) const {
         for (Index block = first_block_; block < last_block_; ++block) {
@@ -48,7 +49,7 @@ class Share {
         if (!apart_) me_.barrier();
     }
 
-    // All members have done all steps.
+    // Wait until all members have finished all steps.
     void end() const {
         if (apart_) me_.barrier();
     }
@@ -60,7 +61,7 @@ class Share {
     Index first_group_, last_group_, first_block_, last_block_;
 };
 
-// Set what stands past each row's length in (T, B, width) to zero; no barrier lies within.
+// Set (T, B, width) to zero past the length of each row; contains no barrier.
 template <class Real>
 void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me) {
     if (steps.total == T * steps.rows) return;
@@ -71,7 +72,7 @@ void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me)
     }
 }
 
-// Where each packed row stands in (T, B, width): addresses in the scratch, made by all. A barrier lies at the end.
+// The address of each packed row in (T, B, width), computed by all members into scratch. Ends with a barrier.
 template <class Real>
 Rows<Real> packed_rows(Real* m, Index width, const Steps& steps, Member me) {
     Real** at = me.shared<Real*>(steps.total);
@@ -89,7 +90,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR;
 
-    // W_hh in panels, one for each block of units and gate; on vectors panel[k·NR + j] = W_hh[gate·H + block·NR + j][k].
+    // W_hh in panels, one per block of units and gate; with vectors, panel[k·NR + j] = W_hh[gate·H + block·NR + j][k].
     const Index panel = panel_size<P>(H), row = row_size<P>(H);
     Factor* w_hh = me.shared<Factor>(blocks * G * panel);
     for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
@@ -97,12 +98,13 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
         pack<P, NR>(w_hh + k * panel, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
     }
 
-    // h' of the step as a factor, two of them in turn; and what units carry. Both by r, the longest row first: see Steps.
+    // Two buffers, used in turn, for h' of a step as an operand; and the carried values. Both in the order of `order`, see
+    // Steps.
     Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
     Real* carried = me.shared<Real>(B * H);
     for (Index r = me.first(B); r < me.last(B); ++r) {
         Index from = steps.order[r] * H;
-        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;  // past H: tiles read it
+        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;  // also past H: tiles read it
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
             V h = load(p.h_0 + from + unit, H - unit);
             if (steps.lengths[r] == 0) store(p.h_n + from + unit, h, H - unit);
@@ -119,7 +121,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     if (p.traced_gates) clear_padding(p.traced_gates, p.T, G * H, steps, me);
     if (p.traced_cells) clear_padding(p.traced_cells, p.T, H, steps, me);
 
-    // a = W_ih x + b, of all steps at once.
+    // a = W_ih x + b, for all steps at once.
     Real* a = p.gates ? p.gates : me.shared<Real>(steps.total * G * H);
     Real* bias = p.weights.b_ih ? me.shared<Real>(G * H) : nullptr;
     if (bias) {
@@ -127,7 +129,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
             bias[k] = p.weights.b_ih[k] + (Cell::kProductApart ? 0 : p.weights.b_hh[k]);
         }
     }
-    Rows<const Real> x = packed_rows(p.x, p.I, steps, me);  // and a barrier
+    Rows<const Real> x = packed_rows(p.x, p.I, steps, me);  // contains a barrier
     multiply<P>({steps.total, G * H, p.I, x, true, {p.weights.w_ih, p.I, nullptr}, true, {a, G * H, nullptr}, false, bias},
                 me);
 
@@ -138,7 +140,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
         Factor* h_after = operand[(s + 1) % 2];
         share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
             const Index packed = group.offset[s] - group.first;  // row r of `order` is packed row `packed` + r
-            for (Index gate = 0; gate < G; ++gate) {  // (1), of the GRU (2)
+            for (Index gate = 0; gate < G; ++gate) {  // (1); for the GRU, (2)
                 multiply_rows<P>(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
                                  G * NR);
             }
@@ -187,11 +189,11 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     using V = Vector<Real>;
     using Factor = typename P::Factor;
     constexpr Index G = Cell::kGates, NR = kTileColumns<Real>;
-    constexpr Index kSums = Cell::kProductApart ? G + 1 : G;  // of a GRU, du of the gate n behind da
+    constexpr Index kSums = Cell::kProductApart ? G + 1 : G;  // for a GRU, du of gate n follows da
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR, width = kSums * H;
 
-    // W_hhᵀ in panels, one for each block of units; on vectors panel[k·NR + j] = W_hh[k][block·NR + j].
+    // W_hhᵀ in panels, one per block of units; with vectors, panel[k·NR + j] = W_hh[k][block·NR + j].
     const Index panel = panel_size<P>(G * H), row = row_size<P>(G * H);
     Factor* w_hh = me.shared<Factor>(blocks * panel);
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
@@ -199,7 +201,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
         pack<P, NR>(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
     }
 
-    // du of the step as a factor, two of them in turn; what is carried; da of all steps; its sums.
+    // Two buffers, used in turn, for du of a step as an operand; the carried values; da of all steps; its sums.
     Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
     Real* carried = me.shared<Real>(B * H);
     Real* da = me.shared<Real>(steps.total * width);
@@ -216,14 +218,14 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
 
     alignas(64) Real products[kRowsAtOnce * NR];
     const Share share(steps, blocks, me);
-    for (Index s = steps.count - 1; s >= -1; --s) {  // -1: before the first step, where dh_0 and dc_0 are
+    for (Index s = steps.count - 1; s >= -1; --s) {  // -1: before the first step, for dh_0 and dc_0
         const Factor* du_after = operand[(s + 1) % 2];
-        Factor* du = operand[(s + 2) % 2];  // s % 2, also of -1
+        Factor* du = operand[(s + 2) % 2];  // s % 2, also for s = -1
         share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
-            // Row r of `order` is packed row `packed` + r, a step before `packed_before` + r.
+            // Row r of `order` is packed row `packed` + r; one step earlier, `packed_before` + r.
             const Index packed = s >= 0 ? group.offset[s] - group.first : 0;
             const Index packed_before = s > 0 ? group.offset[s - 1] - group.first : 0;
-            const Index later = group.first + group.active(s + 1) - r0;  // rows that have the next step too
+            const Index later = group.first + group.active(s + 1) - r0;  // rows that also have the next step
             const Index multiplied = later < rows ? later : rows;
             if (multiplied > 0) multiply_rows<P>(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
             for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
@@ -235,7 +237,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                     if (r - r0 < multiplied) {
                         d = load(products + (r - r0) * NR + lane);
                         if (p.h_mask) d = d * load(p.h_mask + state, count);
-                    } else {  // the row's last step, or it has none
+                    } else {  // the last step of the row, or a row without steps
                         d = load(p.dh_n + state, count);
                     }
                     if (s < 0) {
@@ -289,7 +291,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
         }
     }
 
-    // h' of each packed row, as the product took it.
+    // h' of each packed row, as it entered the product.
     const Real** h_before = me.shared<const Real*>(steps.total);
     Real* masked = p.h_mask ? me.shared<Real>(steps.total * H) : nullptr;
     for (const Group* group = steps.group; group != steps.group + steps.groups; ++group) {
@@ -304,9 +306,9 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
             }
         }
     }
-    Rows<const Real> h{nullptr, 0, h_before}, x = packed_rows(p.x, p.I, steps, me);  // and a barrier
+    Rows<const Real> h{nullptr, 0, h_before}, x = packed_rows(p.x, p.I, steps, me);  // contains a barrier
     multiply<P>({G * H, p.I, steps.total, {da, width, nullptr}, false, x, false, {p.dw_ih, p.I, nullptr}}, me);
-    const Index same = kSums == G ? G * H : (G - 1) * H;  // rows of du that are da's
+    const Index same = kSums == G ? G * H : (G - 1) * H;  // rows in which du equals da
     multiply<P>({same, H, steps.total, {da, width, nullptr}, false, h, false, {p.dw_hh, H, nullptr}}, me);
     if (same < G * H) {
         multiply<P>({H, H, steps.total, {da + G * H, width, nullptr}, false, h, false, {p.dw_hh + same * H, H, nullptr}}, me);

@@ -1,4 +1,4 @@
-// x86-64 with AVX-512 and tiles for products of bfloat16 (AMX): server processors since 2023.
+// x86-64 with AVX-512 and AMX tiles for bfloat16 products: server processors since 2023.
 #define GATEWISE_RUNG amx
 #define GATEWISE_VECTOR_BYTES 64
 #define GATEWISE_TILES

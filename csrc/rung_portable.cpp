@@ -1,4 +1,4 @@
-// Any processor: what the compiler's target has without being asked for more (SSE2, NEON, or none of it).
+// Any processor: the baseline of the compiler's target (SSE2, NEON or no vector instructions).
 #define GATEWISE_RUNG portable
 #define GATEWISE_VECTOR_BYTES 16
 

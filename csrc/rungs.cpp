@@ -16,7 +16,7 @@ extern const Rung rung_portable, rung_avx2, rung_avx512, rung_amx;
 
 namespace {
 
-#ifdef GATEWISE_EMULATE  // by the compiler and by tiles.hpp: on any processor, for tests
+#ifdef GATEWISE_EMULATE  // emulated by the compiler and tiles.hpp, on any processor, for tests
 bool has_avx512() { return true; }
 bool has_tiles() { return true; }
 #elif defined(GATEWISE_AVX512)
@@ -25,7 +25,7 @@ bool has_avx512() {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 #ifdef GATEWISE_AMX
-// Whether there are tiles, and Linux lets this process use them: it has to be asked, and may refuse.
+// Whether the processor has tiles and Linux permits this process to use them; the process must request permission.
 bool has_tiles() {
     unsigned a, b, c, d;
     const unsigned tiles = 1u << 24 | 1u << 22, conversions = 1u << 5;  // AMX-TILE and AMX-BF16, AVX512-BF16

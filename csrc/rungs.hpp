@@ -1,5 +1,5 @@
-// The ladder of instruction sets: the same functions, compiled once for each rung; the best that the processor has is
-// chosen when first asked, or the one that GATEWISE_INSTRUCTIONS names.
+// Runtime dispatch: the same functions are compiled once per instruction set (a Rung). The first use selects the best one
+// that the processor supports, or the one that GATEWISE_INSTRUCTIONS names.
 #pragma once
 
 #include <vector>
@@ -13,7 +13,7 @@ namespace gatewise {
 
 struct Rung {
     const char* name;
-    // What takes a Member is called by all of its team, with the same arguments.
+    // Functions that take a Member are called by all members of its team, with the same arguments.
     void (*forward)(CellKind, Numbers, const LayerForward<float>&, Member);
     void (*forward_double)(CellKind, const LayerForward<double>&, Member);
     void (*backward)(CellKind, Numbers, const LayerBackward<float>&, Member);
@@ -25,15 +25,15 @@ struct Rung {
     StreamPanel (*stream_panel)(Index gates);
     void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
     void (*stream)(const StreamStep&, Member);
-    // Multiply tiles of such factors (not float64) from the first-level cache, `repeats` times; return the operations of all
-    // that, those of one product where there are several for a factor's parts.
+    // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of operations,
+    // counting one product where the parts of the operands take several.
     double (*spin_tiles)(Numbers, Index repeats);
 };
 
-// Those that were compiled and that this processor has, lowest first.
+// The instruction sets that were compiled and that this processor supports, lowest first.
 std::vector<const Rung*> available_rungs();
 
-// The rung in use. Throws std::runtime_error, in one line, where the one that was asked for cannot be had.
+// The instruction set in use. Throws std::runtime_error with a one-line message if the requested one is not available.
 const Rung& rung();
 
 }  // namespace gatewise

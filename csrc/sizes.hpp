@@ -1,4 +1,4 @@
-// Sizes that come from Python, before anything is counted with them. Not for the code of a rung.
+// Checks of sizes from Python, before any arithmetic with them. Not for code that is compiled per instruction set.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -10,8 +10,8 @@
 
 namespace gatewise {
 
-// Check that nothing that a call counts, bytes of what it pads and packs among them, exceeds an Index: that the product of the
-// sizes does not, each 64 larger and 64 bytes a number. Throws nanobind::value_error, in one line.
+// Check that no count in a call, including the bytes of padded and packed data, overflows an Index: the product of all sizes,
+// each plus 64, times 64 bytes must not. Throws nanobind::value_error with a one-line message.
 inline void check_sizes(std::initializer_list<Index> sizes) {
     double bytes = 64;
     for (Index size : sizes) bytes = size < 0 ? 1e300 : bytes * (static_cast<double>(size) + 64);

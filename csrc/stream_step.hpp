@@ -1,8 +1,8 @@
 // One step of a stack, batch 1 to a few: see stream.hpp.
 //
-// Members share a layer's blocks of units. A member reads its blocks from end to end, once for up to kStreamRows rows, and
-// keeps a vector of sums for each column of a block, enough of them that no sum is waited for. One barrier a layer, since
-// the next one needs all of h.
+// Members divide the blocks of units of a layer. A member reads its blocks from end to end, once per kStreamRows rows, and
+// keeps a vector of sums for each column of a block, enough of them to hide the latency of additions. One barrier per layer,
+// because the next layer needs all of h.
 #pragma once
 
 #include "cells.hpp"
@@ -11,13 +11,13 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-constexpr Index kStreamRows = 16;   // of a step; more rows read the weights again
-constexpr Index kStreamTerms = 32;  // of several rows: twice as many terms of a block fit the first-level cache
+constexpr Index kStreamRows = 16;   // per pass over the weights; more rows read the weights again
+constexpr Index kStreamTerms = 32;  // with several rows: twice as many terms of a block fit into the L1 cache
 
-// Vectors of units in a block: with all gates eight vectors of columns, of a GRU six.
+// Vectors of units in a block: with all gates, eight vectors of columns, or six for a GRU.
 constexpr int unit_vectors(int gates) { return gates == 1 ? 8 : 2; }
 
-// Packed numbers: float, or two bfloat16 in 32 bits, that of the even vector of columns in the lower half.
+// Packed elements: float, or two bfloat16 in 32 bits, with that of the even vector of columns in the lower half.
 template <class Packed>
 constexpr Index kPair = std::is_same<Packed, float>::value ? 2 * kLanes<float> : kLanes<float>;
 
@@ -36,10 +36,10 @@ inline void write_column(uint32_t* pair, bool odd, Index lane, float x) {
     const float rounded = to_bfloat16(Vector<float>{x})[0];
     uint32_t bits;
     __builtin_memcpy(&bits, &rounded, sizeof bits);
-    pair[lane] = odd ? (pair[lane] & 0xFFFFu) | bits : bits >> 16;  // the even one comes first
+    pair[lane] = odd ? (pair[lane] & 0xFFFFu) | bits : bits >> 16;  // the even one is written first
 }
 
-// Pack a matrix, of which each member takes its own blocks; who reads it waits for all of them.
+// Pack a matrix; each member packs its own blocks. Readers must synchronize with all members.
 template <class Packed>
 void pack_stream(const StreamMatrix& m, Member me) {
     constexpr Index lanes = kLanes<float>;
@@ -62,8 +62,8 @@ void pack_stream(const StreamMatrix& m, Member me) {
     }
 }
 
-// sums[r·width + n] += Σₖ x[r·stride + k] packed[k, n], for R rows and N of a term's vectors. Nothing is prefetched: on the
-// large pages that the weights lie on the processor does that better by itself (20.5 GB/s, with prefetches 15.5).
+// sums[r·width + n] += Σₖ x[r·stride + k] packed[k, n], for R rows and N vectors of a term. For one row nothing is prefetched:
+// on huge pages the hardware prefetcher alone is faster (20.5 GB/s; with software prefetches, 15.5).
 template <int R, int N, class Packed>
 inline void multiply_terms(Index K, const float* x, Index stride, const Packed* packed, Index term, Vector<float>* sums,
                            Index width) {
@@ -78,7 +78,7 @@ inline void multiply_terms(Index K, const float* x, Index stride, const Packed* 
 #pragma GCC unroll 4
         for (int n = 0; n < N; n += 2) {
             Vector<float> even, odd;
-            if (R > 1) {  // these columns of the next terms: one pass of several reads with gaps
+            if (R > 1) {  // these columns of later terms: a pass over some columns reads memory with gaps
                 for (Index line = 0; line < kPair<Packed> * Index(sizeof(Packed)); line += 64) {
                     __builtin_prefetch(reinterpret_cast<const char*>(at + kStreamTerms * term + n / 2 * kPair<Packed>) + line);
                 }
@@ -98,7 +98,7 @@ inline void multiply_terms(Index K, const float* x, Index stride, const Packed* 
     }
 }
 
-// The most vectors of a term, in pairs and dividing them, whose sums R rows can keep in registers.
+// The largest even divisor of `width` such that the sums of `rows` rows and that many vectors fit into registers.
 constexpr int columns_at_once(int rows, int width) {
     int n = width;
     while (n > 2 && (rows * n > 2 * kTileRows || n % 2 || width % n)) --n;

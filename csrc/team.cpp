@@ -27,7 +27,7 @@ const char* NoMemory::what() const noexcept {
 
 namespace {
 
-constexpr int kSpins = 1000;  // of some 50 ns each, before a waiting thread lets others run
+constexpr int kSpins = 1000;  // of about 50 ns each, before a waiting thread yields
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -48,18 +48,18 @@ void spin_until(Done done) {
     }
 }
 
-// Memory that grows in pieces while in use and is one piece again, of the most that was held, when next used.
+// Memory that grows in pieces during a run, and is merged into one piece of the largest size held before the next run.
 class Scratch {
   public:
-    // Null where there is no memory for it; what was taken before stays.
+    // Null if out of memory; memory taken before stays valid.
     void* take(const std::size_t asked) {
-        const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a line
+        const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a cache line
         if (used_ + bytes > capacity_ && !(bytes < 2 * capacity_ && hold(2 * capacity_)) && !hold(bytes)) return nullptr;
         char* taken = pieces_.back().begin() + used_;
         used_ += bytes;
         held_ += bytes;
         most_ = held_ > most_ ? held_ : most_;
-#ifdef GATEWISE_CHECKED  // csrc/tests alone: what is read before it is written is NaN, what lies behind is no one's
+#ifdef GATEWISE_CHECKED  // csrc/tests only: memory read before it is written is NaN, and memory behind it is poisoned
         ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
         std::memset(taken, 0xFF, bytes);
         ASAN_POISON_MEMORY_REGION(taken + asked, bytes - asked);
@@ -69,7 +69,7 @@ class Scratch {
 
     Mark mark() const { return {pieces_.size(), used_, held_}; }
     void release(Mark mark) {
-        used_ = mark.piece == pieces_.size() ? mark.used : 0;  // all of a piece that was begun since
+        used_ = mark.piece == pieces_.size() ? mark.used : 0;  // release all of a piece that was started since
         held_ = mark.held;
     }
 
@@ -77,13 +77,13 @@ class Scratch {
         if (pieces_.size() > 1) {
             pieces_.clear();
             capacity_ = 0;
-            hold(most_);  // where there is no memory for as much, this run takes piece by piece
+            hold(most_);  // if out of memory for that much, this run takes it piece by piece
         }
         used_ = held_ = 0;
     }
 
   private:
-    // Begin a piece; false where there is no memory for it.
+    // Start a piece; false if out of memory.
     bool hold(std::size_t bytes) {
         Pages piece(bytes);
         if (!piece.begin()) return false;
@@ -102,7 +102,7 @@ class Scratch {
 
 }  // namespace
 
-// The members of one run: where they meet, and their scratch.
+// The members of one run: their barrier and their scratch.
 class Team {
   public:
     void barrier(int size) {
@@ -120,8 +120,8 @@ class Team {
         if (member.index == 0) taken_ = scratch_.take(bytes);
         barrier(member.size);
         void* taken = taken_;
-        barrier(member.size);  // before the next one is taken
-        if (!taken) throw NoMemory();  // in all members, here: none waits for another
+        barrier(member.size);  // before the next request
+        if (!taken) throw NoMemory();  // in all members: none waits for another
         return taken;
     }
 
@@ -138,7 +138,7 @@ class Team {
         if (member.index == 0) scratch_.release(mark);
     }
 
-    // Run a member's part. A failure for want of memory is in all members alike; of other exceptions there are none.
+    // Run the part of one member. Running out of memory happens in all members alike; no other exceptions are thrown.
     void part(void (*work)(const void*, Member), const void* argument, int index, int size) noexcept {
         try {
             work(argument, Member{this, index, size});
@@ -149,7 +149,7 @@ class Team {
 
     void begin() { scratch_.reset(); }
 
-    // After all members' parts. Where memory was wanting, what is held is given back: others may need it.
+    // After the parts of all members. If a run was out of memory, free what is held, since others may need it.
     void end() {
         if (!failed_.load(std::memory_order_relaxed)) return;
         failed_.store(false, std::memory_order_relaxed);
@@ -174,9 +174,9 @@ void Member::release(Mark mark) const { team->release(mark, *this); }
 
 namespace {
 
-// The OpenMP runtime that is in the process already, such as the one that PyTorch brings. Its idle workers spin for
-// milliseconds after each parallel operation; workers of our own would have to share the cores with them, which on two
-// cores doubled the time of a small layer. So its workers are ours too.
+// The OpenMP runtime that the process has already loaded, such as PyTorch's. Its idle workers spin for milliseconds after each
+// parallel operation; separate workers would compete with them for the cores, which on two cores doubled the time of a small
+// layer. So we use its workers.
 struct OpenMP {
     void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags) = nullptr;
     int (*thread)() = nullptr;
@@ -203,9 +203,9 @@ const OpenMP& openmp() {
     return found;
 }
 
-// How many of `threads` members there can be. GNU's OpenMP ends the process where it cannot start a thread, so as many are
-// started here first, all at a time, whenever the calling thread, for which it has workers of their own, asks for more than it
-// ever did. They end at once, and the C library keeps their stacks for those that follow.
+// The number of members that can be started, up to `threads`. GNU's OpenMP aborts the process if it cannot start a thread. So
+// whenever the calling thread (OpenMP has separate workers for each) requests more than before, as many threads are started
+// here first, all at once. They end immediately, and the C library keeps their stacks for the threads that follow.
 int startable(int threads) {
     static thread_local int had = 1;
     if (threads <= had) return threads;
@@ -228,7 +228,7 @@ int startable(int threads) {
 // The team that has workers.
 class Pool {
   public:
-    std::mutex taken;  // by the run in progress
+    std::mutex taken;  // held by the run in progress
 
     void run(int threads, void (*work)(const void*, Member), const void* argument) {
         work_ = work, argument_ = argument;
@@ -253,12 +253,12 @@ class Pool {
     explicit Pool(bool forked) : forked_(forked) {}
 
   private:
-    // Start workers for `threads` members, and return how many members there can be.
+    // Start workers for `threads` members; return the number of members that are possible.
     int started(int threads) {
         try {
             while (static_cast<int>(workers_.size()) < threads - 1) {
                 int index = static_cast<int>(workers_.size()) + 1;
-                // Its generation is read here: the worker may first look after the run was announced.
+                // Read the generation here: the worker may start after the run is announced.
                 workers_.emplace_back(&Pool::serve, this, index, generation_.load(std::memory_order_relaxed));
             }
         } catch (const std::system_error&) {
@@ -307,11 +307,11 @@ class Pool {
     std::condition_variable wake_;
 };
 
-// Never destroyed: its workers wait until the process ends. In a child process after fork there are no workers, and a lock
-// may be held by nobody: it gets a new pool, which leaves OpenMP's threads alone, since GNU's hangs there.
+// Never destroyed: its workers wait until the process ends. A child process after fork has no workers, and locks may be held by
+// threads that do not exist there: it gets a new pool, which does not use OpenMP, because GNU's OpenMP hangs after fork.
 std::atomic<Pool*> pool{nullptr};
 std::atomic<bool> forked{false};
-// Asked for when the module is loaded, since the threads that a fork leaves behind may be PyTorch's alone.
+// Registered when the module is loaded, because PyTorch's threads may be lost in a fork before our first run.
 [[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] {
     pool.store(nullptr);
     forked.store(true);

@@ -1,4 +1,4 @@
-// The processor's eight tiles (AMX), one function an instruction; see tiles.hpp for what is made of them.
+// The eight tile registers of AMX, one function per instruction; tiles.hpp builds on them.
 #pragma once
 
 #include "vector.hpp"
@@ -10,11 +10,11 @@ namespace gatewise::GATEWISE_RUNG {
 
 static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
 
-constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // rows, terms, factors
+constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // rows, terms, elements
 constexpr int kA0 = 4, kA1 = 5, kB0 = 6, kB1 = 7;
 
-// The processor's tiles, or these, which stand in for them on any processor, for tests: equal but for the order of sums within
-// a chunk, and for denormal numbers.
+// The tiles of the processor, or an emulation for tests on any processor: equal except for the order of sums within a chunk and
+// for denormal numbers.
 #ifdef GATEWISE_EMULATE
 
 struct Tiles {
@@ -77,7 +77,7 @@ inline void multiply_tiles() {
 
 #else
 
-// In assembly, since GCC's own functions (amxtileintrin.h) do not tell the compiler that memory is read.
+// In assembly, because GCC's intrinsics (amxtileintrin.h) do not tell the compiler that they read memory.
 inline void set_tiles(int height) {
     struct {
         uint8_t palette = 1, start_row = 0, reserved[14] = {};

@@ -1,16 +1,15 @@
-// Products on tiles (AMX): the policies whose factors are bfloat16, one for a number (OnTiles<1>, Numbers::bfloat16) or
-// two (OnTiles<2>, Numbers::high: x = hi + lo, and of a product hi·hi + hi·lo + lo·hi; lo·lo is below what is left out).
+// Products on AMX tiles: the policies whose operands are bfloat16, one per number (OnTiles<1>, Numbers::bfloat16) or two
+// (OnTiles<2>, Numbers::high: x = hi + lo, and a product is hi·hi + hi·lo + lo·hi; lo·lo is below the rounding error of lo).
 //
-// A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns
-// of B in 32 terms. Those of a row of A lie side by side; of B a tile's row holds two terms of each column (a pair), then
-// the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles, of 16 columns each; of two parts, two of hi and
-// then two of lo.
-// Terms are padded to whole chunks with zeros. Denormal factors and sums count as zero; a NaN stays one; in `high` a factor
-// that rounds to infinity (from 3.39e38 on) may become NaN.
+// A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns of B
+// over 32 terms. The terms of a row of A are contiguous; the first row of a tile of B holds two terms of each column (a pair),
+// the next row the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles of 16 columns each; with two parts,
+// two tiles of hi and then two of lo. Terms are padded with zeros to whole chunks. Denormal operands and sums are flushed to
+// zero; NaN propagates; in `high` an operand that rounds to infinity (from 3.39e38) may become NaN.
 //
-// Eight tiles: 0 to 3 the sums of two tiles of A with two of B, 4 and 5 of A, 6 and 7 of B. Sums stay in them over a block of
-// terms (multiply_rows: over all), chunk after chunk; blocks are added in their order. Only `multiply` takes scratch and has
-// barriers: see product.hpp.
+// Eight tiles: 0 to 3 hold the sums of two tiles of A times two of B, 4 and 5 are for A, 6 and 7 for B. Sums stay in them over
+// a block of terms (in multiply_rows, over all terms), chunk by chunk; blocks are added in order. Only `multiply` uses scratch
+// and contains barriers: see product.hpp.
 #pragma once
 
 #include "product.hpp"
@@ -18,9 +17,9 @@
 
 namespace gatewise::GATEWISE_RUNG {
 
-// Tiles belong to a thread, and others in it may use them too (oneDNN does): whoever multiplies on tiles does it while a
-// TileUse lives, at whose end they are given back. One may live within another.
-static thread_local int tile_rows;  // of A's tiles and the sums, as they are set; 0: not known
+// Tiles are per thread, and other libraries use them too (oneDNN does): products on tiles are computed within the lifetime of a
+// TileUse, whose destructor releases the tiles. TileUse may be nested.
+static thread_local int tile_rows;  // the configured height of the tiles of A and of the sums; 0: unknown
 
 struct TileUse {
     TileUse() { tile_rows = 0; }
@@ -32,18 +31,18 @@ struct TileUse {
     TileUse& operator=(const TileUse&) = delete;
 };
 
-// Setting them costs some 40 ns: not for each product of a time step.
+// Configuring them costs about 40 ns, too much for each product of a time step.
 inline void need_rows(int height) {
     if (tile_rows == height) return;
     set_tiles(height);
     tile_rows = height;
 }
 
-// 32 factors, or 16 pairs of them.
+// 32 operands, or 16 pairs of them.
 typedef uint32_t Pairs __attribute__((vector_size(64)));
 typedef uint16_t Factors __attribute__((vector_size(64)));
 
-// Two vectors rounded to bfloat16, one after the other.
+// Two vectors rounded to bfloat16, concatenated.
 inline Pairs narrow(Vector<float> low, Vector<float> high) {
 #ifdef GATEWISE_EMULATE
     Pairs bits[2];
@@ -57,7 +56,7 @@ inline Pairs narrow(Vector<float> low, Vector<float> high) {
 #endif
 }
 
-// Element k of two vectors as the pair k.
+// Pair k holds element k of both vectors.
 inline Pairs interleave(Vector<float> even, Vector<float> odd) {
     const Factors all = (Factors)narrow(even, odd);
 #ifdef __clang__
@@ -69,12 +68,12 @@ inline Pairs interleave(Vector<float> even, Vector<float> odd) {
 #endif
 }
 
-// The part of x that is rounded to bfloat16: 0 is hi, x itself; 1 is lo, what its rounding left.
+// The part of x to be rounded to bfloat16: 0 is hi, x itself; 1 is lo, the rounding error of hi.
 template <int Part>
 inline Vector<float> part_of(Vector<float> x) {
     if (Part == 0) return x;
     Vector<float> rest = x - to_bfloat16(x);
-    return rest - rest == Vector<float>{} ? rest : Vector<float>{};  // beside what is not finite stands a zero
+    return rest - rest == Vector<float>{} ? rest : Vector<float>{};  // zero if hi is not finite
 }
 
 template <int Parts>
@@ -83,13 +82,13 @@ struct OnTiles {
     using Factor = uint16_t;
     using Session = TileUse;
     static constexpr bool kOwnProducts = true;
-    static constexpr Index kWidth = kTileColumns<float>, kStep = Parts * 2 * kTileSize;  // factors of a panel's chunk
-    static constexpr Index kStrip = 2 * kTileHeight;  // rows that are multiplied with a panel at once
+    static constexpr Index kWidth = kTileColumns<float>, kStep = Parts * 2 * kTileSize;  // elements of a chunk of a panel
+    static constexpr Index kStrip = 2 * kTileHeight;  // rows multiplied with a panel at once
     static_assert(kWidth == 2 * kTileHeight && (Parts == 1 || Parts == 2));
 
     static constexpr Index chunks(Index K) { return (K + kChunk - 1) / kChunk; }
     static constexpr Index panel_size(Index K) { return chunks(K) * kStep; }
-    // A row's hi parts, then its lo parts; an odd number of chunks each, so that rows meet all of a cache.
+    // The hi parts of a row, then its lo parts; an odd number of chunks each, so that rows spread over all sets of the cache.
     static constexpr Index row_size(Index K) { return (chunks(K) | 1) * kChunk * Parts; }
 
     static void put(Factor* to, Index row, Vector<float> x, Index count) {
@@ -97,8 +96,8 @@ struct OnTiles {
         if (Parts == 2) put_part(to + row / 2, part_of<1>(x), count);
     }
 
-    // Pack two tiles, of each part, for each chunk of K terms: `count` lines (rows of A, columns of B), the others zeros.
-    // `by_line`: as A has it, a line's terms side by side; else by pairs of terms, as B has it.
+    // Pack two tiles of each part for each chunk of K terms: `count` lines (rows of A, columns of B), the others zero.
+    // `by_line`: the layout of A, with the terms of a line contiguous; else the layout of B, by pairs of terms.
     static void pack(Factor* to, bool by_line, Rows<const float> m, bool terms_together, Index first, Index count, Index k0,
                      Index K) {
         for (Index k = 0; k < K; k += kChunk, to += kStep) {
@@ -109,8 +108,8 @@ struct OnTiles {
         }
     }
 
-    // See product.hpp. Rows are spread evenly over tiles of one height; the last tile may take rows of the one before
-    // again, so that all have it.
+    // See product.hpp. Rows are divided evenly over tiles of equal height; the last tile may overlap the previous one to reach
+    // that height.
     static void multiply_rows(Index rows, Index K, const Factor* a, const Factor* panel, float* c, Index c_stride) {
         if (rows <= 0) return;
         const Index row = row_size(K), tiles = (rows + kTileHeight - 1) / kTileHeight, height = (rows + tiles - 1) / tiles;
@@ -131,7 +130,7 @@ struct OnTiles {
         }
     }
 
-    // See product.hpp: strip s, the rows 32·s to 32·s + 31, stands at s·panel_size(K).
+    // See product.hpp: strip s, rows 32·s to 32·s + 31, is at s·panel_size(K).
     static constexpr Index left_size(Index rows, Index K) { return (rows + kStrip - 1) / kStrip * panel_size(K); }
     static void pack_left(Factor* to, Index row, Rows<const float> m, Index count, Index K) {
         pack(to + row / kStrip * panel_size(K), true, m, true, row, count, 0, K);
@@ -158,7 +157,7 @@ struct OnTiles {
         need_rows(kTileHeight);
         zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
         for (Index repeat = 0; repeat < repeats; ++repeat) {
-            __asm__ volatile("" : : "r"(a), "r"(b) : "memory");  // the compiler shall not see that all repeats are one
+            __asm__ volatile("" : : "r"(a), "r"(b) : "memory");  // keeps the compiler from merging the repeats
             add_chunks<true>(kSpun, a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
         }
         store_tile<0>(c, 64);
@@ -167,12 +166,12 @@ struct OnTiles {
     }
 
   private:
-    static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product that each member has some columns of
-    static constexpr Index kAhead = 128;                      // numbers of a row that packing fetches before it needs them
+    static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product whose columns are divided over the members
+    static constexpr Index kAhead = 128;                      // prefetch distance of packing, in elements of a row
 
-    // Pack groups of 32 lines, those from `group` up to `end`, of the `lines` that there are from line `first` on. `to`: where
-    // group 0 would stand, the others `size` apart. Lines that do not lie side by side term for term are read across all
-    // groups, as memory has them.
+    // Pack groups of 32 lines, from `group` up to `end`, out of the `lines` lines that start at line `first`. `to`: the address
+    // of group 0; the groups are `size` apart. If the terms of a line are not contiguous, memory is read in its order, across
+    // all groups.
     static void pack_groups(Factor* to, Index size, bool by_line, Rows<const float> m, bool terms_together, Index first,
                             Index lines, Index group, Index end, Index k0, Index K) {
         if (terms_together) {
@@ -189,9 +188,9 @@ struct OnTiles {
         }
     }
 
-    // C with few rows: for a block of terms A is packed whole, by all, 1 MB at most, and stays in the second-level cache; each
-    // member has its own columns, and packs a panel of B when it comes to it. Within a block some chunks are multiplied at a
-    // time, so that a strip of A and the panel lie in the first-level cache; what they add up is added to what stands in C.
+    // C with few rows: for each block of terms, all members together pack all of A, at most 1 MB, which stays in the L2 cache;
+    // the columns are divided over the members, which pack a panel of B when they need it. Within a block, some chunks are
+    // multiplied at a time, so that a strip of A and the panel fit into the L1 cache; their sums are added to C.
     static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
         constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = 16 / Parts;
         const Blocks blocks(p.K, kFactorsHeld / (strips * kStep) * kChunk, kChunk);
@@ -213,15 +212,15 @@ struct OnTiles {
                     }
                 }
             }
-            me.barrier();  // before the packed A is written over
+            me.barrier();  // before the packed A is overwritten
         }
         me.release(before);
     }
 
-    // C with many rows: for a block of terms B is packed for up to kColumnsHeld columns, by all, and read by all (12 MB at most,
-    // of two parts 24); each member has its own rows of C (or, where those are few, columns: then each packs all of A), whose A
-    // it packs in pieces of 1 MB that stay in the second-level cache, unless they are packed already. What a block adds up is
-    // added to what stands in C.
+    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all read them
+    // (at most 12 MB; 24 with two parts). The rows of C are divided over the members (or, if there are few, the columns: then
+    // each member packs all of A). A member packs its rows of A, unless A comes packed, in pieces of 1 MB that stay in the L2
+    // cache. The sums of a block are added to C.
     static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
         constexpr Index kStrips = 12 / Parts, kChunksHeld = 48, kColumnsHeld = 4096;
         const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
@@ -263,7 +262,7 @@ struct OnTiles {
                         }
                     }
                 }
-                me.barrier();  // before the packed B is written over
+                me.barrier();  // before the packed B is overwritten
             }
         }
         me.release(before);
@@ -280,7 +279,7 @@ struct OnTiles {
         }
     }
 
-    // One tile of each part, of what is there of its 16 lines and 32 terms.
+    // Pack one tile of each part; lines and terms that do not exist are zero.
     __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool terms_together,
                                                     Index first, Index count, Index k0, Index K) {
         Vector<float> found[Parts][16];  // 16 pairs each
@@ -307,14 +306,14 @@ struct OnTiles {
         }
     }
 
-    // From strips of a matrix that are packed by line, `size` apart: its columns 32·group to 32·group + 31 as lines, whose terms
-    // are its rows, K from k0 on, a multiple of 32.
+    // Pack the transpose of a matrix whose strips are packed by line, `size` apart: the columns 32·group to 32·group + 31
+    // become lines, whose terms are the K rows from k0. k0 is a multiple of 32.
     static void transpose_packed(Factor* to, const Factor* strips, Index size, Index group, Index k0, Index K) {
         static_assert(kStrip == kChunk);
         for (Index k = 0; k < K; k += kChunk) {
-            const Factor* square = strips + (k0 + k) / kStrip * size + group * kStep;  // 32 × 32, of each part
+            const Factor* square = strips + (k0 + k) / kStrip * size + group * kStep;  // 32 × 32, for each part
             for (Index part = 0; part < Parts; ++part, square += 2 * kTileSize) {
-                for (Index half = 0; half < 2; ++half, to += kTileSize) {  // of its columns
+                for (Index half = 0; half < 2; ++half, to += kTileSize) {  // of the columns
                     Vector<float> found[kTileHeight];                     // 16 pairs each
                     for (Index j = 0; j < kTileHeight; ++j) {
                         const Factor* pair = square + 2 * j * kChunk;
@@ -327,8 +326,8 @@ struct OnTiles {
         }
     }
 
-    // Add to the sums the products of one or two tiles of A with a panel, in `chunks` chunks. Of A: factors from row to
-    // row, from chunk to chunk, from hi to lo.
+    // Add to the sums the products of one or two tiles of A with a panel, over `chunks` chunks. row, step, lo: the distances
+    // in A between rows, between chunks, and from hi to lo.
     template <bool Two>
     static void add_chunks(Index chunks, const Factor* a0, const Factor* a1, Index row, Index step, Index lo,
                            const Factor* b) {
@@ -350,7 +349,7 @@ struct OnTiles {
         }
     }
 
-    // With A's first tile and B's first tile in place: load the others and multiply.
+    // With the first tiles of A and B loaded: load the others and multiply.
     template <bool Two, bool LoadA>
     static void add(const Factor* a1, Index stride, const Factor* b1) {
         multiply_tiles<0, kA0, kB0>();
@@ -362,8 +361,9 @@ struct OnTiles {
         }
     }
 
-    // A strip times a panel: 32 × 32 of C from (m, n) on, or what there is of it. Where there is less, where C's rows do not lie
-    // evenly, or where it is to be added to C, it goes by way of `sums`; C is read at the end, when its lines have come.
+    // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists. If part is missing, if the rows
+    // of C are not evenly spaced, or if the result is added to C, it goes through `sums`; C is read at the end, after its
+    // prefetch.
     static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index chunks, const Factor* a,
                                const Factor* b) {
         alignas(64) float sums[kStrip][kWidth], bias[kWidth];
@@ -377,7 +377,7 @@ struct OnTiles {
         const bool two = rows > kTileHeight;
         if (!accumulate && p.bias) {
             store(bias, load(p.bias + n, columns)), store(bias + 16, load(p.bias + n + 16, columns - 16));
-            load_tile<0>(bias, 0), load_tile<1>(bias + 16, 0);  // each row of the tile is the same
+            load_tile<0>(bias, 0), load_tile<1>(bias + 16, 0);  // stride 0: all rows of the tile are equal
             load_tile<2>(bias, 0), load_tile<3>(bias + 16, 0);
         } else {
             zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();

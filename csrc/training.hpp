@@ -1,6 +1,6 @@
-// What goes into the loss and into the update of a training step, and what comes out, in pointers.
+// The inputs and outputs of the loss and the update of a training step, in pointers.
 //
-// Memory is the caller's. Nothing overlaps, all is without gaps in the shape given, rows first.
+// The caller owns all memory. Nothing overlaps, and everything is contiguous in the given shape, in row-major order.
 #pragma once
 
 #include "numbers.hpp"
@@ -12,25 +12,25 @@ namespace gatewise {
 template <class Real>
 struct LinearLoss {
     Index N, H, V;
-    Index chunk;                  // rows whose logits are held at a time, at most; 1 or more
+    Index chunk;                  // the maximum number of rows whose logits are held at a time; 1 or more
     const Real* x;                // (N, H)
     const Real* weight;           // (V, H)
     const Real* bias;             // (V), or null
     const std::int64_t* targets;  // (N), each 0 to V − 1
     double scale;                 // s
-    // Written, whole; the gradients where not null:
-    double* nll;  // one number
+    // Outputs, fully written; the gradients if not null:
+    double* nll;  // a scalar
     Real *dx, *dweight, *dbias;
 };
 
-// A parameter, its gradient, and what Adam keeps of it.
+// A parameter, its gradient, and its Adam state.
 struct Parameter {
     float* p;        // (count)
-    const float* g;  // (count); or (row_count, width), the gradient of the rows that `rows` names, zero elsewhere
-    float *m, *v;    // (count), of Adam; null of SGD
+    const float* g;  // (count); or (row_count, width), the gradient of the rows in `rows`, zero elsewhere
+    float *m, *v;    // (count), for Adam; null for SGD
     Index count;
-    const std::int64_t* rows;  // (row_count), rising, none twice
-    Index row_count, width;    // width 0: the gradient is of all; else it divides count
+    const std::int64_t* rows;  // (row_count), strictly increasing
+    Index row_count, width;    // width 0: the gradient is dense; else width divides count
     double correction_m, correction_v;  // 1 − β₁ᵗ, 1 − β₂ᵗ
 
     GATEWISE_INLINE Index gradient_count() const { return width ? row_count * width : count; }
@@ -38,8 +38,8 @@ struct Parameter {
 
 enum class UpdateRule : int { sgd = 0, adam = 1, adamw = 2 };
 
-// One step of torch.optim's SGD (without momentum), Adam or AdamW on some parameters, whose gradients are multiplied by
-// `clip` first:
+// One step of torch.optim's SGD (without momentum), Adam or AdamW on some parameters, with gradients multiplied by `clip`
+// first:
 //   SGD    p −= lr (g + λ p)
 //   Adam   g += λ p (AdamW: p −= lr λ p);  m = β₁ m + (1 − β₁) g;  v = β₂ v + (1 − β₂) g²
 //          p −= lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
@@ -54,7 +54,7 @@ struct Update {
 struct GradientNorm {
     const Parameter* parameters;
     Index count;
-    double* norm;  // one number, written
+    double* norm;  // output, a scalar
 };
 
 }  // namespace gatewise

@@ -1,8 +1,8 @@
-// The norm of all gradients, and an optimiser's step with them clipped (Update, GradientNorm): each reads what it needs once
-// and writes it once. Numbers are dealt to the members in pieces; what is summed, is summed piece by piece in their order.
-// Scratch: a number for each piece, of the norm alone. Of an update no barrier is needed.
+// The norm of all gradients, and the step of an optimizer with clipped gradients (GradientNorm, Update): each reads and writes
+// memory once. The elements are distributed over the members in pieces; sums are added piece by piece, in order. Scratch: one
+// number per piece, for the norm only. An update needs no barrier.
 //
-// The inner loops are plain, for the compiler to make vectors of.
+// The inner loops are plain, so that the compiler vectorizes them.
 #pragma once
 
 #include "team.hpp"
@@ -13,8 +13,8 @@ namespace gatewise::GATEWISE_RUNG {
 
 constexpr Index kPiece = 1 << 14;
 
-// Call f(parameter k, its place among all pieces, first, last) for this member's pieces; `size` gives how much each
-// parameter has, `piece` how much of it a piece.
+// Call f(parameter k, index of the piece among all pieces, first, last) for the pieces of this member; `size` returns the
+// number of items of a parameter, `piece` the number of items in a piece.
 template <class Size, class Piece, class F>
 inline void each_piece(Index count, Member me, Size size, Piece piece, F f) {
     auto pieces = [&](Index k) { return (size(k) + piece(k) - 1) / piece(k); };
@@ -35,7 +35,7 @@ inline void each_piece(Index count, Member me, Size size, Piece piece, F f) {
 inline double sum_of_squares(const float* g, Index count) {
     typedef float Half __attribute__((vector_size(GATEWISE_VECTOR_BYTES / 2)));
     constexpr Index L = kLanes<double>;
-    constexpr int kSums = 8;  // additions wait for those before them
+    constexpr int kSums = 8;  // independent sums hide the latency of additions
     Vector<double> sums[kSums] = {};
     double total = 0;
     Index k = 0;
@@ -71,11 +71,11 @@ inline void gradient_norm(const GradientNorm& n, Member me) {
     }
 }
 
-// The numbers of an update that are the same for all of a parameter.
+// The constants of an update for one parameter.
 struct UpdateNumbers {
     float clip, decay, lr, beta1, rest1, beta2, rest2, step, root, epsilon;
 
-    // Worked out in double: 1 − β₂ of a rounded β₂ would be off by 1e-5.
+    // Computed in double: 1 − β₂ with β₂ rounded to float would have an error of 1e-5.
     UpdateNumbers(const Update& u, const Parameter& p)
         : clip(static_cast<float>(u.clip)),
           decay(static_cast<float>(u.weight_decay)),
@@ -93,7 +93,7 @@ inline void sgd(const UpdateNumbers& n, float* __restrict p, const float* __rest
     for (Index k = 0; k < count; ++k) p[k] -= n.lr * (n.clip * (g ? g[k] : 0.0f) + n.decay * p[k]);
 }
 
-// decoupled: AdamW, whose decay acts on p itself.
+// decoupled: AdamW, whose weight decay applies to p directly.
 template <bool decoupled>
 inline void adam(const UpdateNumbers& n, float* __restrict p, const float* __restrict g, float* __restrict m,
                  float* __restrict v, Index count) {
@@ -112,7 +112,7 @@ inline void adam(const UpdateNumbers& n, float* __restrict p, const float* __res
 
 inline void update(const Update& u, Member me) {
     auto rows_alone = [&](const Parameter& p) { return p.width && u.rule == UpdateRule::sgd && u.weight_decay == 0; };
-    // A parameter with a gradient of some rows is dealt by rows, the others by numbers.
+    // A parameter with a sparse gradient is distributed by rows, the others by elements.
     auto size = [&](Index k) {
         const Parameter& p = u.parameters[k];
         return rows_alone(p) ? p.row_count : p.width ? p.count / p.width : p.count;
@@ -136,7 +136,7 @@ inline void update(const Update& u, Member me) {
             for (Index i = first; i < last; ++i) numbers_from(p.rows[i] * p.width, p.g + i * p.width, p.width);
             return;
         }
-        Index i = 0;  // of the first row from `first` on
+        Index i = 0;  // the first gradient row at or after `first`
         for (Index end = p.row_count; i < end;) {
             const Index middle = i + (end - i) / 2;
             if (p.rows[middle] < first) {

@@ -1,12 +1,12 @@
-// Vectors of one rung: as many numbers as a register holds, and the functions that cells need of them.
+// Vectors of one instruction set, each the size of a register, and the functions on them that the cells need.
 //
-// A rung's translation unit defines GATEWISE_RUNG (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64) before it
-// includes this. All is written in the compiler's own vector types (GCC and Clang), so the same lines serve SSE2, NEON,
-// AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add where the rung has one.
+// The translation unit of an instruction set defines GATEWISE_RUNG (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64)
+// before it includes this file. The code uses the vector extensions of GCC and Clang, so that the same source serves SSE2,
+// NEON, AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add if the instruction set has one.
 //
-// Nothing with inline code outside the rung's own namespace may be used in a rung: not of the standard library, and of
-// ours only what is GATEWISE_INLINE. The linker keeps one copy of such code for all rungs, and it could be the one with
-// instructions that the processor lacks. Functions of the C library, such as std::exp of a double, are no inline code.
+// Code that is compiled per instruction set must not use inline functions outside its own namespace: none of the standard
+// library, and of ours only those marked GATEWISE_INLINE. The linker keeps one copy of an inline function, which could be the
+// one with instructions that the processor lacks. Functions of the C library, such as std::exp of a double, are not inline.
 #pragma once
 
 #include <cmath>
@@ -26,7 +26,7 @@ struct VectorOf {
 template <class T>
 using Vector = typename VectorOf<T>::type;
 
-// Numbers in a vector.
+// The number of elements in a vector.
 template <class T>
 constexpr Index kLanes = GATEWISE_VECTOR_BYTES / sizeof(T);
 
@@ -42,11 +42,11 @@ inline void store(T* p, Vector<T> v) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
-// The first `count` numbers; the others are zero. `count` may exceed the lanes.
+// Load the first `count` elements; the others are zero. `count` may exceed the number of lanes.
 template <class T>
 inline Vector<T> load(const T* p, Index count) {
     if (__builtin_expect(count >= kLanes<T>, 1)) return load(p);
-    Vector<T> v{};  // also where count is not positive
+    Vector<T> v{};  // all zeros if count is not positive
     for (Index k = 0; k < count; ++k) v[k] = p[k];
     return v;
 }
@@ -57,7 +57,7 @@ inline void store(T* p, Vector<T> v, Index count) {
     for (Index k = 0; k < count; ++k) p[k] = v[k];
 }
 
-// {a₀, b₀, a₁, b₁, …} of the lower halves, or of the upper ones.
+// {a₀, b₀, a₁, b₁, …} from the lower or the upper halves of a and b.
 #if defined(__clang__)
 template <class V, std::size_t... k>
 inline V interleaved(V a, V b, std::index_sequence<k...>, bool upper) {
@@ -80,7 +80,7 @@ inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
 }
 #endif
 
-// Transpose a square of numbers, row by row in vectors: each round deals the rows of the two halves like cards.
+// Transpose a square matrix, one vector per row: each round interleaves the rows of the two halves.
 template <class T>
 inline void transpose_square(Vector<T>* rows) {
     constexpr Index n = kLanes<T>;
@@ -97,13 +97,13 @@ inline void transpose_square(Vector<T>* rows) {
     }
 }
 
-// exp(x), for x of any size and NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, exp r by a polynomial
-// (Cephes, expf). Infinite from 88.4 on, where n is 128 and 2ⁿ as a float infinity: σ(−∞) is 0. Never below 1.6e-38.
+// exp(x) for any x, including NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, with a polynomial for exp r
+// (Cephes, expf). Infinite from 88.4, where n is 128 and the float 2ⁿ is infinite, so that σ(−∞) is 0. Never below 1.6e-38.
 inline Vector<float> exp(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
-    x = x > 89.0f ? Vector<float>{} + 89.0f : x;  // a NaN compares false and stays
+    x = x > 89.0f ? Vector<float>{} + 89.0f : x;  // a NaN compares false and is kept
     x = x < -87.0f ? Vector<float>{} - 87.0f : x;
-    const float round = 12582912.0f;  // 1.5 · 2²³: adding it leaves a whole number in the low bits
+    const float round = 12582912.0f;  // 1.5 · 2²³: adding it rounds to an integer in the low bits
     Vector<float> shifted = x * 1.44269504088896341f + round;
     Vector<float> n = shifted - round;
     Vector<float> r = x - n * 0.693359375f;
@@ -114,7 +114,7 @@ inline Vector<float> exp(Vector<float> x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    Bits power = ((Bits)shifted + 127) << 23;  // 2ⁿ: what stands above the low bits of 1.5 · 2²³ is shifted out
+    Bits power = ((Bits)shifted + 127) << 23;  // 2ⁿ: the high bits of 1.5 · 2²³ are shifted out
     return p * (Vector<float>)power;
 }
 
@@ -133,10 +133,10 @@ inline Vector<float> tanh(Vector<float> x) {
     p = p * z - 5.37397155531e-2f;
     p = p * z + 1.33314422036e-1f;
     p = p * z - 3.33332819422e-1f;
-    return size < 0.625f ? p * z * x + x : far;  // a NaN goes the far way, and is one there
+    return size < 0.625f ? p * z * x + x : far;  // a NaN takes the far branch and stays NaN
 }
 
-// In double, for proof: the C library's.
+// In double, used for verification: the functions of the C library.
 inline Vector<double> exp(Vector<double> x) {
     for (Index k = 0; k < kLanes<double>; ++k) x[k] = std::exp(x[k]);
     return x;
@@ -147,13 +147,13 @@ inline Vector<double> tanh(Vector<double> x) {
     return x;
 }
 
-// max(x, 0), where a NaN stays one.
+// max(x, 0); propagates NaN.
 template <class V>
 inline V relu(V x) {
     return x <= V{} ? V{} : x;
 }
 
-// Rounded to the 8 bits of bfloat16, to nearest even, kept as a float whose other 16 bits are zeros; a NaN stays one.
+// Round to bfloat16 (8 bits of precision), to nearest even; a float whose low 16 bits are zero. Propagates NaN.
 inline Vector<float> to_bfloat16(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
     Bits bits = (Bits)x;

@@ -1,4 +1,4 @@
-"""The parameters' names, shapes and order against PyTorch's modules; every fault said in one line."""
+"""The names, shapes and order of parameters against PyTorch's modules; every error is one line."""
 
 from dataclasses import FrozenInstanceError
 from itertools import product
@@ -61,30 +61,30 @@ def test_a_spec_is_a_value() -> None:
         spec.hidden_size = 4  # type: ignore[misc]
 
 
-PROJECTION = "expected 0 (none) or a whole number smaller than hidden_size, which is 3"
+PROJECTION = "expected 0 (none) or an integer smaller than hidden_size, which is 3"
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"cell": "LSTM"}, "cell is 'LSTM'; expected one of lstm, gru, rnn_tanh, rnn_relu"),
     ({"cell": ""}, "cell is ''; expected one of lstm, gru, rnn_tanh, rnn_relu"),
     ({"cell": None}, "cell is None; expected one of lstm, gru, rnn_tanh, rnn_relu"),
     ({"cell": ["lstm"]}, "cell is ['lstm']; expected one of lstm, gru, rnn_tanh, rnn_relu"),
-    ({"input_size": 0}, "input_size is 0; expected a whole number, 1 or more"),
-    ({"input_size": -1}, "input_size is -1; expected a whole number, 1 or more"),
-    ({"input_size": 2.0}, "input_size is 2.0; expected a whole number, 1 or more"),
-    ({"input_size": "2"}, "input_size is '2'; expected a whole number, 1 or more"),
-    ({"input_size": True}, "input_size is True; expected a whole number, 1 or more"),
-    ({"hidden_size": 0}, "hidden_size is 0; expected a whole number, 1 or more"),
-    ({"hidden_size": -3}, "hidden_size is -3; expected a whole number, 1 or more"),
-    ({"hidden_size": 3.5}, "hidden_size is 3.5; expected a whole number, 1 or more"),
-    ({"hidden_size": True}, "hidden_size is True; expected a whole number, 1 or more"),
-    ({"num_layers": 0}, "num_layers is 0; expected a whole number, 1 or more"),
-    ({"num_layers": None}, "num_layers is None; expected a whole number, 1 or more"),
-    ({"num_layers": True}, "num_layers is True; expected a whole number, 1 or more"),
+    ({"input_size": 0}, "input_size is 0; expected an integer, 1 or more"),
+    ({"input_size": -1}, "input_size is -1; expected an integer, 1 or more"),
+    ({"input_size": 2.0}, "input_size is 2.0; expected an integer, 1 or more"),
+    ({"input_size": "2"}, "input_size is '2'; expected an integer, 1 or more"),
+    ({"input_size": True}, "input_size is True; expected an integer, 1 or more"),
+    ({"hidden_size": 0}, "hidden_size is 0; expected an integer, 1 or more"),
+    ({"hidden_size": -3}, "hidden_size is -3; expected an integer, 1 or more"),
+    ({"hidden_size": 3.5}, "hidden_size is 3.5; expected an integer, 1 or more"),
+    ({"hidden_size": True}, "hidden_size is True; expected an integer, 1 or more"),
+    ({"num_layers": 0}, "num_layers is 0; expected an integer, 1 or more"),
+    ({"num_layers": None}, "num_layers is None; expected an integer, 1 or more"),
+    ({"num_layers": True}, "num_layers is True; expected an integer, 1 or more"),
     ({"proj_size": -1}, f"proj_size is -1; {PROJECTION}"),
     ({"proj_size": 3}, f"proj_size is 3; {PROJECTION}"),
     ({"proj_size": 1.0}, f"proj_size is 1.0; {PROJECTION}"),
     ({"proj_size": None}, f"proj_size is None; {PROJECTION}"),
-    ({"cell": "gru", "proj_size": 2}, "proj_size is 2; only an lstm can be projected, found gru; use 0"),
-    ({"cell": "rnn_relu", "proj_size": 1}, "proj_size is 1; only an lstm can be projected, found rnn_relu; use 0"),
+    ({"cell": "gru", "proj_size": 2}, "proj_size is 2; only an lstm supports a projection, found gru; use 0"),
+    ({"cell": "rnn_relu", "proj_size": 1}, "proj_size is 1; only an lstm supports a projection, found rnn_relu; use 0"),
 ]
 
 

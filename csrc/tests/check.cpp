@@ -1,12 +1,12 @@
-// Runs every cell on every rung, forward and backward, the loss, the optimisers' steps and a stream's, over sizes that
-// nothing divides, and exits with 1 where
-//   a result depends on the number of threads, in a single bit,
-//   a result is not a number (all memory, the scratch too, is NaN before it is written),
-//   memory before or behind a buffer was written (under AddressSanitizer: or read),
-//   a pass or a loss is not what it is in double, and that what the portable rung makes it,
-//   a pass differs when two run at once, in a child process after fork, or after a run that had no memory.
-// It is made to run under the sanitizers (sanitize.sh), and needs neither Python nor PyTorch. That the double pass is
-// right is proved in tests/engines.
+// Runs every cell on every instruction set, forward and backward, the loss, the optimizer steps and a stream step, with sizes
+// that are not multiples of a block, and exits with 1 if
+//   a result depends on the number of threads, even in a single bit,
+//   a result is not finite (all memory, including scratch, is NaN before it is written),
+//   memory around a buffer was written (with AddressSanitizer: or read),
+//   a pass or a loss differs from that in double, or that from the one of the portable instruction set,
+//   a pass differs when two run concurrently, in a child process after fork, or after a run that was out of memory.
+// It is intended to run under the sanitizers (sanitize.sh), and needs neither Python nor PyTorch. tests/engines verify the pass
+// in double.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,13 +36,13 @@ void fail(const std::string& where, const std::string& what) {
 
 const char* const names_of[] = {" float32", " float64", " bfloat16", " high"};
 
-// Of the largest number; those of tests/tolerances.py, twice for the longer sums here.
+// Relative to the largest element; twice those of tests/tolerances.py, for the longer sums here.
 double tolerance(Numbers numbers) {
     return numbers == Numbers::bfloat16 ? 3e-2 : numbers == Numbers::high ? 1e-4 : 2e-5;
 }
 
-// ThreadSanitizer looks at the order of things alone, and takes ten times as long.
-#if defined(__has_feature) && !defined(__SANITIZE_THREAD__)  // Clang, until it defined that too
+// ThreadSanitizer only checks synchronization, and takes ten times as long.
+#if defined(__has_feature) && !defined(__SANITIZE_THREAD__)  // Clang versions that do not define it
 #if __has_feature(thread_sanitizer)
 #define __SANITIZE_THREAD__ 1
 #endif
@@ -68,7 +68,7 @@ struct Case {
     }
 };
 
-// A pass forward and back of one case, with memory of its own.
+// A forward and a backward pass of one case, with its own memory.
 template <class Real>
 class Pass {
   public:
@@ -118,7 +118,7 @@ class Pass {
         });
     }
 
-    // Finite, and nothing written outside.
+    // Check that results are finite and that nothing was written out of bounds.
     void check(const std::string& where) {
         for (std::size_t k = 0; k < results_.size(); ++k) {
             for (Index i = 0; i < results_[k].count(); ++i) {
@@ -134,7 +134,7 @@ class Pass {
         }
     }
 
-    // The same to the bit.
+    // Check for bitwise equality.
     void check_equal(Pass& other, const std::string& where) {
         for (std::size_t k = 0; k < results_.size(); ++k) {
             if (std::memcmp(results_[k].data(), other.results_[k].data(), results_[k].bytes()) != 0) {
@@ -143,7 +143,7 @@ class Pass {
         }
     }
 
-    // The same to a share of the largest number.
+    // Check for equality within a tolerance relative to the largest element.
     template <class Other>
     void check_close(Pass<Other>& other, double tolerance, const std::string& where, bool gradients) {
         for (std::size_t k = 0; k < results_.size(); ++k) {
@@ -161,14 +161,14 @@ class Pass {
     template <class>
     friend class Pass;
 
-    // Unsorted, the longest T, one without steps.
+    // Unsorted lengths, the longest T, one of them 0.
     const std::int64_t* lengths() {
         const Index T = case_.T;
         for (Index b = 0; b < case_.B; ++b) lengths_.push_back(b == 1 ? T : (b * 7 + 3) % (T + 1) * (b != 2));
         return case_.ragged ? lengths_.data() : nullptr;
     }
 
-    // What stands past a length is not read: it is NaN.
+    // Set values past a length to NaN: they must not be read.
     void spoil_padding(Real* m, Index width) {
         for (Index b = 0; b < case_.B; ++b) {
             for (Index t = lengths_[b]; t < case_.T; ++t) {
@@ -177,7 +177,7 @@ class Pass {
         }
     }
 
-    // Numbers in -1 to 1 that a bfloat16 holds, the same in each dtype.
+    // Numbers from -1 to 1 that bfloat16 represents exactly, the same in each dtype.
     const Real* drawn(Index count, Real scale = 1) {
         given_.emplace_back(count);
         for (Index i = 0; i < count; ++i) {
@@ -229,13 +229,13 @@ void check_case(const Case& c, const std::vector<const Rung*>& rungs, const std:
             const std::string with = where + names_of[static_cast<int>(numbers)];
             Pass<float> pass(c);
             check_threads(c, *rung, numbers, pass, threads, with);
-            // In 8 bits some unit of a relu is soon on the other side of its kink.
+            // With 8 bits of precision, some unit of a relu soon falls on the other side of the kink.
             pass.check_close(truth, tolerance(numbers), with, !(narrow && c.cell == CellKind::rnn_relu));
         }
     }
 }
 
-// A buffer with given numbers in -1 to 1.
+// A buffer of pseudorandom numbers from -1 to 1.
 template <class Real>
 Buffer<Real> some(Index count, std::uint64_t seed, double scale = 1) {
     Buffer<Real> buffer(count);
@@ -246,7 +246,7 @@ Buffer<Real> some(Index count, std::uint64_t seed, double scale = 1) {
     return buffer;
 }
 
-// Fail where a result is not `expected` within a tolerance (0: to the bit), or its surroundings were written.
+// Fail if a result differs from `expected` by more than a tolerance (0: in any bit), or memory around it was written.
 template <class Real, class Other>
 void compare(Buffer<Real>& found, Buffer<Other>& expected, double tolerance, const std::string& where) {
     double largest = tolerance > 0 ? 1e-30 : 0, gap = 0;
@@ -300,7 +300,7 @@ void check_loss(const Rung& rung, Index N, Index H, Index V, Index chunk) {
     }
 }
 
-// Two steps of an optimiser on a parameter with a gradient and one with a gradient of some rows; the gradients' norm.
+// Two steps of an optimizer on a parameter with a dense and one with a sparse gradient; the gradient norm.
 std::vector<Buffer<float>> update_of(const Rung& rung, UpdateRule rule, double decay, int threads) {
     constexpr Index kCount = 40001, kRows = 1201, kWidth = 37, kSome = 301;
     std::vector<Buffer<float>> state;  // p, m, v of each, and the norm
@@ -393,7 +393,7 @@ void check_stream(const Rung& rung, CellKind cell, Index B) {
     }
 }
 
-// Two passes at once: one has the workers, the other computes alone.
+// Two concurrent passes: one has the workers, the other computes alone.
 void check_at_once(const Rung& rung) {
     const Case c{CellKind::lstm, 9, 11, 13, 37, true, true, false, true, false};
     Pass<float> expected(c);
@@ -408,7 +408,7 @@ void check_at_once(const Rung& rung) {
     }
 }
 
-// Scratch that there is no memory for is no end: all members leave the run, which throws, and the next is as good as any.
+// Running out of memory for scratch is recoverable: all members leave the run, which throws; the next run works.
 void check_without_memory(const Rung& rung) {
     const Case c{CellKind::lstm, 9, 11, 13, 37, true, true, false, true, false};
     Pass<float> expected(c), found(c);
@@ -430,14 +430,14 @@ void check_without_memory(const Rung& rung) {
     }
 }
 
-// In a child process there are no workers any more.
+// A child process has no workers.
 void check_after_fork(const Rung& rung) {
     const Case c{CellKind::gru, 9, 11, 13, 37, false, true, true, true, false};
     Pass<float> expected(c);
     expected.run(rung, Numbers::float32, 3);
     pid_t child = fork();
     if (child == 0) {
-        alarm(60);  // a child that waits for a worker fails too
+        alarm(60);  // a child that hangs fails too
         failures = 0;
         Pass<float> found(c);
         found.run(rung, Numbers::float32, 3);
@@ -473,16 +473,16 @@ int main() {
             if (kAll) check_case({cell, s[0], s[1], s[2], s[3], false, false, false, false, true}, rungs, {3});
         }
     }
-    // More columns than are held at once.
+    // More columns than a product packs at once.
     if (kAll) check_case({CellKind::lstm, 2, 3, 5, 1041, true, true, true, true, false}, rungs, {3});
     for (const Rung* rung : rungs) {
         check_loss(*rung, 75, 37, 101, 40);
         check_loss(*rung, 7, 3, 2, 384);
         if (kAll) check_loss(*rung, 130, 33, 1065, 50);
-        if (kAll) check_loss(*rung, 13, 530, 1700, 13);  // more terms than are packed at once, of few rows
+        if (kAll) check_loss(*rung, 13, 530, 1700, 13);  // few rows, and more terms than a product packs at once
         for (UpdateRule rule : {UpdateRule::sgd, UpdateRule::adam, UpdateRule::adamw}) {
-            // 0.013: gradients and decay, multiples of 1/128 and of 0.013/64, do not cancel but for a rounding, which Adam's
-            // division would make a whole step.
+            // 0.013: gradients, multiples of 1/128, and decay, multiples of 0.013/64, never cancel to a rounding error, which
+            // Adam's division would amplify to a whole step.
             for (double decay : {0.0, 0.013}) check_update(*rung, rule, decay);
         }
         for (CellKind cell : kCells) {

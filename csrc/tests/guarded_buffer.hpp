@@ -1,4 +1,4 @@
-// Memory that shows who wrote beside it.
+// Buffers that detect writes out of bounds.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace gatewise {
 
-// `count` numbers, NaN at first, aligned to no vector, with guards on both sides.
+// `count` elements, initially NaN, unaligned, with guards on both sides.
 template <class Real>
 class Buffer {
   public:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build the kernels with check.cpp under the sanitizers and run it: csrc/tests/sanitize.sh [address,undefined] [thread]
-# (both where none is named; "none" for neither). CXX chooses the compiler, GCC or Clang. Nothing is installed.
+# (both by default; "none" for neither). CXX selects the compiler, GCC or Clang. Nothing is installed.
 set -eu
 csrc=$(cd "$(dirname "$0")/.." && pwd)
 build=$(mktemp -d)
@@ -13,8 +13,8 @@ has() {
     done
 }
 
-# What the processor lacks is emulated: vectors by the compiler (-O0: to optimise their pieces takes it minutes), tiles
-# by tiles.hpp.
+# Instruction sets that the processor lacks are emulated: vectors by the compiler (-O0, since optimizing them takes minutes),
+# tiles by tiles.hpp.
 rungs="portable avx512 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AMX" avx2="" avx512=-O0
 if has avx2 fma; then
     rungs="$rungs avx2" defines="$defines -DGATEWISE_AVX2" avx2="-mavx2 -mfma"
@@ -41,11 +41,11 @@ for sanitizer in "$@"; do
             $CXX $flags $own -c "$csrc/rung_$rung.cpp" -o "$build/$rung.o" &
             objects="$objects $build/$rung.o"
         done
-        wait  # what did not compile is missing in the next line
+        wait  # if a file fails to compile, the next line fails
         $CXX $flags $objects -ldl -o "$build/check"
     }
     echo "==> $sanitizer: running"
-    # A child process after fork may start threads, which ThreadSanitizer has to be told.
+    # ThreadSanitizer must be told that a child process after fork may start threads.
     ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" \
         "$build/check"
 done

@@ -87,5 +87,5 @@ def test_a_model_of_another_task_is_refused(
     gatewise: Gatewise, tiny_run: Path, classifier_run: Path, array: Path
 ) -> None:
     gatewise("classify", tiny_run, array).check_refused(2, "its model is a LanguageModel; expected a classifier's run")
-    gatewise("generate", classifier_run).check_refused(2, "a classifier's run, which gives a SequenceClassifier")
+    gatewise("generate", classifier_run).check_refused(2, "a classifier run, which holds a SequenceClassifier")
     gatewise("classify", "nowhere", array).check_refused(4, "nowhere: no such folder")

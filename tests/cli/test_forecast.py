@@ -99,7 +99,7 @@ def test_files_that_cannot_be_read(
 def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, tiny_run: Path, tmp_path: Path) -> None:
     gatewise("forecast", regressor_run, "--steps", "0").check_refused(2, "--steps is 0; expected 1 or more")
     gatewise("forecast", regressor_run, tmp_path).check_refused(3, "a folder; expected a CSV file")
-    gatewise("forecast", tiny_run).check_refused(2, "a language-model's run", "expected one that gives a Sequence")
+    gatewise("forecast", tiny_run).check_refused(2, "a language-model run", "expected one that holds a Sequence")
     gatewise("classify", regressor_run, "a.png").check_refused(2, "SequenceRegressor; expected a classifier's run")
     gatewise("forecast", "nowhere").check_refused(4, "nowhere: no such folder")
 

@@ -66,9 +66,13 @@ def without(monkeypatch: pytest.MonkeyPatch, problem: str = "", compiler: str | 
 @pytest.mark.parametrize(
     ("problem", "compiler", "fragments"),
     [
-        ("", None, ["it was not built", "no C++ compiler was found", "get g++ or clang++ and install Gatewise again"]),
-        ("", "c++", ["it was not built, though /usr/bin/c++ is here", "pip install -v"]),
-        ("_native.so: undefined symbol: x", "c++", ["its module does not load (_native.so: undefined symbol: x)"]),
+        (
+            "",
+            None,
+            ["it was not built", "no C++ compiler was found", "install g++ or clang++, then reinstall Gatewise"],
+        ),
+        ("", "c++", ["it was not built although /usr/bin/c++ exists", "pip install -v"]),
+        ("_native.so: undefined symbol: x", "c++", ["its module cannot be loaded (_native.so: undefined symbol: x)"]),
     ],
 )
 def test_where_it_is_not_there_doctor_and_train_say_why_and_what_to_do(
@@ -108,5 +112,5 @@ def test_a_module_that_does_not_load_is_not_taken_for_one_that_is_not_there(tmp_
         "sys.meta_path.insert(0, Damaged())\n"
     )
     ran = subprocess.run([sys.executable, "-c", finder + program], capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith(f"its module does not load ({tmp_path / native.name}: ")
-    assert ran.stdout.endswith("); install Gatewise again\n")
+    assert ran.stdout.startswith(f"its module cannot be loaded ({tmp_path / native.name}: ")
+    assert ran.stdout.endswith("); reinstall Gatewise\n")

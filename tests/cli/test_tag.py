@@ -140,7 +140,7 @@ def test_a_tagger_given_to_another_command(
 
 
 def test_another_model_given_to_tag(gatewise: Gatewise, tiny_run: Path, text: Path) -> None:
-    gatewise("tag", tiny_run, text).check_refused(2, "a language-model's run", "expected one that gives a Tagger")
+    gatewise("tag", tiny_run, text).check_refused(2, "a language-model run", "expected one that holds a Tagger")
 
 
 def test_evaluation_prints_a_line_for_each_tag(gatewise: Gatewise, tagger_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layer passes to try engines on: drawn inputs, independent upstream gradients, and every result under its name."""
+"""Layer passes for testing engines: random inputs, independent upstream gradients, and all results by name."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ OTHERS = [name for name in ENGINES if name != "reference"]
 """The engines that must compute what the reference computes."""
 
 KINDS = [*CELLS, "lstm projected"]
-"""The cells, one of them in two ways."""
+"""The cells; the LSTM also with a projection."""
 
 SHAPES = [(1, 1, 1, 1), (5, 3, 7, 4), (4, 1, 2, 63), (1, 4, 3, 5), (6, 5, 1, 2)]
 """T, B, I, H."""
@@ -30,11 +30,11 @@ NUMBERS = {
     "bfloat16": (torch.bfloat16, None),
     "bfloat16 products": (torch.float32, torch.bfloat16),
 }
-"""The dtype of everything, and that of the products' factors."""
+"""The dtype of all tensors, and that of the operands of products."""
 
 
 class Case(NamedTuple):
-    """One way of running a pass."""
+    """The configuration of a pass."""
 
     cell: str = "lstm"
     numbers: str = "float64"
@@ -46,29 +46,29 @@ class Case(NamedTuple):
 
     @property
     def options(self) -> LayerOptions:
-        """How the pass is run, to be looked into and followed by a backward pass."""
+        """The options of a pass with a trace, followed by a backward pass."""
         return LayerOptions(self.cell.split()[0], self.reverse, NUMBERS[self.numbers][1], save=True, trace=True)
 
     @property
     def sharp(self) -> bool:
-        """Whether gradients can be compared: in 8 bits some unit of a relu is soon on the other side of its kink."""
+        """Whether gradients can be compared: with 8 bits, some unit of a relu soon crosses its kink."""
         return self.cell != "rnn_relu" or self.numbers.startswith("float") or (self.bias and self.shape[0] == 1)
 
     @property
     def tolerance(self) -> float:
-        """That of the narrowest dtype that takes part."""
+        """The tolerance of the narrowest dtype involved."""
         dtype, products = NUMBERS[self.numbers]
         narrow = products or dtype
         twice = narrow == torch.bfloat16 and self.cell == "lstm projected"
         return RELATIVE[narrow] * (PROJECTED if twice else 1)
 
     def draw(self) -> tuple[LayerInputs, tuple[Tensor, ...]]:
-        """Return inputs, and derivatives of a loss by y and each last state, each its own; what is unread is NaN."""
+        """Return inputs, and independent gradients for y and each final state; values that must not be read are NaN."""
         (T, B, I, H), dtype = self.shape, NUMBERS[self.numbers][0]
         generator = torch.Generator().manual_seed(zlib.crc32(repr(self).encode()))
 
         def normal(*shape: int) -> Tensor:
-            # Rounded to bfloat16, so that passes in any dtype are given the very same numbers.
+            # Rounded to bfloat16, so that passes in all dtypes get the same values.
             return torch.randn(shape, generator=generator).bfloat16().to(dtype)
 
         kind, *projected = self.cell.split()
@@ -79,9 +79,9 @@ class Case(NamedTuple):
             padding = (torch.arange(T)[:, None] >= lengths)[..., None]
             x, dy = (t.masked_fill(padding, torch.nan) for t in (x, dy))
         mask = (torch.rand(B, P, generator=generator) < 0.7).to(dtype) * 1.25
-        # Far from 0 where the relu has its kink: a rounding of 8 bits must not turn a unit off in one engine alone.
+        # Far from the kink of the relu at 0: rounding to 8 bits must not turn a unit off in one engine only.
         b_ih, b_hh = (normal(rows), normal(rows)) if kind != "rnn_relu" else (normal(rows).sign() * 4, normal(rows) / 8)
-        small = 0.7 * (H + I) ** -0.5  # large enough for the gates to bend, small enough for float32 to agree
+        small = 0.7 * (H + I) ** -0.5  # large enough for nonlinear gates, small enough for float32 to agree
         state = tuple(normal(B, size) for size in cell.state_sizes(H, P))
         params = {"weight_ih": normal(rows, I) * small, "weight_hh": normal(rows, P) * small}
         params |= {"bias_ih": b_ih, "bias_hh": b_hh} if self.bias else {}
@@ -101,7 +101,7 @@ def ragged(kind: str, T: int, B: int) -> Tensor | None:
 
 
 def every_case() -> Iterator[Case]:
-    """Yield the whole product; H of a projected LSTM is 2 or more."""
+    """Yield the whole product of configurations; H is at least 2 for a projected LSTM."""
     for case in product(
         KINDS, NUMBERS, SHAPES, (False, True), ("none", "ragged", "zero"), (False, True), (True, False)
     ):
@@ -112,7 +112,7 @@ def every_case() -> Iterator[Case]:
 def run(
     engine: str, inputs: LayerInputs, options: LayerOptions, upstream: Sequence[Tensor]
 ) -> tuple[LayerOutputs, dict[str, Tensor]]:
-    """Run a pass forward and back on an engine, with as many threads and as exactly as PyTorch is told to."""
+    """Run a forward and a backward pass on an engine, with PyTorch's settings of threads and precision."""
     threads, high = switches()
     options = options._replace(threads=threads, high=high)
     outputs = ENGINES[engine].forward(inputs, options)
@@ -127,14 +127,14 @@ def run(
 
 
 def named(inputs: LayerInputs, cell: str) -> dict[str, Tensor | None]:
-    """Return everything that has a gradient by its name."""
+    """Return all tensors that have a gradient, by name."""
     spec = CELLS[cell]
     state = zip((f"{name}_0" for name in spec.states), inputs.state, strict=True)
     return {"x": inputs.x, **dict(state), **dict(zip(spec.parameters, inputs.params, strict=True))}
 
 
 def flat(*groups: Any) -> list[Tensor | None]:
-    """Return the tensors of inputs, outputs and gradients, one after the other."""
+    """Return the tensors of inputs, outputs and gradients as a flat list."""
     found = list[Tensor | None]()
     for group in groups:
         found += [group] if group is None or isinstance(group, Tensor) else flat(*group)
@@ -142,7 +142,7 @@ def flat(*groups: Any) -> list[Tensor | None]:
 
 
 def each(change: Callable[[Tensor], Tensor], inputs: LayerInputs, lengths: bool = False) -> LayerInputs:
-    """Return inputs with every tensor changed; the lengths too where that is said."""
+    """Return inputs with ``change`` applied to every tensor, and to the lengths if requested."""
 
     def changed(t: Tensor | None) -> Any:
         return None if t is None else change(t)
@@ -159,13 +159,13 @@ def each(change: Callable[[Tensor], Tensor], inputs: LayerInputs, lengths: bool 
 
 @cache
 def expected_of(case: Case) -> tuple[LayerInputs, tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return what a case draws, and the reference's results: computed once, for all engines and ways."""
+    """Return the random inputs of a case and the results of the reference, computed once for all engines."""
     inputs, upstream = case.draw()
     return inputs, upstream, run("reference", inputs, case.options, upstream)[1]
 
 
 def disagreements(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> list[str]:
-    """Say what differs, by name: in what there is, in shape and dtype, in value."""
+    """Return the differences, by name: missing results, shapes and dtypes, values."""
     if found.keys() != expected.keys():
         return [f"found {list(found)}, expected {list(expected)}"]
     wrong = []

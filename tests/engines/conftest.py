@@ -1,10 +1,10 @@
-"""Which of the product of cells and engines there is to test."""
+"""Deselection of the combinations of cells and engines that are not supported."""
 
 import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the native engine refuses, as ``test_native_engine.py`` proves: the projected LSTM."""
+    """Deselect the projected LSTM on the native engine, which ``test_native_engine.py`` shows to be rejected."""
     refused = []
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}

@@ -16,7 +16,7 @@ NAME = "gatewise._native"
 
 
 def main(path: str, precision: str, *arguments: str) -> int:
-    """Put the module in the place of the installed one, before anything imports that."""
+    """Replace the installed module before anything imports it, and run pytest."""
     spec = importlib.util.spec_from_file_location(NAME, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,6 +1,6 @@
-"""Calls of every way into C++ with tensors that no one should hand over, and what came of each.
+"""Calls of every entry point to C++ with hostile tensors, and their outcomes.
 
-A call is plain data (``Call``): hypothesis draws it, a child process makes the tensors and runs it.
+A call is plain data (``Call``): hypothesis draws it, a child process creates the tensors and runs it.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ linear_cross_entropy = loaded_anew("gatewise.nn.loss").linear_cross_entropy
 
 
 class Change(NamedTuple):
-    """What is done to one of a call's arguments."""
+    """A change to one argument of a call."""
 
-    argument: int  # of those that the call has, modulo their number
+    argument: int  # the index of the argument, modulo their number
     kind: str
     which: int  # a dimension, a dtype
 
@@ -51,7 +51,7 @@ class _Sub(torch.Tensor):
 
 
 class _Wrapper(torch.Tensor):
-    """A subclass without numbers of its own."""
+    """A wrapper subclass without data of its own."""
 
     @staticmethod
     def __new__(cls, of: Tensor) -> "_Wrapper":
@@ -100,7 +100,7 @@ SAME: dict[str, Callable[[Tensor, int], Any]] = {
     "subclass": lambda t, k: t.as_subclass(_Sub),
     "inference": lambda t, k: _inference(t),
 }
-"""What leaves the numbers as they are: the result must be the same."""
+"""Changes that preserve the values: the result must be the same."""
 
 OTHER: dict[str, Callable[[Tensor, int], Any]] = {
     "wider": _widened,
@@ -116,7 +116,7 @@ OTHER: dict[str, Callable[[Tensor, int], Any]] = {
     "list": lambda t, k: t.tolist(),
     "number": lambda t, k: 3,
 }
-"""What changes the call; both engines are asked."""
+"""Changes to the call; run on both engines."""
 
 NO_MEMORY: dict[str, Callable[[Tensor, int], Any]] = {
     "fake": lambda t, k: _fake(t),
@@ -132,7 +132,7 @@ NO_MEMORY: dict[str, Callable[[Tensor, int], Any]] = {
     "within a transform": lambda t, k: t,  # which wraps all that is made within it: see _attempt
     "uninitialized": lambda t, k: torch.nn.UninitializedParameter(),
 }
-"""What has not its numbers in memory. PyTorch itself crashes on some of it: the native engine alone is asked."""
+"""Tensors without data in memory. PyTorch itself crashes on some of them: run on the native engine only."""
 
 KINDS = {**SAME, **OTHER, **NO_MEMORY}
 
@@ -143,7 +143,7 @@ def _inference(t: Tensor) -> Tensor:
 
 
 def run(call: Call) -> str:
-    """Make the tensors, run the call and say what is wrong with it, or how it ended."""
+    """Create the tensors, run the call and return what is wrong with it, or how it ended."""
     _cut.clear()
     torch.manual_seed(1)
     kinds = {change.kind for change in call.changes}
@@ -200,11 +200,11 @@ def _has_none(t: Tensor) -> bool:
 
 
 _cut = list[str]()
-"""What was done to arguments with numbers, so that some of these are not there."""
+"""The changes to arguments that removed part of their data."""
 
 
 def _changed(call: Call, given: list[Any]) -> list[Any]:
-    """The arguments after the changes; what was no tensor stays."""
+    """Return the arguments after the changes; arguments that are not tensors are unchanged."""
     unreadable = set[int]()
     for argument, kind, which in call.changes:
         place = argument % len(given)
@@ -218,7 +218,7 @@ def _changed(call: Call, given: list[Any]) -> list[Any]:
 
 
 def _pass(call: Call) -> tuple[list[Any], list[Any]]:
-    """Ten tensors of a layer pass, and the options."""
+    """Return the ten tensors of a layer pass, and its options."""
     (T, B, I, H), dtype = call.sizes, getattr(torch, call.dtype)
     rows = len(CELLS[call.cell].gates) * H
     shapes = (T, B, I), (B, H), (B, H), (rows, I), (rows, H), (rows,), (rows,)
@@ -231,7 +231,7 @@ def _pass(call: Call) -> tuple[list[Any], list[Any]]:
 
 
 def _grouped(call: Call, given: list[Any]) -> tuple[Any, ...]:
-    """The ten as an operator takes them: states and parameters in lists."""
+    """Return the ten tensors in the form that an operator takes."""
     x, *rest, h_mask, lengths = given
     cell = CELLS[call.cell]
     state, params = tuple(rest[: len(cell.states)]), tuple(rest[2 : 2 + len(cell.parameters)])

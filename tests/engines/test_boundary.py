@@ -1,4 +1,4 @@
-"""What no address is taken of, and what each way into C++ says of it: one line, before anything is written."""
+"""Invalid tensors at every entry point to C++: a one-line error before any address is taken or memory written."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,8 @@ def test_what_lies_ready_is_read_where_it_lies_and_what_does_not_is_copied() -> 
         assert found.is_contiguous() and not found.is_neg() and torch.equal(found, other.float())
     assert changeable("t", t, torch.float32, 3, 4) is t
     refused(
-        lambda: changeable("m", t.t(), torch.float32, 4, 3), "m has strides (1, 4); expected its (4, 3) without gaps"
+        lambda: changeable("m", t.t(), torch.float32, 4, 3),
+        "m has strides (1, 4); expected a contiguous tensor of shape (4, 3)",
     )
     refused(lambda: changeable("m", t, torch.float64, 3, 4), "m is torch.float32; expected torch.float64")
 
@@ -60,7 +61,7 @@ def cut(t: Tensor, size: int) -> Tensor:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: torch.zeros(4, 3), "t is of shape (4, 3); expected (3, 4)"),
+        (lambda: torch.zeros(4, 3), "t has shape (4, 3); expected (3, 4)"),
         (lambda: torch.zeros(3, 4, device="meta"), "t is on meta; expected the CPU"),
         (lambda: torch.zeros(3, 4).to_sparse(), "t is torch.sparse_coo; expected a dense tensor"),
         (lambda: cut(torch.zeros(3, 4), 0), "t needs 48 bytes for its shape (3, 4), but its storage has 0"),
@@ -86,12 +87,12 @@ def test_what_pytorch_wraps_is_refused() -> None:
     del mode
 
     def within(t: Tensor) -> Tensor:
-        refused(lambda: readable("t", t, torch.float32, 3, 4), "t is a tensor within a transform of torch.func")
+        refused(lambda: readable("t", t, torch.float32, 3, 4), "t is a tensor within a torch.func transform")
         return t.sum()
 
     torch.func.grad(within)(torch.zeros(3, 4))
     torch.func.vmap(within)(torch.zeros(2, 3, 4))
-    with torch.device("meta"):  # the default device is no one's but the user's
+    with torch.device("meta"):  # the default device is only for the user's tensors
         assert new(torch.float32, 3).device.type == "cpu"
 
 
@@ -100,14 +101,14 @@ def test_a_weight_that_was_replaced_is_named_on_each_engine(engine: str) -> None
     x = torch.randn(7, 2, 3)
     gru = modules.GRU(3, 4, engine=engine)
     gru.weight_hh_l0 = nn.Parameter(torch.randn(5, 4))
-    refused(lambda: gru(x), "weight_hh is of shape (5, 4); expected (12, 4)")
+    refused(lambda: gru(x), "weight_hh has shape (5, 4); expected (12, 4)")
     with torch.no_grad():
-        refused(lambda: gru(x), "weight_hh is of shape (5, 4); expected (12, 4)")
+        refused(lambda: gru(x), "weight_hh has shape (5, 4); expected (12, 4)")
     for which, width in (("weight_ih", 5), ("bias_ih", 0), ("bias_hh", 0)):
         lstm = modules.LSTM(3, 4, engine=engine)
         shape = (16, width) if width else (15,)
         setattr(lstm, f"{which}_l0", nn.Parameter(torch.randn(shape)))
-        refused(lambda: lstm(x), f"{which} is of shape {shape}; expected {(16, 3) if width else (16,)}")  # noqa: B023
+        refused(lambda: lstm(x), f"{which} has shape {shape}; expected {(16, 3) if width else (16,)}")  # noqa: B023
     lstm = modules.LSTM(3, 4, engine=engine)
     lstm.bias_hh_l0 = None
     refused(lambda: lstm(x), "bias_hh_l0 is None; expected a tensor; or make the module with bias=False")
@@ -117,7 +118,7 @@ PLACES = ("x", "h_0", "c_0", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "we
 
 
 def operator_inputs(**changed: Any) -> list[Any]:
-    """The tensors of an LSTM's pass of T=4, B=3, I=2, H=5, without a projection or a mask, some of them changed."""
+    """Return the tensors of an LSTM pass with T=4, B=3, I=2, H=5, no projection or mask, some of them changed."""
     shapes = [(4, 3, 2), (3, 5), (3, 5), (20, 2), (20, 5), (20,), (20,)]
     made: dict[str, Any] = dict(zip(PLACES, map(torch.randn, shapes), strict=False))
     made |= {"weight_hr": None, "h_mask": None, "lengths": torch.tensor([4, 0, 2]), **changed}
@@ -133,20 +134,20 @@ OPTIONS = (False, None, False, 2, True, False, False)
 @pytest.mark.parametrize(
     ("place", "value", "text"),
     [
-        (9, torch.tensor([4, 0]), "lengths is of shape (2,); expected (3,)"),
-        (9, torch.tensor([[4], [0], [2]]), "lengths is of shape (3, 1); expected (3,)"),
+        (9, torch.tensor([4, 0]), "lengths has shape (2,); expected (3,)"),
+        (9, torch.tensor([[4], [0], [2]]), "lengths has shape (3, 1); expected (3,)"),
         (9, torch.tensor([4, 0, 2]).int(), "lengths is torch.int32; expected torch.int64: call .long()"),
         (9, torch.tensor([True, False, True]), "lengths is torch.bool; expected torch.int64: call .long()"),
         (9, torch.tensor([4, 0, 5]), "lengths holds 5; expected 0 to 4"),
         (9, torch.tensor([4, 0, -1]), "lengths holds -1; expected 0 to 4"),
-        (0, torch.randn(4, 3), "x is of shape (4, 3), h_0 (3, 5); expected (T, B, I) and (B, H)"),
-        (0, torch.randn(4, 2, 2), "h_0 is of shape (3, 5); expected (2, 5)"),
-        (2, torch.randn(3, 6), "weight_ih is of shape (20, 2); expected (24, 2)"),
-        (4, torch.randn(20, 4), "weight_hh is of shape (20, 4); expected (20, 5)"),
-        (6, None, "bias_hh is missing; expected a tensor or neither bias: make the module with bias=False"),
-        (5, torch.randn(19), "bias_ih is of shape (19,); expected (20,)"),
-        (7, torch.randn(4, 5), "weight_hr is of shape (4, 5); expected (5, 5)"),
-        (8, torch.randn(3, 4), "h_mask is of shape (3, 4); expected (3, 5)"),
+        (0, torch.randn(4, 3), "x has shape (4, 3), h_0 (3, 5); expected (T, B, I) and (B, H)"),
+        (0, torch.randn(4, 2, 2), "h_0 has shape (3, 5); expected (2, 5)"),
+        (2, torch.randn(3, 6), "weight_ih has shape (20, 2); expected (24, 2)"),
+        (4, torch.randn(20, 4), "weight_hh has shape (20, 4); expected (20, 5)"),
+        (6, None, "bias_hh is missing; expected a tensor, or no biases at all: make the module with bias=False"),
+        (5, torch.randn(19), "bias_ih has shape (19,); expected (20,)"),
+        (7, torch.randn(4, 5), "weight_hr has shape (4, 5); expected (5, 5)"),
+        (8, torch.randn(3, 4), "h_mask has shape (3, 4); expected (3, 5)"),
     ],
 )
 def test_an_operator_called_by_itself_checks_the_same(engine: str, place: int, value: Any, text: str) -> None:
@@ -179,14 +180,14 @@ def test_an_operator_knows_its_cells_and_engines() -> None:
     refused(lambda: forward(*given, "qrnn", *OPTIONS, "native"), "cell is 'qrnn'; expected one of lstm, gru")
     refused(
         lambda: forward(*given, "gru", *OPTIONS, "native"),
-        "2 states and 5 parameters are given to gru; expected h_0 and weight_ih, weight_hh, bias_ih, bias_hh",
+        "got 2 states and 5 parameters for gru; expected h_0 and weight_ih, weight_hh, bias_ih, bias_hh",
     )
-    refused(lambda: forward(*given, "lstm", *OPTIONS, "auto"), "engine 'auto' is no engine that is here")
+    refused(lambda: forward(*given, "lstm", *OPTIONS, "auto"), "engine 'auto' is not available; expected one of")
     refused(
         lambda: forward(given[0].half(), *given[1:], "lstm", *OPTIONS, "native"),
         "engine 'native' cannot run this: the tensors are float16, float32",
     )
-    # PyTorch takes one tensor on meta for all: the others' memory would come back unfilled.
+    # If one tensor is on meta, PyTorch treats all as meta: the outputs would be uninitialized.
     refused(lambda: forward(given[0].to("meta"), *given[1:], "lstm", *OPTIONS, "native"), "tensors are on cpu, meta")
 
 
@@ -202,16 +203,16 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str, lengths: Tensor | 
         return torch.ops.gatewise.layer_backward(dy, [*up], y, last, kept, True, *how)
 
     expected = backward(saved, y, h_n, c_n)
-    apart = [torch.stack([t, torch.full_like(t, 77)], -1)[..., 0] for t in saved]  # with gaps
+    apart = [torch.stack([t, torch.full_like(t, 77)], -1)[..., 0] for t in saved]  # not contiguous
     for d, of in zip(backward(apart, y, h_n, c_n), expected, strict=True):
         torch.testing.assert_close(d, of)
-    if saved:  # PyTorch takes one tensor on meta for all
+    if saved:  # if one tensor is on meta, PyTorch treats all as meta
         refused(lambda: backward([saved[0].to("meta"), *saved[1:]], y, h_n, c_n), "tensors are on cpu, meta")
-    refused(lambda: backward(saved, y[1:], h_n, c_n), "dy is of shape (3, 3, 5); expected (4, 3, 5)")
-    refused(lambda: backward(saved, y, h_n, c_n[:0]), "dc_n is of shape (0, 5); expected (3, 5)")
+    refused(lambda: backward(saved, y[1:], h_n, c_n), "dy has shape (3, 3, 5); expected (4, 3, 5)")
+    refused(lambda: backward(saved, y, h_n, c_n[:0]), "dc_n has shape (0, 5); expected (3, 5)")
     if saved:
         refused(lambda: backward([], y, h_n, c_n), "saved holds 0 tensors; expected the")
-        refused(lambda: backward([saved[0][:-1], *saved[1:]], y, h_n, c_n), "saved[0] is of shape")
+        refused(lambda: backward([saved[0][:-1], *saved[1:]], y, h_n, c_n), "saved[0] has shape")
     if len(saved) == 2:
         refused(lambda: backward([saved[0].double(), saved[1]], y, h_n, c_n), "torch.float64; expected")
 
@@ -220,16 +221,16 @@ def test_what_a_forward_pass_saved_must_be_there(engine: str, lengths: Tensor | 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"weight": torch.randn(9, 1)}, "x is of shape (6, 4), weight (9, 1); expected (N, H) and (V, H)"),
-        ({"targets": torch.zeros(5).long()}, "targets is of shape (5,); expected (6,)"),
-        ({"targets": torch.zeros(7).long()}, "targets is of shape (7,); expected (6,)"),
-        ({"targets": torch.zeros(6, 1).long()}, "targets is of shape (6, 1); expected (6,)"),
-        ({"targets": torch.zeros(6)}, "targets is torch.float32; expected whole numbers: call .long()"),
-        ({"targets": torch.zeros(6).bool()}, "targets is torch.bool; expected whole numbers: call .long()"),
-        ({"bias": torch.randn(8)}, "bias is of shape (8,); expected (9,)"),
+        ({"weight": torch.randn(9, 1)}, "x has shape (6, 4), weight (9, 1); expected (N, H) and (V, H)"),
+        ({"targets": torch.zeros(5).long()}, "targets has shape (5,); expected (6,)"),
+        ({"targets": torch.zeros(7).long()}, "targets has shape (7,); expected (6,)"),
+        ({"targets": torch.zeros(6, 1).long()}, "targets has shape (6, 1); expected (6,)"),
+        ({"targets": torch.zeros(6)}, "targets is torch.float32; expected integers: call .long()"),
+        ({"targets": torch.zeros(6).bool()}, "targets is torch.bool; expected integers: call .long()"),
+        ({"bias": torch.randn(8)}, "bias has shape (8,); expected (9,)"),
         ({"bias": None}, "bias is None; expected a tensor"),
-        ({"weight": torch.randn(0, 4), "bias": torch.randn(0)}, "weight is of shape (0, 4); expected a row"),
-        ({"x": torch.randn(4)}, "x is of shape (4,), weight (9, 4); expected (N, H) and (V, H)"),
+        ({"weight": torch.randn(0, 4), "bias": torch.randn(0)}, "weight has shape (0, 4); expected a row"),
+        ({"x": torch.randn(4)}, "x has shape (4,), weight (9, 4); expected (N, H) and (V, H)"),
     ],
 )
 def test_the_loss_reads_what_fits_alone(engine: str, change: dict[str, Any], text: str) -> None:
@@ -269,10 +270,13 @@ def test_an_engine_that_was_named_computes_or_says_why_not() -> None:
         lambda: cross_entropy(half, half, torch.zeros(6).half(), torch.zeros(6).long(), engine="native"),
         "engine 'native' cannot run this: the tensors are float16; use engine='auto' or 'torch'",
     )
-    refused(lambda: modules.LSTM(3, 4, proj_size=2, engine="native"), "cannot run this: the output is projected")
+    refused(
+        lambda: modules.LSTM(3, 4, proj_size=2, engine="native"),
+        "cannot run this: an output projection is not supported",
+    )
     x, mixed = torch.randn(5, 2, 3), modules.GRU(3, 4, engine="native")
     with torch.autocast("cpu", torch.float16):
-        refused(lambda: mixed(x), "cannot run this: products in float16 are asked for")
+        refused(lambda: mixed(x), "cannot run this: products in float16 are not supported")
         mixed.engine = "auto"
         assert mixed(x)[0].dtype == torch.float32
 
@@ -289,8 +293,8 @@ def adam(state: dict[str, Any] | None = None) -> tuple[nn.Parameter, torch.optim
 @pytest.mark.parametrize(
     ("state", "text"),
     [
-        ({"exp_avg": torch.zeros(2, 4)}, "exp_avg is of shape (2, 4); expected (4, 4)"),
-        ({"exp_avg_sq": torch.ones(1)}, "exp_avg_sq is of shape (1,); expected (4, 4)"),
+        ({"exp_avg": torch.zeros(2, 4)}, "exp_avg has shape (2, 4); expected (4, 4)"),
+        ({"exp_avg_sq": torch.ones(1)}, "exp_avg_sq has shape (1,); expected (4, 4)"),
         ({"exp_avg": torch.zeros(4, 4).t()}, "exp_avg has strides (1, 4)"),
         ({"exp_avg": torch.zeros(4, 4).double()}, "exp_avg is torch.float64; expected torch.float32"),
         (
@@ -298,9 +302,9 @@ def adam(state: dict[str, Any] | None = None) -> tuple[nn.Parameter, torch.optim
             "exp_avg needs 64 bytes for its shape (4, 4), but its storage has 32",
         ),
         ({"exp_avg": None}, "exp_avg is None; expected a tensor"),
-        ({"step": torch.tensor([3.0])}, "the optimiser's step is tensor([3.]); expected a tensor of one whole number"),
-        ({"step": torch.tensor(float("nan"))}, "the optimiser's step is tensor(nan)"),
-        ({"step": 3}, "the optimiser's step is 3"),
+        ({"step": torch.tensor([3.0])}, "the optimizer's step is tensor([3.]); expected a tensor of one integer"),
+        ({"step": torch.tensor(float("nan"))}, "the optimizer's step is tensor(nan)"),
+        ({"step": 3}, "the optimizer's step is 3"),
     ],
 )
 def test_an_update_writes_what_fits_alone(state: dict[str, Any], text: str) -> None:
@@ -331,7 +335,7 @@ def test_memory_that_an_update_would_write_twice_is_refused() -> None:
     apart = [nn.Parameter(whole[:3]), nn.Parameter(whole[3:])]
     gradient = torch.ones(3, 4)
     for each in apart:
-        each.grad = gradient  # is read twice, which is no harm
+        each.grad = gradient  # only read, so sharing is allowed
     update.step(torch.optim.SGD(apart), 1.0, 2)
 
 
@@ -356,14 +360,14 @@ def test_a_stream_is_made_of_what_fits_alone() -> None:
         return Stream(spec, {**good, **(changed or {})}, state=LSTMState, **options)
 
     make()
-    refused(lambda: make({"weight_hh_l0": torch.randn(16, 3)}), "weight_hh_l0 is of shape (16, 3); expected (16, 4)")
+    refused(lambda: make({"weight_hh_l0": torch.randn(16, 3)}), "weight_hh_l0 has shape (16, 3); expected (16, 4)")
     refused(lambda: make({"bias_hh_l0": torch.randn(16).double()}), "bias_hh_l0 is float64; expected float32")
     refused(lambda: make({"bias_hh_l0": None}), "bias_hh_l0 is None; expected a tensor")
     refused(lambda: make({"weight_ih_l1": torch.randn(16, 4)}), "parameters differ from the stack's in weight_ih_l1")
-    refused(lambda: make(table=torch.randn(5, 2)), "table is of shape (5, 2); expected (5, 3)")
+    refused(lambda: make(table=torch.randn(5, 2)), "table has shape (5, 2); expected (5, 3)")
     refused(lambda: make(table=torch.randn(0, 3)), "table has no rows")
-    refused(lambda: make(decoder=(torch.randn(5, 3), None)), "the decoder's weight is of shape (5, 3); expected (5, 4)")
-    refused(lambda: make(decoder=(torch.randn(5, 4), torch.randn(4))), "the decoder's bias is of shape (4,)")
+    refused(lambda: make(decoder=(torch.randn(5, 3), None)), "the decoder's weight has shape (5, 3); expected (5, 4)")
+    refused(lambda: make(decoder=(torch.randn(5, 4), torch.randn(4))), "the decoder's bias has shape (4,)")
 
 
 def test_other_arguments_have_their_ranges() -> None:

@@ -1,4 +1,4 @@
-"""The pass that can be differentiated again computes what the reference computes, and so do its gradients."""
+"""The differentiable pass and its gradients equal those of the reference."""
 
 import pytest
 import torch

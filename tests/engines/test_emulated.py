@@ -1,4 +1,4 @@
-"""The rungs that need AVX-512 and AMX, for any processor: where it has no such instructions, their logic alone."""
+"""The AVX-512 and AMX instruction sets, emulated if the processor lacks them."""
 
 import importlib.util
 import os
@@ -20,12 +20,12 @@ PRODUCTS = ["tests/engines/test_products.py", "tests/nn/test_loss.py"]
 
 
 CHOSEN, REAL = native.instructions() if native.why_not_built() is None else ("", [])
-"""The rung in use, and all that this processor has."""
+"""The instruction set in use, and all that this processor supports."""
 
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The extension module, built with the rungs emulated that this processor does not have."""
+    """The extension module, with the instruction sets emulated that this processor lacks."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     for what, found in {
         "a C++ compiler (g++ or clang++)": os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++"),
@@ -56,9 +56,9 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_engines_tests_pass_on_the_rung(
     rung: str, precision: str, tests: list[str], request: pytest.FixtureRequest
 ) -> None:
-    """On the real instructions where this processor has them, which need no build; else on emulated ones."""
+    """On the real instructions if this processor supports them, which needs no build; else on emulated ones."""
     if (rung, precision) == (CHOSEN, "highest"):
-        pytest.skip("it is the rung in use: this run is that process")
+        pytest.skip("it is the instruction set in use: this run tests it")
     module = native.native.__file__ if rung in REAL else request.getfixturevalue("emulated")
     environment = {**os.environ, "GATEWISE_INSTRUCTIONS": rung}
     command = [sys.executable, "-m", "tests.engines.emulated", str(module), precision, "-q", *QUICK, *tests]

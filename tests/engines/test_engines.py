@@ -1,4 +1,4 @@
-"""The contract, held against every engine: the reference's numbers under each name, and each clause."""
+"""The contract, checked for every engine: the results of the reference by name, and each clause."""
 
 from collections.abc import Iterator
 
@@ -49,7 +49,7 @@ def _unset_memory_is_nan() -> Iterator[None]:
 
 
 def check(engine: str, case: Case, ways: list[tuple[bool, bool]] = WAYS) -> list[str]:
-    """Compare an engine with the reference in each of the ways in which a pass can be asked for."""
+    """Compare an engine with the reference in every configuration of a pass."""
     inputs, upstream, expected = expected_of(case)
     wrong = []
     for trace, known_shapes in ways:
@@ -119,7 +119,7 @@ def test_dx_is_left_out_where_it_is_not_asked_for(engine: str, cell: str, length
 
 
 def strided(tensor: Tensor) -> Tensor:
-    """Return the same numbers in every second place of memory, last dimension first."""
+    """Return a non-contiguous tensor of the same values: every second element, last dimension first."""
     if tensor.dim() == 0:
         return tensor
     wide = torch.full((*reversed(tensor.shape), 2), 9, dtype=tensor.dtype)[..., 0]

@@ -1,4 +1,4 @@
-"""Lengths that are all T say nothing: such an LSTM pass takes oneDNN's layer as one without lengths does."""
+"""Lengths that all equal T: such an LSTM pass uses oneDNN's layer, like one without lengths."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The torch engine's way through PyTorch's own layers, which is taken on a GPU, forced on the CPU."""
+"""The use of PyTorch's own layers in the torch engine, normally on a GPU, forced on the CPU."""
 
 from contextlib import nullcontext
 from typing import Any

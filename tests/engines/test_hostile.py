@@ -1,4 +1,4 @@
-"""Whatever is handed over: a right result, or an error of one line. No signal, no hang, from any way into C++."""
+"""Hostile tensors at every entry point to C++: a correct result or a one-line error; no signal and no hang."""
 
 import os
 import select
@@ -50,7 +50,7 @@ def calls(draw: st.DrawFn) -> Call:
 
 
 def in_a_child(call: Call) -> str:
-    """Run a call in a process of its own; say how it ended."""
+    """Run a call in its own process; return how it ended."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Where memory or threads cannot be had, a call raises and the next one is right: nothing ends the process."""
+"""Out of memory or threads: a call raises, the next one is correct, and the process survives."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""That nothing is proved of an engine that is not there is no reason for a green run."""
+"""The native engine must be built where there is a compiler, or the run fails."""
 
 import shutil
 

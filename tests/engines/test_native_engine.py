@@ -1,4 +1,4 @@
-"""What the native engine promises beyond the contract: every size, every thread count, every rung, every process.
+"""The guarantees of the native engine beyond the contract: all sizes, thread counts, instruction sets and processes.
 
 The contract itself is held against it in ``test_engines.py``, like against every engine.
 """
@@ -182,7 +182,7 @@ def test_what_it_does_not_compute_is_refused_and_left_to_torch_by_auto() -> None
         ({}, None),
         ({"products": torch.float32}, None),
         ({"products": torch.bfloat16}, None),
-        ({"products": torch.float16}, "products in float16 are asked for"),
+        ({"products": torch.float16}, "products in float16 are not supported"),
         ({"dtype": torch.float16}, "the tensors are float16"),
         ({"h_0": torch.float64}, "the tensors are float32, float64"),
         ({"device": "meta"}, "the tensors are on meta"),
@@ -259,7 +259,7 @@ def results():
 
 
 def run_program(text: str, **environment: str) -> str:
-    """Run ``PROGRAM`` and then the text in a process of its own; return what it printed."""
+    """Run ``PROGRAM`` and then the text in its own process; return its output."""
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM + text],
         cwd=REPOSITORY,
@@ -342,11 +342,11 @@ RUNGS = module.instructions()[1] if "native" in ENGINES else []
 @pytest.mark.slow
 @pytest.mark.parametrize("rung", RUNGS)
 def test_every_rung_passes_what_the_best_one_passes(rung: str) -> None:
-    """This file, the contract's tests and those of streams, in a process that was told to take the rung."""
+    """Run this file and the tests of the contract and of streams in a process with the instruction set selected."""
     if rung == module.instructions()[0]:
         pytest.skip("it is the rung in use: this run is that process")
     files = [f"tests/engines/test_{name}.py" for name in ("engines", "native_engine", "native_stream")]
-    # Processes and threads have nothing to do with the rung.
+    # Processes and threads do not depend on the instruction set.
     chosen = "native and not (test_every_rung or child or fork or other_python or two_python or it_takes)"
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files, "-k", chosen],

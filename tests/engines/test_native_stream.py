@@ -1,4 +1,4 @@
-"""A stack one step at a time on packed weights: the reference's numbers, for any size, count of rows and of threads."""
+"""Streaming: the results of the reference for any size, number of rows and number of threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -194,8 +194,8 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     for x, given, words in [
         (ids.float(), state, "the input is float32 of shape (2,); expected int64 of shape (B,)"),
         (ids[None], state, "the input is int64 of shape (1, 2); expected int64 of shape (B,)"),
-        (ids[:1], state, "expected 2 of float32 of shape (2, 1, 7)"),
-        (ids, state[:1], "the state is float32 of shape (2, 2, 7); expected 2 of float32 of shape (2, 2, 7)"),
+        (ids[:1], state, "expected 2 float32 tensors of shape (2, 1, 7)"),
+        (ids, state[:1], "the state is float32 of shape (2, 2, 7); expected 2 float32 tensors of shape (2, 2, 7)"),
         (ids, state.to(torch.float64), "the state is float64 of shape (2, 2, 7)"),
     ]:
         with pytest.raises(ValueError, match=r"^the (input|state) is ") as caught:
@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
             stream.step(torch.tensor([0, token]), state)
     with pytest.raises(ValueError, match=r"^weights is 'int8'; expected one of fp32, bf16$"):
         drawn.stream("int8")
-    with pytest.raises(ValueError, match="from both ends"):
+    with pytest.raises(ValueError, match="it is bidirectional, but a step sees past inputs only"):
         Stream(RecurrentSpec("gru", 2, 3, bidirectional=True), {"weight_hh_l0": torch.zeros(9, 3)}, state=RNNState)
 
 
@@ -215,7 +215,7 @@ def test_why_a_stack_cannot_be_streamed() -> None:
     assert why_not(spec, cpu, torch.float32) is None
     assert "cuda" in str(why_not(spec, torch.device("cuda"), torch.float32))
     assert "float64" in str(why_not(spec, cpu, torch.float64))
-    assert "projected" in str(why_not(RecurrentSpec("lstm", 2, 3, proj_size=1), cpu, torch.float32))
+    assert "projection" in str(why_not(RecurrentSpec("lstm", 2, 3, proj_size=1), cpu, torch.float32))
 
 
 def test_a_step_makes_float32_on_the_cpu_whatever_the_defaults_are() -> None:

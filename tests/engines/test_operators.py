@@ -1,4 +1,4 @@
-"""The operator: its registration by PyTorch's own checks, its lengths, its shapes before it runs, its derivatives."""
+"""The operator: its registration (PyTorch's own checks), lengths, fake shapes and derivatives."""
 
 import itertools
 
@@ -147,7 +147,5 @@ def test_lengths_out_of_range_are_named_in_one_line(engine: str, lengths: list[i
 
 def test_an_unknown_engine_is_no_operator_argument() -> None:
     inputs, _ = Case().draw()
-    with pytest.raises(
-        ValueError, match=r"^engine 'fastest' is no engine that is here; expected one of reference, torch"
-    ):
+    with pytest.raises(ValueError, match=r"^engine 'fastest' is not available; expected one of reference, torch"):
         layer(inputs, LayerOptions("lstm"), "fastest")

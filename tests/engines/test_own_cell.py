@@ -1,4 +1,4 @@
-"""A cell that the library does not have: a row of the table, a pair of functions, a step; all else follows."""
+"""A user-defined cell: an entry of the table, a pair of functions and a step are all it needs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -155,7 +155,7 @@ def module(**options: Any) -> Any:
 def test_the_native_engine_says_that_it_has_no_such_cell_and_auto_leaves_it_to_torch() -> None:
     if "native" not in ENGINES:
         pytest.skip("the native engine was not built")
-    with pytest.raises(ValueError, match="engine 'native' cannot run this: it has no cell keeper"):
+    with pytest.raises(ValueError, match="engine 'native' cannot run this: cell keeper is not supported"):
         module(engine="native")
     x, lengths = torch.randn(5, 4, 3).double(), torch.tensor([5, 0, 2, 5])
     y, state = module()(x, lengths=lengths)

@@ -1,4 +1,4 @@
-"""The native engine's products, of every kind of factor, in sizes that fill, overfill and leave over."""
+"""The products of the native engine, for every compute type, with sizes below, at and above the block sizes."""
 
 from collections.abc import Iterator
 
@@ -64,7 +64,7 @@ def draw(cell: str, size: tuple[int, int, int, int], ragged: bool) -> tuple[Laye
 
 
 def found(numbers: str, inputs: LayerInputs, options: LayerOptions, upstream: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Run the native engine in some kind of factors."""
+    """Run the native engine with a given compute type."""
     torch.set_float32_matmul_precision("high" if numbers == "high" else "highest")
     products = torch.bfloat16 if numbers == "bfloat16" else None
     return run("native", inputs, options._replace(products=products), upstream)[1]

@@ -1,4 +1,4 @@
-"""The engines by name: what can be had, and why something cannot."""
+"""The engines by name: which are available, and why one is not."""
 
 import pytest
 import torch
@@ -36,8 +36,8 @@ def test_every_name_is_an_engine_or_has_a_reason() -> None:
     [
         ("fast", "cpu", "there is no such engine; expected one of auto, reference, torch, native"),
         ("", "cpu", "there is no such engine; expected one of auto, reference, torch, native"),
-        ("reference", "cuda:0", "it computes in NumPy, on the CPU, but the tensors are on cuda:0"),
-        ("reference", torch.device("mps"), "it computes in NumPy, on the CPU, but the tensors are on mps"),
+        ("reference", "cuda:0", "it uses NumPy on the CPU, but the tensors are on cuda:0"),
+        ("reference", torch.device("mps"), "it uses NumPy on the CPU, but the tensors are on mps"),
     ],
 )
 def test_what_cannot_be_had_says_why_in_one_line(name: str, device: torch.device | str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The language model: what it computes, how it starts, and what state means."""
+"""The language model: its results, its initialization, and its state."""
 
 import math
 

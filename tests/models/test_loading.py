@@ -1,4 +1,4 @@
-"""From a run folder to a model: nothing is drawn or taken in vain, and no answer that is none is given."""
+"""Loading models from run folders: nothing is initialized needlessly, and results that are not finite are errors."""
 
 import shutil
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def test_labels_may_be_renamed_where_the_weights_are_written_without_a_seal(tagg
 def test_what_is_not_finite_is_no_answer(
     kind: str, factor: float, uses: list[Callable[[Path], object]], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Weights so large that float32 cannot hold what follows from them: the largest of NaNs is no label."""
+    """Weights so large that float32 overflows: the argmax of NaNs is not a label."""
     run = copy_of(request.getfixturevalue(kind), tmp_path)
     scale(run, factor)
     for use in uses:

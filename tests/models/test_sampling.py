@@ -1,4 +1,4 @@
-"""Drawing a token: the right support, the right frequencies, the same draw for the same seed."""
+"""Sampling a token: its support, its frequencies, and reproducibility by seed."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Classifiers and regressors of sequences: against PyTorch's own layers, over time, and what may come in."""
+"""Sequence classifiers and regressors: against PyTorch's own layers, over time, and input checks."""
 
 import numpy as np
 import pytest

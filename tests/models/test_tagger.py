@@ -1,4 +1,4 @@
-"""The tagger: what it computes, how it starts, and sentences that break things."""
+"""The tagger: its results, its initialization, and edge cases of sentences."""
 
 import math
 

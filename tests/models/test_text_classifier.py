@@ -1,4 +1,4 @@
-"""The text classifier: each text as if it stood alone, over time, and what may come in."""
+"""The text classifier: each text independent of its batch, over time, and input checks."""
 
 import pytest
 import torch
@@ -60,6 +60,6 @@ def test_characters_tell_words_apart_that_the_vocabulary_does_not_know() -> None
 def test_what_is_no_list_of_texts_is_refused() -> None:
     with pytest.raises(UsageError, match="one string"):
         make().predict("the dog")
-    with pytest.raises(UsageError, match="text 1 has no word"):
+    with pytest.raises(UsageError, match="text 1 has no words"):
         make().predict(["the dog", "  "])
     assert make().predict_proba([]).shape == (0, 2)

@@ -96,7 +96,7 @@ def gradients_by_inputs_of_inference_mode(module: nn.Module) -> Any:
     return module(x)
 
 
-JIT = "; use torch.export.export or torch.compile, or give its weights to PyTorch's own module$"
+JIT = "; use torch.export.export or torch.compile, or load its weights into PyTorch's own module$"
 REFUSED: dict[Callable[[nn.Module], Any], str] = {
     jit_trace: r"^\w+ cannot be traced by torch.jit" + JIT,
     jit_trace_of_what_holds_it: r"^a gatewise layer cannot be traced by torch.jit" + JIT,

@@ -1,4 +1,4 @@
-"""The CRF against every sequence of tags, one by one; then gradients, raggedness, and what breaks such things."""
+"""The CRF against enumeration of all sequences of tags; gradients, ragged batches and edge cases."""
 
 import itertools
 import math

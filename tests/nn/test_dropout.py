@@ -1,4 +1,4 @@
-"""Dropout's masks: their values, their mean, and what they depend on."""
+"""Dropout masks: their values, their mean, and what they depend on."""
 
 import pytest
 import torch

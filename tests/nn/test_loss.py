@@ -1,4 +1,4 @@
-"""The fused loss: finite differences, then PyTorch's own loss, then what breaks such things."""
+"""The fused loss against finite differences and PyTorch's own loss, and edge cases."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The loss in PyTorch's contexts: the numbers of its own loss, or one line that refuses."""
+"""The loss in PyTorch's contexts: the results of its own loss, or a one-line error."""
 
 from collections.abc import Callable
 from functools import partial
@@ -167,7 +167,7 @@ def test_the_gradient_of_the_operator_has_a_gradient() -> None:
 def test_tracing_and_an_export_to_onnx_are_refused_in_one_line(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nll = partial(bare, engine=engine)
     x, w, b = (t.detach() for t in make(4, 3, 5, torch.float32).values())
-    instead = "; use torch.export.export or torch.compile, or give its weights to PyTorch's own module$"
+    instead = "; use torch.export.export or torch.compile, or load its weights into PyTorch's own module$"
     with pytest.raises(RuntimeError, match="^linear_cross_entropy cannot be traced by torch.jit" + instead):
         torch.jit.trace(lambda x: nll(x, w, b, T), (x,))  # type: ignore[no-untyped-call]
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)

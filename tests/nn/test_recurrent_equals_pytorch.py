@@ -198,7 +198,7 @@ def test_the_arguments_have_pytorchs_places() -> None:
 
 
 def test_one_layer_with_dropout_warns_as_pytorch_does() -> None:
-    with pytest.warns(UserWarning, match="dropout is 0.5 but there is one layer"):
+    with pytest.warns(UserWarning, match="dropout is 0.5 but there is only one layer"):
         LSTM(3, 4, dropout=0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

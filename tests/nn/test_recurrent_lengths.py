@@ -1,4 +1,4 @@
-"""Rows of unequal length: each is run as if alone, whatever stands behind its end; and windows with carried state."""
+"""Rows of unequal length: each runs as if alone, whatever its padding; and windows with carried state."""
 
 from typing import Any, NamedTuple
 

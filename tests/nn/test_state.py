@@ -1,4 +1,4 @@
-"""The state as a value: it unpacks, moves, resets, is saved and read again; nothing changes it in place."""
+"""The state as a value: it can be unpacked, moved, reset, saved and loaded; it is immutable."""
 
 import copy
 import os
@@ -76,7 +76,7 @@ def test_reset_puts_the_rows_of_the_mask_at_zero_and_leaves_the_given_state(stat
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused(state: Any, mask: torch.Tensor, found: str) -> None:
-    with pytest.raises(ValueError, match=rf"^mask is {found}; expected torch.bool of shape \(3,\), a row each$"):
+    with pytest.raises(ValueError, match=rf"^mask is {found}; expected torch.bool of shape \(3,\), one value per row$"):
         state.reset(mask)
 
 
@@ -104,7 +104,7 @@ def test_a_state_whose_parts_share_memory_can_be_saved(tmp_path: Path) -> None:
 def test_what_is_no_safetensors_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^[^\n]*a: this is no safetensors file \([^\n]*\); expected a saved state$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*a: not a safetensors file \([^\n]*\); expected a saved state$"):
         LSTMState.load(path)
 
 
@@ -127,7 +127,7 @@ def test_parts_that_make_no_state_are_refused_in_one_line(parts: dict[str, torch
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a")
-    with pytest.raises(ValueError, match="a: this is no regular file; expected a saved state"):
+    with pytest.raises(ValueError, match="a: not a regular file; expected a saved state"):
         LSTMState.load(tmp_path / "a")
 
 
@@ -135,7 +135,7 @@ def test_a_file_that_was_cut_or_holds_something_else_is_refused_in_one_line(tmp_
     STATES[0].save(tmp_path / "a")
     whole = (tmp_path / "a").read_bytes()
     (tmp_path / "cut").write_bytes(whole[:-7])
-    with pytest.raises(ValueError, match=r"^[^\n]*cut: this is no safetensors file[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*cut: not a safetensors file[^\n]*$"):
         LSTMState.load(tmp_path / "cut")
     with pytest.raises(ValueError, match=r"a: holds \['c', 'h'\]; expected \['h'\], the parts of a RNNState$"):
         RNNState.load(tmp_path / "a")

@@ -1,4 +1,4 @@
-"""Words as vectors: each word as if read alone, whatever stands beside it."""
+"""Word representations: each word as if encoded alone, independent of the batch."""
 
 from collections.abc import Sequence
 

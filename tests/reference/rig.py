@@ -62,7 +62,7 @@ class Problem:
         return float(sum((out * upstream).sum() for out, upstream in pairs))
 
     def gradients(self) -> dict[str, Array]:
-        """Return the gradient of every array; none of x where it holds whole numbers."""
+        """Return the gradient of every array; none of x where it holds integers."""
         dx, dstate_0, dweights = stack.backward(
             self.case.spec, self.dy, self.dstate_n, self.forward()[2], masks=self.masks
         )

@@ -1,4 +1,4 @@
-"""The check of gradients must itself be seen to fail."""
+"""The gradient check must detect wrong gradients."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The softmax cross-entropy: central differences, the definition, extremes, and PyTorch's."""
+"""The softmax cross-entropy against central differences, its definition and PyTorch's, and at extremes."""
 
 import math
 

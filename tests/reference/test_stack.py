@@ -1,4 +1,4 @@
-"""Lengths, windows, one-hot words, precision, what is left untouched, and what breaks such things."""
+"""Lengths, windows, one-hot words, precision, unmodified inputs, and edge cases."""
 
 from itertools import pairwise
 
@@ -226,7 +226,7 @@ def test_a_mask_over_all_steps_is_that_mask_at_each_step() -> None:
 
 @pytest.mark.parametrize("lengths", [(5, 2), (5, 2, 6), (5, 2, -1)])
 def test_lengths_that_do_not_fit_are_refused(lengths: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="expected 3 whole numbers, each 0 to 5"):
+    with pytest.raises(ValueError, match="expected 3 integers, each 0 to 5"):
         results(make(Case(SPECS[0], 5, 3, lengths)))
 
 

@@ -97,5 +97,5 @@ def test_what_lies_too_far_from_the_training_part_is_refused_with_its_column(tmp
         with pytest.raises(DataError, match=r"far\.csv.*: 1e\+39 in the column 'level' is too far from") as caught:
             call()
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="x holds numbers that float32 cannot hold; expected numbers like those"):
+    with pytest.raises(UsageError, match="x holds numbers that float32 cannot represent; expected numbers like the"):
         run.model.predict(far[-13:-9].reshape(1, 4, 1))

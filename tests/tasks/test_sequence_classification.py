@@ -103,7 +103,7 @@ def test_a_language_model_is_no_classifier(tiny_run: Path, classifier_run: Path)
     from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load_as
 
-    with pytest.raises(UsageError, match="a classifier's run, which gives a SequenceClassifier; expected one that"):
+    with pytest.raises(UsageError, match="a classifier run, which holds a SequenceClassifier; expected one that"):
         load_as(LanguageModel, classifier_run)
 
 

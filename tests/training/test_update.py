@@ -178,9 +178,9 @@ def test_weights_that_changed_are_known_to_autograd() -> None:
 def test_what_the_native_engine_cannot_do_is_left_to_torch() -> None:
     model = Words()
     for optimizer, reason in (
-        (torch.optim.SGD(model.parameters(), momentum=0.9), "the optimiser has momentum"),
-        (torch.optim.Adam(model.parameters(), amsgrad=True), "the optimiser has amsgrad"),
-        (torch.optim.RMSprop(model.parameters()), "the optimiser is RMSprop"),
+        (torch.optim.SGD(model.parameters(), momentum=0.9), "the optimizer uses momentum"),
+        (torch.optim.Adam(model.parameters(), amsgrad=True), "the optimizer uses amsgrad"),
+        (torch.optim.RMSprop(model.parameters()), "the optimizer is RMSprop"),
         (torch.optim.SGD(Words().double().parameters()), "a parameter is torch.float64"),
         (torch.optim.SGD([nn.Parameter(torch.zeros(2, 3).t())]), "a parameter is"),
     ):

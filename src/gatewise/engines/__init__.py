@@ -1,4 +1,4 @@
-"""One contract of what is computed, and the engines behind it."""
+"""The contract of the engines, and the engines that implement it."""
 
 from gatewise.engines.contract import Engine, cannot_run
 from gatewise.engines.layer_operator import layer

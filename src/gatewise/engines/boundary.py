@@ -1,8 +1,8 @@
-"""The gate to C++: nothing's address is taken but here, and of nothing that was not checked here.
+"""The boundary to C++: the only place where the address of a tensor is taken, always after the tensor is checked.
 
-What comes from outside passes ``readable`` (it is read; what has gaps or another dtype is copied) or ``changeable`` (it
-is written in place); what C++ fills is ``new``. Only a ``Ready`` tensor has ``addresses``, which mypy sees to. Every
-failure is a ``ValueError`` of one line.
+Tensors from outside go through ``readable`` (C++ reads them; a non-contiguous tensor or one of another dtype is copied)
+or ``changeable`` (C++ writes them in place); tensors that C++ fills come from ``new``. ``addresses`` accepts only
+``Ready`` tensors, which mypy enforces. Every failure is a one-line ``ValueError``.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 Ready = NewType("Ready", Tensor)
-"""On the CPU, with memory for all its numbers, without gaps, of the shape and dtype that were asked for."""
+"""A contiguous CPU tensor of the requested shape and dtype, with memory for all of its elements."""
 
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 
 def readable(name: str, tensor: Tensor, dtype: torch.dtype, *shape: int) -> Ready:
-    """Return a tensor's numbers to be read in a dtype; the tensor itself where they lie so already.
+    """Return a tensor that C++ can read in a dtype: the tensor itself if it qualifies, else a copy.
 
     Raises:
-        ValueError: it has another shape, or no memory on the CPU that holds all of it.
+        ValueError: the tensor has another shape, or no CPU memory that holds all of it.
     """
     _check(name, tensor, shape)
     if tensor.dtype is dtype and tensor.is_contiguous() and not tensor.is_neg():
@@ -30,32 +30,32 @@ def readable(name: str, tensor: Tensor, dtype: torch.dtype, *shape: int) -> Read
 
 
 def changeable(name: str, tensor: Tensor, dtype: torch.dtype, *shape: int) -> Ready:
-    """Return a tensor that is written where it lies.
+    """Return a tensor that C++ writes in place.
 
     Raises:
-        ValueError: it has another shape, dtype or order in memory, or no memory on the CPU that holds all of it.
+        ValueError: the tensor has another shape, dtype or memory layout, or no CPU memory that holds all of it.
     """
     _check(name, tensor, shape)
     if tensor.dtype is not dtype:
         raise ValueError(f"{name} is {tensor.dtype}; expected {dtype}")
     if not tensor.is_contiguous() or tensor.is_neg():
         raise ValueError(
-            f"{name} has strides {tensor.stride()}{' and is negated' if tensor.is_neg() else ''}; expected its "
-            f"{shape} without gaps, rows first: store {name}.contiguous()"
+            f"{name} has strides {tensor.stride()}{' and is negated' if tensor.is_neg() else ''}; expected a "
+            f"contiguous tensor of shape {shape}: store {name}.contiguous()"
         )
     return Ready(tensor)
 
 
 def new(dtype: torch.dtype, *shape: int) -> Ready:
-    """Make a tensor that is not filled yet; see ``addresses`` for where none can be made."""
-    return Ready(torch.empty(shape, dtype=dtype, device="cpu"))  # whatever the default device
+    """Return an uninitialized tensor; see ``addresses`` for contexts in which none can be made."""
+    return Ready(torch.empty(shape, dtype=dtype, device="cpu"))  # regardless of the default device
 
 
 def addresses(*tensors: Ready | None) -> list[int]:
-    """Return where tensors lie, who must live as long as the addresses are used; 0 for None.
+    """Return the addresses of tensors, 0 for None. The tensors must outlive the use of their addresses.
 
     Raises:
-        ValueError: one has no memory, as what is made below a mode that makes fake tensors.
+        ValueError: a tensor has no memory, such as one created under a fake tensor mode.
     """
     found = [0 if t is None else _address(t) for t in tensors]
     if not all(found):
@@ -66,7 +66,7 @@ def addresses(*tensors: Ready | None) -> list[int]:
 
 
 def check_shape(name: str, tensor: Any, shape: Sequence[int]) -> None:
-    """Check that something is a tensor of a shape.
+    """Check that a value is a tensor of the given shape.
 
     Raises:
         ValueError: it is not.
@@ -74,14 +74,14 @@ def check_shape(name: str, tensor: Any, shape: Sequence[int]) -> None:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} is {_kind(tensor)}; expected a tensor of shape {tuple(shape)}")
     if tensor.shape != shape:
-        raise ValueError(f"{name} is of shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
 
 
 def check_devices(*tensors: Tensor | None) -> None:
-    """Check, where shapes alone are computed, that no tensor has numbers: PyTorch takes one on meta for all.
+    """Check, where only shapes are computed, that no tensor holds data: PyTorch treats all as meta if one is.
 
     Raises:
-        ValueError: tensors on meta and others are mixed.
+        ValueError: meta tensors are mixed with others.
     """
     devices = {str(t.device) for t in tensors if isinstance(t, Tensor)}
     if len(devices) > 1 and "meta" in devices:
@@ -92,14 +92,14 @@ _CURE = "the native engine needs tensors with memory: use engine='torch'"
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """See that a tensor is of a shape and has its numbers in memory, which is looked into nowhere else before."""
+    """Check that a tensor has the given shape and owns its memory, before anything else inspects it."""
     kind = type(tensor)
     if kind not in _PLAIN and not _has_memory(tensor):
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{name} is {_kind(tensor)}; expected a tensor of shape {shape}")
         raise ValueError(f"{name} is a {_kind(tensor)}, which has no memory; {_CURE}")
     if tensor.shape != shape:
-        raise ValueError(f"{name} is of shape {tuple(tensor.shape)}; expected {shape}")
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
     if tensor.layout is not torch.strided:
         raise ValueError(f"{name} is {tensor.layout}; expected a dense tensor: call .to_dense()")
     if not tensor.is_cpu:
@@ -107,7 +107,7 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     try:
         held = tensor.untyped_storage().nbytes()
     except NotImplementedError:  # within torch.func: a wrapper around the tensor, of the same class
-        raise ValueError(f"{name} is a tensor within a transform of torch.func; {_CURE}") from None
+        raise ValueError(f"{name} is a tensor within a torch.func transform; {_CURE}") from None
     needed = int(tensor.nbytes) if tensor.is_contiguous() else _extent(tensor)
     if needed and (offset := tensor.storage_offset()):
         needed += int(offset) * tensor.itemsize
@@ -119,14 +119,14 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _extent(tensor: Tensor) -> int:
-    """Bytes from a strided tensor's first number to behind its last."""
+    """Return the number of bytes from the first element of a strided tensor to the end of its last."""
     if not tensor.numel():
         return 0
     return int(tensor.itemsize * (1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))))
 
 
 def _has_memory(tensor: Tensor) -> bool:
-    """Whether this is a tensor of a subclass that leaves the numbers to PyTorch."""
+    """Return whether this is a tensor whose subclass leaves storage and dispatch to PyTorch."""
     return isinstance(tensor, Tensor) and type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
 
 

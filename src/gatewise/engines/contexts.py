@@ -1,4 +1,4 @@
-"""What surrounds a call: whether tensors are plain memory that an engine may be given, and what cannot be followed."""
+"""The context of a call: whether an engine can take its tensors, and which graph tracers are not supported."""
 
 from collections.abc import Iterable
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-USE_INSTEAD = "use torch.export.export or torch.compile, or give its weights to PyTorch's own module"
-"""What to do where a graph of another kind is refused."""
+USE_INSTEAD = "use torch.export.export or torch.compile, or load its weights into PyTorch's own module"
+"""The advice in the error about an unsupported tracer."""
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def is_plain(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether an engine may be given these tensors: real memory, and nothing that must see each operation on it.
+    """Return whether an engine can take these tensors: they own memory, and nothing intercepts operations on them.
 
-    It may not within ``torch.func``'s transforms and forward-mode differentiation, below dispatch modes (fake tensors,
-    ``make_fx``, counters of operations), or where a tensor is a subclass, on the device meta, or has no storage. What
-    is computed there is computed in PyTorch's own operations. The answer takes a microsecond or two.
+    It cannot within a ``torch.func`` transform or forward-mode differentiation, under a dispatch mode (fake tensors,
+    ``make_fx``, operation counters), or if a tensor is a subclass, is on the meta device or has no storage. In these
+    cases the pass is computed in PyTorch's operations. The check takes a microsecond or two.
     """
     if is_transformed() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return False
@@ -28,25 +28,25 @@ def is_plain(tensors: Iterable[Tensor | None]) -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether one of ``torch.func``'s transforms, or forward-mode differentiation, is at work."""
+    """Return whether a ``torch.func`` transform or forward-mode differentiation is active."""
     return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def refuse_tracing(what: str) -> None:
-    """Refuse to be run under ``torch.jit.trace``, whose graph would hold this call's sizes and numbers as constants.
+    """Reject tracing by ``torch.jit.trace``, whose graph would hold the sizes and values of this call as constants.
 
     Raises:
-        RuntimeError: it is.
+        RuntimeError: ``torch.jit`` is tracing.
     """
     if torch._C._get_tracing_state() is not None:
         raise RuntimeError(f"{what} cannot be traced by torch.jit; {USE_INSTEAD}")
 
 
 def refuse_onnx(what: str) -> None:
-    """Refuse to be exported to ONNX, which has no such operator.
+    """Reject export to ONNX, which has no such operator.
 
     Raises:
-        RuntimeError: it is.
+        RuntimeError: an export to ONNX is in progress.
     """
     if _in_onnx_export():
         raise RuntimeError(f"{what} cannot be exported to ONNX; {USE_INSTEAD}")
@@ -56,14 +56,14 @@ def _in_onnx_export() -> bool:
     return torch.onnx.is_in_onnx_export()
 
 
-# A compiler would take PyTorch's answers to these for constants, wrong ones. It asks them while it makes a graph, as
-# torch.compiler.assume_constant_result would have it, which imports the compiler.
+# Dynamo would replace the calls inside these functions by wrong constants. Marked like this, they are evaluated while
+# the graph is traced, as with torch.compiler.assume_constant_result, which would import the compiler.
 for _question in (is_transformed, _in_onnx_export):
     _question._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def known_numbers(tensor: Tensor | None) -> list[int]:
-    """Return the whole numbers that a tensor holds, all rows that ``vmap`` maps over included; none where unknown."""
+    """Return the integers in a tensor, including all rows that ``vmap`` maps over; an empty list if unknown."""
     if torch.compiler.is_compiling():
         return []
     while tensor is not None and torch._C._functorch.is_functorch_wrapped_tensor(tensor):

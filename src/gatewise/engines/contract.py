@@ -1,12 +1,12 @@
-"""What an engine computes, and for each capability how it says that it cannot.
+"""The contract of an engine: what it computes, and how it reports that it does not support something.
 
-A *layer pass* is one direction of one layer over all steps, forward and backward. The equations are those of
-``gatewise.reference``, letter by letter. An engine is given plain tensors and returns plain tensors; it knows nothing
-of autograd, of stacks, of random numbers. Dropout comes as masks, threads and precision as arguments.
+A *layer pass* is one direction of one layer over all steps, forward and backward. The equations and their symbols are
+those of ``gatewise.reference``. An engine takes and returns plain tensors; it knows nothing of autograd, stacks or
+random numbers. Dropout is passed in as masks, threads and precision as arguments.
 
-*Aliasing*: nothing given is changed; nothing returned shares memory with what was given, nor with anything else that
-is returned. *Scratch*: an engine allocates what it needs; what it wants to see again in ``backward`` it returns as
-``saved``. *Layout*: time first; inputs may be strided as they like, outputs are contiguous.
+*Aliasing*: inputs are not modified; no output shares memory with an input or with another output. *Scratch*: an engine
+allocates its own; it returns what ``backward`` needs as ``saved``. *Layout*: time first; inputs may have any strides,
+outputs are contiguous.
 """
 
 from abc import ABC, abstractmethod
@@ -20,24 +20,23 @@ from gatewise.spec import CELLS, CellSpec, RecurrentSpec
 
 
 class LayerInputs(NamedTuple):
-    """What goes into a pass. P is the size of h: that of the projection where there is one, else H."""
+    """The inputs of a pass. P is the size of h: the size of the projection if there is one, else H."""
 
     x: Tensor
     """(T, B, I)"""
     state: tuple[Tensor, ...]
-    """Before the first step, in the order of the cell's ``states``: h (B, P), whose dtype is that of all outputs, and
-    the others (B, H)"""
+    """The state before the first step, in the order of the cell's ``states``: h (B, P), whose dtype is that of all
+    outputs, and the others (B, H)"""
     params: tuple[Tensor | None, ...]
-    """In the order and of the shapes of the cell's ``parameters``; None of biases and of a projection that are not
-    there"""
+    """In the order and with the shapes of the cell's ``parameters``; None for absent biases and an absent projection"""
     h_mask: Tensor | None
     """(B, P): multiplies h' in the recurrent product of every step"""
     lengths: Tensor | None
-    """(B,) int64 on the CPU, each 0 to T: the steps of each row. What x holds past them is not read"""
+    """(B,) int64 on the CPU, each 0 to T: the steps of each row. x is not read past them"""
 
     @property
     def floating(self) -> list[Tensor]:
-        """Everything that has a gradient."""
+        """All inputs that have a gradient."""
         return [self.x, *self.state, *[p for p in self.params if p is not None]]
 
     @property
@@ -47,55 +46,55 @@ class LayerInputs(NamedTuple):
 
 
 class LayerOptions(NamedTuple):
-    """How a pass is to be run."""
+    """The options of a pass."""
 
     cell: str
     """A name in ``gatewise.spec.CELLS``."""
     reverse: bool = False
-    """Read each row from its own end; outputs stand where their inputs stand."""
+    """Read each row from its end; each output is at the position of its input."""
     products: torch.dtype | None = None
-    """The dtype of the matrix products' factors; gates and states stay in float32 or wider. None: that of h."""
+    """The dtype of the operands of matrix products; gates and states stay in float32 or wider. None: the dtype of h."""
     high: bool = False
-    """Whether float32 products may be sums of products of bfloat16, as ``training.precision = "high"`` says."""
+    """Whether float32 products may be sums of bfloat16 products, as with ``training.precision = "high"``."""
     threads: int = 1
-    """How many the engine may use."""
+    """The maximum number of threads."""
     save: bool = False
     """Whether ``backward`` will be called."""
     trace: bool = False
-    """Whether the gates are wanted."""
+    """Whether to return the gates."""
     known_shapes: bool = False
-    """Whether ``saved`` must have the shapes of ``saved_shapes``, since a compiled graph counts on them."""
+    """Whether ``saved`` must have the shapes of ``saved_shapes``, which a compiled graph relies on."""
 
     @property
     def about(self) -> CellSpec:
-        """The cell's row of the table."""
+        """The entry of the cell in ``CELLS``."""
         return CELLS[self.cell]
 
 
 class LayerOutputs(NamedTuple):
-    """What comes out of a pass."""
+    """The outputs of a pass."""
 
     y: Tensor
-    """(T, B, P), zero past a row's length"""
+    """(T, B, P), zero past the length of a row"""
     state: tuple[Tensor, ...]
-    """After each row's last step, shaped as it was given; what was given of a row without steps"""
+    """The state after the last step of each row, in the shapes of the inputs; unchanged for a row without steps"""
     saved: list[Tensor]
-    """For ``backward``; empty where ``save`` is false"""
+    """Tensors for ``backward``; empty if ``save`` is false"""
     trace: list[Tensor]
-    """Where asked for, the cell's ``trace_parts``, each (T, B, …); zero past a row's length"""
+    """If requested, the cell's ``trace_parts``, each (T, B, …); zero past the length of a row"""
 
 
 class LayerGradients(NamedTuple):
-    """The derivative of the loss by each input, in its shape and dtype; None where the input is None."""
+    """The gradient of the loss with respect to each input, in its shape and dtype; None where the input is None."""
 
     x: Tensor | None
-    """None too where it was not asked for"""
+    """Also None if it was not requested"""
     state: tuple[Tensor, ...]
     params: tuple[Tensor | None, ...]
 
 
 class LossInputs(NamedTuple):
-    """What goes into the softmax cross-entropy of a linear layer."""
+    """The inputs of the softmax cross-entropy of a linear layer."""
 
     x: Tensor
     """(N, H)"""
@@ -104,28 +103,28 @@ class LossInputs(NamedTuple):
     bias: Tensor
     """(V,)"""
     targets: Tensor
-    """(N,), whole numbers from 0 to V − 1"""
+    """(N,), integers from 0 to V − 1"""
 
 
 class LossOptions(NamedTuple):
-    """How the loss is to be computed."""
+    """The options of the loss."""
 
     scale: float = 1.0
-    """Multiplies all."""
+    """A factor of the loss and all gradients."""
     products: torch.dtype = torch.float32
-    """The dtype of the products' factors."""
+    """The dtype of the operands of products."""
     wanted: Sequence[bool] = (True, True, True)
-    """Whether the gradients of x, weight and bias are."""
+    """Whether to compute the gradients of x, weight and bias."""
     high: bool = False
     """As in ``LayerOptions``."""
     threads: int = 1
-    """How many the engine may use."""
+    """The maximum number of threads."""
     chunk: int = 0
-    """Rows whose logits are held at a time, at most; 0 for the engine's own choice."""
+    """The maximum number of rows whose logits are held at a time; 0 lets the engine choose."""
 
 
 class LossOutputs(NamedTuple):
-    """The loss, a scalar, and the gradients that were wanted, each in its tensor's dtype."""
+    """The loss, a scalar, and the requested gradients, each in the dtype of its tensor."""
 
     nll: Tensor
     dx: Tensor | None
@@ -134,44 +133,48 @@ class LossOutputs(NamedTuple):
 
 
 class Engine(ABC):
-    """Something that computes. Each capability has a ``why_not``: a few words, or None where it is computed."""
+    """Base class of the engines.
+
+    Each capability has a ``why_not_…`` method that returns the reason why the engine does not support it, in a few
+    words, or None if it does.
+    """
 
     name: ClassVar[str]
     opaque_loss: ClassVar[bool] = False
-    """Whether the loss is one operator in a compiled graph, instead of PyTorch's operations."""
+    """Whether the loss is a single operator in a compiled graph instead of PyTorch's operations."""
     has_high: ClassVar[bool] = False
-    """Whether ``high`` is known, products of float32 that are sums of products of bfloat16."""
+    """Whether ``high`` is supported: float32 products that are sums of bfloat16 products."""
     has_fp16: ClassVar[bool] = True
-    """Whether products in float16 are."""
+    """Whether float16 products are supported."""
     row_gradients: ClassVar[bool] = False
-    """Whether an update reads sparse gradients, of some rows of an embedding."""
+    """Whether an update supports sparse gradients, such as those of an embedding."""
 
     @abstractmethod
     def why_not(self, device: torch.device) -> str | None:
-        """Say why nothing at all is computed on a device."""
+        """Return the reason why the engine is not available on a device, or None."""
 
     @abstractmethod
     def hardware(self, device: torch.device) -> str:
-        """Name what computes on a device: instructions, a GPU, a library."""
+        """Return the name of what computes on a device: an instruction set, a GPU or a library."""
 
     def fast_high(self) -> bool:
-        """Whether ``high`` is faster than fp32 on this processor."""
+        """Return whether ``high`` is faster than fp32 on this processor."""
         return False
 
     @abstractmethod
     def why_not_cell(self, cell: str, projected: bool) -> str | None:
-        """Say why no pass of a cell is computed, whatever the tensors."""
+        """Return the reason why a cell is not supported, whatever the tensors, or None."""
 
     @abstractmethod
     def why_not_layer(self, inputs: LayerInputs, options: LayerOptions) -> str | None:
-        """Say why a pass is not."""
+        """Return the reason why a pass is not supported, or None."""
 
     @abstractmethod
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
         """Run one pass.
 
         Raises:
-            ValueError: it is not computed here; the reason in one line.
+            ValueError: the pass is not supported; a one-line message gives the reason.
         """
 
     @abstractmethod
@@ -184,18 +187,18 @@ class Engine(ABC):
         options: LayerOptions,
         needs_dx: bool,
     ) -> LayerGradients:
-        """Return the gradients of the inputs, from those of y and of the last state.
+        """Return the gradients of the inputs, given those of y and of the final state.
 
-        What dy holds past a row's length is not read.
+        dy is not read past the length of a row.
         """
 
     @abstractmethod
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        """Return the shapes of ``saved``, each of y's dtype or of float32 where y's is narrower."""
+        """Return the shapes of ``saved``; each tensor has the dtype of y, or float32 if that is wider."""
 
     @abstractmethod
     def why_not_loss(self, inputs: LossInputs, products: torch.dtype) -> str | None:
-        """Say why the loss of these tensors is not."""
+        """Return the reason why the loss of these tensors is not supported, or None."""
 
     @abstractmethod
     def loss(self, inputs: LossInputs, options: LossOptions) -> LossOutputs:
@@ -203,23 +206,23 @@ class Engine(ABC):
 
     @abstractmethod
     def why_not_mask(self, like: Tensor) -> str | None:
-        """Say why masks like a tensor are not."""
+        """Return the reason why masks like a tensor are not supported, or None."""
 
     @abstractmethod
     def mask(self, like: Tensor, seed: Tensor, kept: int, scale: float, threads: int) -> Tensor:
-        """Return the dropout mask of a seed: SplitMix64's numbers, each 32 bits, against a bound.
+        """Return the dropout mask of a seed: 32-bit random integers from SplitMix64, compared with a bound.
 
         Args:
-            like: has the mask's shape, dtype and device.
+            like: a tensor with the shape, dtype and device of the mask.
             seed: (1,) int64 on the CPU.
-            kept: the scale stands where a number is below this, one from −2³¹ to 2³¹ − 1.
-            scale: the value of the numbers that are kept.
-            threads: how many may be used.
+            kept: the bound, from −2³¹ to 2³¹ − 1; the mask is ``scale`` where the random integer is below it, else 0.
+            scale: the value of the elements that are kept.
+            threads: the maximum number of threads.
         """
 
     @abstractmethod
     def why_not_update(self, optimizer: torch.optim.Optimizer, scaled: bool) -> str | None:
-        """Say why an optimiser's step is not, of gradients that may be those of a scaled loss."""
+        """Return the reason why a step of an optimizer is not supported, or None; ``scaled`` if the loss is scaled."""
 
     @abstractmethod
     def gradient_norm(self, parameters: Iterable[Tensor], threads: int) -> float:
@@ -227,29 +230,29 @@ class Engine(ABC):
 
     @abstractmethod
     def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
-        """Do what ``optimizer.step()`` does, once the gradients were multiplied by ``clip``."""
+        """Perform ``optimizer.step()`` with the gradients multiplied by ``clip``."""
 
     @abstractmethod
     def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
-        """Say why a stack is not run one step at a time on packed weights."""
+        """Return the reason why a stack cannot be streamed (run step by step on packed weights), or None."""
 
     @abstractmethod
     def stream(self, spec: RecurrentSpec, parameters: Any, **options: Any) -> Any:
-        """Pack a stack's weights; see ``gatewise.engines.native.stream.Stream`` for the arguments."""
+        """Pack the weights of a stack; see ``gatewise.engines.native.stream.Stream`` for the arguments."""
 
 
 def packed_rows(inputs: LayerInputs, options: LayerOptions) -> int:
-    """Return how many steps all rows have together, or, where a graph counts on known shapes, could have."""
+    """Return the total number of steps of all rows; with ``known_shapes``, its upper bound."""
     if inputs.lengths is None or options.known_shapes:
         return inputs.x.shape[0] * inputs.x.shape[1]
     return int(inputs.lengths.sum())
 
 
 def work_dtype(inputs: LayerInputs) -> torch.dtype:
-    """Gates and states are computed in this: the dtype of h, or float32 where that is narrower."""
+    """Return the dtype of gates and states: that of h, or float32 if that is wider."""
     return torch.promote_types(inputs.state[0].dtype, torch.float32)
 
 
 def cannot_run(name: str, reason: str) -> str:
-    """Return the line for something that the engine that was named does not compute."""
+    """Return the error message for a request that the named engine does not support."""
     return f"engine {name!r} cannot run this: {reason}; use engine='auto' or 'torch'"

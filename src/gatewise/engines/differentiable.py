@@ -1,9 +1,9 @@
-"""The pass, and the loss, once more: out of operations that PyTorch can differentiate as often as asked, and transform.
+"""The pass and the loss in PyTorch operations, which can be differentiated any number of times and transformed.
 
-For derivatives of gradients, and wherever no engine can be given the tensors (``contexts.is_plain``).
+Used for higher derivatives, and wherever an engine cannot take the tensors (``contexts.is_plain``).
 
-Letters and numbers as in the reference. Rows that are past their length keep their state; a pass from the end begins
-with the rows that reach it.
+Symbols and step numbers are those of the reference. A row keeps its state past its length; a reverse pass begins with
+the rows that reach the last step.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +22,18 @@ def gradients_again(
     needed: Sequence[bool],
     upstream: Sequence[Tensor],
 ) -> list[Tensor | None]:
-    """Differentiate ``function``, run once more; the result has a graph of its own where grad mode is on.
+    """Rerun ``function`` and differentiate it; in grad mode, the result can be differentiated again.
 
     Args:
-        function: of all inputs; made of PyTorch's operations.
-        inputs: what it reads.
-        needed: of the first inputs, whether their gradients are asked for; None is returned of those that are not.
-        upstream: the derivative of the loss by each of its outputs.
+        function: a function of all inputs, in PyTorch operations.
+        inputs: its arguments.
+        needed: for each of the first inputs, whether its gradient is needed; None is returned for one that is not.
+        upstream: the gradient of the loss with respect to each output.
     """
     again = torch.is_grad_enabled()
     wanted = [n and t is not None for n, t in zip(needed, inputs, strict=False)]
     with torch.enable_grad():
-        # Views, so that each input counts for itself where one tensor was given twice.
+        # Views, so that a tensor given twice counts as two inputs.
         own = [t.view_as(t) if n and t is not None else t for t, n in zip(inputs, wanted, strict=False)]
         pairs = [(o, d) for o, d in zip(function(*own, *inputs[len(own) :]), upstream, strict=True) if o.requires_grad]
     leaves = [t for t, n in zip(own, wanted, strict=True) if n and t is not None]
@@ -43,7 +43,7 @@ def gradients_again(
 
 
 def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
-    """Return what the contract says, out of the cell's step; there is nothing to be saved."""
+    """Run one pass by the step function of the cell; ``saved`` is empty."""
     x, state, params, h_mask, lengths = inputs
     spec, T, dtype = options.about, len(x), work_dtype(inputs)
     out, factors = state[0].dtype, options.products or state[0].dtype
@@ -61,7 +61,7 @@ def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> LayerO
         return product(left, w) if b is None else product(left, w) + b
 
     at_work = None if lengths is None else torch.arange(T, device=x.device)[:, None] < lengths.to(x.device)
-    if at_work is not None:  # what stands past a length may be NaN, and 0 · NaN would reach the weights' gradients
+    if at_work is not None:  # x may be NaN past a length, and 0 · NaN would reach the weight gradients
         x = torch.where(at_work[..., None], x, 0)
     a = affine(x, "weight_ih", "bias_ih")
     now: Sequence[Tensor] = [part.to(dtype) for part in state]
@@ -92,7 +92,7 @@ def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> LayerO
 
 
 def differentiable_loss(inputs: LossInputs, scale: float, products: torch.dtype) -> Tensor:
-    """Return what ``gatewise.nn.linear_cross_entropy`` does; all logits are held at a time."""
+    """Return the loss of ``gatewise.nn.linear_cross_entropy``; holds all logits at once."""
     x, weight, bias, targets = inputs
     z = F.linear(x.to(products), weight.to(products), bias.to(products))
     z = z.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""A layer pass as one PyTorch operator, ``gatewise::layer_forward``, that autograd, compile and export understand.
+"""A layer pass as one PyTorch operator, ``gatewise::layer_forward``, which works with autograd, compile and export.
 
-The engine is named in the call. Derivatives of gradients go through ``differentiable_forward``, by themselves, and so
-does every pass whose tensors no engine can be given (``contexts.is_plain``).
+An argument names the engine. Higher derivatives are computed by ``differentiable_forward``, as is every pass whose
+tensors an engine cannot take (``contexts.is_plain``).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from gatewise.engines.differentiable import differentiable_forward, gradients_ag
 from gatewise.engines.registry import ENGINES
 from gatewise.engines.switches import as_switched
 
-# A list with None in it would have no gradients: `there` says which of the cell's parameters are.
+# A list that contains None would get no gradients: `there` says which of the cell's parameters are present.
 _INPUTS = "Tensor x, Tensor[] state, Tensor[] params, Tensor? h_mask, Tensor? lengths, bool[] there"
 _OPTIONS = (
     "str cell, bool reverse, ScalarType? products, bool high, int threads, bool save, bool trace, bool known_shapes, "
@@ -38,7 +38,7 @@ torch.library.define(
 
 
 def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutputs:
-    """Run one pass of the contract on the named engine, seen by autograd; the trace is not differentiated."""
+    """Run one pass on the named engine, with autograd support; the trace is not differentiable."""
     if torch.compiler.is_compiling() and not is_transformed():
         refuse_onnx("a gatewise layer")
         y, last, saved, trace = torch.ops.gatewise.layer_forward(*flatten(inputs), *options, engine)
@@ -56,7 +56,7 @@ def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutpu
 
 
 def flatten(inputs: LayerInputs) -> tuple[Any, ...]:
-    """Return inputs as the operators take them."""
+    """Return the inputs in the form that the operators take."""
     x, state, params, h_mask, lengths = inputs
     return x, [*state], [p for p in params if p is not None], h_mask, lengths, [p is not None for p in params]
 
@@ -123,16 +123,16 @@ def _differentiate(
     backward: Callable[..., Sequence[Tensor | None]],
     plain: bool,
 ) -> list[Tensor | None]:
-    """Return the gradients of x, of each state and of each parameter, None of those that are not needed.
+    """Return the gradients of x, of each state and of each parameter; None for those that are not needed.
 
     Args:
-        upstream: of y and of each last state; None stands for zeros.
-        outputs: of the forward pass.
-        inputs: of the forward pass.
-        needed: whether the gradient of x, of each state, and of each parameter is.
-        options: of the forward pass.
-        backward: computes them, given the upstream gradients of y and of the last state.
-        plain: whether an engine may be given the tensors.
+        upstream: the gradients of y and of each final state; None means zeros.
+        outputs: the outputs of the forward pass.
+        inputs: the inputs of the forward pass.
+        needed: whether the gradient of x, of each state and of each parameter is needed.
+        options: the options of the forward pass.
+        backward: computes the gradients, given those of y and of the final state.
+        plain: whether an engine can take the tensors.
     """
     known = [
         torch.zeros_like(t) if d is None else d for d, t in zip(upstream, outputs[0:1] + outputs.state, strict=True)
@@ -162,7 +162,7 @@ def _differentiate_operator(
     ctx: Any, dy: Tensor | None, dlast: Sequence[Tensor | None] | None, *_: Any
 ) -> tuple[Any, ...]:
     (states, count), options, there = ctx.lists, LayerOptions(*ctx.options[:_N_OPTIONS]), ctx.there
-    x, *kept = ctx.saved_tensors  # read once: each reading unpacks them anew
+    x, *kept = ctx.saved_tensors  # read once: each access unpacks them again
     state, params, (h_mask, lengths, y, *rest) = kept[:states], kept[states : states + count], kept[states + count :]
     inputs = LayerInputs(x, tuple(state), _with_gaps(params, there), h_mask, lengths)
     outputs = LayerOutputs(y, tuple(rest[:states]), rest[states:], [])
@@ -175,7 +175,7 @@ def _differentiate_operator(
         )
         return found
 
-    # The operator finds its way by itself where tensors are not plain.
+    # If the tensors are not plain, the operator itself falls back to PyTorch operations.
     upstream = (dy, *(dlast if dlast is not None else (None,) * states))
     dx, *found = _differentiate(upstream, outputs, inputs, needed, options, backward, plain=True)
     dparams = [d for d, is_there in zip(found[states:], there, strict=True) if is_there]
@@ -188,7 +188,7 @@ torch.library.register_autograd("gatewise::layer_forward", _differentiate_operat
 
 
 class _Pass(torch.autograd.Function):
-    """The operator outside of compiled graphs: what PyTorch does around an operator's derivative costs 1 ms a pass."""
+    """The operator outside compiled graphs: PyTorch's own autograd wrapper of an operator costs 1 ms per pass."""
 
     @staticmethod
     def forward(ctx: Any, options: LayerOptions, engine: str, states: int, *tensors: Any) -> tuple[Tensor, ...]:
@@ -204,7 +204,7 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         options, engine, states = ctx.how
-        kept = ctx.saved_tensors  # read once: each reading unpacks them anew
+        kept = ctx.saved_tensors  # read once: each access unpacks them again
         x, h_mask, lengths, *rest = kept
         count = len(options.about.parameters)
         state, params, (y, *rest) = tuple(rest[:states]), tuple(rest[states : states + count]), rest[states + count :]
@@ -228,27 +228,27 @@ def _unflatten(arguments: Any) -> tuple[LayerInputs, LayerOptions, str]:
     x, state, params, h_mask, lengths, there = arguments[:_N_INPUTS]
     options = LayerOptions(*arguments[_N_INPUTS : _N_INPUTS + _N_OPTIONS])
     if sum(there) != len(params):
-        raise ValueError(f"there names {sum(there)} parameters, {len(params)} are given; expected equally many")
+        raise ValueError(f"there lists {sum(there)} parameters, but params has {len(params)}; expected the same number")
     return LayerInputs(x, tuple(state), _with_gaps(params, there), h_mask, lengths), options, arguments[-1]
 
 
 def _with_gaps(params: Sequence[Any], there: Sequence[bool]) -> tuple[Any, ...]:
-    """Put None where a parameter is not there."""
+    """Insert None for each absent parameter."""
     found = iter(params)
     return tuple(next(found) if is_there else None for is_there in there)
 
 
 def _switched(arguments: Any) -> Any:
-    """The operator's arguments, with PyTorch's switches as they are now in place of those that a graph left open."""
+    """Return the arguments of the operator, with PyTorch's current settings for those that a graph left open."""
     options = LayerOptions(*arguments[-1 - _N_OPTIONS : -1])
     return *arguments[: -1 - _N_OPTIONS], *as_switched(options), arguments[-1]
 
 
 def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
-    """See that shapes agree; bring the lengths to the CPU, where the loops need them, and see that they are in range.
+    """Check the shapes, copy the lengths to the CPU, where the loops need them, and check their range.
 
     Raises:
-        ValueError: a shape does not fit, or a length does not lie within the steps.
+        ValueError: a shape does not fit, or a length is out of range.
     """
     check_layer(inputs, options)
     if inputs.lengths is None:
@@ -261,10 +261,10 @@ def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
 
 
 def _check_known(lengths: Tensor | None, T: int) -> None:
-    """The same of a pass in PyTorch's operations, which need no lengths on the CPU.
+    """Check the range of the lengths of a pass in PyTorch operations, which do not need them on the CPU.
 
     Raises:
-        ValueError: one does not lie within the steps.
+        ValueError: a length is out of range.
     """
     bad = [n for n in known_numbers(lengths) if not 0 <= n <= T]
     if bad:

@@ -22,7 +22,7 @@ torch.library.define(
 
 
 def linear_loss(inputs: LossInputs, options: LossOptions, engine: str) -> Tensor:
-    """Return the loss as one operator, seen by autograd and compile."""
+    """Compute the loss as one operator, with autograd and compile support."""
     nll: Tensor = torch.ops.gatewise.linear_loss(*inputs, *options, engine)[0]
     return nll
 
@@ -31,7 +31,7 @@ def _loss(*arguments: Any) -> tuple[Tensor, ...]:
     inputs, options = LossInputs(*arguments[:_N_INPUTS]), LossOptions(*arguments[_N_INPUTS:-1])
     check_loss(inputs)
     if len(options.wanted) != 3:
-        raise ValueError(f"wanted holds {len(options.wanted)} flags; expected 3, of x, weight and bias")
+        raise ValueError(f"wanted holds {len(options.wanted)} flags; expected 3, for x, weight and bias")
     nll, *gradients = ENGINES[arguments[-1]].loss(inputs, as_switched(options))
     return nll, *(nll.new_empty(0) if g is None else g for g in gradients)
 

@@ -1,4 +1,4 @@
-"""The reference behind the contract: slow, in NumPy, step by step; float64 where the tensors are."""
+"""The reference as an engine: slow, in NumPy, step by step; in float64 if the tensors are float64."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +13,19 @@ from gatewise.reference import Array, stack
 
 
 class ReferenceEngine(TorchEngine):
-    """Hands a pass to ``gatewise.reference`` and back; backward runs forward again, so that nothing is saved.
+    """Runs a pass on ``gatewise.reference``; ``backward`` reruns the forward pass, so that nothing is saved.
 
-    All that is no layer pass it leaves to PyTorch.
+    Everything else falls back to PyTorch.
     """
 
     name = "reference"
 
     def why_not(self, device: torch.device) -> str | None:
-        """Say that NumPy computes on the CPU."""
-        return None if device.type == "cpu" else f"it computes in NumPy, on the CPU, but the tensors are on {device}"
+        """Return the reason why the engine is not available: NumPy runs on the CPU only."""
+        return None if device.type == "cpu" else f"it uses NumPy on the CPU, but the tensors are on {device}"
 
     def hardware(self, device: torch.device) -> str:
-        """Name the library."""
+        """Return the name of the library."""
         return "NumPy"
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
@@ -74,13 +74,13 @@ class ReferenceEngine(TorchEngine):
         )
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        """Return nothing: nothing is saved."""
+        """Return an empty list: nothing is saved."""
         return []
 
 
 def _forward(inputs: LayerInputs, options: LayerOptions) -> tuple[Array, stack.State, list[stack.Run], Any]:
     dtype, x, params = work_dtype(inputs), inputs.x, dict(zip(options.about.parameters, inputs.params, strict=True))
-    if options.products is not None:  # as near as NumPy comes: it has no 16-bit products
+    if options.products is not None:  # the closest NumPy gets: it has no bfloat16 products
         x = x.to(options.products)
         params |= {
             name: p.to(options.products) for name in ("weight_ih", "weight_hh") if (p := params[name]) is not None

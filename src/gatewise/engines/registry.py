@@ -1,4 +1,4 @@
-"""The engines by name, and which of them computes what is asked for."""
+"""The engines by name, and the choice between them."""
 
 from collections.abc import Callable
 
@@ -12,30 +12,30 @@ from gatewise.engines.torch.engine import TorchEngine
 from gatewise.spec import RecurrentSpec
 
 EVERY: dict[str, Engine] = {engine.name: engine for engine in (ReferenceEngine(), TorchEngine(), NativeEngine())}
-"""All that there are."""
+"""All engines."""
 
 
 class _Engines(dict[str, Engine]):
     def __missing__(self, name: str) -> Engine:
-        raise ValueError(f"engine {name!r} is no engine that is here; expected one of {', '.join(self)}")
+        raise ValueError(f"engine {name!r} is not available; expected one of {', '.join(self)}")
 
 
 ENGINES: dict[str, Engine] = _Engines(
     (name, engine) for name, engine in EVERY.items() if name != "native" or why_not_built() is None
 )
-"""Those that can be had."""
+"""The engines that are available."""
 
 AUTO = ("native", "torch")
-"""What ``auto`` tries, in this order; the last computes everything."""
+"""The engines that ``auto`` tries, in this order; the last one supports everything."""
 
 NAMES = ("auto", *EVERY)
-"""All that may be asked for."""
+"""All valid names."""
 
 CPU = torch.device("cpu")
 
 
 def why_not(name: str, device: torch.device | str = CPU) -> str | None:
-    """Say in a few words why an engine cannot be had; None where it can. On meta nothing is computed: any can."""
+    """Return the reason why an engine is not available, in a few words, or None. On meta, every engine is available."""
     if name == "auto":
         return None
     if name not in EVERY:
@@ -45,14 +45,14 @@ def why_not(name: str, device: torch.device | str = CPU) -> str | None:
 
 
 def engine_named(name: str, device: torch.device | str = CPU) -> Engine:
-    """Return the engine that a name stands for on a device.
+    """Return the engine for a name on a device.
 
-    ``auto`` takes ``native`` on the CPU where it was built, else ``torch``: ``gatewise bench recurrent`` finds it as
-    fast or faster on each cell, shape and way of batching that it measures.
+    ``auto`` is ``native`` on the CPU if that was built, else ``torch``: in ``gatewise bench recurrent``, ``native`` is
+    as fast or faster for every cell, shape and way of batching.
 
     Raises:
-        ValueError: it cannot be had; the reason in one line.
-        UsageError: ``GATEWISE_INSTRUCTIONS`` asks the native engine for what cannot be had.
+        ValueError: the engine is not available; a one-line message gives the reason.
+        UsageError: ``GATEWISE_INSTRUCTIONS`` names an instruction set that is not available.
     """
     if name in ("auto", "native"):
         check_instructions()
@@ -64,15 +64,16 @@ def engine_named(name: str, device: torch.device | str = CPU) -> Engine:
 
 
 def engine_for(name: str, device: torch.device, why_not_this: Callable[[Engine], str | None]) -> Engine:
-    """Return the engine that computes something: the first of ``AUTO`` that can, or the one that was named.
+    """Return the engine for a request: the first in ``AUTO`` that supports it, or the named engine.
 
     Args:
-        name: what was asked for.
-        device: where the tensors are.
-        why_not_this: says why an engine does not compute it, by one of its own ``why_not_…``.
+        name: a name in ``NAMES``.
+        device: the device of the tensors.
+        why_not_this: returns the reason why an engine does not support the request, by one of its ``why_not_…``
+            methods, or None.
 
     Raises:
-        ValueError: the engine that was named cannot; the reason in one line.
+        ValueError: the named engine does not support the request; a one-line message gives the reason.
     """
     chosen = engine_named(name, device)
     if device.type == "meta" or not (reason := why_not_this(chosen)):
@@ -83,10 +84,10 @@ def engine_for(name: str, device: torch.device, why_not_this: Callable[[Engine],
 
 
 def why_no_stream(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why no engine streams a stack; None where ``streaming_engine`` does."""
+    """Return the reason why a stack cannot be streamed, or None if ``streaming_engine`` supports it."""
     return streaming_engine().why_not_stream(spec, device, dtype)
 
 
 def streaming_engine() -> Engine:
-    """Return the engine that runs stacks one step at a time on packed weights: there is one."""
+    """Return the engine that runs stacks one step at a time on packed weights; only one does."""
     return EVERY["native"]

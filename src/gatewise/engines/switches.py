@@ -1,4 +1,4 @@
-"""PyTorch's switches that say how to compute: read here and nowhere else, and handed on as arguments."""
+"""PyTorch's global settings for threads and precision: read only here, then passed on as arguments."""
 
 from typing import NamedTuple, TypeVar
 
@@ -7,15 +7,15 @@ import torch
 from gatewise.engines.contract import LayerOptions, LossOptions
 
 AT_RUN_TIME = 0
-"""Threads, in a compiled graph: as many as PyTorch has when the graph is run."""
+"""Number of threads in a compiled graph: the number that PyTorch has set when the graph runs."""
 
 
 class Switches(NamedTuple):
-    """How to compute.
+    """PyTorch's settings.
 
     Attributes:
         threads: ``torch.get_num_threads()``.
-        high: whether float32 products may be less than exact: ``torch.set_float32_matmul_precision("high")``.
+        high: whether float32 products may have reduced precision: ``torch.set_float32_matmul_precision("high")``.
     """
 
     threads: int
@@ -23,7 +23,7 @@ class Switches(NamedTuple):
 
 
 def switches() -> Switches:
-    """Return PyTorch's switches; while a graph is made, that they are to be read when it is run."""
+    """Return PyTorch's settings; while a graph is compiled, a marker to read them when it runs."""
     if torch.compiler.is_compiling():
         return Switches(AT_RUN_TIME, False)
     return Switches(torch.get_num_threads(), not _exact())
@@ -33,7 +33,7 @@ Options = TypeVar("Options", LayerOptions, LossOptions)
 
 
 def as_switched(options: Options) -> Options:
-    """Return options in which the switches that a graph left open are as they are now."""
+    """Return options with PyTorch's current settings in place of those that a graph left open."""
     if options.threads != AT_RUN_TIME:
         return options
     threads, high = torch.get_num_threads(), not _exact()
@@ -41,8 +41,8 @@ def as_switched(options: Options) -> Options:
 
 
 def _exact() -> bool:
-    """Whether products of fp32 are to be computed in fp32."""
+    """Return whether fp32 products must be computed in fp32."""
     try:
         return torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # a program has set the devices' own switches (PyTorch 2.9) unlike each other
+    except RuntimeError:  # a program has set the per-backend settings (PyTorch 2.9) to different values
         return torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")  # type: ignore[attr-defined]

@@ -1,1 +1,1 @@
-"""Task models, assembled from nn, and how to load them from a run folder."""
+"""The models of the tasks, built from ``gatewise.nn``, and loading them from a run folder."""

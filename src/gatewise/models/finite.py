@@ -1,4 +1,4 @@
-"""A model's answers, looked at before anybody relies on them."""
+"""A check that the outputs of a model are finite."""
 
 from torch import Tensor
 
@@ -6,14 +6,14 @@ from gatewise.errors import NotFinite
 
 
 def check_finite(answers: Tensor, what: str) -> Tensor:
-    """Return a model's answers, all of them finite.
+    """Return the outputs of a model after checking that they are finite.
 
     Raises:
-        NotFinite: one is not: the largest of NaNs, too, would look like an answer.
+        NotFinite: an output is not finite; without this check, the argmax of NaNs would look like a valid result.
     """
     if not bool(answers.isfinite().all()):
         raise NotFinite(
-            f"{what} are not finite: the weights or the input are too large to compute with; scale the input as in "
-            "training, or train again with a lower training.learning_rate"
+            f"{what} are not finite: the weights or the input are too large; scale the input as in training, or "
+            "train again with a lower training.learning_rate"
         )
     return answers

@@ -26,11 +26,12 @@ from gatewise.nn.state import make_state
 from gatewise.nn.words import batches_by_length
 
 SCORE_WINDOW = 1024
-"""Steps of one row read at a time where no gradient is wanted; the state is carried, so no figure depends on it."""
+"""The number of steps per call without gradients; the state is carried over, so results do not depend on it."""
 
 
 STREAMED_FROM = 8
-"""Tokens: packing the weights takes as long as some three steps without (measured with H 64, 200 and 650)."""
+"""The number of tokens from which ``generate`` streams: packing the weights takes as long as three unpacked steps
+(measured with H 64, 200 and 650)."""
 
 
 class LanguageModel(nn.Module):
@@ -44,7 +45,7 @@ class LanguageModel(nn.Module):
         config: sizes and options: the ``[model]`` section of a recipe.
         vocabulary: the tokens, in the order of their ids.
         generator: generator for the initial weights; torch's default if not given.
-        engine: computes the recurrent layers and the loss.
+        engine: the engine of the recurrent layers and the loss.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw weights and decoder bias in ±init_scale; recurrent biases are 0, the forget gate's forget_bias."""
+        """Initialize the weights and the decoder bias in ±init_scale, recurrent biases to 0 or the forget bias."""
         draw_weights(self, self.config.init_scale, self.config.forget_bias, generator=generator)
 
     @property
@@ -107,9 +108,8 @@ class LanguageModel(nn.Module):
             targets: the tokens to predict.
 
         Returns:
-            Without targets the logits (T, B, V); with targets the cost that is minimised, a scalar: the sum over the
-            T steps of the mean over the B rows of the negative log-likelihood in nats. And the state after the last
-            token.
+            Without targets, the logits (T, B, V); with targets, the training loss, a scalar: the sum over the T steps
+            of the mean over the B rows of the negative log-likelihood in nats. And the state after the last token.
         """
         y, after = self.features(ids, state)
         if targets is None:
@@ -182,9 +182,9 @@ class LanguageModel(nn.Module):
     def perplexity(self, texts: Sequence[str]) -> float:
         """Return ``exp(mean nll)`` over all tokens of the texts.
 
-        Each text is read after ``<eos>`` and closed by it; its words and its ``<eos>`` are scored, nothing is
-        carried from one text to the next. Unknown words are scored as ``<unk>``. Where the vocabulary has a start
-        token, each sentence of a text is read alone, after ``<bos>``.
+        Each text is read between ``<eos>`` tokens; its words and the closing ``<eos>`` are scored, and no state is
+        carried from one text to the next. Unknown words are scored as ``<unk>``. If the vocabulary has a start token,
+        each sentence of a text is scored independently, after ``<bos>``.
 
         Raises:
             UsageError: no text was given.
@@ -195,7 +195,7 @@ class LanguageModel(nn.Module):
         read = [ids for text in texts for ids in self.vocabulary.sequences(text)]
         if not read:
             raise UsageError("perplexity() got no texts; expected at least one")
-        # Side by side, since each pass packs all weights anew, which costs more than to read a short text.
+        # In batches, because each pass packs all weights again, which costs more than reading a short text.
         lengths, nll = [len(ids) - 1 for ids in read], 0.0
         for rows in batches_by_length(lengths):
             some = [read[row] for row in rows]
@@ -205,7 +205,7 @@ class LanguageModel(nn.Module):
         return math.exp(nll)
 
     def _score_rows(self, rows: Sequence[Sequence[int]]) -> float:
-        """Sum the nll of all tokens but the first of each row, each read from a state of zeros, in eval mode."""
+        """Return the summed nll of all tokens except the first of each row, each from a zero state, in eval mode."""
         lengths = torch.tensor([len(ids) - 1 for ids in rows])
         ids = pad_sequence([torch.tensor(ids) for ids in rows]).to(self.device)
         inside = (torch.arange(len(ids) - 1)[:, None] < lengths).to(self.device)
@@ -243,9 +243,9 @@ class LanguageModel(nn.Module):
         """
         check_sampling(max_tokens, temperature, top_k, top_p, seed)
         if prompt is not None and not prompt.strip():
-            raise UsageError("the prompt is empty; expected text, or no prompt at all to start afresh")
+            raise UsageError("the prompt is empty; expected text, or no prompt to start a new text")
         bos, eos = self.vocabulary.bos_id, self.vocabulary.eos_id
-        # The last of these begins the loop: of those before it nobody asks for logits.
+        # The loop starts with the last of these; the logits after the others are not needed.
         *before, last = [eos if bos is None else bos] if prompt is None else self.vocabulary.sequences(prompt)[-1][:-1]
         generator = torch.Generator(self.device)
         generator.manual_seed(seed) if seed is not None else generator.seed()

@@ -1,4 +1,4 @@
-"""From a run folder to a model."""
+"""Loading models from run folders."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -24,7 +24,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class _NoNormals(TorchFunctionMode):
-    """Leaves normal numbers undrawn: without memory PyTorch draws them through its compiler, a second to import."""
+    """Skips ``normal_`` initialization: on meta, PyTorch runs it through its compiler, whose import takes a second."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **kwargs or {})
@@ -49,17 +49,17 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
     if config.model.num_layers > len(header.shapes):
         raise RunError(
             f"{run.config_file}: model.num_layers is {config.model.num_layers}, but {run.weights_file.name} holds "
-            f"{len(header.shapes)} arrays in all; the files are of different runs"
+            f"{len(header.shapes)} arrays in all; the files are from different runs"
         )
     make = _MAKERS[config.task.name](run, config)
     try:
-        with torch.device("meta"), _NoNormals():  # the shapes alone: no memory is taken and nothing is drawn
+        with torch.device("meta"), _NoNormals():  # shapes only: nothing is allocated or initialized
             model = make()
     except (RuntimeError, TypeError, OverflowError) as problem:
         reason = str(problem).splitlines()[0]
-        raise RunError(f"{run.config_file}: no model can be of these sizes ({reason}); put them back") from None
+        raise RunError(f"{run.config_file}: a model cannot have these sizes ({reason}); restore them") from None
     arrays, _ = run.read_weights({name: tensor.shape for name, tensor in model.state_dict().items()}, header)
-    # A copy, for the arrays lie in the file's own bytes.
+    # A copy, because the arrays are views of the bytes of the file.
     model.load_state_dict({name: torch.from_numpy(array).clone() for name, array in arrays.items()}, assign=True)
     if isinstance(model, LanguageModel) and config.model.tie_weights:
         if not torch.equal(model.decoder.weight, model.embedding.weight):
@@ -72,9 +72,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
 
 
 def load_fresh(path: str | Path) -> Any:
-    """Make a run's model anew, with the weights that its training began with: the same seed, the same draw.
+    """Return the model of a run with its initial weights, from the same seed, in eval mode, on the CPU.
 
-    Torch's own generator is left as it was. In eval mode, on the CPU.
+    The state of torch's default generator is preserved.
 
     Raises:
         RunError: something in the folder is missing or invalid.
@@ -88,7 +88,7 @@ def load_fresh(path: str | Path) -> Any:
 
 
 def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cpu") -> M:
-    """Load a model of a kind.
+    """Load a model of a given class.
 
     Raises:
         UsageError: the run is of another task.
@@ -98,7 +98,7 @@ def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cp
     if not isinstance(model, kind):
         task = RunFolder.existing(path).read_config().task.name
         raise UsageError(
-            f"{path}: a {task}'s run, which gives a {type(model).__name__}; expected one that gives a {kind.__name__}"
+            f"{path}: a {task} run, which holds a {type(model).__name__}; expected one that holds a {kind.__name__}"
         )
     return model
 
@@ -127,11 +127,11 @@ def _tagger(run: RunFolder, config: Config) -> Maker:
 
 
 def _names(run: RunFolder, *needed: str) -> list[str]:
-    """Read labels that are names."""
+    """Return the labels of a run, which must be names."""
     labels = run.read_labels(*needed).labels
     names = [label for label in labels if isinstance(label, str)]
     if len(names) < len(labels):
-        raise RunError(f"{run.labels_file}: 'labels' are numbers; expected names, the file is of another task's run")
+        raise RunError(f"{run.labels_file}: 'labels' are numbers; expected names: the file is from another task's run")
     return names
 
 
@@ -148,11 +148,11 @@ _MAKERS: dict[str, Callable[[RunFolder, Config], Maker]] = {
     "regressor": _regressor,
     "memory-task": _regressor,
 }
-"""Of each task, what reads the files of a run beside the weights and returns how its model is made."""
+"""For each task, a function that reads the files of a run, except the weights, and returns a model constructor."""
 
 
 def load_weights(model: nn.Module, run: RunFolder) -> Mapping[str, Any]:
-    """Fill a model from ``model.safetensors``; return the facts that were saved with it.
+    """Load the weights of a model from ``model.safetensors``; return the metadata saved with them.
 
     Raises:
         RunError: the file does not fit the model.
@@ -166,13 +166,13 @@ def load_weights(model: nn.Module, run: RunFolder) -> Mapping[str, Any]:
 
 
 def save_weights(model: nn.Module, run: RunFolder, config: Config, facts: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` in one piece, with the facts and what of the configuration the weights depend on."""
+    """Write ``model.safetensors`` atomically, with metadata and the configuration that the weights depend on."""
     arrays = {name: tensor.cpu().numpy() for name, tensor in weights_to_save(model).items()}
     run.write_weights(arrays, {"task": config.task.name, **facts, "config": config.meaning()})
 
 
 def weights_to_save(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return every weight by its name in the contract; a decoder tied to the embedding is written out as its copy."""
+    """Return every weight by name; the weight of a decoder tied to the embedding is copied."""
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if len({tensor.data_ptr() for tensor in weights.values()}) < len(weights):
         weights["decoder.weight"] = weights["decoder.weight"].clone()

@@ -13,10 +13,10 @@ from gatewise.models.finite import check_finite
 def check_sampling(
     max_tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int | None = None
 ) -> None:
-    """Check the options of sampling.
+    """Check the sampling options.
 
     Raises:
-        UsageError: naming the first that is out of range.
+        UsageError: an option is out of range; the message names the first.
     """
     if max_tokens < 1:
         raise UsageError(f"max_tokens is {max_tokens}; expected 1 or more")
@@ -37,15 +37,15 @@ def sample(
     top_p: float | None,
     generator: torch.Generator,
 ) -> int:
-    """Draw a token id from ``softmax(logits / temperature)``, cut to the top k and then to the nucleus of mass p.
+    """Sample a token id from ``softmax(logits / temperature)``, cut to the top k and then to the nucleus of mass p.
 
-    Temperature 0 is the limit: the most probable token, the lowest id where several are. The nucleus is the
+    Temperature 0 is the limit: the most probable token, with ties resolved to the lowest id. The nucleus is the
     smallest set of most probable tokens whose probabilities sum to at least ``top_p`` (Holtzman et al. 2020,
-    arXiv 1904.09751, equation 2). The draw is the first id, in the order of falling probability or, where nothing is
-    cut, of the ids, up to which the probabilities sum to a share of the whole that is uniform in (0, 1].
+    arXiv 1904.09751, equation 2). Sampling inverts the cumulative distribution, in order of decreasing probability or,
+    without top k and top p, of ids, at a value uniform in (0, 1].
 
     Raises:
-        NotFinite: there is a NaN among the logits, or the largest is not finite.
+        NotFinite: the logits contain NaN, or the largest is not finite.
     """
     check_finite(logits.max(), "the logits of the next token")
     if temperature == 0:

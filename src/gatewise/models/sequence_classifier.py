@@ -1,4 +1,4 @@
-"""The sequence classifier: an image read row by row, or any sequence of numbers, to one of several labels."""
+"""The sequence classifier, for images read row by row or any numeric sequence."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -19,7 +19,7 @@ Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
 
 
 class SequenceClassifier(SequenceReader):
-    """Give each sequence one of C labels: ``p = softmax(z)`` with z of ``SequenceReader``.
+    """Classify each sequence into C labels: ``p = softmax(z)`` with z of ``SequenceReader``.
 
     Sequences are (N, T, I), in the units that the model was trained on (pixels in 0..1). NumPy arrays give
     NumPy results, tensors give tensors.
@@ -28,7 +28,7 @@ class SequenceClassifier(SequenceReader):
         config: the ``[model]`` section of a recipe.
         input_size: I.
         labels: the C labels, numbers or names.
-        engine: computes the recurrent layers.
+        engine: the engine of the recurrent layers.
         steps: T of the training data if all sequences have the same length; used in error messages.
     """
 
@@ -46,7 +46,7 @@ class SequenceClassifier(SequenceReader):
     def forward(
         self, x: Float[Tensor, "N T I"], targets: Int[Tensor, " N"] | None = None, lengths: Tensor | None = None
     ) -> Tensor:
-        """Return the logits (N, C); with targets the mean negative log-likelihood in nats, a scalar."""
+        """Return the logits (N, C); with targets, the mean negative log-likelihood in nats, a scalar."""
         logits = self.read(x.transpose(0, 1), lengths)
         return logits if targets is None else F.cross_entropy(logits, targets)
 
@@ -58,7 +58,7 @@ class SequenceClassifier(SequenceReader):
         return _as_given(x, check_finite(torch.cat(parts), "the probabilities"))
 
     def predict_proba_over_time(self, x: Array, batch_size: int = BATCH) -> Array:
-        """Return (N, T, C): row t holds the probabilities after the first t+1 steps alone."""
+        """Return (N, T, C): row t holds the probabilities after the first t+1 steps only."""
         given = self.as_input(x)
         with in_eval_mode(self):
             parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
@@ -72,7 +72,7 @@ class SequenceClassifier(SequenceReader):
 
 
 def _as_given(x: Array, answer: Tensor) -> Array:
-    """Return a tensor for a tensor, a NumPy array for any other."""
+    """Return a tensor if ``x`` is one, else a NumPy array."""
     if isinstance(x, Tensor):
         return answer
     array: Array = answer.cpu().numpy()

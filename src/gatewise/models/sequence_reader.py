@@ -1,4 +1,4 @@
-"""What classifiers and regressors share: a recurrent stack that reads a sequence, pooling, and a linear decoder."""
+"""The base of classifiers and regressors: a recurrent stack, pooling, and a linear decoder."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +12,21 @@ from gatewise.nn import draw_weights, make_stack, pool
 from gatewise.nn.dropout import dropout
 
 BATCH = 1000
-"""Sequences that a prediction reads side by side, where nothing else is asked."""
+"""The default batch size of predictions."""
 
 
 class SequenceReader(nn.Module):
-    """Read each sequence and answer once.
+    """Compute one output vector per sequence.
 
-    ``y, (h_n, …) = rnn(x)``; ``p = h_n`` of the last layer (the state after each row's last step, of the direction from
-    the end after its first), or the mean or the largest of y over the row's steps; ``z = decoder(dropout(p))``. Dropout
-    acts between layers and on p, never on the input.
+    ``y, (h_n, …) = rnn(x)``; ``p = h_n`` of the last layer (the state after the last step of each row, or after its
+    first step for the reverse direction), or the mean or maximum of y over the steps of the row;
+    ``z = decoder(dropout(p))``. Dropout applies between layers and to p, never to the input.
 
     Args:
         config: the ``[model]`` section of a recipe.
-        input_size: I, numbers in each step.
-        outputs: C, numbers in each answer.
-        engine: computes the recurrent layers.
+        input_size: I, the number of features per step.
+        outputs: C, the size of the output.
+        engine: the engine of the recurrent layers.
     """
 
     def __init__(self, config: ModelConfig, input_size: int, outputs: int, engine: str = "auto") -> None:
@@ -46,11 +46,11 @@ class SequenceReader(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.decoder.weight.device
 
     def read(self, x: Float[Tensor, "T N I"], lengths: Tensor | None = None) -> Float[Tensor, "N C"]:
-        """Return the answers to sequences, time first; ``lengths`` are the steps of each, all where not given."""
+        """Return the outputs for sequences, time first; ``lengths`` are the steps of each, T by default."""
         y, state = self.rnn(x, lengths=lengths)
         h_n = state if isinstance(state, Tensor) else state[0]
         pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, lengths)
@@ -58,8 +58,8 @@ class SequenceReader(nn.Module):
         return answers
 
     def read_over_time(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "T N C"]:
-        """Return the answer to the first t+1 steps alone, for each t."""
-        if self.config.bidirectional:  # what the direction from the end says of a beginning is seen by reading it alone
+        """Return the output for the first t+1 steps only, for each t."""
+        if self.config.bidirectional:  # the reverse direction must read each prefix separately
             return torch.stack([self.read(x[: t + 1]) for t in range(len(x))])
         y, _ = self.rnn(x)
         if self.config.pooling == "mean":
@@ -70,26 +70,24 @@ class SequenceReader(nn.Module):
         return answers
 
     def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
-        """Return what the layers read of sequences in the user's units: here, the same."""
+        """Return sequences in the user's units, standardized for the layers; here, unchanged."""
         return x
 
     def as_input(self, x: Tensor | npt.NDArray[np.generic]) -> Float[Tensor, "N T I"]:
-        """Return a batch of sequences as the layers read it, standardised, in this model's own dtype and device.
+        """Return a batch of sequences, standardized, in the dtype and on the device of this model.
 
         Raises:
-            UsageError: it is not (N, T, I) with at least one step, or holds a number that is not finite, or one that
-                the model's dtype cannot hold.
+            UsageError: the shape is not (N, T, I) with at least one step, or a value is not finite or not representable
+                in the dtype of the model.
         """
         given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
-            raise UsageError(
-                f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, numbers in each step"
-            )
+            raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
         if not bool(ready.isfinite().all()):
             if not bool(given.isfinite().all()):
                 raise UsageError("x holds numbers that are not finite; expected finite numbers only")
             dtype = str(ready.dtype).removeprefix("torch.")
-            raise UsageError(f"x holds numbers that {dtype} cannot hold; expected numbers like those trained on")
+            raise UsageError(f"x holds numbers that {dtype} cannot represent; expected numbers like the training data")
         return ready

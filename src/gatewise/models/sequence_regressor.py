@@ -1,4 +1,4 @@
-"""The sequence regressor: a sequence of numbers, or a series' recent values, to one number."""
+"""The sequence regressor: predicts one number from a numeric sequence, such as the recent values of a time series."""
 
 import sys
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class SequenceRegressor(SequenceReader):
         config: the ``[model]`` section of a recipe.
         input_size: I.
         scaling: the standardization; none by default.
-        engine: computes the recurrent layers.
+        engine: the engine of the recurrent layers.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SequenceRegressor(SequenceReader):
         self.input_size, self.scaling = input_size, scaling or Scaling()
 
     def forward(self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None) -> Tensor:
-        """Return the predictions (N,) in the user's units; with targets the mean squared error of z, a scalar."""
+        """Return the predictions (N,) in the user's units; with targets, the mean squared error of z, a scalar."""
         z, dtype = self._read(self.standardised(x)), self.decoder.weight.dtype
         if targets is None:
             return self._in_units(z)
@@ -53,7 +53,7 @@ class SequenceRegressor(SequenceReader):
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
 
     def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
-        """Return ``(x − x_mean) / x_std``, computed in float64, in the model's own dtype."""
+        """Return ``(x − x_mean) / x_std``, computed in float64, in the dtype of the model."""
         if self.scaling.x_mean:
             x = x.double()
             x = (x - x.new_tensor(self.scaling.x_mean)) / x.new_tensor(self.scaling.x_std)
@@ -69,10 +69,10 @@ class SequenceRegressor(SequenceReader):
 def scaling_of(
     inputs: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], columns: Sequence[str] = (), target: str = ""
 ) -> Scaling:
-    """Return the standardisation of a training part: inputs (…, I) over all steps, targets (N,).
+    """Return the standardization of the training data: inputs (…, I) over all steps, targets (N,).
 
-    A column that never changes is only moved to 0. Of targets that never change the deviation is next to nothing, so
-    that they are what the model answers.
+    A constant column is only shifted to 0. Constant targets get a tiny standard deviation, so that the model predicts
+    that constant.
     """
     x_mean, x_std = moments(np.reshape(inputs, (-1, np.shape(inputs)[-1])))
     y_mean, y_std = (float(one[0]) for one in moments(np.reshape(targets, (-1, 1))))

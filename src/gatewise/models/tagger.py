@@ -1,4 +1,4 @@
-"""The tagger: words and their characters, a recurrent stack, a tag for each word."""
+"""The tagger: word and character representations, a recurrent stack, and a tag for each word."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,7 +29,7 @@ class Tagger(WordEncoder):
         characters: the characters with an embedding.
         tags: the tags, in the order of their ids.
         generator: generator for the initial weights, see ``draw_weights``; torch's default if not given.
-        engine: computes the recurrent layers and the loss.
+        engine: the engine of the recurrent layers and the loss.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Tagger(WordEncoder):
         return self.decoder.weight.device
 
     def features(self, batch: WordBatch) -> Float[Tensor, "T B K"]:
-        """Return the last layer's outputs after dropout, K = H of one direction or 2·H of two."""
+        """Return the outputs of the last layer after dropout, K = H for one direction or 2·H for two."""
         x = dropout(self.encode(batch), self.config.dropout, self.training)
         y: Tensor = self.rnn(x, lengths=batch.lengths)[0]
         return dropout(y, self.config.dropout, self.training)
@@ -70,7 +70,7 @@ class Tagger(WordEncoder):
     def forward(self, batch: WordBatch, tags: Int[Tensor, "T B"]) -> Float[Tensor, ""]:
         """Return the mean over the batch's words of the negative log-likelihood in nats.
 
-        With a CRF, it is that of whole sentences, divided by the number of words.
+        With a CRF, this is the likelihood of whole sentences, divided by the number of words.
 
         Args:
             batch: a batch of sentences.
@@ -89,7 +89,7 @@ class Tagger(WordEncoder):
         return scores.argmax(2) if self.crf is None else self.crf.decode(scores, batch.lengths)
 
     def probabilities(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
-        """Return the probability of each tag for each word; with a CRF its marginals."""
+        """Return the probability of each tag for each word; with a CRF, the marginals."""
         scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
         return torch.softmax(scores, 2) if self.crf is None else self.crf.marginals(scores, batch.lengths)
 
@@ -122,14 +122,14 @@ class Tagger(WordEncoder):
         return self.read_each(EncodedSentences(sentences, self.lexicon, self.alphabet), read)
 
     def read_each(self, sentences: EncodedSentences, read: Callable[[WordBatch], Tensor]) -> list[Tensor]:
-        """Read sentences of like length side by side, in eval mode.
+        """Process sentences in batches of similar length, in eval mode.
 
         Args:
-            sentences: encoded with this model's own words and characters.
+            sentences: encoded with the words and characters of this model.
             read: ``predict`` or ``probabilities``.
 
         Returns:
-            Each sentence's own part of the result, on the CPU, in their order; of one without words an empty tensor.
+            The part of the result for each sentence, on the CPU, in order; an empty tensor for one without words.
         """
         found = [torch.empty(0)] * len(sentences)
         with in_eval_mode(self):
@@ -142,10 +142,10 @@ class Tagger(WordEncoder):
 
 
 def check_sentences(sentences: Sequence[Sequence[str]]) -> None:
-    """Check that these are lists of words.
+    """Check that the sentences are lists of words.
 
     Raises:
-        UsageError: one is a string.
+        UsageError: one is a string, or all are one string.
     """
     if isinstance(sentences, str):
         raise UsageError("the sentences are one string; expected a list of lists of words, such as [['A', 'dog']]")

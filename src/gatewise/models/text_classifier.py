@@ -1,4 +1,4 @@
-"""The text classifier: words and their characters, a recurrent stack, one label for the whole text."""
+"""The text classifier: word and character representations, a recurrent stack, and one label per text."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_
 
 
 class TextClassifier(WordEncoder):
-    """Give each text one of C labels.
+    """Classify each text into C labels.
 
     ``x = dropout([embedding[word], characters(spelling)])``; ``y, (h_n, …) = rnn(x)`` with dropout between layers;
     ``p = pool(y, h_n)``: last, mean or maximum; ``z = decoder(dropout(p))``; ``p(label) = softmax(z)``.
@@ -30,7 +30,7 @@ class TextClassifier(WordEncoder):
         characters: the characters with an embedding.
         labels: the C labels, in the order of their ids.
         level: how to split a text into words: ``word``, ``character`` or ``prose``.
-        engine: computes the recurrent layers.
+        engine: the engine of the recurrent layers.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TextClassifier(WordEncoder):
         return self.decoder.weight.device
 
     def forward(self, batch: WordBatch, targets: Int[Tensor, " B"] | None = None) -> Tensor:
-        """Return the logits (B, C); with targets the mean negative log-likelihood in nats, a scalar."""
+        """Return the logits (B, C); with targets, the mean negative log-likelihood in nats, a scalar."""
         x = dropout(self.encode(batch), self.config.dropout, self.training)
         y, state = self.rnn(x, lengths=batch.lengths)
         h_n = state if isinstance(state, Tensor) else state[0]
@@ -86,7 +86,7 @@ class TextClassifier(WordEncoder):
         return self._each(texts, lambda words: [words])
 
     def predict_proba_over_time(self, text: str | Sequence[str]) -> Float[Tensor, "T C"]:
-        """Return, for one text, the probabilities after its first t+1 words alone, for each t."""
+        """Return, for one text, the probabilities after its first t+1 words only, for each t."""
         return self._each([text], lambda words: [words[: k + 1] for k in range(len(words))])
 
     def predict(self, texts: Sequence[str] | Sequence[Sequence[str]]) -> list[str]:
@@ -96,14 +96,14 @@ class TextClassifier(WordEncoder):
     def _each(
         self, texts: Sequence[str] | Sequence[Sequence[str]], cut: Callable[[list[str]], list[list[str]]]
     ) -> Float[Tensor, "N C"]:
-        """Read what is cut from each text, those of like length side by side, in eval mode."""
+        """Classify the pieces that ``cut`` makes of each text, in batches of similar length, in eval mode."""
         if isinstance(texts, str):
             raise UsageError("the texts are one string; expected a list of texts, such as [text]")
         read = list[list[str]]()
         for place, text in enumerate(texts):
             words = self.split(text) if isinstance(text, str) else list(text)
             if not words:
-                raise UsageError(f"text {place} has no word; expected one at least in each")
+                raise UsageError(f"text {place} has no words; expected at least one word in each text")
             read += cut(words)
         encoded = EncodedSentences(read, self.lexicon, self.alphabet)
         answers = torch.empty(len(read), len(self.labels))

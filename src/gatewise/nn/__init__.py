@@ -1,4 +1,4 @@
-"""torch modules and functions that models are assembled from."""
+"""PyTorch modules and functions from which models are built."""
 
 from gatewise.nn.eval_mode import in_eval_mode
 from gatewise.nn.initial import draw_weights

@@ -1,4 +1,4 @@
-"""The linear-chain conditional random field: what a sequence of tags costs, which is the best, how sure each tag is."""
+"""The linear-chain conditional random field: likelihood, best sequence and marginals of tags."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,11 +11,11 @@ class CRF(nn.Module):
     ``s(y) = start[y₁] + Σₜ emissions[t, yₜ] + Σₜ transitions[yₜ₋₁, yₜ] + end[y_T]``,
     ``p(y) = exp s(y) / Σ_y' exp s(y')``.
 
-    All is computed in float64, whatever the emissions are: the sums over a long sentence are large, and what is asked
-    for is their small differences. What stands past a row's length is never read.
+    All computation is in float64, whatever the dtype of the emissions: the result is a small difference of large sums
+    over a sentence. Values past the length of a row are never read.
 
     Args:
-        num_tags: C.
+        num_tags: C, the number of tags.
     """
 
     def __init__(self, num_tags: int) -> None:
@@ -27,7 +27,7 @@ class CRF(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start from zeros: every sequence of tags is as likely as another."""
+        """Set all parameters to zero: all sequences of tags are equally likely."""
         for parameter in self.parameters():
             parameter.zero_()
 
@@ -42,7 +42,7 @@ class CRF(nn.Module):
         Args:
             emissions: the scores of each tag at each step.
             tags: ids of the tags.
-            lengths: steps of each row, 0 to T; a row of none costs 0.
+            lengths: the steps of each row, 0 to T; a row without steps costs 0.
         """
         if not len(emissions):
             return emissions.sum((0, 2))
@@ -58,9 +58,10 @@ class CRF(nn.Module):
 
     @torch.no_grad()
     def decode(self, emissions: Float[Tensor, "T B C"], lengths: Int[Tensor, " B"]) -> Int[Tensor, "T B"]:
-        """Return the best sequence of tags of each row (Viterbi 1967), int64, 0 past its length.
+        """Return the best sequence of tags for each row (Viterbi 1967), int64, 0 past its length.
 
-        ``δₜ[c] = eₜ[c] + max_c' (δₜ₋₁[c'] + transitions[c', c])``, the best c' kept, and followed from the row's end.
+        ``δₜ[c] = eₜ[c] + max_c' (δₜ₋₁[c'] + transitions[c', c])``; the best c' is stored, and the
+        path is traced back from the end of the row.
         """
         T, B, C = emissions.shape
         path = torch.zeros(T, B, dtype=torch.long, device=emissions.device)
@@ -81,9 +82,9 @@ class CRF(nn.Module):
         return path.where(inside, 0)
 
     def marginals(self, emissions: Float[Tensor, "T B C"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "T B C"]:
-        """Return the probability of each tag at each step, whatever the others are; 0 past a row's length.
+        """Return the marginal probability of each tag at each step; 0 past the length of a row.
 
-        ``p(yₜ = c) = softmax_c (αₜ + βₜ)`` where ``βₜ``, of all that follows, is the α of the row read from its end.
+        ``p(yₜ = c) = softmax_c (αₜ + βₜ)`` where ``βₜ``, over all later steps, is the α of the row read from its end.
         """
         if not len(emissions):
             return emissions
@@ -97,7 +98,7 @@ class CRF(nn.Module):
         return torch.where(inside[..., None], p, 0).to(emissions.dtype)
 
     def _alphas(self, e: Tensor, inside: Tensor, start: Tensor, transitions: Tensor) -> list[Tensor]:
-        """Return α of each step, (B, C); past a row's length it stays as it was."""
+        """Return α of each step, (B, C); it stays constant past the length of a row."""
         alphas = [start + e[0]]
         for t in range(1, len(e)):
             score = torch.logsumexp(alphas[-1][:, :, None] + transitions, 1) + e[t]
@@ -106,16 +107,16 @@ class CRF(nn.Module):
 
 
 def _inside(emissions: Tensor, lengths: Tensor) -> Tensor:
-    """Say of each step (T, B) whether it lies within its row."""
+    """Return whether each step (T, B) is within the length of its row."""
     steps = torch.arange(len(emissions), device=emissions.device)
     return steps[:, None] < lengths.to(emissions.device)
 
 
 def _cut(emissions: Tensor, inside: Tensor) -> Tensor:
-    """Put zeros past each row's length, so that no number there has a part in any gradient."""
+    """Set values past the length of each row to zero, so that they contribute to no gradient."""
     return torch.where(inside[..., None], emissions, 0).double()
 
 
 def _last(tags: Tensor, lengths: Tensor) -> Tensor:
-    """Return the last tag of each row, and the first of an empty one."""
+    """Return the last tag of each row, or the first tag of an empty row."""
     return tags.gather(0, (lengths.to(tags.device) - 1).clamp(min=0)[None])[0]

@@ -1,7 +1,7 @@
-"""Dropout: in training numbers are set to zero at random, the others scaled so the mean stays (Hinton et al. 2012).
+"""Dropout: in training, elements are set to zero at random and the others scaled to keep the mean (Hinton et al. 2012).
 
-On the CPU torch's generator gives a seed for each mask, and the seed its numbers, each by itself (SplitMix64; Steele,
-Lea and Flood 2014): so that all threads can draw at a time, where PyTorch draws one number after the other.
+On the CPU, torch's generator draws a seed per mask, and SplitMix64 (Steele, Lea and Flood 2014) computes each random
+integer of the mask independently, so that all threads can draw in parallel; PyTorch draws them sequentially.
 """
 
 import torch
@@ -11,16 +11,16 @@ from torch.nn import functional as F
 from gatewise.engines import engine_for
 from gatewise.engines.switches import switches
 
-_LEVELS = 1 << 32  # of a drawn number: of the two in each 64 bits
+_LEVELS = 1 << 32  # of a random integer; each 64-bit word holds two
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """Return ``x · mask`` with a fresh mask, or x itself where p is 0 or this is not training.
+    """Return ``x · mask`` with a new mask, or x itself if p is 0 or ``training`` is false.
 
     Args:
-        x: of any shape.
-        p: the probability of dropping a number, 0 to 1.
-        training: whether numbers are dropped at all.
+        x: a tensor of any shape.
+        p: the probability of dropping an element, 0 to 1.
+        training: whether to apply dropout.
     """
     if x.device.type != "cpu":
         return F.dropout(x, p, training)
@@ -28,13 +28,13 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
 
 
 def dropout_mask(like: Tensor, p: float) -> Tensor:
-    """Draw a mask of 0, with probability p, and 1/(1−p), from torch's generator.
+    """Draw a mask from torch's generator: 0 with probability p, else 1/(1−p).
 
     Equal seeds give equal masks on every engine and for any number of threads.
 
     Args:
-        like: has the mask's shape, dtype and device.
-        p: the probability of dropping a number, 0 to 1.
+        like: a tensor with the shape, dtype and device of the mask.
+        p: the probability of dropping an element, 0 to 1.
     """
     if p == 1:
         return torch.zeros_like(like)

@@ -1,4 +1,4 @@
-"""A model as it predicts: no dropout, no gradients."""
+"""Evaluation mode: no dropout, no gradients."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout and gradients off within the block; afterwards the model's mode is as it was."""
+    """Disable dropout and gradients within the block, then restore the mode of the model."""
     was_training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Where training starts from: the initial weights of a task's model."""
+"""The initial weights of the model of a task."""
 
 import torch
 from torch import nn
@@ -15,19 +15,19 @@ def draw_weights(
     decoder_bias: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> None:
-    """Draw a model's weights.
+    """Initialize the weights of a model.
 
-    Uniform in ±init_scale with recurrent biases 0; or, with an ``init_scale`` of 0, as each module drew its own when it
-    was made. ``forget_bias`` is added to the forget gate's ``bias_ih`` in every layer of the stack called ``rnn``.
+    Weights are uniform in ±init_scale and recurrent biases 0; with an ``init_scale`` of 0, each module keeps its own
+    initialization. ``forget_bias`` is added to the forget gate's ``bias_ih`` in every layer of the stack named ``rnn``.
 
     Args:
-        model: what is drawn, in the order of its parameters.
-        init_scale: half the width of the draw.
+        model: the model; its parameters are drawn in their order.
+        init_scale: half the width of the uniform distribution.
         forget_bias: 0 for none.
-        decoder_std: above 0, the weights of the layer called ``decoder`` are normal with this deviation, cut at two,
-            and its bias is ``decoder_bias``.
-        decoder_bias: see there.
-        generator: draws; torch's own where not given.
+        decoder_std: if above 0, the weights of the layer named ``decoder`` are normal with this standard deviation,
+            truncated at two deviations, and its bias is ``decoder_bias``.
+        decoder_bias: see ``decoder_std``.
+        generator: the random generator; torch's default if not given.
     """
     if init_scale:
         for name, parameter in model.named_parameters():

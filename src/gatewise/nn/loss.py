@@ -1,4 +1,4 @@
-"""Softmax cross-entropy fused with the linear layer before it: one buffer of logits that becomes their gradient."""
+"""Softmax cross-entropy fused with the preceding linear layer: one buffer for the logits and then their gradient."""
 
 from typing import Any
 
@@ -29,28 +29,27 @@ def linear_cross_entropy(
     ``nll = s Σₙ (log Σᵥ exp zₙᵥ) − zₙ,targetₙ`` with ``z = x weightᵀ + bias``, and the gradient
     ``dz = softmax(z) − onehot(target)``, ``dx = s dz weight``, ``dweight = s dzᵀ x``, ``dbias = s Σₙ dz``.
 
-    The gradients are computed together with the loss, chunk by chunk, those that are asked for: none under ``no_grad``.
-    A factor is best given as ``scale``, which costs nothing, where the loss's own gradient costs a pass over them.
-    Under autocast the three products take the reduced precision, the softmax stays in fp32. Derivatives of gradients,
-    ``torch.func``'s transforms and the other contexts of ``gatewise.nn.Recurrent`` go by PyTorch's operations, which
-    hold all N·V logits.
+    The required gradients are computed together with the loss, chunk by chunk; none under ``no_grad``. Pass a constant
+    factor as ``scale``, which is free; multiplying the loss costs an extra pass over the gradients. Under autocast the
+    three products use the reduced precision, and the softmax stays in fp32. Higher derivatives, ``torch.func``
+    transforms and the other contexts of ``gatewise.nn.Recurrent`` use PyTorch's operations, which hold all N·V logits.
 
     Args:
-        x: what the linear layer reads.
+        x: the input of the linear layer.
         weight: its weight.
         bias: its bias.
-        targets: which of the V each row should be.
+        targets: the target class of each row, 0 to V − 1.
         scale: s.
-        engine: ``auto`` computes on the CPU in C++, where that was built and has the dtypes; else, and for any other
-            engine but ``native``, torch does.
+        engine: ``auto`` uses ``native`` on the CPU if it was built and supports the dtypes, and falls back to
+            ``torch``; ``native`` raises an error instead; any other engine uses ``torch``.
 
     Returns:
-        A scalar in fp32 (fp64 where ``x`` is fp64).
+        A scalar in fp32 (fp64 if ``x`` is fp64).
 
     Raises:
-        ValueError: a shape or dtype does not fit, or the engine cannot compute it; in one line.
-        IndexError: a target is not one of the V (from torch: RuntimeError).
-        RuntimeError: ``torch.jit`` or an export to ONNX would follow the call.
+        ValueError: a shape or dtype does not fit, or the engine does not support them.
+        IndexError: a target is not in 0 to V − 1 (with the torch engine: RuntimeError).
+        RuntimeError: under ``torch.jit`` tracing or export to ONNX, which are not supported.
     """
     inputs = LossInputs(x, weight, bias, targets)
     check_loss(inputs)
@@ -67,7 +66,7 @@ def linear_cross_entropy(
         refuse_tracing("linear_cross_entropy")
         return differentiable_loss(inputs, scale, products)
     with torch.autocast(x.device.type, enabled=False):
-        if not any(wanted):  # within a Function each input would be said to need its gradient, under no_grad too
+        if not any(wanted):  # within a Function, every input would count as needing a gradient, even under no_grad
             return chosen.loss(inputs, options).nll
         nll: Tensor = _LinearCrossEntropy.apply(*inputs, options, chosen)  # type: ignore[no-untyped-call]
         return nll
@@ -86,12 +85,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        given, gradients = (kept := ctx.saved_tensors)[:4], kept[4:]  # read once: each reading unpacks them anew
+        given, gradients = (kept := ctx.saved_tensors)[:4], kept[4:]  # read once: each access unpacks them again
         (dnll,), how = upstream, ctx.how
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[:3]
             gradients = gradients_again(lambda *t: [differentiable_loss(LossInputs(*t), *how)], given, needed, upstream)
-        # Handed over, not copied: the gradients may be as large as the model.
+        # Passed on without a copy: the gradients may be as large as the model.
         elif not is_plain((dnll, *gradients)) or torch._C._autograd._get_current_graph_task_keep_graph():
             gradients = [None if g is None else (g * dnll).to(g.dtype) for g in gradients]
         elif dnll.device.type != "cpu" or bool(dnll != 1):

@@ -1,4 +1,4 @@
-"""From the outputs of every step to one vector for each sequence."""
+"""Pooling of the outputs of all steps into one vector per sequence."""
 
 import torch
 from jaxtyping import Float, Int
@@ -12,18 +12,18 @@ def pool(
     directions: int,
     lengths: Int[Tensor, " B"] | None = None,
 ) -> Float[Tensor, "B K"]:
-    """Return what of a recurrent stack's outputs a decoder sees.
+    """Pool the outputs of a recurrent stack over time.
 
-    ``last``: h_n of the last layer, the state after each row's last step and, of the direction from the end, after its
-    first. ``mean``: ``Σₜ yₜ / length``. ``max``: ``maxₜ yₜ``, unit by unit. A row of length 0 gives zeros (``last``:
-    the state it began with).
+    ``last``: h_n of the last layer, the state after the last step of each row, or after its first step for the reverse
+    direction. ``mean``: ``Σₜ yₜ / length``. ``max``: ``maxₜ yₜ``, elementwise. A row of length 0 gives zeros (``last``:
+    the initial state).
 
     Args:
         kind: ``last``, ``mean`` or ``max``.
-        y: the last layer's outputs.
-        h_n: the states of all layers and directions at the end.
+        y: the outputs of the last layer.
+        h_n: the final states of all layers and directions.
         directions: D, 1 or 2.
-        lengths: the steps of each row; all T where not given.
+        lengths: the steps of each row; T by default.
     """
     if kind == "last":
         return torch.cat(list(h_n[-directions:]), -1)

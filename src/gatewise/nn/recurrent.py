@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: PyTorch's constructors, shapes, parameters and numbers, and what PyTorch's modules lack."""
+"""LSTM, GRU and RNN: PyTorch's constructors, shapes, parameters and results, with additional options."""
 
 import itertools
 import math
@@ -85,23 +85,23 @@ class Recurrent(nn.Module):
         self._kinds = self.spec.kinds()
         pair = variational_dropout if isinstance(variational_dropout, tuple) else (variational_dropout,) * 2
         if len(pair) != 2:
-            raise ValueError(f"variational_dropout is {pair}; expected a probability, or a pair: of the input, of h'")
+            raise ValueError(f"variational_dropout is {pair}; expected a probability, or a pair (input, h')")
         for name, p in (("dropout", dropout), ("variational_dropout", pair[0]), ("variational_dropout", pair[1])):
             if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1:
                 raise ValueError(f"{name} is {p!r}; expected a probability, 0 to 1")
         if dropout and num_layers == 1:
             warnings.warn(
-                f"dropout is {dropout} but there is one layer; it acts between layers: give num_layers=2 or more, or "
-                "use variational_dropout",
+                f"dropout is {dropout} but there is only one layer; it applies between layers: use num_layers=2 or "
+                "more, or variational_dropout",
                 stacklevel=3,
             )
         if forget_bias and not ("f" in self.spec.gates and bias):
             raise ValueError(
-                f"forget_bias is {forget_bias}; only a cell with a forget gate and biases has one: found {cell}, "
-                f"bias={bias}"
+                f"forget_bias is {forget_bias}; expected a cell with a forget gate and biases, found {cell}, "
+                f"bias={bias}: omit it"
             )
         if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"dtype is {dtype}; expected a floating dtype, such as torch.float32")
+            raise ValueError(f"dtype is {dtype}; expected a floating-point dtype, such as torch.float32")
         self.input_size, self.hidden_size, self.num_layers, self.bias = input_size, hidden_size, num_layers, bias
         self.batch_first, self.dropout, self.bidirectional = batch_first, float(dropout), bidirectional
         self.proj_size, self.forget_bias, self.variational_dropout = proj_size, forget_bias, variational_dropout
@@ -180,7 +180,7 @@ class Recurrent(nn.Module):
             return self._forward_packed(input, hx, lengths, trace)
         if not isinstance(input, Tensor):
             raise ValueError(f"input is a {type(input).__name__}; expected a tensor or a PackedSequence")
-        weights = self.all_weights  # read once: a parametrization computes them anew at each reading
+        weights = self.all_weights  # read once: a parametrization recomputes them at each access
         like = weights[0][1]
         check_input(input, self.input_size, self.batch_first, like)
         unbatched = input.dim() == 2
@@ -234,7 +234,7 @@ class Recurrent(nn.Module):
         return engine_for(self.engine, given.x.device, lambda each: each.why_not_layer(given, options)).name
 
     def _traced(self, name: str, y: Tensor, trace: Sequence[Tensor]) -> Tensor:
-        """Pick (T, B, H) of one name out of what an engine returned."""
+        """Return the part of an engine's trace with the given name, (T, B, H)."""
         if name == "h":
             return y.detach()
         which, part = next((k, part) for k, part in enumerate(self.spec.about.trace_parts) if name in part)
@@ -246,7 +246,7 @@ class Recurrent(nn.Module):
         return p if isinstance(p, tuple) else (p, p)
 
     def _with_dropout(self, x: Tensor, which: int) -> Tensor:
-        """Drop numbers of a layer's input."""
+        """Apply dropout to the input of a layer."""
         if which:
             x = dropout(x, self.dropout, self.training)
         mask = self._mask(x[:1], self._variational[0])
@@ -256,7 +256,7 @@ class Recurrent(nn.Module):
         return dropout_mask(like, p) if p and self.training else None
 
     def _weights(self, suffix: str) -> list[Tensor]:
-        """One layer and direction's parameters, in their order; tensors that stand in for them are as good."""
+        """Return the parameters of one layer and direction, in order; plain tensors may replace them."""
         kinds = [kind for kind in self._kinds if kind]
         weights = [getattr(self, f"{kind}_{suffix}") for kind in kinds]
         if not all(isinstance(w, Tensor) for w in weights):
@@ -266,12 +266,12 @@ class Recurrent(nn.Module):
         return weights
 
     def _forward_packed(self, packed: PackedSequence, hx: Any, lengths: Any, trace: Sequence[str]) -> Any:
-        """Run a ``PackedSequence``, whose own lengths hold, and pack the outputs as it was packed."""
+        """Run a ``PackedSequence`` with its own lengths, and pack the outputs in the same way."""
         if lengths is not None:
-            raise ValueError("lengths was given beside a PackedSequence, which has its own; leave it out")
+            raise ValueError("lengths was given with a PackedSequence, which has its own lengths; omit it")
         padded, own = pad_packed_sequence(packed, self.batch_first)
         y, *others = self.forward(padded, hx, lengths=own, trace=trace)
-        # As PyTorch's: the rows in the order in which they were packed.
+        # As in PyTorch: the rows in the order in which they were packed.
         if packed.sorted_indices is not None:
             y = y.index_select(0 if self.batch_first else 1, packed.sorted_indices)
             own = own[packed.sorted_indices.cpu()]
@@ -288,7 +288,7 @@ class Recurrent(nn.Module):
         return state
 
     def _slow_forward(self, *input: Any, **kwargs: Any) -> Any:
-        """What PyTorch calls in place of ``forward`` while ``torch.jit`` traces: here to refuse before all else."""
+        """Reject ``torch.jit`` tracing before anything else runs: PyTorch calls this in place of ``forward`` then."""
         refuse_tracing(type(self).__name__)
         return self.forward(*input, **kwargs)
 
@@ -296,7 +296,7 @@ class Recurrent(nn.Module):
         raise RuntimeError(f"{type(self).__name__} cannot be scripted by torch.jit; {USE_INSTEAD}")
 
     def extra_repr(self) -> str:
-        """Name sizes, and options that are not the default, as PyTorch's modules do."""
+        """Return the sizes and all non-default options, as PyTorch's modules do."""
         text = f"{self.input_size}, {self.hidden_size}"
         defaults = {
             "proj_size": 0,
@@ -341,7 +341,7 @@ class GRU(Recurrent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "proj_size" in kwargs:
-            raise ValueError("proj_size was given; only an LSTM can be projected: leave it out")
+            raise ValueError("proj_size was given; only an LSTM supports a projection: omit it")
         super().__init__("gru", *args, **kwargs)
 
 
@@ -358,7 +358,7 @@ class RNN(Recurrent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if "proj_size" in kwargs:
-            raise ValueError("proj_size was given; only an LSTM can be projected: leave it out")
+            raise ValueError("proj_size was given; only an LSTM supports a projection: omit it")
         if len(args) > 3:
             *first, nonlinearity = args[:4]
             args = (*first, *args[4:])

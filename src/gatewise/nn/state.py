@@ -1,4 +1,4 @@
-"""The state of a recurrent stack as a value: kept, moved, reset, saved; nothing changes it in place."""
+"""The state of a recurrent stack as an immutable value, which can be moved, reset and saved."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ S = TypeVar("S", bound="_Value")
 
 
 class _Value:
-    """What a state can do, whatever it is made of. Each part is (L·D, B, size)."""
+    """The methods of every state. Each part is (L·D, B, size)."""
 
     __slots__ = ()
 
@@ -45,14 +45,15 @@ class _Value:
         rows = cast(tuple[Tensor, ...], self)[0].shape[1]
         if mask.dtype != torch.bool or mask.shape != (rows,):
             raise ValueError(
-                f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({rows},), a row each"
+                f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape ({rows},), "
+                "one value per row"
             )
         return self._each(lambda part: part.masked_fill(mask.to(part.device)[:, None], 0))
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file, atomically."""
         parts = cast(NamedTuple, self)._asdict()
-        # Copies, for the format knows no parts that share memory, as in LSTMState(zeros, zeros).
+        # Copies, because safetensors rejects parts that share memory, as in LSTMState(zeros, zeros).
         own = {name: part.detach().clone(memory_format=torch.contiguous_format) for name, part in parts.items()}
         write_atomically(Path(path), save_tensors(own))
 
@@ -66,12 +67,12 @@ class _Value:
             OSError: the file cannot be read.
         """
         names, place = cast(type[NamedTuple], cls)._fields, Path(path)
-        if place.exists() and not place.is_file():  # a pipe would be waited for
-            raise ValueError(f"{path}: this is no regular file; expected a saved state")
+        if place.exists() and not place.is_file():  # reading a pipe would block
+            raise ValueError(f"{path}: not a regular file; expected a saved state")
         try:
             found = load_tensors(place.read_bytes())
         except SafetensorError as problem:
-            raise ValueError(f"{path}: this is no safetensors file ({problem}); expected a saved state") from None
+            raise ValueError(f"{path}: not a safetensors file ({problem}); expected a saved state") from None
         if set(found) != set(names):
             raise ValueError(f"{path}: holds {sorted(found)}; expected {sorted(names)}, the parts of a {cls.__name__}")
         parts = [found[name] for name in names]
@@ -80,7 +81,7 @@ class _Value:
             for part in parts
         ) or any(part.shape[:2] != parts[0].shape[:2] for part in parts):
             shapes = ", ".join(f"{name} {part.dtype} {tuple(part.shape)}" for name, part in found.items())
-            raise ValueError(f"{path}: holds {shapes}; expected finite numbers (L·D, B, size), the parts of one dtype")
+            raise ValueError(f"{path}: holds {shapes}; expected finite numbers (L·D, B, size), all of one dtype")
         return cls(*(part.to(device) for part in parts))
 
 
@@ -106,18 +107,18 @@ class RNNState(_RNNParts, _Value):
 
 
 KINDS: dict[tuple[str, ...], type[Any]] = {("h", "c"): LSTMState, ("h",): RNNState}
-"""From a cell's states to the class of its state."""
+"""The class of the state of a cell by the names of its states."""
 
 
 def make_state(cell: CellSpec, parts: Sequence[Tensor]) -> Any:
-    """Return the state of a cell out of its parts; a cell of other states gets a class of its own."""
+    """Return the state of a cell made of its parts; a cell with other states gets its own class."""
     if cell.states not in KINDS:
         own = NamedTuple("_Parts", [(name, Tensor) for name in cell.states])  # type: ignore[misc]
         KINDS[cell.states] = type("State", (own, _Value), {"__slots__": ()})
     return KINDS[cell.states](*parts)
 
 
-# So that torch.load(weights_only=True) reads a state that torch.save wrote, and torch.export.save writes a program that
+# Lets torch.load(weights_only=True) read a state that torch.save wrote, and torch.export.save write a program that
 # returns one.
 torch.serialization.add_safe_globals([LSTMState, RNNState])
 for _kind in (LSTMState, RNNState):

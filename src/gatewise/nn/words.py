@@ -1,4 +1,4 @@
-"""Words as vectors: an embedding, and beside it what a small network reads from the characters."""
+"""Word representations: an embedding, and optionally the output of a small network on the characters."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -15,37 +15,37 @@ from gatewise.data.lexicon import Lexicon
 from gatewise.nn.recurrent import make_stack
 
 BATCH_ROWS, BATCH_WORDS = 128, 8192
-"""Sentences, and words with their padding, that are read side by side where no gradient is wanted; neither changes a
-result."""
+"""The maximum numbers of sentences and of words (with padding) in a batch without gradients; results do not depend on
+them."""
 
 
 class WordBatch(NamedTuple):
-    """Sentences side by side, padded, and how their words are spelled, each distinct word once."""
+    """A padded batch of sentences, with the spelling of each distinct word."""
 
     words: Int[Tensor, "T B"]
-    """Ids of the words."""
+    """The ids of the words."""
     lengths: Int[Tensor, " B"]
-    """Words of each sentence."""
+    """The number of words of each sentence."""
     forms: Int[Tensor, "T B"]
-    """Of each word, which of the U spellings is its own."""
+    """The index of each word among the U spellings."""
     spellings: Int[Tensor, "S U"]
-    """Ids of the characters of each distinct word, padded."""
+    """The ids of the characters of each distinct word, padded."""
     spelling_lengths: Int[Tensor, " U"]
-    """Characters of each distinct word."""
+    """The number of characters of each distinct word."""
 
     def to(self, device: torch.device) -> "WordBatch":
-        """Move what is computed with; lengths stay on the CPU, where the loop over the steps is planned."""
+        """Move the tensors to a device; lengths stay on the CPU, where the loop over the steps is planned."""
         moved = [tensor.to(device) for tensor in (self.words, self.forms, self.spellings)]
         return WordBatch(moved[0], self.lengths, moved[1], moved[2], self.spelling_lengths)
 
 
 class EncodedSentences:
-    """Sentences as ids, encoded once, from which batches are cut quickly.
+    """Sentences encoded as ids once, to make batches quickly.
 
     Args:
-        sentences: the words of each.
-        words: ids of the words.
-        characters: ids of their characters.
+        sentences: the words of each sentence.
+        words: maps words to ids.
+        characters: maps characters to ids.
     """
 
     def __init__(self, sentences: Sequence[Sequence[str]], words: Lexicon, characters: Lexicon) -> None:
@@ -63,7 +63,7 @@ class EncodedSentences:
         return len(self.lengths)
 
     def batch(self, rows: Sequence[int] | npt.NDArray[np.integer]) -> WordBatch:
-        """Put some of the sentences side by side, in the order in which they are named."""
+        """Return a batch of the given sentences, in the given order."""
         rows = np.asarray(rows, dtype=np.int64)
         lengths = self.lengths[rows]
         inside, places = _ragged(self._starts[rows], lengths)
@@ -80,18 +80,18 @@ class EncodedSentences:
 
 
 class CharacterEncoder(nn.Module):
-    """Read the characters of words: a bidirectional LSTM's last states, or the largest answers of a convolution.
+    """Encode words by their characters: the final states of a bidirectional LSTM, or a max-pooled convolution.
 
-    ``lstm``: the outputs of both directions at their own ends, 2·size numbers (Lample et al. 2016, arXiv 1603.01360).
-    ``cnn``: ``max_s (b + Σₖ W_k x_{s+k})``, k from −1 to 1, zeros around the word, size numbers (Ma and Hovy 2016,
+    ``lstm``: the final outputs of both directions, 2·size features (Lample et al. 2016, arXiv 1603.01360).
+    ``cnn``: ``max_s (b + Σₖ W_k x_{s+k})``, k from −1 to 1, with zero padding, size features (Ma and Hovy 2016,
     arXiv 1603.01354).
 
     Args:
         kind: ``lstm`` or ``cnn``.
-        characters: how many there are.
-        embedding_size: numbers in a character's embedding.
-        size: units of the LSTM in each direction, or filters.
-        engine: computes the LSTM.
+        characters: the number of characters.
+        embedding_size: the size of the character embedding.
+        size: the number of LSTM units in each direction, or of filters.
+        engine: the engine of the LSTM.
     """
 
     def __init__(self, kind: str, characters: int, embedding_size: int, size: int, engine: str = "auto") -> None:
@@ -104,7 +104,7 @@ class CharacterEncoder(nn.Module):
             self.rnn = make_stack("lstm", embedding_size, size, bidirectional=True, engine=engine)
 
     def forward(self, spellings: Int[Tensor, "S U"], lengths: Int[Tensor, " U"]) -> Float[Tensor, "U K"]:
-        """Return a vector for each of U words; of a word without characters zeros."""
+        """Return a vector for each of U words; zeros for a word without characters."""
         if not spellings.numel():
             return self.embedding.weight.new_zeros(spellings.shape[1], self.output_size)
         x = self.embedding(spellings)
@@ -118,16 +118,16 @@ class CharacterEncoder(nn.Module):
 
 
 class WordEncoder(nn.Module):
-    """The foot of a model that reads words: ``x = [embedding[word], characters(spelling)]``.
+    """Base class of models that read words: ``x = [embedding[word], characters(spelling)]``.
 
-    A model derives from it, so that the parameters bear the contract's names, ``embedding.weight`` and
-    ``characters.*``. Each distinct word of a batch is spelled once, which means the same as spelling each word.
+    Models derive from it, so that the parameters are named ``embedding.weight`` and ``characters.*``. Each distinct
+    word of a batch is encoded once, which does not change the result.
 
     Args:
         config: ``embedding_size``, ``character_*`` and ``word_dropout`` of ``[model]``.
-        words: the words that have an embedding.
-        characters: the characters that have one.
-        engine: computes the character LSTM.
+        words: the words with an embedding.
+        characters: the characters with an embedding.
+        engine: the engine of the character LSTM.
     """
 
     def __init__(self, config: ModelConfig, words: Lexicon, characters: Lexicon, engine: str = "auto") -> None:
@@ -148,7 +148,7 @@ class WordEncoder(nn.Module):
             self.word_size += self.characters.output_size
 
     def encode(self, batch: WordBatch) -> Float[Tensor, "T B K"]:
-        """Return a vector for each word; in training a known word's id is dropped with ``word_dropout``."""
+        """Return a vector per word; in training, ids are replaced by ``<unk>`` with probability ``word_dropout``."""
         ids = batch.words
         if self.training and self.config.word_dropout:
             dropped = torch.rand(ids.shape, device=ids.device) < self.config.word_dropout
@@ -161,7 +161,7 @@ class WordEncoder(nn.Module):
 
 
 def batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the places of sequences, those of like length together, the empty ones not at all."""
+    """Yield the indices of sequences, grouped by similar length; empty sequences are skipped."""
     rows: list[int] = []
     for row in sorted((row for row, length in enumerate(lengths) if length), key=lengths.__getitem__):
         if rows and (len(rows) == BATCH_ROWS or lengths[row] * (len(rows) + 1) > BATCH_WORDS):
@@ -175,14 +175,14 @@ def batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
 def _ragged(
     starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Of runs in a flat array: a mask (B, T) of the places they take side by side, and their places in the array."""
+    """Return, for runs in a flat array, the mask (B, T) of their padded batch and their indices in the array."""
     inside = np.arange(lengths.max(initial=0)) < lengths[:, None]
     places = np.broadcast_to(starts[:, None] + np.arange(inside.shape[1]), inside.shape)[inside]
     return inside, places
 
 
 def _padded(inside: npt.NDArray[np.bool_], values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Lay values out as (T, B), zeros past each row's end."""
+    """Return values as (T, B), padded with zeros."""
     out = np.zeros(inside.shape, dtype=np.int64)
     out[inside] = values
     return np.ascontiguousarray(out.T)

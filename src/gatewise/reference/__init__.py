@@ -1,4 +1,4 @@
-"""The mathematics in NumPy, step by step, every derivative by hand: the oracle of every engine."""
+"""The equations in NumPy, step by step, with hand-written derivatives: the reference for every engine."""
 
 from gatewise.reference import gru, lstm, rnn, stack
 from gatewise.reference.cell import Array, Weights

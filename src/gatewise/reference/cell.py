@@ -1,4 +1,4 @@
-"""What the cells share: a layer's weights, the logistic function, and the product with the input."""
+"""Shared by the cells: the weights of a layer, the logistic function, and the product with the input."""
 
 from typing import Any, NamedTuple
 
@@ -9,27 +9,27 @@ Array = npt.NDArray[Any]
 
 
 class Weights(NamedTuple):
-    """One direction of one layer, under PyTorch's names; of gradients, each has its weight's shape."""
+    """The weights of one direction of one layer, under PyTorch's names, or their gradients in the same shapes."""
 
     w_ih: Array
     """(gates·H, I)"""
     w_hh: Array
-    """(gates·H, H); of a projected LSTM (gates·H, P)"""
+    """(gates·H, H), or (gates·H, P) for a projected LSTM"""
     b_ih: Array
     """(gates·H,)"""
     b_hh: Array
     """(gates·H,)"""
     w_hr: Array | None = None
-    """(P, H), of a projected LSTM"""
+    """(P, H), for a projected LSTM"""
 
 
 def sigmoid(a: Array) -> Array:
-    """``σ(a) = 1 / (1 + exp(−a))``, written so that nothing overflows."""
+    """Return ``σ(a) = 1 / (1 + exp(−a))``, without overflow."""
     return 0.5 + 0.5 * np.tanh(0.5 * a)
 
 
 def input_product(x: Array, w_ih: Array) -> Array:
-    """``W_ih x`` of every step; whole numbers (T, B) stand for one-hot vectors, whose products are columns."""
+    """Return ``W_ih x`` of every step; integers (T, B) stand for one-hot vectors, whose products are columns."""
     if np.issubdtype(x.dtype, np.integer):
         columns: Array = w_ih.T[x]
         return columns
@@ -47,6 +47,6 @@ def input_gradients(da: Array, x: Array, w_ih: Array) -> tuple[Array | None, Arr
 
 
 def outer(da: Array, x: Array) -> Array:
-    """``Σ da xᵀ`` over steps and rows."""
+    """Return ``Σ da xᵀ`` over steps and rows."""
     total: Array = da.reshape(-1, da.shape[-1]).T @ x.reshape(-1, x.shape[-1])
     return total

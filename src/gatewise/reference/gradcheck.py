@@ -1,4 +1,4 @@
-"""Central differences: what a derivative is, applied to every number of every array."""
+"""Gradient checks by central differences, over every element of every array."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,15 +8,15 @@ from gatewise.reference.cell import Array
 
 
 def central_differences(loss: Callable[[], float], arrays: Mapping[str, Array], step: float = 1e-6) -> dict[str, Array]:
-    """Return the derivative of a loss by every number of every array: ``(loss(a + step) − loss(a − step)) / 2 step``.
+    """Return the derivative of a loss with respect to every element: ``(loss(a + step) − loss(a − step)) / 2 step``.
 
-    With float64 and numbers near 1 the error is some 1e-9: step² from the series that is cut off, 1e-16 / step from
+    In float64, for values near 1, the error is about 1e-9: step² from truncation of the series, 1e-16 / step from
     rounding.
 
     Args:
-        loss: computes the loss anew from the arrays, which are changed in place and put back.
+        loss: computes the loss from the arrays, which are changed in place and restored.
         arrays: float64 arrays by name.
-        step: how far each number is moved.
+        step: the size of the change.
     """
     slopes = {}
     for name, array in arrays.items():
@@ -44,15 +44,15 @@ def check(
     """Compare gradients with central differences.
 
     Args:
-        loss: computes the loss anew from the arrays.
+        loss: computes the loss from the arrays.
         arrays: float64 arrays by name.
         gradients: the derivatives to check, by the same names.
-        tolerance: of the largest difference, relative to the largest derivative of its array (or to 1 where all are
-            smaller than 1).
-        step: of the differences.
+        tolerance: bound of the largest difference, relative to the largest derivative of its array, or to 1 if that is
+            larger.
+        step: the step of the differences.
 
     Returns:
-        For each name that fails, its error, infinite where its shape is wrong; empty where all are right.
+        The error of each name that fails, infinite if its shape is wrong; empty if none fails.
     """
     failures = {}
     for name, slope in central_differences(loss, arrays, step).items():

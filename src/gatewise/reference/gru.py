@@ -9,8 +9,8 @@ At each step, with h' from the previous step and m the recurrent dropout mask (1
     (5) n = tanh(a_n + r·u_n)
     (6) h = (1 − z)·n + z·h'
 
-``d`` before a letter is the derivative of the loss with respect to it. Backward steps have the numbers of the forward
-steps.
+The prefix ``d`` denotes the derivative of the loss with respect to a quantity. Backward steps have the numbers of the
+forward steps.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from gatewise.reference.cell import Array, Weights, input_gradients, input_produ
 
 
 class Tape(NamedTuple):
-    """Values of all steps that the backward pass reads, (T, B, …)."""
+    """The values of all steps, (T, B, …), that the backward pass reads."""
 
     x: Array
     h_before: Array
@@ -32,7 +32,7 @@ class Tape(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The derivative of the loss by each input; ``dx`` is None where x holds whole numbers."""
+    """The gradient of the loss with respect to each input; ``dx`` is None if x holds integers."""
 
     dx: Array | None
     dh_0: Array
@@ -45,7 +45,7 @@ def forward(x: Array, h_0: Array, weights: Weights, h_mask: Array | float = 1.0)
     Args:
         x: (T, B, I), or (T, B) integers that represent one-hot vectors.
         h_0: (B, H).
-        weights: of this layer and direction.
+        weights: the weights of this layer and direction.
         h_mask: m, (B, H): multiplies h' in (2), not in (6), at every step.
 
     Returns:
@@ -69,7 +69,7 @@ def forward(x: Array, h_0: Array, weights: Weights, h_mask: Array | float = 1.0)
 
 
 def backward(dy: Array, dh_n: Array, tape: Tape, weights: Weights, h_mask: Array | float = 1.0) -> Gradients:
-    """Return the gradients of all inputs of ``forward``, given those of all outputs.
+    """Return the gradients of all inputs of ``forward``, given those of its outputs.
 
     Args:
         dy: (T, B, H), the derivative of the loss with respect to y.

@@ -9,10 +9,10 @@ At each step, with h', c' from the previous step and m the recurrent dropout mas
     (5) o = σ(a_o)
     (6) c = f·c' + i·g
     (7) s = o·tanh(c)
-    (8) h = s, or W_hr s where the LSTM is projected
+    (8) h = s, or W_hr s if the LSTM is projected
 
-``d`` before a letter is the derivative of the loss with respect to it. Backward steps have the numbers of the forward
-steps.
+The prefix ``d`` denotes the derivative of the loss with respect to a quantity. Backward steps have the numbers of the
+forward steps.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from gatewise.reference.cell import Array, Weights, input_gradients, input_produ
 
 
 class Tape(NamedTuple):
-    """Values of all steps that the backward pass reads, (T, B, …)."""
+    """The values of all steps, (T, B, …), that the backward pass reads."""
 
     x: Array
     h_before: Array
@@ -36,7 +36,7 @@ class Tape(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The derivative of the loss by each input; ``dx`` is None where x holds whole numbers."""
+    """The gradient of the loss with respect to each input; ``dx`` is None if x holds integers."""
 
     dx: Array | None
     dh_0: Array
@@ -51,14 +51,14 @@ def forward(
 
     Args:
         x: (T, B, I), or (T, B) integers that represent one-hot vectors.
-        h_0: (B, H); (B, P) of a projected LSTM.
+        h_0: (B, H), or (B, P) for a projected LSTM.
         c_0: (B, H).
-        weights: of this layer and direction.
+        weights: the weights of this layer and direction.
         h_mask: m, (B, H) or (B, P): multiplies h' in (1) at every step.
 
     Returns:
-        y (T, B, H or P), h_n, c_n, and the tape for ``backward``. Nothing given is changed or kept by reference in
-        the results, but x in the tape.
+        y (T, B, H or P), h_n, c_n, and the tape for ``backward``. The inputs are not modified, and only x is kept by
+        reference, in the tape.
     """
     w_ih, w_hh, b_ih, b_hh, w_hr = weights
     (T, B), H = x.shape[:2], c_0.shape[-1]
@@ -83,7 +83,7 @@ def forward(
 def backward(
     dy: Array, dh_n: Array, dc_n: Array, tape: Tape, weights: Weights, h_mask: Array | float = 1.0
 ) -> Gradients:
-    """Return the gradients of all inputs of ``forward``, given those of all outputs.
+    """Return the gradients of all inputs of ``forward``, given those of its outputs.
 
     Args:
         dy: (T, B, H or P), the derivative of the loss with respect to y.

@@ -5,8 +5,8 @@ At each step, with h' from the previous step and m the recurrent dropout mask (1
     (1) a = W_ih x + b_ih + W_hh (m·h') + b_hh
     (2) h = tanh(a), or max(a, 0)
 
-``d`` before a letter is the derivative of the loss with respect to it. Backward steps have the numbers of the forward
-steps.
+The prefix ``d`` denotes the derivative of the loss with respect to a quantity. Backward steps have the numbers of the
+forward steps.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from gatewise.reference.cell import Array, Weights, input_gradients, input_produ
 
 
 class Tape(NamedTuple):
-    """Values of all steps that the backward pass reads, (T, B, …)."""
+    """The values of all steps, (T, B, …), that the backward pass reads."""
 
     x: Array
     h_before: Array
@@ -25,7 +25,7 @@ class Tape(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The derivative of the loss by each input; ``dx`` is None where x holds whole numbers."""
+    """The gradient of the loss with respect to each input; ``dx`` is None if x holds integers."""
 
     dx: Array | None
     dh_0: Array
@@ -40,7 +40,7 @@ def forward(
     Args:
         x: (T, B, I), or (T, B) integers that represent one-hot vectors.
         h_0: (B, H).
-        weights: of this layer and direction.
+        weights: the weights of this layer and direction.
         h_mask: m, (B, H): multiplies h' in (1) at every step.
         nonlinearity: ``tanh`` or ``relu``.
 
@@ -62,7 +62,7 @@ def forward(
 def backward(
     dy: Array, dh_n: Array, tape: Tape, weights: Weights, h_mask: Array | float = 1.0, nonlinearity: str = "tanh"
 ) -> Gradients:
-    """Return the gradients of all inputs of ``forward``, given those of all outputs.
+    """Return the gradients of all inputs of ``forward``, given those of its outputs.
 
     Args:
         dy: (T, B, H), the derivative of the loss with respect to y.

@@ -1,7 +1,7 @@
-"""Layers, directions and lengths: what is built out of one cell.
+"""Layers, directions and lengths: stacks built from one cell.
 
-A ragged batch is its rows, each run alone over its own length; the way back reads a row from its own end. A stack
-hands each layer's outputs to the next, the two directions side by side.
+In a ragged batch, each row runs separately over its own length; the reverse direction reads a row from its end. A stack
+passes the outputs of each layer to the next, those of the two directions concatenated.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from gatewise.spec import RecurrentSpec
 
 
 class Cell(NamedTuple):
-    """A cell's two functions, and what makes its weights of arrays in the order of the spec's ``parameters``."""
+    """The functions of a cell, and the constructor of its weights from arrays in the order of ``parameters``."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -31,14 +31,14 @@ CELLS: dict[str, Cell] = {
         for kind in ("tanh", "relu")
     },
 }
-"""Every cell by its name in the spec."""
+"""Every cell by its name in ``gatewise.spec.CELLS``."""
 
 State = tuple[Array, ...]
-"""``(h, c)`` of an LSTM, ``(h,)`` of a GRU or plain RNN."""
+"""``(h, c)`` for an LSTM, ``(h,)`` for a GRU or plain RNN."""
 
 
 class Run(NamedTuple):
-    """Rows of a batch that are run together over the same number of steps, and what their cell kept."""
+    """Rows of a batch that run together over the same number of steps, and the tape of their cell."""
 
     rows: slice
     steps: int
@@ -58,23 +58,23 @@ def layer_forward(
     """Run one direction of one layer.
 
     Args:
-        cell: its name in the spec.
-        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
-        state: before the first step; h (B, H or P), of an LSTM also c (B, H).
-        weights: of this layer and direction.
-        reverse: read each row from its end; outputs stand where their inputs stand.
-        lengths: the steps of each row, 0 to T; all of T where not given.
+        cell: a name in ``CELLS``.
+        x: (T, B, I), or (T, B) integers that stand for one-hot vectors.
+        state: the state before the first step: h (B, H or P), and for an LSTM c (B, H).
+        weights: the weights of this layer and direction.
+        reverse: read each row from its end; each output is at the position of its input.
+        lengths: the steps of each row, 0 to T; T by default.
         h_mask: the recurrent dropout mask, (B, H or P), or 1.
 
     Returns:
-        y (T, B, H or P), zero past a row's length; the state after each row's last step; the tapes.
+        y (T, B, H or P), zero past the length of a row; the state after the last step of each row; the tapes.
 
     Raises:
-        ValueError: the lengths are not one for each row, or not within the steps.
+        ValueError: there is not one length for each row, or a length is out of range.
     """
     T, B = x.shape[:2]
     if lengths is not None and (len(lengths) != B or not all(0 <= n <= T for n in lengths)):
-        raise ValueError(f"lengths are {list(lengths)}; expected {B} whole numbers, each 0 to {T}")
+        raise ValueError(f"lengths are {list(lengths)}; expected {B} integers, each 0 to {T}")
     y = np.zeros((T, *state[0].shape), state[0].dtype)
     state_n, runs = tuple(part.copy() for part in state), []
     way = slice(None, None, -1 if reverse else 1)
@@ -99,13 +99,13 @@ def layer_backward(
     reverse: bool = False,
     h_mask: Array | float = 1.0,
 ) -> tuple[Array | None, State, Weights]:
-    """Return dx, the gradients of the state before the first step, and the weights' gradients.
+    """Return dx, the gradients of the state before the first step, and those of the weights.
 
     Args:
         cell: as given to ``layer_forward``.
-        dy: (T, B, H or P); what stands past a row's length is not read.
-        dstate_n: of the state after the last step.
-        runs: what ``layer_forward`` kept.
+        dy: (T, B, H or P); not read past the length of a row.
+        dstate_n: the gradients of the state after the last step.
+        runs: the tapes that ``layer_forward`` returned.
         weights: as given to ``layer_forward``.
         reverse: as given to ``layer_forward``.
         h_mask: as given to ``layer_forward``.
@@ -131,13 +131,13 @@ def layer_backward(
 
 
 class Masks(NamedTuple):
-    """Dropout masks of a stack, already divided by the probability to keep; None where nothing is dropped."""
+    """Dropout masks of a stack, already divided by the keep probability; None where nothing is dropped."""
 
     inputs: Sequence[Array | None] | None = None
-    """One for each layer, multiplies its input: (T, B, I), or (1, B, I) for one mask over all steps. Whole numbers that
-    stand for one-hot vectors can have none."""
+    """One per layer, multiplies its input: (T, B, I), or (1, B, I) for one mask over all steps. Not supported for
+    integers that stand for one-hot vectors."""
     hidden: Sequence[Array | None] | None = None
-    """One for each layer and direction, multiplies h' in the recurrent product: (B, H or P)."""
+    """One per layer and direction, multiplies h' in the recurrent product: (B, H or P)."""
 
 
 NO_MASKS = Masks()
@@ -155,12 +155,12 @@ def forward(
     """Run a whole stack.
 
     Args:
-        spec: what it is made of.
-        x: (T, B, I), or (T, B) whole numbers that stand for one-hot vectors.
-        state: h_0 (L·D, B, H or P), of an LSTM also c_0 (L·D, B, H).
-        weights: by their names in the spec.
-        lengths: the steps of each row; all of T where not given.
-        masks: for dropout.
+        spec: the description of the stack.
+        x: (T, B, I), or (T, B) integers that stand for one-hot vectors.
+        state: h_0 (L·D, B, H or P), and for an LSTM c_0 (L·D, B, H).
+        weights: the weights by name, see ``RecurrentSpec.parameters``.
+        lengths: the steps of each row; T by default.
+        masks: the dropout masks.
 
     Returns:
         y (T, B, D·H or D·P), the state after the last steps, and the tape for ``backward``.
@@ -170,7 +170,7 @@ def forward(
         if not reverse:
             x, outputs = np.concatenate(outputs, -1) if layer else x, []
             if masks.inputs is not None and masks.inputs[layer] is not None:
-                assert np.issubdtype(x.dtype, np.floating), "whole numbers stand for one-hot vectors: no mask fits them"
+                assert np.issubdtype(x.dtype, np.floating), "integers stand for one-hot vectors, which cannot be masked"
                 x = x * masks.inputs[layer]
         mask = None if masks.hidden is None else masks.hidden[k]
         h_mask = 1.0 if mask is None else mask
@@ -188,12 +188,12 @@ def forward(
 def backward(
     spec: RecurrentSpec, dy: Array, dstate_n: State, tape: Sequence[Any], *, masks: Masks = NO_MASKS
 ) -> tuple[Array | None, State, dict[str, Array]]:
-    """Return dx, the gradients of the state before the first step, and every weight's gradient by its name.
+    """Return dx, the gradients of the state before the first step, and the gradient of every weight by name.
 
     Args:
         spec: as given to ``forward``.
         dy: (T, B, D·H or D·P).
-        dstate_n: of the state after the last step, shaped as the state.
+        dstate_n: the gradients of the state after the last step, shaped like the state.
         tape: what ``forward`` returned.
         masks: as given to ``forward``.
     """
@@ -222,7 +222,7 @@ def backward(
 
 
 def layer_weights(spec: RecurrentSpec, weights: Mapping[str, Array], suffix: str) -> Weights:
-    """Pick one layer and direction's weights by name; where the spec has no bias, zeros."""
+    """Return the weights of one layer and direction; biases are zero if the spec has none."""
     found = {name: weights.get(f"{name}_{suffix}") for name in spec.about.parameters}
     w_hh = weights[f"weight_hh_{suffix}"]
     no_bias = np.zeros(len(w_hh), w_hh.dtype)
@@ -233,5 +233,5 @@ def layer_weights(spec: RecurrentSpec, weights: Mapping[str, Array], suffix: str
 
 
 def _rows_of(h_mask: Array | float, rows: slice) -> Array | float:
-    """Cut the rows out of a mask that has them."""
+    """Return the given rows of a mask; a number is returned as is."""
     return h_mask[rows] if isinstance(h_mask, np.ndarray) else h_mask

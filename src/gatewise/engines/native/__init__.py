@@ -1,1 +1,1 @@
-"""The engine in C++ (``csrc/``), on the CPU: a file for each of its capabilities."""
+"""The engine in C++ (``csrc/``), on the CPU: one module per capability."""

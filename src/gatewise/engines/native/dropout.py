@@ -1,4 +1,4 @@
-"""Masks of dropout, ``csrc/module_training.cpp``."""
+"""Dropout masks, ``csrc/module_training.cpp``."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,9 @@ from gatewise.engines.native.module import name_of, native
 
 
 def why_not(like: Tensor) -> str | None:
-    """Say why a mask is not drawn here: other than of float32, on the CPU, plain, and not within a compiled graph."""
+    """Return the reason why a mask is not supported, or None: only plain float32 CPU tensors outside graphs are."""
     if torch.compiler.is_compiling() or not is_plain((like,)):
-        return "a graph is made, or the tensor is not plain memory"
+        return "a graph is being compiled, or the tensor is not plain memory"
     if like.device.type != "cpu":
         return f"the tensor is on {like.device}"
     return None if like.dtype == torch.float32 else f"the tensor is {name_of(like.dtype)}"
@@ -21,7 +21,7 @@ def draw(like: Tensor, seed: int, kept: int, scale: float, threads: int) -> Tens
     """Return the mask of a seed.
 
     Raises:
-        ValueError: ``seed`` or ``kept`` is outside of its range.
+        ValueError: ``seed`` or ``kept`` is out of range.
     """
     for name, value, bits in (("seed", seed, 63), ("kept", kept, 31)):
         if not -(1 << bits) <= value < 1 << bits:

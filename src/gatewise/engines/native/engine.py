@@ -1,4 +1,4 @@
-"""The engine in C++: see the files beside this one for each capability."""
+"""The engine in C++; the other modules in this package implement its capabilities."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -23,32 +23,32 @@ from gatewise.spec import RecurrentSpec
 
 
 class NativeEngine(Engine):
-    """Checks that it computes what is asked for, and hands addresses to ``gatewise._native``."""
+    """Checks that a request is supported and passes addresses to ``gatewise._native``."""
 
     name = "native"
     opaque_loss = True
     has_high, has_fp16, row_gradients = True, False, True
 
     def why_not(self, device: torch.device) -> str | None:
-        """Say that it was not built, or computes on the CPU alone."""
+        """Return the reason why the engine is not available, or None: it must be built and runs on the CPU only."""
         if device.type != "cpu":
-            return f"it computes on the CPU, but the tensors are on {device}"
+            return f"it runs on the CPU only, but the tensors are on {device}"
         return why_not_built()
 
     def hardware(self, device: torch.device) -> str:
-        """Name the instruction set."""
+        """Return the name of the instruction set."""
         return instructions()[0]
 
     def fast_high(self) -> bool:
-        """Whether there are tiles, on which ``high`` is three products of bf16; elsewhere it is fp32."""
+        """Return whether the processor has AMX tiles, where ``high`` is three bf16 products; elsewhere it is fp32."""
         return instructions()[0] == "amx"
 
     def why_not_cell(self, cell: str, projected: bool) -> str | None:
-        """Say why a cell is left to torch."""
+        """Return the reason why a cell is not supported, or None."""
         return why_not_built() or layer.why_not_cell(cell, projected)
 
     def why_not_layer(self, inputs: LayerInputs, options: LayerOptions) -> str | None:
-        """Say why a pass is left to torch."""
+        """Return the reason why a pass is not supported, or None."""
         return why_not_built() or layer.why_not(inputs, options)
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
@@ -72,21 +72,21 @@ class NativeEngine(Engine):
         return layer.backward(inputs, outputs, dy, dstate, options, needs_dx)
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        """Return the shapes of the gates of all rows, and of c or ``W_hn h' + b_hn``."""
+        """Return the shapes of the gates of all rows and of c or ``W_hn h' + b_hn``."""
         return layer.kept_shapes(inputs._replace(lengths=None), options)
 
     def why_not_loss(self, inputs: LossInputs, products: torch.dtype) -> str | None:
-        """Say why a loss is left to torch."""
+        """Return the reason why a loss is not supported, or None."""
         return why_not_built() or loss.why_not(inputs, products)
 
     def loss(self, inputs: LossInputs, options: LossOptions) -> LossOutputs:
-        """Compute the loss, and the gradients that are wanted."""
+        """Compute the loss and the requested gradients."""
         if reason := self.why_not_loss(inputs, options.products):
             refuse(reason)
         return loss.compute(inputs, options)
 
     def why_not_mask(self, like: Tensor) -> str | None:
-        """Say why a mask is left to torch."""
+        """Return the reason why a mask is not supported, or None."""
         return why_not_built() or dropout.why_not(like)
 
     def mask(self, like: Tensor, seed: Tensor, kept: int, scale: float, threads: int) -> Tensor:
@@ -94,26 +94,26 @@ class NativeEngine(Engine):
         return dropout.draw(like, int(seed), kept, scale, threads)
 
     def why_not_update(self, optimizer: torch.optim.Optimizer, scaled: bool) -> str | None:
-        """Say why a step is left to the optimiser itself."""
+        """Return the reason why a step is left to the optimizer itself, or None."""
         return why_not_built() or ("the loss is scaled" if scaled else update.why_not(optimizer))
 
     def gradient_norm(self, parameters: Iterable[Tensor], threads: int) -> float:
-        """Return the norm, summed in double."""
+        """Return the norm, summed in double precision."""
         return update.gradient_norm(parameters, threads)
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
-        """Do a step."""
+        """Perform a step."""
         update.step(optimizer, clip, threads)
 
     def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
-        """Say why a stack cannot be streamed."""
+        """Return the reason why a stack cannot be streamed, or None."""
         return stream.why_not(spec, device, dtype)
 
     def stream(self, spec: RecurrentSpec, parameters: Mapping[str, Tensor], **options: Any) -> stream.Stream[Any]:
-        """Pack a stack's weights."""
+        """Pack the weights of a stack."""
         return stream.Stream(spec, parameters, **options)
 
 
 def refuse(reason: str) -> NoReturn:
-    """Raise the error of what was asked of this engine and is not computed."""
+    """Raise the error for a request that this engine does not support."""
     raise ValueError(cannot_run("native", reason))

@@ -1,4 +1,4 @@
-"""Whole layer passes, without a tensor operation in between; ``csrc/passes.hpp`` says what stands behind each."""
+"""Whole layer passes in C++, without tensor operations in between; ``csrc/passes.hpp`` documents them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,18 +21,18 @@ from gatewise.engines.native.module import name_of, native, numbers_for
 from gatewise.spec import CELLS
 
 NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
-"""What ``auto`` leaves to the torch engine."""
+"""The cases in which ``auto`` falls back to the torch engine."""
 
 
 def why_not_cell(cell: str, projected: bool) -> str | None:
-    """Say why no pass of a cell is computed here; None where some are."""
+    """Return the reason why a cell is not supported, or None."""
     if cell not in native.Cell.__members__:
-        return f"it has no cell {cell}"
-    return "the output is projected" if projected else None
+        return f"cell {cell} is not supported"
+    return "an output projection is not supported" if projected else None
 
 
 def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
-    """Say why a pass is not computed here; None where it is."""
+    """Return the reason why a pass is not supported, or None."""
     if reason := why_not_cell(options.cell, len(inputs.params) > 4 and inputs.params[4] is not None):
         return reason
     if inputs.x.device.type != "cpu":
@@ -43,7 +43,7 @@ def why_not(inputs: LayerInputs, options: LayerOptions) -> str | None:
     if products not in (None, torch.bfloat16, inputs.state[0].dtype) or (
         products == torch.bfloat16 and torch.float64 in dtypes
     ):
-        return f"products in {name_of(products)} are asked for"
+        return f"products in {name_of(products)} are not supported"
     return None
 
 
@@ -53,12 +53,12 @@ def forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
     given = _in_memory(inputs, options, dtype)
     (T, B), H, gates = inputs.x.shape[:2], inputs.units, len(spec.gates)
     saved = [new(dtype, *shape) for shape in kept_shapes(inputs, options)] if options.save else []
-    if options.known_shapes and inputs.lengths is not None:  # rows that no length reaches: equal at every call
+    if options.known_shapes and inputs.lengths is not None:  # rows past every length: the same at every call
         for t in saved:
             t.zero_()
     y, state = new(dtype, T, B, H), [new(dtype, B, H) for _ in spec.states]
     parts = spec.trace_parts if options.trace else ()
-    trace = {len(part): new(dtype, T, B, len(part) * H) for part in parts}  # the gates; of an LSTM c
+    trace = {len(part): new(dtype, T, B, len(part) * H) for part in parts}  # the gates; for an LSTM also c
     native.forward(
         _describe(given, options, inputs),
         options.threads,
@@ -106,7 +106,7 @@ def backward(
 
 
 def kept_shapes(inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-    """Return the shapes of what is kept: the gates of all packed rows, and c or ``W_hn h' + b_hn``."""
+    """Return the shapes of the saved tensors: the gates of all packed rows, and c or ``W_hn h' + b_hn``."""
     rows, H, gates = packed_rows(inputs, options), inputs.units, len(options.about.gates)
     return [(rows, gates * H), (rows, H)] if gates > 1 else []
 
@@ -121,11 +121,11 @@ def _shapes(cell: str, input_size: int, hidden_size: int) -> dict[str, tuple[int
 
 
 _Given = tuple[Ready | None, ...]
-"""What C++ reads: to be kept while its addresses are used."""
+"""The tensors that C++ reads; they must stay alive while their addresses are used."""
 
 
 def _in_memory(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -> _Given:
-    """x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, h_mask and lengths, ready for C++; see ``Given`` there."""
+    """Return x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, h_mask and lengths for C++ (``Given``)."""
     (T, B, width), H, spec = inputs.x.shape, inputs.units, options.about
     shapes = _shapes(options.cell, width, H)
     weights = [readable(name, p, dtype, *shapes[name]) for name, p in zip(_WEIGHTS, inputs.params, strict=False)]  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of a linear layer, ``csrc/loss.hpp``."""
+"""The softmax cross-entropy of a linear layer, ``csrc/loss.hpp``."""
 
 import torch
 
@@ -7,28 +7,28 @@ from gatewise.engines.contract import LossInputs, LossOptions, LossOutputs
 from gatewise.engines.native.module import name_of, native, numbers_for
 
 CHUNK_ROWS = 512
-"""Rows of logits held at a time. Each chunk packs the weight anew and reads and writes its gradient."""
+"""Rows of logits held at a time. Each chunk packs the weight again and reads and writes its gradient."""
 
 
 def why_not(inputs: LossInputs, products: torch.dtype) -> str | None:
-    """Say why the loss of these tensors is left to torch; None where it is computed here."""
+    """Return the reason why the loss of these tensors is not supported, or None."""
     x, weight, bias, _ = inputs
     dtypes = {t.dtype for t in (x, weight, bias)}
     if not all(t.device.type == "cpu" for t in (x, weight, bias)):
         return f"the tensors are on {x.device}"
     if dtypes == {torch.float64}:
-        return None if products == torch.float64 else f"products in {products} are asked for"
+        return None if products == torch.float64 else f"products in {products} are not supported"
     if not {*dtypes, products} <= {torch.float32, torch.bfloat16}:
         return f"the tensors are {', '.join(sorted(map(name_of, dtypes)))}"
     return None
 
 
 def compute(inputs: LossInputs, options: LossOptions) -> LossOutputs:
-    """Return the loss and the gradients that are wanted; sums over rows are rounded by the size of a chunk.
+    """Return the loss and the requested gradients; the rounding of sums over rows depends on the chunk size.
 
     Raises:
-        IndexError: a target is not one of the V.
-        ValueError: a shape or dtype does not fit, or chunks have no rows.
+        IndexError: a target is not in 0 to V − 1.
+        ValueError: a shape or dtype does not fit, or the chunk size is negative.
     """
     x, weight, bias, targets = inputs
     dtype, (N, H), V = torch.promote_types(x.dtype, torch.float32), x.shape, len(weight)

@@ -1,4 +1,4 @@
-"""The extension module ``gatewise._native``: whether it is there, and what it can do on this processor."""
+"""The extension module ``gatewise._native``: whether it is available, and what it supports on this processor."""
 
 import shutil
 from importlib import import_module
@@ -11,51 +11,51 @@ from gatewise.errors import UsageError
 NAME = "gatewise._native"
 
 native: Any = None
-"""The extension module; None where it cannot be had."""
+"""The extension module; None if it is not available."""
 _PROBLEM = ""
 try:
     native = import_module(NAME)
 except ModuleNotFoundError as error:
     if error.name != NAME:
         raise
-except ImportError as error:  # it is there, but is damaged, or was built for another system
+except ImportError as error:  # it exists but is damaged or was built for another system
     _PROBLEM = " ".join(str(error).split())
 
 
 def why_not_built() -> str | None:
-    """Say why there is no native engine at all, and what to do; None where there is one."""
+    """Return the reason why the native engine is not available, with advice, or None."""
     if native is not None:
         return None
     if _PROBLEM:
-        return f"its module does not load ({_PROBLEM}); install Gatewise again"
+        return f"its module cannot be loaded ({_PROBLEM}); reinstall Gatewise"
     compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if compiler is None:
-        return "it was not built, since no C++ compiler was found; get g++ or clang++ and install Gatewise again"
-    return f"it was not built, though {compiler} is here; install Gatewise again with pip install -v, which shows why"
+        return "it was not built because no C++ compiler was found; install g++ or clang++, then reinstall Gatewise"
+    return f"it was not built although {compiler} exists; reinstall Gatewise with pip install -v to see why"
 
 
 def instructions() -> tuple[str, list[str]]:
-    """Return the instruction set in use, and all that this build and this processor have.
+    """Return the instruction set in use, and all that both this build and this processor support.
 
     Raises:
-        UsageError: ``GATEWISE_INSTRUCTIONS`` names another.
+        UsageError: ``GATEWISE_INSTRUCTIONS`` names one that is not available.
     """
     check_instructions()
     return str(native.rung()), list(native.rungs())
 
 
 def check_instructions() -> None:
-    """Check that the instruction set can be had that ``GATEWISE_INSTRUCTIONS`` asks for; read once, at import.
+    """Check that the instruction set in ``GATEWISE_INSTRUCTIONS`` is available; the variable is read once, at import.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: it is not.
     """
     if _WRONG_INSTRUCTIONS:
         raise UsageError(_WRONG_INSTRUCTIONS)
 
 
 def _wrong_instructions() -> str:
-    """What is wrong with ``GATEWISE_INSTRUCTIONS``, or nothing."""
+    """Return what is wrong with ``GATEWISE_INSTRUCTIONS``, or an empty string."""
     try:
         if native is not None:
             native.rung()
@@ -68,14 +68,14 @@ _WRONG_INSTRUCTIONS = _wrong_instructions()
 
 
 def product_rate(threads: int, precision: str = "fp32") -> float:
-    """Measure the GFLOP/s that this processor's products cannot exceed: tiles in the first-level cache.
+    """Measure the peak GFLOP/s of matrix products on this processor, with tiles in the L1 cache.
 
     Args:
-        threads: that multiply at a time.
-        precision: ``fp32``, ``high`` or ``bf16``, as ``training.precision``.
+        threads: the number of threads.
+        precision: ``fp32``, ``high`` or ``bf16``, as in ``training.precision``.
 
     Raises:
-        ValueError: there is no such precision, or not 1 to 4096 threads.
+        ValueError: the precision is unknown, or threads is not 1 to 4096.
     """
     numbers = {"fp32": "float32", "high": "high", "bf16": "bfloat16"}.get(precision)
     if numbers is None:
@@ -86,7 +86,7 @@ def product_rate(threads: int, precision: str = "fp32") -> float:
 
 
 def numbers_for(dtype: torch.dtype, high: bool, *asked: torch.dtype | None) -> Any:
-    """Return what a pass in ``dtype`` computes with, whose products or outputs are asked for in other dtypes."""
+    """Return the compute type of a pass in ``dtype`` whose products or outputs have the dtypes ``asked``."""
     if dtype == torch.float64:
         return native.Numbers.float64
     if torch.bfloat16 in asked:
@@ -95,5 +95,5 @@ def numbers_for(dtype: torch.dtype, high: bool, *asked: torch.dtype | None) -> A
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """Return a dtype's name without ``torch.``."""
+    """Return the name of a dtype without ``torch.``."""
     return str(dtype).removeprefix("torch.")

@@ -1,7 +1,7 @@
-"""A stack that is run one step at a time, on weights packed once: ``csrc/stream.hpp``, called with tensors.
+"""A stack that runs one step at a time on weights packed once: a tensor interface to ``csrc/stream.hpp``.
 
-A step of one row reads each weight once and waits for memory. Threads share each layer's units and meet once a layer,
-which costs a few microseconds: there is one for each 512 KiB of weights, up to ``threads``.
+A step of one row reads each weight once and is bound by memory bandwidth. Threads divide the units of each layer and
+synchronize once per layer, which costs a few microseconds: one thread per 512 KiB of weights, up to ``threads``.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,45 +17,45 @@ from gatewise.spec import RecurrentSpec
 S = TypeVar("S", bound=tuple[Tensor, ...])
 
 STORED = ("fp32", "bf16")
-"""How weights may be kept; biases, products, sums and states are float32 with both."""
+"""The storage types of weights; biases, products, sums and states are float32 with both."""
 
 
 def why_not(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Say why a stack cannot be streamed; None where it can."""
+    """Return the reason why a stack cannot be streamed, or None."""
     if reason := why_not_built():
-        return f"the native engine is not there: {reason}"
+        return f"the native engine is not available: {reason}"
     if device.type != "cpu":
-        return f"the weights are on {device}, and the native engine computes on the CPU"
+        return f"the weights are on {device}, but the native engine runs on the CPU only"
     if dtype != torch.float32:
         return f"the weights are {name_of(dtype)}; expected float32"
     if spec.cell not in native.Cell.__members__:
-        return f"it has no cell {spec.cell}"
+        return f"cell {spec.cell} is not supported"
     if spec.bidirectional:
-        return "the stack reads from both ends, and a step has only what came before"
-    return "its output is projected" if spec.proj_size else None
+        return "it is bidirectional, but a step sees past inputs only"
+    return "an output projection is not supported" if spec.proj_size else None
 
 
 class Stream(Generic[S]):
-    """A stack's weights as they are now, and a step of it; the equations are those of ``gatewise.reference``.
+    """A snapshot of the weights of a stack, and its step; the equations are those of ``gatewise.reference``.
 
-    Changing the parameters afterwards changes nothing here. No gradient flows. A stream may be used by several threads.
+    Later changes to the parameters do not affect it. Gradients are not supported. Several threads may use one stream.
 
     Args:
         spec: the stack; one direction, no projection.
-        parameters: every parameter of the stack by its name, float32 on the CPU.
-        state: makes a state of its parts, (h, c) of an LSTM, (h,) of the others.
-        table: (V, I), float32: rows that token ids look up; without it x itself is given.
-        one_hot: the ids are one-hot vectors of I numbers; in place of a table.
-        decoder: weight (V, H) and bias (V,), float32: what makes logits of the last layer's h.
-        weights: ``fp32``, or ``bf16``: weights and table rounded to bfloat16, half the memory and half the time where
-            memory is what a step waits for.
-        threads: at most so many share the work of a step.
+        parameters: all parameters of the stack by name, float32 on the CPU.
+        state: creates a state from its parts, (h, c) for an LSTM, (h,) for the other cells.
+        table: (V, I), float32: the embedding of token ids; without it, ``step`` takes vectors.
+        one_hot: token ids stand for one-hot vectors of size I; use instead of a table.
+        decoder: weight (V, H) and bias (V,), float32: the linear layer that computes logits from the last layer's h.
+        weights: ``fp32``, or ``bf16``: weights and table rounded to bfloat16, which takes half the memory, and half the
+            time if a step is bound by memory bandwidth.
+        threads: the maximum number of threads in a step.
 
     Raises:
-        ValueError: the stack cannot be streamed, or ``weights`` is neither; in one line.
+        ValueError: the stack cannot be streamed, or ``weights`` is unknown; a one-line message gives the reason.
 
     Attributes:
-        bytes: of weights that a step reads.
+        bytes: the size of the weights that a step reads.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Stream(Generic[S]):
             raise ValueError(f"this stack cannot be streamed: {reason}")
         if differ := sorted(set(parameters) ^ set(shapes)):
             raise ValueError(f"parameters differ from the stack's in {', '.join(differ)}; expected {', '.join(shapes)}")
-        # Kept until all is packed.
+        # Keep the tensors alive until the weights are packed.
         held = {name: _weight(name, parameters[name], *shape) for name, shape in shapes.items()}
         layers = [
             tuple(addresses(*(held.get(f"{kind}_{suffix}") for kind in _KINDS))) for _, _, suffix in spec.passes()
@@ -116,14 +116,14 @@ class Stream(Generic[S]):
             self._input_words = f"(B, {spec.input_size})"
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, S]:
-        """Read one step of each row.
+        """Run one step of each row.
 
         Args:
-            x: (B,) int64 token ids where there is a table, else (B, I) float32.
-            state: each part (L, B, H) float32; it is not changed.
+            x: (B,) int64 token ids with a table or ``one_hot``, else (B, I) float32.
+            state: each part (L, B, H) float32; not modified.
 
         Returns:
-            The logits (B, V), or without a decoder the last layer's h (B, H); and the new state.
+            The logits (B, V), or without a decoder the h of the last layer (B, H); and the new state.
 
         Raises:
             ValueError: a shape or dtype does not fit.
@@ -139,8 +139,8 @@ class Stream(Generic[S]):
                 parts = 0
         if parts != self._parts:
             found = ", ".join(map(_words, state))
-            raise ValueError(f"the state is {found}; expected {self._parts} of float32 of shape {(L, B, H)}")
-        # Held by names until the step is done: what has gaps is copied.
+            raise ValueError(f"the state is {found}; expected {self._parts} float32 tensors of shape {(L, B, H)}")
+        # Names keep the tensors alive until the step is done: non-contiguous ones are copied.
         read = readable("the input", x, self._dtype, *x.shape)
         before = [readable("the state", part, torch.float32, L, B, H) for part in state]
         after = [new(torch.float32, L, B, H) for _ in state]
@@ -150,12 +150,12 @@ class Stream(Generic[S]):
         return after[0][-1].clone() if logits is None else logits, self._state(*after)
 
     def read(self) -> None:
-        """Read every weight and compute nothing: what the memory alone takes of a step."""
+        """Read every weight without computing anything, to measure the memory time of a step."""
         self._native.read(self._threads)
 
 
 def _rows_of(table: Any) -> tuple[int, ...]:
-    """(rows,), of what has rows."""
+    """Return (rows,) of a tensor, () of anything else."""
     return tuple(table.shape[:1]) if isinstance(table, Tensor) else ()
 
 

@@ -1,6 +1,6 @@
-"""An optimiser's step, ``csrc/update.hpp``: the gradients' norm, clipping and the update.
+"""The step of an optimizer, ``csrc/update.hpp``: gradient norm, clipping and update.
 
-The optimiser keeps its options and its state, under its own names; only what ``step`` would compute is computed here.
+The optimizer keeps its options and state under its own names; this module replaces only the computation of ``step``.
 """
 
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ _UNKNOWN = ("momentum", "nesterov", "maximize", "amsgrad", "capturable", "differ
 
 
 def why_not(optimizer: torch.optim.Optimizer) -> str | None:
-    """Say why an optimiser's step is left to torch; None where it is computed here."""
+    """Return the reason why the step of an optimizer is not supported, or None."""
     if type(optimizer) not in _RULES:
-        return f"the optimiser is {type(optimizer).__name__}"
+        return f"the optimizer is {type(optimizer).__name__}"
     for group in optimizer.param_groups:
         if options := [name for name in _UNKNOWN if group.get(name)]:
-            return f"the optimiser has {' and '.join(options)}"
+            return f"the optimizer uses {' and '.join(options)}"
         for p in group["params"]:
             if p.device.type != "cpu" or p.dtype != torch.float32 or not p.is_contiguous():
                 return f"a parameter is {p.dtype} on {p.device} with strides {p.stride()}"
@@ -30,9 +30,9 @@ def why_not(optimizer: torch.optim.Optimizer) -> str | None:
 
 
 def gradient_norm(parameters: Iterable[Tensor], threads: int) -> float:
-    """Return ``√ Σ g²`` over the gradients of float32 parameters, summed in double.
+    """Return ``√ Σ g²`` over the gradients of float32 parameters, summed in double precision.
 
-    A sparse gradient is brought into its short form, each row once, and left so in ``grad``.
+    A sparse gradient is coalesced, in ``grad`` too.
     """
     described, kept = [], []
     for p in parameters:
@@ -44,13 +44,13 @@ def gradient_norm(parameters: Iterable[Tensor], threads: int) -> float:
 
 
 def step(optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
-    """Do what ``optimizer.step()`` does, once the gradients were multiplied by ``clip``; they are not changed.
+    """Perform ``optimizer.step()`` with the gradients multiplied by ``clip``; the gradients are not modified.
 
-    The gradient of an embedding may be sparse; it means the same as the dense one.
+    The gradient of an embedding may be sparse; the result is that of the dense one.
 
     Raises:
-        ValueError: what the optimiser keeps of a parameter, or a gradient, does not fit it, or memory is shared; of the
-            group's parameters none was changed then.
+        ValueError: optimizer state or a gradient does not fit its parameter, or tensors share memory; no parameter of
+            the group has been changed then.
     """
     rule = native.UpdateRule[_RULES[type(optimizer)]]
     for group in optimizer.param_groups:
@@ -94,7 +94,7 @@ def _in_place(name: str, tensor: Tensor, *shape: int) -> Ready:
 
 
 def _gradient(p: Tensor) -> tuple[Ready | None, Ready]:
-    """The rows that have a gradient, None where it is dense, and their gradient; in memory without gaps."""
+    """Return the rows of a sparse gradient (None if it is dense) and its values, both contiguous."""
     assert p.grad is not None
     check_shape("a gradient", p.grad, p.shape)
     if not p.grad.is_sparse:
@@ -102,7 +102,7 @@ def _gradient(p: Tensor) -> tuple[Ready | None, Ready]:
     if p.grad.sparse_dim() != 1 or p.dim() != 2:
         raise ValueError(
             f"a gradient of shape {tuple(p.shape)} is sparse in {p.grad.sparse_dim()} dimensions; expected rows of a "
-            "matrix, or a dense one: call .to_dense()"
+            "matrix, or a dense gradient: call .to_dense()"
         )
     p.grad = p.grad.coalesce()
     rows, g = p.grad.indices()[0], p.grad.values()
@@ -119,15 +119,15 @@ def _describe(p: Ready, rows: Ready | None, g: Ready, **own: Any) -> Any:
 
 
 def _adam_state(optimizer: torch.optim.Optimizer, p: Tensor) -> dict[str, Tensor]:
-    """What Adam keeps of a parameter, made at the first step as the optimiser itself makes it."""
+    """Return Adam's state of a parameter, created at the first step as the optimizer itself does."""
     state: dict[str, Tensor] = optimizer.state[p]
     if not state:
         state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
     missing = [name for name in ("step", "exp_avg", "exp_avg_sq") if name not in state]
     if missing:
-        raise ValueError(f"the optimiser's state of a parameter lacks {' and '.join(missing)}; expected Adam's state")
+        raise ValueError(f"the optimizer state of a parameter lacks {' and '.join(missing)}; expected Adam's state")
     count = state["step"]
     if not isinstance(count, Tensor) or count.shape != () or not 0 <= float(count) < float("inf"):
-        raise ValueError(f"the optimiser's step is {count!r:.40}; expected a tensor of one whole number, 0 or more")
+        raise ValueError(f"the optimizer's step is {count!r:.40}; expected a tensor of one integer, 0 or more")
     return state

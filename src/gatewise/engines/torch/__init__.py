@@ -1,1 +1,1 @@
-"""The engine that PyTorch's tensor operations make: a file for each of its capabilities."""
+"""The engine in PyTorch's tensor operations: one module per capability."""

@@ -1,10 +1,10 @@
-"""The cells' loops over the steps in tensor operations, on packed rows; letters and numbers as in the reference.
+"""The loops of the cells over the steps, in tensor operations on packed rows; symbols and numbers as in the reference.
 
-A cell that has none here is run by its step, ``gatewise.engines.steps``.
+A cell without a loop here runs by its step function in ``gatewise.engines.steps``.
 
-What does not depend on the step before is computed for all steps at once, outside the loop: the product with the input,
-and in the backward pass every factor that only the forward pass knows. ``a`` and the tensors kept are (N, …), N the
-sum of the counts; each step works on the next ``n`` rows of them, and on the first ``n`` rows of the state.
+What does not depend on the previous step is computed for all steps at once, outside the loop: the product with the
+input, and in the backward pass every factor that depends on the forward pass only. ``a`` and the saved tensors are
+(N, …), N the sum of the counts; each step processes their next ``n`` rows and the first ``n`` rows of the state.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,35 +17,35 @@ from torch import Tensor
 from gatewise.engines.torch.packing import Packing
 
 Params = Mapping[str, Tensor | None]
-"""The cell's parameters by name: weights in the products' dtype, biases in that of the gates."""
+"""The parameters of the cell by name: weights in the dtype of products, biases in that of the gates."""
 
 
 class Steps(NamedTuple):
-    """What a forward loop leaves behind."""
+    """The results of a forward loop."""
 
     y: Tensor
     """(N, P)"""
     others: list[Tensor]
-    """The last of each state but h, the rows in the loop's order"""
+    """The final states except h, with the rows in the order of the loop"""
     saved: list[Tensor]
-    """What the backward loop reads"""
+    """The tensors that the backward loop reads"""
     trace: list[Tensor]
-    """The cell's ``trace_parts``, (N, …), where they are kept"""
+    """The cell's ``trace_parts``, (N, …), if they are kept"""
 
 
 class Derivatives(NamedTuple):
-    """What a backward loop leaves behind; the gradients of the states it was given have become those of the first."""
+    """The results of a backward loop; it replaces the gradients of the final states by those of the initial states."""
 
     da: Tensor
-    """(N, G), by W_ih x + b_ih"""
+    """(N, G), with respect to W_ih x + b_ih"""
     du: Tensor
-    """(N, G), by W_hh h' + b_hh"""
+    """(N, G), with respect to W_hh h' + b_hh"""
     outer: dict[str, tuple[Tensor, Tensor]]
-    """Of each further weight, what its gradient is the sum of products of"""
+    """For each further weight, the factors of the outer products whose sum is its gradient"""
 
 
 class Loop(NamedTuple):
-    """A cell's loops, and the numbers a row of each of its saved tensors by H and whether its output is projected."""
+    """The loops of a cell; ``kept`` returns the widths of the saved tensors, given H and whether it is projected."""
 
     forward: Callable[[Tensor, Sequence[Tensor], Params, Tensor | None, Packing, bool], Steps]
     backward: Callable[
@@ -62,7 +62,7 @@ tanh_backward = torch.ops.aten.tanh_backward.grad_input
 def lstm_forward(
     a: Tensor, state: Sequence[Tensor], params: Params, mask: Tensor | None, rows: Packing, keep: bool
 ) -> Steps:
-    """Run the steps; ``a``, which holds W_ih x + b, becomes the gates. Saved are gates, c and, if projected, s."""
+    """Run the steps; ``a``, which holds W_ih x + b, becomes the gates. Saves the gates, c and, if projected, s."""
     (h, c_0), w_hh, w_hr = state, params["weight_hh"], params["weight_hr"]
     assert w_hh is not None
     c, H = c_0, c_0.shape[1]
@@ -103,14 +103,14 @@ def lstm_backward(
     mask: Tensor | None,
     rows: Packing,
 ) -> Derivatives:
-    """Run the steps back."""
+    """Run the steps in reverse."""
     (dh, dc), (_, c_0), w_hh, w_hr = dstate, state, params["weight_hh"], params["weight_hr"]
     assert w_hh is not None
     a, c = saved[:2]
     H = c.shape[1]
     i, f, g, o = a.chunk(4, 1)
     tanh_c = c.tanh()
-    # da starts as what stands beside dc, and for o beside ds, in (7) and (6) and then in (5) to (2).
+    # da starts as the factor of dc, and for o of ds, in (7) and (6) and then in (5) to (2).
     da = torch.empty_like(a)
     da_i, da_f, da_g, da_o = da.chunk(4, 1)
     sigmoid_backward(g, i, grad_input=da_i)
@@ -142,7 +142,7 @@ def lstm_backward(
 def gru_forward(
     a: Tensor, state: Sequence[Tensor], params: Params, mask: Tensor | None, rows: Packing, keep: bool
 ) -> Steps:
-    """Run the steps; ``a``, which holds W_ih x + b_ih, becomes the gates. Saved are gates and W_hn h' + b_hn."""
+    """Run the steps; ``a``, which holds W_ih x + b_ih, becomes the gates. Saves the gates and W_hn h' + b_hn."""
     (h,), w_hh, b_hh = state, params["weight_hh"], params["bias_hh"]
     assert w_hh is not None
     H = h.shape[1]
@@ -177,13 +177,13 @@ def gru_backward(
     mask: Tensor | None,
     rows: Packing,
 ) -> Derivatives:
-    """Run the steps back."""
+    """Run the steps in reverse."""
     (dh,), w_hh = dstate, params["weight_hh"]
     assert w_hh is not None
     a, u_n = saved
     H = dh.shape[1]
     r, z, n = a.chunk(3, 1)
-    # du starts as what stands beside dh in (6) and then in (4) and (5), and for r beside da_n in (5) and then in (3).
+    # du starts as the factor of dh in (6) and then in (4) and (5), and for r of da_n in (5) and then in (3).
     du, da_n = torch.empty_like(a), torch.empty_like(n)
     du_r, du_z, du_n = du.chunk(3, 1)
     sigmoid_backward(u_n, r, grad_input=du_r)
@@ -216,7 +216,7 @@ def rnn_forward(
     *,
     nonlinearity: str,
 ) -> Steps:
-    """Run the steps; ``a``, which holds W_ih x + b, becomes y, which is all that the backward loop reads."""
+    """Run the steps; ``a``, which holds W_ih x + b, becomes y; the backward loop reads nothing else."""
     (h,), w_hh = state, params["weight_hh"]
     assert w_hh is not None
     w_hh = w_hh.t()
@@ -239,10 +239,10 @@ def rnn_backward(
     *,
     nonlinearity: str,
 ) -> Derivatives:
-    """Run the steps back."""
+    """Run the steps in reverse."""
     (dh,), w_hh = dstate, params["weight_hh"]
     assert w_hh is not None
-    slope = 1 - y * y if nonlinearity == "tanh" else (~(y <= 0)).to(y.dtype)  # (2), a NaN passes
+    slope = 1 - y * y if nonlinearity == "tanh" else (~(y <= 0)).to(y.dtype)  # (2), propagates NaN
     da = torch.empty_like(y)
     steps = zip(*(part.split_with_sizes(rows.counts) for part in (dy, da, slope)), strict=True)
     for dy_t, da_t, slope_t in reversed(list(steps)):
@@ -265,19 +265,19 @@ LOOPS = {
         for kind in ("tanh", "relu")
     },
 }
-"""From a cell's name to its loops."""
+"""The loops of each cell by name."""
 
 
 def masked(h: Tensor, mask: Tensor | None) -> Tensor:
-    """``m·h``."""
+    """Return ``m·h``."""
     return h if mask is None else h * mask[: len(h)]
 
 
 def add_product(into: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Add the product a b, whose factors are first brought to b's dtype."""
+    """Add the product a b, with operands in the dtype of b."""
     return into.addmm_(a, b) if into.dtype == a.dtype == b.dtype else into.add_(torch.mm(a.to(b.dtype), b))
 
 
 def set_product(into: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Overwrite with the product a b, whose factors are first brought to b's dtype."""
+    """Overwrite with the product a b, with operands in the dtype of b."""
     return torch.mm(a, b, out=into) if into.dtype == a.dtype == b.dtype else into.copy_(torch.mm(a.to(b.dtype), b))

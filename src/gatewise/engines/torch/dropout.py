@@ -1,9 +1,9 @@
-"""Masks of dropout out of SplitMix64's numbers (Steele, Lea and Flood 2014), each by itself."""
+"""Dropout masks from SplitMix64 (Steele, Lea and Flood 2014), which computes each random integer independently."""
 
 import torch
 from torch import Tensor
 
-# SplitMix64's, as signed numbers:
+# The constants of SplitMix64 as signed integers:
 _STEP, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
@@ -15,7 +15,7 @@ def draw(like: Tensor, seed: Tensor, kept: int, scale: float) -> Tensor:
 
 
 def _words(seed: Tensor, count: int, device: torch.device) -> Tensor:
-    """SplitMix64's first words of a seed, each 64 random bits."""
+    """Return the first ``count`` words of SplitMix64 for a seed, 64 random bits each."""
     z = torch.arange(1, count + 1, dtype=torch.int64, device=device) * _STEP + seed
     z = (z ^ _shifted(z, 30)) * _FIRST
     z = (z ^ _shifted(z, 27)) * _SECOND
@@ -23,5 +23,5 @@ def _words(seed: Tensor, count: int, device: torch.device) -> Tensor:
 
 
 def _shifted(z: Tensor, by: int) -> Tensor:
-    """The bits of z moved right; zeros follow, whatever the sign."""
+    """Return z shifted right, filled with zeros (a logical shift)."""
     return (z >> by) & ((1 << (64 - by)) - 1)

@@ -1,4 +1,4 @@
-"""The engine that PyTorch's tensor operations make: any device, any floating dtype."""
+"""The engine in PyTorch's tensor operations: any device, any floating-point dtype."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -29,29 +29,29 @@ from gatewise.spec import RecurrentSpec
 class TorchEngine(Engine):
     """Loops over the steps in tensor operations.
 
-    Two kinds of plain pass (no lengths, mask, projection or trace) go to a layer that PyTorch has: an LSTM in float32
-    on the CPU to oneDNN's, also where lengths are given and each is T; any cell on a GPU to cuDNN's. A cell without
-    loops of its own is run by its step, and run once more to be differentiated.
+    Plain passes (no lengths, mask, projection or trace) use PyTorch's fused layers where possible: oneDNN's for a
+    float32 LSTM on the CPU, also if lengths are given and all equal T; cuDNN's for any cell on a GPU. A cell without a
+    loop runs by its step function, and is rerun to be differentiated.
     """
 
     name = "torch"
 
     def why_not(self, device: torch.device) -> str | None:
-        """Return None: it computes wherever PyTorch does."""
+        """Return None: the engine is available wherever PyTorch is."""
         return None
 
     def hardware(self, device: torch.device) -> str:
-        """Name the GPU, or the instructions that PyTorch's own kernels use."""
+        """Return the name of the GPU, or of the instruction set that PyTorch's kernels use."""
         if device.type == "cuda":
             return torch.cuda.get_device_name(device)
         return torch.backends.cpu.get_cpu_capability().lower()
 
     def why_not_cell(self, cell: str, projected: bool) -> str | None:
-        """Return None: it computes every cell."""
+        """Return None: every cell is supported."""
         return None
 
     def why_not_layer(self, inputs: LayerInputs, options: LayerOptions) -> str | None:
-        """Return None: it computes every pass."""
+        """Return None: every pass is supported."""
         return None
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
@@ -73,7 +73,7 @@ class TorchEngine(Engine):
         )
         last = [rows.at_end(y, state[0]), *others]
         traced = [rows.unpack(t, T, B) for t in trace] if options.trace else []
-        if options.save and rows.gather is None:  # the trace would share its memory with what is saved
+        if options.save and rows.gather is None:  # the trace would share memory with the saved tensors
             traced = [t.clone() for t in traced]
         if options.known_shapes:
             saved = [_with_rows(t, T * B) for t in saved]
@@ -111,12 +111,12 @@ class TorchEngine(Engine):
         da, du, outer = LOOPS[options.cell].backward(
             rows.pack(dy).to(dtype), found, state, y, h_before, saved, params, mask, rows
         )
-        if mask is not None:  # (1), of the GRU (2)
+        if mask is not None:  # (1); for the GRU, (2)
             h_before = h_before * _repeated(mask, rows)
         dx, w_ih, factors = None, params["weight_ih"], options.products or inputs.state[0].dtype
         if needs_dx and w_ih is not None:
             dx = rows.unpack((da.to(factors) @ w_ih).to(x.dtype), T, B)  # (1)
-        outer |= {"weight_ih": (da, rows.pack(x)), "weight_hh": (du, h_before)}  # (1), of the GRU (2)
+        outer |= {"weight_ih": (da, rows.pack(x)), "weight_hh": (du, h_before)}  # (1); for the GRU, (2)
         sums = {"bias_ih": da, "bias_hh": du}
         return LayerGradients(
             dx,
@@ -130,22 +130,22 @@ class TorchEngine(Engine):
         )
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        """Return the shapes of what the loops keep; cuDNN's layers are run once more instead."""
+        """Return the shapes of what the loops save; cuDNN's layers save nothing and are rerun."""
         if fused.fits_cudnn(inputs, options) or options.cell not in LOOPS:
             return []
         rows, H = inputs.x.shape[0] * inputs.x.shape[1], inputs.units
         return [(rows, width) for width in LOOPS[options.cell].kept(H, inputs.state[0].shape[-1] != H)]
 
     def why_not_loss(self, inputs: LossInputs, products: torch.dtype) -> str | None:
-        """Return None: it computes every loss."""
+        """Return None: every loss is supported."""
         return None
 
     def loss(self, inputs: LossInputs, options: LossOptions) -> LossOutputs:
-        """Compute the loss, and the gradients that are wanted, chunk by chunk."""
+        """Compute the loss and the requested gradients, chunk by chunk."""
         return loss.compute(inputs, options)
 
     def why_not_mask(self, like: Tensor) -> str | None:
-        """Return None: it draws every mask."""
+        """Return None: every mask is supported."""
         return None
 
     def mask(self, like: Tensor, seed: Tensor, kept: int, scale: float, threads: int) -> Tensor:
@@ -153,7 +153,7 @@ class TorchEngine(Engine):
         return dropout.draw(like, seed, kept, scale)
 
     def why_not_update(self, optimizer: torch.optim.Optimizer, scaled: bool) -> str | None:
-        """Return None: the optimiser itself does the step."""
+        """Return None: the optimizer itself performs the step."""
         return None
 
     def gradient_norm(self, parameters: Iterable[Tensor], threads: int) -> float:
@@ -161,27 +161,27 @@ class TorchEngine(Engine):
         return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
-        """Clip the gradients, in place, and do the optimiser's own step."""
+        """Clip the gradients in place and perform the optimizer's own step."""
         if clip != 1:
             parameters = (p for group in optimizer.param_groups for p in group["params"])
             torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], clip)
         optimizer.step()
 
     def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
-        """Say that there are no packed weights."""
-        return "it packs no weights"
+        """Return the reason why streaming is not supported."""
+        return "streaming is not supported"
 
     def stream(self, spec: RecurrentSpec, parameters: Any, **options: Any) -> Any:
-        """Refuse.
+        """Raise an error: streaming is not supported.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"engine {self.name!r} streams no stack: it packs no weights; use engine='native'")
+        raise ValueError(f"engine {self.name!r} does not support streaming; use engine='native'")
 
 
 def _params(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -> Params:
-    """The parameters by name: weights in the dtype of the products' factors, biases in that of the gates."""
+    """Return the parameters by name: weights in the dtype of products, biases in that of the gates."""
     factors = options.products or inputs.state[0].dtype
     return {
         name: None if p is None else p.to(dtype if name.startswith("bias") else factors)
@@ -194,7 +194,7 @@ def _mask(inputs: LayerInputs, rows: Packing, dtype: torch.dtype) -> Tensor | No
 
 
 def _input_product(x: Tensor, params: Params, options: LayerOptions, dtype: torch.dtype) -> Tensor:
-    """``W_ih x + b`` of all rows, (N, G), with both biases in it where the cell does not need them apart."""
+    """Return ``W_ih x + b`` of all rows, (N, G); includes both biases unless the cell needs them separate."""
     w_ih, b, b_hh = params["weight_ih"], params["bias_ih"], params["bias_hh"]
     assert w_ih is not None
     if b is not None and b_hh is not None and not options.about.input_bias_apart:
@@ -209,7 +209,7 @@ def _input_product(x: Tensor, params: Params, options: LayerOptions, dtype: torc
 def _backward_by_steps(
     inputs: LayerInputs, dy: Tensor, dstate: Sequence[Tensor], options: LayerOptions, needs_dx: bool
 ) -> LayerGradients:
-    """Differentiate the cell's steps, run once more."""
+    """Rerun the steps of the cell and differentiate them."""
     states = len(inputs.state)
 
     def again(*given: Tensor) -> list[Tensor]:
@@ -226,15 +226,15 @@ def _backward_by_steps(
 
 
 def _transposed_product(da: Tensor, x: Tensor, factors: torch.dtype) -> Tensor:
-    """``Σ da xᵀ`` over all rows."""
+    """Return ``Σ da xᵀ`` over all rows."""
     return da.to(factors).t() @ x.to(factors)
 
 
 def _repeated(mask: Tensor, rows: Packing) -> Tensor:
-    """The mask of every packed place: (N, P) from the sorted (B, P)."""
+    """Return the mask of every packed row, (N, P), from the sorted mask (B, P)."""
     return torch.cat([mask[:n] for n in rows.counts]) if rows.counts else mask[:0]
 
 
 def _with_rows(kept: Tensor, rows: int) -> Tensor:
-    """The same with rows of zeros behind, which nobody reads."""
+    """Return the tensor padded to ``rows`` rows with zeros, which nothing reads."""
     return torch.nn.functional.pad(kept, (0, 0, 0, rows - len(kept))) if len(kept) < rows else kept

@@ -1,4 +1,4 @@
-"""The layers that PyTorch has in one piece: oneDNN's LSTM on the CPU, cuDNN's cells on a GPU."""
+"""The fused layers of PyTorch: oneDNN's LSTM on the CPU, cuDNN's cells on a GPU."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from gatewise.engines.contract import LayerGradients, LayerInputs, LayerOptions,
 
 
 def autograd_is_there() -> Any:
-    """Return a context that records operations below a dispatch mode too, such as a counter of operations."""
+    """Return a context in which autograd records operations even under a dispatch mode, such as a FLOP counter."""
     return torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False)
 
 
 def fits_onednn(inputs: LayerInputs, options: LayerOptions) -> bool:
-    """Whether oneDNN's layer computes just this pass. Its workspace has a size that only it knows."""
+    """Return whether oneDNN's layer supports exactly this pass. Only oneDNN knows the size of its workspace."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(
         available and torch.backends.mkldnn.enabled and _onednn_could(_without_needless_lengths(inputs), options)
@@ -44,12 +44,12 @@ def onednn_backward(
     inputs = _without_needless_lengths(inputs)
     if not _onednn_could(inputs, options):
         raise ValueError(
-            "saved[0] is oneDNN's workspace, but oneDNN does not compute this pass; expected what it saved"
+            "saved[0] is a oneDNN workspace, but oneDNN does not support this pass; expected what it saved"
         )
     if (key := _workspace_key(inputs, options)) not in _WORKSPACES:
         onednn_forward(inputs, options._replace(save=True))
     check_saved(outputs.saved, [(_WORKSPACES[key],)], torch.uint8)
-    # Without gaps, all of them: oneDNN reads addresses.
+    # All contiguous: oneDNN reads raw addresses.
     h_n, c_n, dh_n, dc_n = (t[None].contiguous() for t in (*outputs.state, *dstate))
     y, dy, workspace = (t.contiguous() for t in (outputs.y, dy, outputs.saved[0]))
     how: tuple[Any, ...] = (options.reverse, _LSTM, inputs.units, 1, True, True, False, [], False)
@@ -61,14 +61,14 @@ def onednn_backward(
 
 
 def fits_cudnn(inputs: LayerInputs, options: LayerOptions) -> bool:
-    """Whether cuDNN computes just this pass; in 16 bits it would round the cell state."""
+    """Return whether cuDNN supports exactly this pass; in 16 bits it would round the cell state."""
     x = inputs.x
     wide = x.dtype in (torch.float32, torch.float64)
     return x.device.type == "cuda" and wide and _is_pytorchs(inputs, options) and x.numel() > 0
 
 
 def cudnn_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
-    """Run PyTorch's layer of this cell."""
+    """Run PyTorch's layer for this cell."""
     state, weights = [part[None] for part in inputs.state], [p for p in inputs.params if p is not None]
     how = (inputs.params[2] is not None, 1, 0.0, torch.is_grad_enabled(), False, False)
     x = inputs.x.flip(0) if options.reverse else inputs.x
@@ -82,7 +82,7 @@ def cudnn_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
 
 
 def cudnn_backward(inputs: LayerInputs, upstream: Sequence[Tensor], options: LayerOptions) -> LayerGradients:
-    """Differentiate PyTorch's layer, run once more: what its forward pass kept cannot be handed over."""
+    """Rerun PyTorch's layer and differentiate it: what its forward pass saved cannot be passed on."""
     x = inputs.x.detach().requires_grad_()
     state = tuple(part.detach().requires_grad_() for part in inputs.state)
     params = tuple(None if p is None else p.detach().requires_grad_() for p in inputs.params)
@@ -97,14 +97,14 @@ def cudnn_backward(inputs: LayerInputs, upstream: Sequence[Tensor], options: Lay
 
 
 def _is_pytorchs(inputs: LayerInputs, options: LayerOptions) -> bool:
-    """Whether the pass is what a layer of PyTorch's own computes."""
+    """Return whether PyTorch has a layer that computes exactly this pass."""
     extras = (inputs.h_mask, inputs.lengths, options.products)
     usual = options.cell in ("lstm", "gru", "rnn_tanh", "rnn_relu") and inputs.state[0].shape[-1] == inputs.units
     return usual and extras == (None,) * 3 and not options.trace
 
 
 def _without_needless_lengths(inputs: LayerInputs) -> LayerInputs:
-    """Leave the lengths out where each row has all the steps, as in most batches of sentences sorted by length."""
+    """Omit the lengths if all rows have all steps, as in most batches of sentences sorted by length."""
     lengths = inputs.lengths
     full = lengths is not None and len(lengths) > 0 and int(lengths.min()) == len(inputs.x)
     return inputs._replace(lengths=None) if full else inputs
@@ -121,9 +121,9 @@ def _onednn_could(inputs: LayerInputs, options: LayerOptions) -> bool:
     )
 
 
-_LSTM = 2  # PyTorch's number for it
+_LSTM = 2  # PyTorch's code for it
 _WORKSPACES: dict[tuple[int, ...], int] = {}
-"""Bytes of oneDNN's workspace by the pass's sizes: its backward pass believes that what it is given has as many."""
+"""Bytes of oneDNN's workspace by pass: its backward pass trusts that the given workspace has this size."""
 
 
 def _workspace_key(inputs: LayerInputs, options: LayerOptions) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ def _workspace_key(inputs: LayerInputs, options: LayerOptions) -> tuple[int, ...
 
 
 def _onednn_inputs(inputs: LayerInputs) -> list[Tensor]:
-    """x, the four weights, h_0 and c_0 of one layer, as PyTorch's operator wants them."""
+    """Return x, the four weights, h_0 and c_0 of one layer in the form that PyTorch's operator takes."""
     w_ih, w_hh, b_ih, b_hh, _ = inputs.params
     assert w_ih is not None and w_hh is not None
     if b_ih is None or b_hh is None:

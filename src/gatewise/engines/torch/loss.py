@@ -1,17 +1,17 @@
-"""Softmax cross-entropy of a linear layer: one buffer of logits that becomes their gradient."""
+"""The softmax cross-entropy of a linear layer, in one buffer that holds the logits and then their gradient."""
 
 import torch
 from torch import Tensor
 
 from gatewise.engines.contract import LossInputs, LossOptions, LossOutputs
 
-# Rows of logits that the buffer holds (PyTorch holds them three times over: logits, log-softmax, gradient). Fewer rows
-# would read and write the decoder's gradient more often: 256 cost 3% of a training step of ptb-medium.
+# Rows of logits in the buffer (PyTorch holds three such buffers: logits, log-softmax, gradient). With fewer rows, the
+# decoder's gradient is read and written more often: 256 cost 3% of a training step of ptb-medium.
 CHUNK_ROWS = 1024
 
 
 def compute(inputs: LossInputs, options: LossOptions) -> LossOutputs:
-    """Return the loss and the gradients that are wanted, of x, weight and bias."""
+    """Return the loss and the requested gradients of x, weight and bias."""
     (x, weight, bias, targets), scale, dtype, wanted = inputs, options.scale, options.products, options.wanted
     w, b = weight.to(dtype), bias.to(dtype)
     nll = torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
@@ -35,7 +35,7 @@ def compute(inputs: LossInputs, options: LossOptions) -> LossOutputs:
         if dbias is not None:
             dbias += dz.sum(0)
         dz = dz.to(dtype)
-        in_place = dtype == weight.dtype  # beta 0 overwrites, whatever stands there
+        in_place = dtype == weight.dtype  # beta 0 overwrites the output, even NaN
         if dx is not None and in_place:
             torch.addmm(dx[rows], dz, w, beta=0, alpha=scale, out=dx[rows])
         elif dx is not None:

@@ -1,4 +1,4 @@
-"""Rows of unequal length as a loop likes them: the longest first, so that the rows at work are always the first n."""
+"""Packing of rows of unequal length: longest first, so that the active rows are always the first n."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,23 +8,23 @@ from torch import Tensor
 
 
 class Packing(NamedTuple):
-    """Where each step's rows lie once the rows are sorted by length and put one step after the other.
+    """The positions of all rows when sorted by length and packed step by step.
 
-    A step of the loop is the k-th that a row reads: of a pass from the end, its k-th last.
+    Step k of the loop is the k-th step that a row reads; in a reverse pass, its k-th last.
     """
 
     counts: Sequence[int]
-    """The rows at work in each step of the loop."""
+    """The number of active rows in each step of the loop."""
     gather: Tensor | None
-    """(N,) of each packed place, its place in (T·B); None where they are the same."""
+    """(N,): for each packed position, its index in (T·B); None if they are the same."""
     order: Tensor | None
-    """(B,) the rows, longest first; None where they stay as they are."""
+    """(B,): the rows, longest first; None if they keep their order."""
     last: Tensor | None
-    """(B,) of each sorted row, the packed place of its last step; −1 where it has none. None: the last B places."""
+    """(B,): for each sorted row, the packed position of its last step, −1 if none. None: the last B positions."""
 
     @classmethod
     def plan(cls, T: int, B: int, lengths: Tensor | None, reverse: bool, device: torch.device) -> "Packing":
-        """Make the plan of a pass over (T, B)."""
+        """Plan a pass over (T, B)."""
         if lengths is None:
             if not reverse:
                 return cls([B] * T, None, None, None)
@@ -47,27 +47,27 @@ class Packing(NamedTuple):
         return sum(self.counts)
 
     def pack(self, x: Tensor) -> Tensor:
-        """From (T, B, K) to (N, K)."""
+        """Convert (T, B, K) to (N, K)."""
         rows = x.reshape(-1, x.shape[-1])
         return rows if self.gather is None else rows.index_select(0, self.gather)
 
     def unpack(self, rows: Tensor, T: int, B: int) -> Tensor:
-        """From (N, K) to (T, B, K), zeros where no row was at work."""
+        """Convert (N, K) to (T, B, K), with zeros past the length of a row."""
         if self.gather is None:
             return rows.view(T, B, rows.shape[-1])
         out = rows.new_zeros(T * B, rows.shape[-1])
         return out.index_copy_(0, self.gather, rows).view(T, B, rows.shape[-1])
 
     def sort(self, state: Tensor) -> Tensor:
-        """Put (B, K) into the order of the loop; a tensor of its own."""
+        """Return a copy of (B, K) in the order of the loop."""
         return state.clone() if self.order is None else state.index_select(0, self.order)
 
     def unsort(self, state: Tensor) -> Tensor:
-        """Put (B, K) back into the order of the batch."""
+        """Return (B, K) in the order of the batch."""
         return state if self.order is None else torch.empty_like(state).index_copy_(0, self.order, state)
 
     def at_end(self, rows: Tensor, before: Tensor) -> Tensor:
-        """Pick each row's last step out of (N, K); ``before``, sorted, of rows that have none. A tensor of its own."""
+        """Return a copy of the last step of each row of (N, K); of ``before`` (sorted) for rows without steps."""
         if not self.counts:
             return before.clone()
         if self.last is None:
@@ -76,7 +76,7 @@ class Packing(NamedTuple):
         return torch.where((self.last < 0)[:, None], before, picked)
 
     def step_before(self, rows: Tensor, before: Tensor) -> Tensor:
-        """Of each packed place, what the row had one step earlier: (N, K) from (N, K) and the sorted (B, K)."""
+        """Return, for each packed row, its value one step earlier: (N, K) from (N, K) and the sorted (B, K)."""
         if not self.counts:
             return rows
         first, N = self.counts[0], self.total
