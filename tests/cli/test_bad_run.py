@@ -104,9 +104,9 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda run: (run / "model.safetensors").unlink(),
         ["model.safetensors: no such file", "train it"],
     ),
-    "weights cut short": (cut("model.safetensors", 0.9), ["model.safetensors: damaged or cut short", "train again"]),
+    "weights cut short": (cut("model.safetensors", 0.9), ["model.safetensors: damaged or truncated", "train again"]),
     "weights cut to the header": (cut("model.safetensors", 0.01), ["model.safetensors: damaged", "train again"]),
-    "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged or cut short", "train again"]),
+    "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged or truncated", "train again"]),
     "weights with a flipped bit": (flip("model.safetensors", 0.7), ["model.safetensors: damaged", "SHA-256"]),
     "weights with a flipped bit at the end": (flip("model.safetensors", 1), ["model.safetensors: damaged", "SHA-256"]),
     "weights with another epoch": (
@@ -119,20 +119,23 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "weights without their hash": (
         change_file("model.safetensors", "sha256", "sha257"),
-        ["model.safetensors: damaged", "no hash or no format"],
+        ["model.safetensors: damaged", "no valid hash or format version"],
     ),
     "weights of a newer format": (
         change_file("model.safetensors", '\\"format\\": 1', '\\"format\\": 2'),
         ["model.safetensors: of format 2", "upgrade Gatewise"],
     ),
-    "weights a folder": (replace_by("model.safetensors", Path.mkdir), ["model.safetensors: a folder, no regular file"]),
+    "weights a folder": (
+        replace_by("model.safetensors", Path.mkdir),
+        ["model.safetensors: a folder, not a regular file"],
+    ),
     "weights a pipe": (
         replace_by("model.safetensors", os.mkfifo),
         ["model.safetensors: a named pipe, no regular"],
     ),
     "weights a device": (
         replace_by("model.safetensors", lambda path: path.symlink_to("/dev/zero")),
-        ["model.safetensors: a device, no regular file"],
+        ["model.safetensors: a device, not a regular file"],
     ),
     "config of another size": (
         change_config("hidden_size = 8", "hidden_size = 9"),
@@ -187,11 +190,14 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         change_weights(lambda weights: weights["decoder.bias"].fill_(float("nan"))),
         ["model.safetensors", "decoder.bias", "train again"],
     ),
-    "config missing": (lambda run: (run / "config.toml").unlink(), ["no config.toml inside", "expected a run folder"]),
-    "config no TOML": (change_config("[model]", "[model"), ["no valid TOML", "mend the line"]),
+    "config missing": (
+        lambda run: (run / "config.toml").unlink(),
+        ["no config.toml in this folder", "expected a run folder"],
+    ),
+    "config no TOML": (change_config("[model]", "[model"), ["invalid TOML", "fix this line"]),
     "config no UTF-8": (
         lambda run: (run / "config.toml").write_bytes(b"# \xe9\n"),
-        ["config.toml:1: bytes that are no UTF-8", "expected a TOML file"],
+        ["config.toml:1: invalid UTF-8", "expected a TOML file"],
     ),
     "config unknown key": (
         change_config("num_layers", "nun_layers"),
@@ -204,11 +210,11 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "config nested without end": (
         lambda run: (run / "config.toml").write_text("[data]\ncolumns = " + "[" * 100_000),
-        ["config.toml: this is no valid TOML", "nested too deeply"],
+        ["config.toml: invalid TOML", "nested too deeply"],
     ),
     "config a number without end": (
         lambda run: (run / "config.toml").write_text("[model]\nhidden_size = " + "9" * 10_000),
-        ["config.toml: this is no valid TOML", "too many digits"],
+        ["config.toml: invalid TOML", "too many digits"],
     ),
     "config too large": (
         lambda run: (run / "config.toml").write_bytes(b"#" * (1 << 20) + b"\n"),
@@ -221,14 +227,14 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         unsealed(replace_by("tokenizer.json", os.mkfifo)),
         ["tokenizer.json: a named pipe", *TOKENIZER],
     ),
-    "tokenizer cut short": (unsealed(cut("tokenizer.json", 0.5)), ["tokenizer.json: no valid JSON", *TOKENIZER]),
+    "tokenizer cut short": (unsealed(cut("tokenizer.json", 0.5)), ["tokenizer.json: invalid JSON", *TOKENIZER]),
     "tokenizer no UTF-8": (
         unsealed(lambda run: (run / "tokenizer.json").write_bytes(b"\xff\xfe")),
-        ["tokenizer.json:1: bytes that are no UTF-8", *TOKENIZER],
+        ["tokenizer.json:1: invalid UTF-8", *TOKENIZER],
     ),
     "tokenizer nested without end": (
         unsealed(lambda run: (run / "tokenizer.json").write_text('{"model": ' + "[" * 100_000)),
-        ["tokenizer.json: JSON that is nested too deeply", *TOKENIZER],
+        ["tokenizer.json: JSON nested too deeply", *TOKENIZER],
     ),
     "tokenizer of another run": (
         unsealed(lambda run: (run / "tokenizer.json").write_text(Vocabulary(["<eos>", "<unk>", "the"]).json)),
@@ -236,7 +242,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "tokenizer without <unk>": (
         unsealed(change_file("tokenizer.json", '"<unk>":', '"<other>":')),
-        ["tokenizer.json: expected ids 0 to 13 with <eos> and <unk>", "train again"],
+        ["tokenizer.json: invalid ids; expected 0 to 13, including those of <eos> and <unk>", "train again"],
     ),
     "tokenizer of another kind": (
         unsealed(change_file("tokenizer.json", '"WordLevel"', '"WordPiece"')),
@@ -244,12 +250,12 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "folder empty": (
         lambda run: (shutil.rmtree(run), run.mkdir()),
-        ["no config.toml inside", "expected a run folder, as gatewise train writes it"],
+        ["no config.toml in this folder", "expected a run folder created by gatewise train"],
     ),
-    "folder missing": (shutil.rmtree, ["run: no such folder", "expected a run folder, as gatewise train writes it"]),
+    "folder missing": (shutil.rmtree, ["run: no such folder", "expected a run folder created by gatewise train"]),
     "a file": (
         lambda run: (shutil.rmtree(run), run.write_text("text")),
-        ["run: a file", "expected a run folder, as gatewise train writes it"],
+        ["run: a file", "expected a run folder created by gatewise train"],
     ),
 }
 

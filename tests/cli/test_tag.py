@@ -110,7 +110,7 @@ def test_nothing_in_nothing_out(gatewise: Gatewise, tagger_run: Path, monkeypatc
         ("empty.txt", b"", ["empty.txt: the file is empty", "expected one sentence a line"]),
         ("text.txt", b"the dog\ncaf\xe9\n", ["text.txt:2: byte 0xe9 is no UTF-8", "convert the file"]),
         ("a.conllu", b"1\tThe\t_\n", ["a.conllu:1: 3 columns, expected 10"]),
-        ("a.conllu", b"", ["a.conllu: no sentence in this file", "ten columns"]),
+        ("a.conllu", b"", ["a.conllu: no sentences in this file", "ten tab-separated columns"]),
         ("a.txt", b"1" + b"\tx" * 9 + b"\n2\tx\n", ["a.txt:2: 2 columns, expected 10"]),
     ],
 )
@@ -181,7 +181,7 @@ def test_training_from_the_command_line(gatewise: Gatewise, tagged: Path, tmp_pa
             ["decoder.weight has shape (3, 16)", "expected (2, 16)"],
         ),
         ("labels.json", b'{"labels": [1, 2], "seen_words": []}', ["labels.json: 'labels' are numbers", "names"]),
-        ("characters.json", b"{", ["characters.json: no valid JSON"]),
+        ("characters.json", b"{", ["characters.json: invalid JSON"]),
         ("tokenizer.json", None, ["tokenizer.json: no such file", "train again"]),
     ],
 )

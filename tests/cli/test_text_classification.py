@@ -113,7 +113,7 @@ def test_the_genre_of_conllu_is_read_from_its_sent_id(tmp_path: Path) -> None:
         (rows(1), ("review", "stars"), {"data.label_column": "label"}, r"train\.csv:1: no column 'label'"),
         ([("", "5")], ("review", "stars"), {}, r"train\.csv:2: no word in 'review'"),
         ([("good", "")], ("review", "stars"), {}, r"train\.csv:2: no label in 'stars'"),
-        ([("good", "5")], ("review", "stars"), {}, r"one class alone, '5'"),
+        ([("good", "5")], ("review", "stars"), {}, r"only one class, '5'"),
         ([], ("review", "stars"), {}, r"train\.csv: no text"),
     ],
 )
@@ -149,7 +149,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
 def test_images_options_mean_nothing_to_texts(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("good\n\n", encoding="utf-8")
     gatewise("classify", run, "texts.txt", "--resize").check_refused(2, "--resize and --invert are for images")
-    gatewise("classify", run, "texts.txt").check_refused(3, "texts.txt:2: an empty line")
+    gatewise("classify", run, "texts.txt").check_refused(3, "texts.txt:2: empty line")
 
 
 @pytest.mark.slow

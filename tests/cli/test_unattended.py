@@ -174,7 +174,9 @@ def test_a_folder_where_a_file_of_the_run_belongs_ends_training_in_one_line(
     path.unlink()
     path.mkdir()
     result = gatewise("train", "--out", "run", "--resume", *more)
-    result.check_refused(4, f"run/{name}: is a folder; expected a file of the run: move it away, then ", progress=True)
+    result.check_refused(
+        4, f"run/{name}: is a folder; expected a file of the run: move it elsewhere, then ", progress=True
+    )
     path.rmdir()
     assert gatewise("train", "--out", "run", "--resume", *more).status == 0
     whole = (tmp_path / "whole" / "model.safetensors").read_bytes()

@@ -84,7 +84,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(
 
 def test_one_label_alone_is_nothing_to_tell_apart(tmp_path: Path) -> None:
     folder = write_sequences(tmp_path / "same", labels=(3, 3, 3))
-    with pytest.raises(DataError, match="one class alone, 3"):
+    with pytest.raises(DataError, match="only one class, 3"):
         gw.train("mnist-rows", data=folder, out=tmp_path / "run", overrides=TINY_CLASSIFIER)
     assert not (tmp_path / "run").exists()
 
@@ -111,7 +111,7 @@ def test_a_language_model_is_no_classifier(tiny_run: Path, classifier_run: Path)
     ("content", "message"),
     [
         (None, "labels.json: no such file"),
-        ("[1", "labels.json: no valid JSON"),
+        ("[1", "labels.json: invalid JSON"),
         ('{"labels": [1, 2]}', "labels.json: no 'input_size' inside"),
         ('{"labels": [1, 2], "input_size": 4}', r"decoder.weight has shape \(3, 8\); expected \(2, 8\)"),
     ],

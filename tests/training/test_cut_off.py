@@ -120,7 +120,7 @@ MOMENTS = {
         gatewise.tasks.train,
         "read_task",
         0,
-        "no checkpoint was saved yet; start again with the same command",
+        "no checkpoint has been saved yet; start again with the same command",
     ),
     "step": (Classification, "cost", 3, "interrupted in epoch 2, step 1 of 3; saved; go on with: gatewise train --out"),
     "evaluation": (Classification, "validate", 0, "before the evaluation after step 2; saved; go on with"),

@@ -65,7 +65,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(ScratchModel, "step", poisoned)
     with pytest.raises(
-        TrainingStopped, match=r"epoch 2, step 2 of 6: the loss after it is nan; the last good checkpoint is"
+        TrainingStopped, match=r"epoch 2, step 2 of 6: the loss of the next step is nan; the last good checkpoint is"
     ):
         train(comments, tmp_path / "run")
     checkpoint, damaged = load_newest(tmp_path / "run" / "checkpoints")
