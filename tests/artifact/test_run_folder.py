@@ -155,12 +155,12 @@ def test_other_shape(run: RunFolder) -> None:
 
 def test_missing_weight(run: RunFolder) -> None:
     save_file({"decoder.weight": weights()["decoder.weight"]}, run.weights_file)
-    assert "no decoder.bias inside; expected shape (3,)" in complaint(run)
+    assert "missing decoder.bias; expected shape (3,)" in complaint(run)
 
 
 def test_extra_weight(run: RunFolder) -> None:
     save_file(weights() | {"rnn.bias": np.ones(2, np.float32)}, run.weights_file)
-    assert "unexpected 'rnn.bias' inside" in complaint(run)
+    assert "unexpected 'rnn.bias'; config.toml" in complaint(run)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64])

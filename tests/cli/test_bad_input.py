@@ -46,10 +46,10 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "folder for a file": (folder_for_file, ["toy.train.txt: cannot read it", "expected a text file"]),
     "empty training text": (empty("toy.train.txt"), ["toy.train.txt: the file is empty", "expected text"]),
     "empty test text": (empty("toy.test.txt"), ["toy.test.txt: the file is empty", "expected text"]),
-    "invalid UTF-8": (no_utf8, ["toy.valid.txt:3: byte 0xe9 is no UTF-8", "convert the file"]),
+    "invalid UTF-8": (no_utf8, ["toy.valid.txt:3: byte 0xe9 is not valid UTF-8", "convert the file"]),
     "UTF-16": (
         lambda data: (data / "toy.train.txt").write_text("the dog\n", encoding="utf-16"),
-        ["toy.train.txt:1: byte 0xff is no UTF-8", "convert the file"],
+        ["toy.train.txt:1: byte 0xff is not valid UTF-8", "convert the file"],
     ),
     "training text shorter than a window": (
         lambda data: (data / "toy.train.txt").write_text("the dog ate the apple\n" * 3),
@@ -137,9 +137,12 @@ def test_unreadable_recipe(kind: str, gatewise: Gatewise, tmp_path: Path) -> Non
 
 
 BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
-    "unknown recipe": ("train ptb-smal", ["no recipe 'ptb-smal'", "ptb-large, ptb-medium", "did you mean ptb-small?"]),
+    "unknown recipe": (
+        "train ptb-smal",
+        ["unknown recipe 'ptb-smal'", "ptb-large, ptb-medium", "did you mean ptb-small?"],
+    ),
     "recipe without data": ("train ptb-small --out {out}", ["no data", "--data FOLDER"]),
-    "unknown recipe to print": ("recipes ptb-tiny", ["no recipe 'ptb-tiny'", "ptb-large"]),
+    "unknown recipe to print": ("recipes ptb-tiny", ["unknown recipe 'ptb-tiny'", "ptb-large"]),
     "--set without =": ("train --set training.epochs", ["--set 'training.epochs'", "expected KEY=VALUE"]),
     "--set with no key": ("train --set =3", ["--set '=3'", "expected KEY=VALUE"]),
     "--set without a section": ("train --set epochs=1", ["'epochs' is not a dotted key", "training.epochs=1"]),
@@ -175,7 +178,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
     "no integer for --seed": ("train --seed x", ["--seed", "valid integer", "gatewise train --help"]),
     "no integer for --top-k": ("generate {run} --top-k few", ["--top-k", "valid integer", "--help"]),
     "unknown split": ("evaluate {run} --split dev", ["--split", "'dev'", "'valid', 'test'", "--help"]),
-    "unknown corpus": ("data fetch wikitext", ["no corpus 'wikitext'", "expected one of ptb"]),
+    "unknown corpus": ("data fetch wikitext", ["unknown corpus 'wikitext'", "expected one of ptb"]),
 }
 
 

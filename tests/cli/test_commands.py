@@ -233,7 +233,7 @@ def test_module_is_the_command() -> None:
     """The call python -m gatewise is the same command, with the same exit status."""
     result = start("recipes", "ptb-tiny")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("gatewise: no recipe 'ptb-tiny'")
+    assert result.stderr.startswith("gatewise: unknown recipe 'ptb-tiny'")
 
 
 def test_debug_prints_the_traceback() -> None:
@@ -241,4 +241,4 @@ def test_debug_prints_the_traceback() -> None:
     result = start("recipes", "ptb-tiny", "--debug")
     assert result.returncode != 0
     assert "Traceback" in result.stderr
-    assert "UsageError: no recipe 'ptb-tiny'" in result.stderr
+    assert "UsageError: unknown recipe 'ptb-tiny'" in result.stderr

@@ -169,4 +169,4 @@ def test_every_corpus_of_the_catalogue(name: str, gatewise: Gatewise, server: Se
 
 def test_a_corpus_that_is_not_there(gatewise: Gatewise) -> None:
     """An unknown name is status 2, with the names that there are."""
-    gatewise("data", "fetch", "ptp").check_refused(2, "no corpus 'ptp'; expected one of ptb, mnist, ud-ewt")
+    gatewise("data", "fetch", "ptp").check_refused(2, "unknown corpus 'ptp'; expected one of ptb, mnist, ud-ewt")

@@ -80,8 +80,8 @@ def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_
     ("raw", "message"),
     [
         ("wind\n1\n", "a.csv:1: no column 'level'; found 'wind'"),
-        ("level\n1\n2\nhigh\n", "a.csv:4: 'high' in the column 'level'; expected a number"),
-        ("level\n1\nnan\n", "a.csv:3: nan in the column 'level'; expected a finite number"),
+        ("level\n1\n2\nhigh\n", "a.csv:4: 'high' in column 'level'; expected a number"),
+        ("level\n1\nnan\n", "a.csv:3: nan in column 'level'; expected a finite number"),
         ("level\n1\n\n,\n", "a.csv:4: 2 fields in this row, expected 1"),
         ("level\n", "a.csv: no rows below the header"),
         ("", "a.csv: the file is empty"),
@@ -108,8 +108,8 @@ def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, ti
     ("raw", "options", "status", "message"),
     [
         ("level\n1\n2\n", [], 3, "2 values are too few for a window of 20"),
-        ("level\n1\nx\n", [], 3, "a.csv:3: 'x' in the column 'level'"),
-        ("level\n1\nnan\n", [], 3, "a.csv:3: nan in the column 'level'"),
+        ("level\n1\nx\n", [], 3, "a.csv:3: 'x' in column 'level'"),
+        ("level\n1\nnan\n", [], 3, "a.csv:3: nan in column 'level'"),
         ("name\nx\n", [], 3, "a.csv:2: no numbers in this row"),
         ("level\n1\n", ["--set", 'data.columns=["rain"]'], 3, "a.csv:1: no column 'rain'; found 'level'"),
         ("level\n1\n", ["--set", "data.window=0"], 2, "data.window is 0"),

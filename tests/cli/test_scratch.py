@@ -42,7 +42,7 @@ def test_from_a_csv_file_to_text(gatewise: Gatewise, comments: Path) -> None:
         (b'body\n"a\n', ["bad.csv:2: invalid CSV"]),
         (b"body\na,b\n", ["bad.csv:2: 2 fields in this row"]),
         (b"", ["bad.csv: the file is empty"]),
-        (b"body\n\xff\n", ["bad.csv:2: byte 0xff is no UTF-8"]),
+        (b"body\n\xff\n", ["bad.csv:2: byte 0xff is not valid UTF-8"]),
     ],
 )
 def test_bad_data(gatewise: Gatewise, raw: bytes, words: list[str]) -> None:

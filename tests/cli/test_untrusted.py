@@ -282,4 +282,4 @@ def test_pipes_are_read(
 def test_a_table_that_is_wrong_in_a_pipe(gatewise: Gatewise, regressor_run: Path) -> None:
     """The error names the pipe, not the copy."""
     found = through_pipe(gatewise, b"day,level\n1,2\n2,x\n", "forecast", regressor_run)
-    assert "/dev/fd/" in getattr(found, "err", "") and ":3: 'x' in the column 'level'" in getattr(found, "err", "")
+    assert "/dev/fd/" in getattr(found, "err", "") and ":3: 'x' in column 'level'" in getattr(found, "err", "")

@@ -86,11 +86,12 @@ def test_idx_folder(tmp_path: Path) -> None:
     [
         (
             lambda folder: (folder / "t10k-labels-idx1-ubyte.gz").unlink(),
-            r"no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte\.gz in this folder; expected the four files train-images-idx3-ubyte, ",
+            r"no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte\.gz in this folder; "
+            "expected the four files train-images-idx3-ubyte, ",
         ),
         (
             lambda folder: (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(Y[:4].astype(np.uint8))),
-            r"train-labels-idx1-ubyte: 4 labels for the 5 sequences of train-images-idx3-ubyte; expected one for each",
+            r"train-labels-idx1-ubyte: 4 labels for the 5 sequences of train-images-idx3-ubyte; expected one per sequence",
         ),
         (
             lambda folder: (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(PIXELS)),
@@ -115,7 +116,7 @@ def test_bad_idx_folders(tmp_path: Path, change: Callable[[Path], object], messa
 @pytest.mark.parametrize("size", [0, 5, 6])
 def test_sizes_that_leave_nothing(tmp_path: Path, size: int) -> None:
     message = (
-        rf"no valid part, and data\.valid_size is {size} of 5 examples; .*--set data\.valid_size=N with N from 1 to 4"
+        rf"no valid set, and data\.valid_size is {size} of 5 examples; .*--set data\.valid_size=N with N from 1 to 4"
     )
     with pytest.raises(DataError, match=message):
         find_sequences(write_idx(tmp_path), size, 0)
@@ -145,12 +146,12 @@ HUGE[0, 0, 0] = 1e300
         ({"x": X[0], "y": Y}, r"a\.npz: x has shape \(4, 3\); expected \(N, T, I\)"),
         ({"x": X[:, :0], "y": Y}, r"a\.npz: x has shape \(5, 0, 3\)"),
         ({"x": X, "y": np.eye(5)}, r"a\.npz: y has shape \(5, 5\); expected \(N,\)"),
-        ({"x": X, "y": Y[:4]}, r"a\.npz: 4 labels for the 5 sequences; expected one for each"),
+        ({"x": X, "y": Y[:4]}, r"a\.npz: 4 labels for the 5 sequences; expected one per sequence"),
         ({"x": BROKEN, "y": Y}, r"a\.npz: x\[3, 2, 1\] is nan; expected finite numbers"),
         ({"x": X, "y": [0, 1, 2, np.inf, 0]}, r"a\.npz: y\[3\] is inf"),
-        ({"x": X, "y": np.full(5, 2**63, np.uint64)}, r"a\.npz: y holds 9223372036854775808, which is too large"),
+        ({"x": X, "y": np.full(5, 2**63, np.uint64)}, r"a\.npz: y contains 9223372036854775808, which is too large"),
         ({"x": X * 1j, "y": Y}, r"a\.npz: x has type complex64; expected integers or real numbers"),
-        ({"x": X, "y": np.array(list("abcde"))}, r"a\.npz: y of the type <U1"),
+        ({"x": X, "y": np.array(list("abcde"))}, r"a\.npz: y has type <U1"),
         ({"x": X.astype(object), "y": Y}, r"a\.npz: not a readable array of numbers \(object arrays"),
         ({"x": X, "y": Y.astype(object)}, r"a\.npz: not a readable array of numbers \(object arrays"),
     ],
@@ -222,8 +223,8 @@ def test_npz_folders(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": X[:, :, :2], "y": Y}, r"the dimensions of x differ between valid \(\(4, 2\)\) and train \(\(4, 3\)\)"),
-        ({"x": X, "y": Y / 2}, r"type of y of the part valid: float, of train: int64"),
-        ({"x": PIXELS, "y": Y}, r"type of x of the part valid: uint8, of train: float"),
+        ({"x": X, "y": Y / 2}, r"the types of y differ between valid \(float\) and train \(int64\)"),
+        ({"x": PIXELS, "y": Y}, r"the types of x differ between valid \(uint8\) and train \(float\)"),
     ],
 )
 def test_parts_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -243,9 +244,9 @@ def test_folders_without_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 files for the split train"):
         find_sequences(tmp_path, 1, 1)
     (tmp_path / "b.train.npz").unlink()
-    with pytest.raises(DataError, match=r"no test part, and data\.test_size is 0 of 5 examples"):
+    with pytest.raises(DataError, match=r"no test set, and data\.test_size is 0 of 5 examples"):
         find_sequences(tmp_path, 1, 0)
-    with pytest.raises(DataError, match=r"no valid part, and data\.valid_size is 3 of 3 examples"):
+    with pytest.raises(DataError, match=r"no valid set, and data\.valid_size is 3 of 3 examples"):
         find_sequences(tmp_path, 3, 2)
 
 
@@ -265,7 +266,7 @@ def test_arrays_to_be_predicted(tmp_path: Path) -> None:
 def test_arrays_beyond_float32_are_for_models_that_standardise(tmp_path: Path) -> None:
     path = npz(tmp_path / "a.npz", x=HUGE, y=Y)
     with pytest.raises(
-        DataError, match=r"a\.npz: x holds 1e\+300, which is too large; expected numbers that fit float32"
+        DataError, match=r"a\.npz: x contains 1e\+300, which is too large; expected numbers that fit float32"
     ):
         read_array_file(path, 4, 3)
     np.testing.assert_array_equal(read_array_file(path, 4, 3, wide=True), HUGE)
@@ -296,9 +297,9 @@ def test_classes() -> None:
         check_classes(np.array([7, 7]), "a.npz")
     with pytest.raises(DataError, match=r"only one class, 'x'"):
         check_classes(["x"], "a.npz")
-    with pytest.raises(DataError, match="no label; expected at least two"):
+    with pytest.raises(DataError, match="no labels; expected at least two"):
         check_classes([], "a.npz")
-    with pytest.raises(DataError, match="the labels are float32; expected whole numbers"):
+    with pytest.raises(DataError, match="the labels are float32; expected integers"):
         check_classes(np.zeros(3, np.float32), "a.npz")
 
 

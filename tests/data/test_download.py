@@ -209,7 +209,7 @@ def test_mirror_that_is_no_address(server: Server, tmp_path: Path) -> None:
 
 
 def test_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no corpus 'ptp'; expected one of ptb"):
+    with pytest.raises(UsageError, match=r"unknown corpus 'ptp'; expected one of ptb"):
         fetch("ptp", tmp_path)
 
 

@@ -93,7 +93,7 @@ def test_a_long_tail_is_not_unpacked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [3, 9, 15, 20, -5])
 def test_damaged_gzip(tmp_path: Path, end: int) -> None:
     packed = gzip.compress(RAW)
-    with pytest.raises(DataError, match=r"a-ubyte: damaged gzip \(.*download it again"):
+    with pytest.raises(DataError, match=r"a-ubyte: damaged gzip file \(.*download it again"):
         read_idx(write(tmp_path, packed[:end]))
     with pytest.raises(DataError, match="damaged gzip"):
         read_idx(write(tmp_path, packed[:12] + b"\xff\xff" + packed[14:]))

@@ -40,13 +40,13 @@ def test_words_are_cut_as_asked(tmp_path: Path) -> None:
     [
         ("text,label\na,b\n", r"a\.csv:1: no column 'body'; found 'text', 'label'; .*--set data\.column=NAME"),
         ("body,tag\na,b\n", r"a\.csv:1: no column 'label'; found 'body', 'tag'; .*--set data\.label_column=NAME"),
-        ("body,body,label\na,b,c\n", r"a\.csv:1: 2 columns 'body'; expected one"),
-        ('body,label\n"a\nb",x\n ,x\n', r"a\.csv:4: no word in 'body'"),
-        ("body,label\na,x\nb, \n", r"a\.csv:3: no label in 'label'"),
+        ("body,body,label\na,b,c\n", r"a\.csv:1: 2 columns named 'body'; expected one"),
+        ('body,label\n"a\nb",x\n ,x\n', r"a\.csv:4: no words in 'body'"),
+        ("body,label\na,x\nb, \n", r"a\.csv:3: missing label in 'label'"),
         ("body,label\na,x\nb\n", r"a\.csv:3: 1 fields in this row, expected 2"),
         ("body,label\n", r"a\.csv: no texts in this file"),
         ("", r"a\.csv: the file is empty"),
-        (b"body,label\na,x\n\xff,x\n", r"a\.csv:3: byte 0xff is no UTF-8"),
+        (b"body,label\na,x\n\xff,x\n", r"a\.csv:3: byte 0xff is not valid UTF-8"),
     ],
 )
 def test_bad_csv(tmp_path: Path, raw: str | bytes, message: str) -> None:
@@ -64,15 +64,15 @@ def test_bad_csv(tmp_path: Path, raw: str | bytes, message: str) -> None:
         ('{"body": 3, "label": 1}\n', r"a\.jsonl:1: the text in 'body' is 3; expected a string"),
         ('{"body": "a", "label": ["x"]}\n', r"a\.jsonl:1: the label in 'label' is \[\"x\"\]; expected a string or a"),
         ('{"body": "a", "label": true}\n', r"a\.jsonl:1: the label in 'label' is true; expected a string or a number"),
-        ('{"body": "a", "label": null}\n', r"a\.jsonl:1: no label in 'label'"),
+        ('{"body": "a", "label": null}\n', r"a\.jsonl:1: missing label in 'label'"),
         ('{"body": "a", "label": NaN}\n', r"a\.jsonl:1: invalid JSON \(NaN is not a JSON number\)"),
-        ('{"body": "a", "label": ""}\n', r"a\.jsonl:1: no label in 'label'"),
-        ('{"body": "", "label": "x"}\n', r"a\.jsonl:1: no word in 'body'"),
+        ('{"body": "a", "label": ""}\n', r"a\.jsonl:1: missing label in 'label'"),
+        ('{"body": "", "label": "x"}\n', r"a\.jsonl:1: no words in 'body'"),
         ('{"body": "\\ud800", "label": "x"}\n', r"a\.jsonl:1: invalid JSON \(.*surrogates"),
         ("[" * 100_000 + "\n", r"a\.jsonl:1: invalid JSON \(.*recursion"),
         ('{"body": "a", "label": ' + "9" * 5000 + "}\n", r"a\.jsonl:1: invalid JSON"),
         ("\n", r"a\.jsonl: no texts in this file"),
-        (b'{"body": "\xff"}\n', r"a\.jsonl:1: byte 0xff is no UTF-8"),
+        (b'{"body": "\xff"}\n', r"a\.jsonl:1: byte 0xff is not valid UTF-8"),
     ],
 )
 def test_bad_jsonl(tmp_path: Path, raw: str | bytes, message: str) -> None:
@@ -82,7 +82,7 @@ def test_bad_jsonl(tmp_path: Path, raw: str | bytes, message: str) -> None:
 
 
 def test_another_ending(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.tsv: the ending '\.tsv'; expected \.csv, \.jsonl or \.conllu"):
+    with pytest.raises(DataError, match=r"a\.tsv: unknown file extension '\.tsv'; expected \.csv, \.jsonl or \.conllu"):
         read(tmp_path, "a.tsv", CSV)
 
 

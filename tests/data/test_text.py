@@ -127,12 +127,12 @@ def test_text8_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("the dog".encode("utf-16"), r"a\.txt:1: byte 0xff is no UTF-8"),
+        ("the dog".encode("utf-16"), r"a\.txt:1: byte 0xff is not valid UTF-8"),
         (b"a\n" + "the dog\n".encode("utf-16-le"), r"a\.txt:2: null byte, perhaps UTF-16; expected UTF-8 text"),
         (b"fine\n\0\n", r"a\.txt:2: null byte"),
         (b"the\rdog\rate", r"a\.txt: lines end in CR only; expected LF or CRLF, convert the file"),
         (b"the\rdog\r", r"a\.txt: lines end in CR only"),
-        (b"a\n\xed\xa0\x80\n", r"a\.txt:2: byte 0xed is no UTF-8"),
+        (b"a\n\xed\xa0\x80\n", r"a\.txt:2: byte 0xed is not valid UTF-8"),
     ],
 )
 def test_what_is_no_text(tmp_path: Path, content: bytes, message: str) -> None:

@@ -189,7 +189,7 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     [
         (None, "scaling.json: no such file"),
         ("{", "scaling.json: invalid JSON"),
-        ('{"input_size": 1, "x_mean": []}', "scaling.json: no 'x_std' inside"),
+        ('{"input_size": 1, "x_mean": []}', "scaling.json: missing key 'x_std'"),
         ('{"input_size": 1, "x_mean": [], "x_std": [], "unit": 1}', "scaling.json: .*'unit'"),
         ('{"input_size": 2, "x_mean": [], "x_std": []}', r"rnn.weight_ih_l0 has shape \(32, 1\); expected \(32, 2\)"),
         ('{"input_size": 2000000000, "x_mean": [], "x_std": []}', "rnn.weight_ih_l0 has shape"),

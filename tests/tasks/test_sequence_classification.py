@@ -112,7 +112,7 @@ def test_a_language_model_is_no_classifier(tiny_run: Path, classifier_run: Path)
     [
         (None, "labels.json: no such file"),
         ("[1", "labels.json: invalid JSON"),
-        ('{"labels": [1, 2]}', "labels.json: no 'input_size' inside"),
+        ('{"labels": [1, 2]}', "labels.json: missing key 'input_size'"),
         ('{"labels": [1, 2], "input_size": 4}', r"decoder.weight has shape \(3, 8\); expected \(2, 8\)"),
     ],
 )
