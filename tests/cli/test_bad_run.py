@@ -184,7 +184,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "a weight too many": (
         change_weights(lambda weights: weights.update(extra=torch.zeros(2))),
-        ["unexpected 'extra'; config.toml describes no such weight"],
+        ["unexpected 'extra';", "config.toml describes no such weight"],
     ),
     "a weight that is not a number": (
         change_weights(lambda weights: weights["decoder.bias"].fill_(float("nan"))),

@@ -86,12 +86,13 @@ def test_idx_folder(tmp_path: Path) -> None:
     [
         (
             lambda folder: (folder / "t10k-labels-idx1-ubyte.gz").unlink(),
-            r"no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte\.gz in this folder; "
+            r"no t10k-labels-idx1-ubyte \(or \.gz\) in this folder; "
             "expected the four files train-images-idx3-ubyte, ",
         ),
         (
             lambda folder: (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(Y[:4].astype(np.uint8))),
-            r"train-labels-idx1-ubyte: 4 labels for the 5 sequences of train-images-idx3-ubyte; expected one per sequence",
+            r"train-labels-idx1-ubyte: 4 labels for the 5 sequences of train-images-idx3-ubyte; "
+            "expected one per sequence",
         ),
         (
             lambda folder: (folder / "train-labels-idx1-ubyte").write_bytes(idx_bytes(PIXELS)),

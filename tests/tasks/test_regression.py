@@ -129,7 +129,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(waves: Path, regress
     [
         ({"data.builtin": "sunspots"}, "names both path and builtin"),
         ({"data.path": ""}, "names no data; add --data FILE.csv"),
-        ({"data.path": "", "data.builtin": "digits"}, "'digits', which is no data of this task"),
+        ({"data.path": "", "data.builtin": "digits"}, "'digits', which this task does not support"),
         ({"data.window": 0}, r"data\.window is 0; .*--set data\.window=N"),
         ({"data.target": "wind"}, "'wind', not one of data.columns, 'level'"),
     ],
@@ -174,7 +174,8 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     run = gw.train("sunspots", data=own, out=tmp_path / "run", overrides={**TINY_REGRESSOR, "training.epochs": 1})
     own.unlink()
     with pytest.raises(
-        DataError, match=r"own\.csv: no such file or folder \(where this run was trained; .* with --data\)"
+        DataError,
+        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with --data\)",
     ):
         evaluate(run.path)
     with pytest.raises(

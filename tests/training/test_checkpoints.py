@@ -74,7 +74,7 @@ def test_one_with_numbers_that_are_not_finite_is_passed_over(tmp_path: Path, nam
     save_checkpoint(tmp_path, damaged)
     found, passed_over = load_newest(tmp_path)
     assert found is not None and found.progress["step"] == 1
-    assert f"{name} holds numbers that are not finite" in passed_over[0]
+    assert f"{name} contains numbers that are not finite" in passed_over[0]
 
 
 def test_moments_and_generators_that_none_can_have_are_passed_over(tmp_path: Path) -> None:
@@ -141,7 +141,9 @@ def test_one_of_a_newer_format_is_no_damage(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sealed, "FORMAT", 2)
     save_checkpoint(tmp_path, checkpoint(2))
     monkeypatch.undo()
-    with pytest.raises(RunError, match=r"step-0000000002\.safetensors: of format 2, .* upgrade Gatewise"):
+    with pytest.raises(
+        RunError, match=r"step-0000000002\.safetensors: format 2, written by a newer .* upgrade Gatewise"
+    ):
         load_newest(tmp_path)
 
 

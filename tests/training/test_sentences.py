@@ -91,7 +91,7 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> No
         status, err = stop_after_a_checkpoint(again, cut, 0.05, number, FORKED)
         if number == signal.SIGINT:
             assert status == 130
-            assert f"saved; go on with: gatewise train --out {cut} --resume" in err.strip().splitlines()[-1]
+            assert f"saved; resume with: gatewise train --out {cut} --resume" in err.strip().splitlines()[-1]
     _, err = finish(["--out", str(cut), "--resume"], FORKED)
     assert "going on in epoch" in err
     assert_same_end(whole, cut)

@@ -117,7 +117,7 @@ def _facts(metadata: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
     text = metadata.get(KEY)
     if text is None:  # from another program, unless the key itself was damaged
         if any(other.startswith(_START) for other in metadata.values()):
-            raise DamagedError(f"its metadata is not stored under {KEY!r}")
+            raise DamagedError(f"its metadata is not stored under '{KEY}'")
         return {}, False
     try:
         facts = parse_json(text, infinite=True)

@@ -231,7 +231,7 @@ def _read_idx_pair(folder: Path, part: str) -> Sequences:
         found = _idx_candidates(folder, part, kind)
         if not found:
             raise DataError(
-                f"{folder}: no {part}-{kind}-ubyte or {part}-{kind}-ubyte.gz in this folder; expected the four files "
+                f"{folder}: no {part}-{kind}-ubyte (or .gz) in this folder; expected the four files "
                 "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
             )
         paths.append(found[0])

@@ -19,7 +19,7 @@ def open_series(settings: DataConfig) -> Series | None:
     """
     if bool(settings.path) == bool(settings.builtin):
         found = "both path and builtin" if settings.path else "no data"
-        raise UsageError(f"data: the recipe sets {found}; add --data FILE.csv, or a folder with *.train.npz")
+        raise UsageError(f"data: the recipe names {found}; add --data FILE.csv, or a folder with *.train.npz")
     if settings.builtin not in ("", "sunspots"):
         raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'sunspots'")
     path = Path(settings.path).expanduser()
