@@ -115,7 +115,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "weights whose seal has another name": (
         change_file("model.safetensors", '"gatewise"', '"gatewisf"'),
-        ["model.safetensors: damaged", "another name than gatewise"],
+        ["model.safetensors: damaged", "its metadata is not stored under 'gatewise'"],
     ),
     "weights without their hash": (
         change_file("model.safetensors", "sha256", "sha257"),
@@ -123,7 +123,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "weights of a newer format": (
         change_file("model.safetensors", '\\"format\\": 1', '\\"format\\": 2'),
-        ["model.safetensors: of format 2", "upgrade Gatewise"],
+        ["model.safetensors: format 2", "upgrade Gatewise"],
     ),
     "weights a folder": (
         replace_by("model.safetensors", Path.mkdir),
@@ -131,7 +131,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "weights a pipe": (
         replace_by("model.safetensors", os.mkfifo),
-        ["model.safetensors: a named pipe, no regular"],
+        ["model.safetensors: a named pipe, not a regular"],
     ),
     "weights a device": (
         replace_by("model.safetensors", lambda path: path.symlink_to("/dev/zero")),
@@ -176,7 +176,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "tokenizer of another level": (
         unsealed(change_config('level = "word"', 'level = "character"')),
-        ["tokenizer.json: made of words", "data.level in config.toml is 'character'"],
+        ["tokenizer.json: a vocabulary of words", "data.level in config.toml is 'character'"],
     ),
     "a weight missing": (
         change_weights(lambda weights: weights.pop("decoder.bias")),
@@ -246,7 +246,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "tokenizer of another kind": (
         unsealed(change_file("tokenizer.json", '"WordLevel"', '"WordPiece"')),
-        ["tokenizer.json: no vocabulary of whole tokens", *TOKENIZER],
+        ["tokenizer.json: not a word-level vocabulary", *TOKENIZER],
     ),
     "folder empty": (
         lambda run: (shutil.rmtree(run), run.mkdir()),

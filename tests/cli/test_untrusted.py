@@ -117,7 +117,7 @@ def test_data_in_a_folder_that_is_no_utf8(gatewise: Gatewise, corpus: Path, tmp_
     folder = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9"))
     shutil.copytree(corpus, folder)
     result = gatewise("train", "--data", folder, "--out", tmp_path / "out", *TINY_OPTIONS)
-    result.check_refused(2, "caf\\udce9', no UTF-8", "rename")
+    result.check_refused(2, "caf\\udce9', which is not valid UTF-8", "rename")
     assert not (tmp_path / "out").exists()
     result = gatewise("train", "--data", corpus, "--out", folder / "run", *TINY_OPTIONS, "--set", "training.epochs=1")
     assert result.status == 0, result.err

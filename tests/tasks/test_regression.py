@@ -179,7 +179,8 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     ):
         evaluate(run.path)
     with pytest.raises(
-        DataError, match=r"own\.csv: no such file or folder \(where this run was trained; .* with FILE\)"
+        DataError,
+        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with FILE\)",
     ):
         forecast(run.path)
     assert evaluate(run.path, data=waves)["tokens"] == 30

@@ -46,7 +46,7 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
     [
         (1.0, 1e9, r"x: column 0 is 1000000000 ± 0\.\d+, which float32 cannot tell apart; expected numbers near 1"),
         (1e-50, 0.0, r"x: column 0 is \S+e-51 ± \S+e-51, which float32 cannot tell apart"),
-        (1e300, 0.0, r"x holds \S+e\+300, which is too large; expected numbers that fit float32"),
+        (1e300, 0.0, r"x contains \S+e\+300, which is too large; expected numbers that fit float32"),
     ],
 )
 def test_numbers_of_which_float32_keeps_nothing_are_refused(

@@ -85,7 +85,7 @@ def load_config(
             raise UsageError(f"{key!r} is not a dotted key; expected SECTION.KEY=VALUE, such as training.epochs=1")
         if isinstance(value, str) and not _is_unicode(value):
             raise UsageError(
-                f"{key} is {value!r}, which is not valid UTF-8 and cannot be stored in config.toml; rename the file"
+                f"{key} is {value!r}, which is not valid UTF-8, as config.toml needs; rename the file or folder"
             )
         merged.setdefault(section, {})[name] = value
     try:
