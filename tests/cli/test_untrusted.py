@@ -214,7 +214,7 @@ def test_recipes_that_are_no_files(gatewise: Gatewise, tmp_path: Path) -> None:
 COMMANDS = {
     "tag": ("tagger_run", "a.txt", "a text file"),
     "classify": ("classifier_run", "a.npy", "an array file"),
-    "classify picture": ("classifier_run", "a.png", "a picture"),
+    "classify picture": ("classifier_run", "a.png", "an image"),
     "forecast": ("regressor_run", "a.csv", "a text file"),
     "evaluate": ("tiny_run", "a.txt", "a text file"),
 }
