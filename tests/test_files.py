@@ -39,7 +39,7 @@ def test_what_is_no_regular_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("socket")
         for name, message in {
-            "pipe": r"pipe: a pipe, which can be read once alone; expected a text, write it to a file first",
+            "pipe": r"pipe: a pipe, which can be read only once; expected a text, write it to a file first",
             "socket": r"socket: a socket; expected a text",
             "zero": r"zero: a device; expected a text",
             "/dev/tty": r"/dev/tty: (a device|cannot read it)",
@@ -67,7 +67,7 @@ def test_what_becomes_a_pipe_between_looking_and_opening(tmp_path: Path, monkeyp
         return found
 
     monkeypatch.setattr(os, "stat", exchange)
-    with pytest.raises(DataError, match="a pipe, which can be read once"):
+    with pytest.raises(DataError, match="a pipe, which can be read only once"):
         open_regular(path, "a text")
 
 
@@ -83,7 +83,7 @@ def test_claims() -> None:
     large = files.UNPACKED_FREELY
     check_unpacked("a", large, large * files.MOST_SWELLING, "unpack it")
     with pytest.raises(
-        DataError, match=r"a: 2 MiB that claim to unpack to 4 GiB; expected at most 100 times .*unpack it"
+        DataError, match=r"a: 2 MiB that claim to decompress to 4 GiB; expected at most 100 times .*unpack it"
     ):
         check_unpacked("a", 2 << 20, 4 << 30, "unpack it")
 
@@ -95,7 +95,7 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "available_memory", lambda: 3000)
     check_memory("a", 3000)
     with pytest.raises(
-        DataError, match="a: 4 KiB to be read at once, and 2 KiB of memory are free; expected a file that"
+        DataError, match="a: reading it takes 4 KiB of memory, but only 2 KiB are free; expected a file that"
     ):
         check_memory("a", 4096)
     monkeypatch.setattr(files, "available_memory", lambda: None)
@@ -146,7 +146,7 @@ def test_a_pipe_is_copied(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_writes_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "PATIENCE_S", 0.05)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="pipe: a pipe that nobody writes into"), spooled(tmp_path / "pipe"):
+    with pytest.raises(DataError, match="pipe: a pipe that nothing writes to"), spooled(tmp_path / "pipe"):
         pass
 
 

@@ -59,8 +59,8 @@ def test_lines_tabs_and_joiners() -> None:
 
 
 def test_beginning_and_end_of_what_is_too_long() -> None:
-    shown = one_line(f"data.csv:3: the label {'x' * 5000!r}; expected a string, mend the line")
-    assert shown.startswith("data.csv:3: the label 'xxx") and shown.endswith("xxx'; expected a string, mend the line")
+    shown = one_line(f"data.csv:3: the label {'x' * 5000!r}; expected a string, fix this line")
+    assert shown.startswith("data.csv:3: the label 'xxx") and shown.endswith("xxx'; expected a string, fix this line")
     assert len(shown) < 400
     shown = one_line("data.csv:1: found " + "'a', " * 5000 + "; name one with --set")
     assert shown.startswith("data.csv:1: found 'a'") and shown.endswith("; name one with --set")

@@ -20,9 +20,9 @@ def test_text(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda path: None, "no such file; expected text"),
-        (Path.mkdir, "a folder, no regular file; expected text"),
-        (os.mkfifo, "a named pipe, no regular file; expected text"),
-        (lambda path: path.symlink_to("/dev/zero"), "a device, no regular file; expected text"),
+        (Path.mkdir, "a folder, not a regular file; expected text"),
+        (os.mkfifo, "a named pipe, not a regular file; expected text"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file; expected text"),
         (lambda path: path.symlink_to(path), r"cannot read it \(.*\); expected text"),
         (lambda path: path.write_bytes(b"x" * 11), "larger than 10 bytes; expected text"),
         (lambda path: (path.touch(), os.truncate(path, 1 << 33)), "larger than 10 bytes; expected text"),
@@ -37,7 +37,7 @@ def test_what_is_no_small_file(tmp_path: Path, make: Callable[[Path], object], m
 
 def test_no_utf8_has_its_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a\nb\n\xff")
-    with pytest.raises(DataError, match="a:3: bytes that are no UTF-8; expected text"):
+    with pytest.raises(DataError, match="a:3: invalid UTF-8; expected text"):
         read_text(tmp_path / "a", 10, "text", DataError)
 
 
@@ -51,17 +51,17 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no valid JSON"),
-        ("{", "no valid JSON"),
+        ("", "invalid JSON"),
+        ("{", "invalid JSON"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
-        ('{"a": {"b": 1, "b": 2}}', "the key 'b' stands there twice"),
+        ('{"a": {"b": 1, "b": 2}}', "duplicate key 'b'"),
         ("[NaN]", "the number NaN is not finite"),
         ("[-Infinity]", "the number -Infinity is not finite"),
         ("[1e999]", "the number 1e999 is not finite"),
-        ("9" * 100_000, "a whole number of 100000 digits"),
-        ('["\\ud800"]', "half a surrogate pair"),
-        ('{"\\udfff": 1}', "half a surrogate pair"),
+        ("9" * 100_000, "an integer of 100000 digits"),
+        ('["\\ud800"]', "a lone surrogate"),
+        ('{"\\udfff": 1}', "a lone surrogate"),
     ],
     ids=range(11),
 )
@@ -75,7 +75,7 @@ def test_json_that_means_nothing(tmp_path: Path, text: str, message: str) -> Non
 
 
 def test_bytes_that_are_no_text() -> None:
-    with pytest.raises(ValueError, match=r"^bytes that are no UTF-8$"):
+    with pytest.raises(ValueError, match=r"^invalid UTF-8$"):
         parse_json(b'{"\xff": 1}')
 
 

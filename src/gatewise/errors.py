@@ -1,19 +1,19 @@
-"""The closed set of user-facing errors, each with the exit status of its kind.
+"""All user-facing exceptions, each with its exit status.
 
 Every message is one line: what was found, what was expected, what to do. The command line prints it and exits with
-``exit_status``; from Python the exception carries the same text.
+``exit_status``; in Python, the exception carries the same text.
 """
 
 from gatewise.printable import one_line
 
 
 class GatewiseError(Exception):
-    """The base of every error that Gatewise raises on purpose."""
+    """Base class of all exceptions that Gatewise raises deliberately."""
 
     exit_status = 1
 
     def __init__(self, message: str = "") -> None:
-        """Keep the message as one line that is fit to be shown, whatever the file names and values in it hold."""
+        """Sanitize the message to a single displayable line, whatever file names and values it contains."""
         super().__init__(one_line(message))
 
 
@@ -24,30 +24,30 @@ class UsageError(GatewiseError):
 
 
 class DataError(GatewiseError):
-    """Data that is missing, empty, unreadable or too short."""
+    """Data is missing, empty, unreadable or too short."""
 
     exit_status = 3
 
 
 class RunError(GatewiseError):
-    """Anything missing or wrong inside a run folder."""
+    """A file in a run folder is missing or invalid."""
 
     exit_status = 4
 
 
 class TrainingStopped(GatewiseError):
-    """Training cannot go on (NaN, a full disk); the last good checkpoint, where there is one, is kept."""
+    """Training cannot continue (NaN, full disk); the last good checkpoint, if any, is kept."""
 
     exit_status = 1
 
 
 class NotFinite(GatewiseError):
-    """What a model answers, or how well it does, is not a finite number."""
+    """A model's output or a metric is not finite."""
 
     exit_status = 1
 
 
 class Interrupted(GatewiseError):
-    """The user asked to stop; the step was finished and saved."""
+    """The user interrupted training; the current step was completed and saved."""
 
     exit_status = 130

@@ -1,7 +1,7 @@
-"""Files that others made: read only where they are regular files, and no further than a stated limit.
+"""Safe reading of untrusted files: regular files only, and never beyond a fixed limit.
 
-The limits are generous beside what the tasks need, and small beside what a few bytes can otherwise ask for: a packed or
-a sparse file may claim any size. Each says why it is where it is.
+The limits are well above what the tasks need, and far below what a small malicious file could otherwise demand: a
+compressed or sparse file can claim any size. Each limit states its rationale.
 """
 
 import errno
@@ -20,63 +20,63 @@ from gatewise.errors import DataError, GatewiseError
 
 MIB = 1 << 20
 LONGEST_LINE = 128 * MIB
-"""Of a text that is read line by line: text8, which is read, is one line of 100 MB."""
+"""Bytes per line of a text that is streamed line by line; text8, which is supported, is a single line of 100 MB."""
 LONGEST_RECORD = 16 * MIB
-"""Of a file whose lines are kept as they are parsed, a document or a row each; the Bible has 4 MiB."""
+"""Bytes per line of a file whose parsed lines (a document or a row each) stay in memory; the Bible has 4 MiB."""
 LONGEST_SENTENCE = 1_000_000
-"""Words between two blank lines; a file without blank lines is no file of sentences."""
+"""Words between two blank lines; a file without blank lines does not contain sentences."""
 LARGEST_SETTINGS = MIB // 8
-"""Of a TOML file; a recipe has 2 KiB."""
+"""Bytes of a TOML file; a recipe has 2 KiB."""
 LARGEST_PART = 64 * MIB
-"""Of a JSON file of a run folder: a vocabulary of a million words has some 30."""
+"""Bytes of a JSON file in a run folder; a vocabulary of a million words takes about 30 MiB."""
 MOST_DOTS = 1000
-"""In a line of a TOML file: Python's reader takes minutes for a key of 50,000 parts."""
+"""Dots per line of a TOML file: Python's parser takes minutes for a key of 50,000 parts."""
 LARGEST_PIPE = 1024 * MIB
-"""What is copied from a pipe before it is read; there is no larger text that would be kept in memory whole."""
+"""Bytes copied from a pipe before they are parsed; no larger text would be held in memory as a whole."""
 MOST_PIXELS = 50_000_000
-"""Of a picture: a camera's. Decoding takes some 20 bytes a pixel."""
+"""Pixels of an image, enough for a camera's. Decoding takes about 20 bytes per pixel."""
 LARGEST_PICTURE = 8 * MOST_PIXELS
-"""Bytes of a picture's file: no format needs more than four numbers of 16 bits a pixel."""
+"""Bytes of an image file: no format needs more than four 16-bit numbers per pixel."""
 UNPACKED_FREELY = 256 * MIB
-"""What a packed file may unpack to whatever its own size; MNIST has 47 MB."""
+"""Bytes that any compressed file may decompress to, whatever its own size; MNIST has 47 MB."""
 MOST_SWELLING = 100
-"""How many times its own size a larger packed file may unpack to: numbers pack 2 to 10-fold, zeros 1000-fold."""
+"""Maximum compression ratio beyond that: real numbers compress 2- to 10-fold, zeros 1000-fold."""
 PATIENCE_S = 5.0
-"""Seconds in which somebody must open a pipe to write into it."""
+"""Seconds to wait for a writer to open a pipe."""
 
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
 
 def open_regular(path: Path, expected: str, error: type[GatewiseError] = DataError) -> BinaryIO:
-    """Open a regular file to read; a device, a socket or a pipe is refused and cannot make us wait.
+    """Open a regular file for reading; devices, sockets and pipes are rejected without blocking.
 
     Args:
         path: the file.
-        expected: what it should be, such as ``a text file``, for the error.
-        error: what to raise.
+        expected: what it should be, such as ``a text file``, for the error message.
+        error: the exception class to raise.
 
     Raises:
-        GatewiseError: of class ``error``: it cannot be opened, or is no regular file.
+        GatewiseError: of class ``error``, if the file cannot be opened or is not a regular file.
     """
     try:
         return open(path, "rb", opener=partial(_open_regular, expected=expected, error=error))
     except OSError as problem:
         raise error(f"{path}: cannot read it ({problem.strerror}); expected {expected}") from None
-    except ValueError as problem:  # a zero byte, which TOML can write
+    except ValueError as problem:  # a null byte, which TOML can express
         raise error(f"{path}: cannot read it ({problem}); expected {expected}") from None
 
 
 def check_regular(path: Path, expected: str, error: type[GatewiseError] = DataError) -> int:
-    """Check that a path is a regular file, opening nothing; return its size.
+    """Check that a path is a regular file, without opening it; return its size in bytes.
 
     Args:
         path: the file.
-        expected: what it should be, and what to do where it is not: the end of the error's line.
-        error: what to raise.
+        expected: what it should be, and what to do if it is not; this ends the error message.
+        error: the exception class to raise.
 
     Raises:
-        GatewiseError: of class ``error``.
+        GatewiseError: of class ``error``, if the file is missing, inaccessible or not a regular file.
     """
     try:
         found = os.stat(path)
@@ -87,7 +87,7 @@ def check_regular(path: Path, expected: str, error: type[GatewiseError] = DataEr
         raise error(f"{path}: cannot read it ({reason}); expected {expected}") from None
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
-        raise error(f"{path}: {kind}, no regular file; expected {expected}")
+        raise error(f"{path}: {kind}, not a regular file; expected {expected}")
     return found.st_size
 
 
@@ -95,7 +95,7 @@ def read_bounded(path: Path, limit: int, expected: str, error: type[GatewiseErro
     """Return the bytes of a regular file.
 
     Raises:
-        GatewiseError: of class ``error``: it cannot be read, is no regular file, or is larger than the limit.
+        GatewiseError: of class ``error``, if the file cannot be read, is not a regular file, or exceeds the limit.
     """
     with open_regular(path, expected, error) as file:
         try:
@@ -108,10 +108,10 @@ def read_bounded(path: Path, limit: int, expected: str, error: type[GatewiseErro
 
 
 def file_hash(path: Path, expected: str = "a text file", error: type[GatewiseError] = DataError) -> str:
-    """Return the SHA-256 of a regular file's bytes in hexadecimal.
+    """Return the SHA-256 of a regular file as a hexadecimal string.
 
     Raises:
-        GatewiseError: of class ``error``: it cannot be read, or is no regular file.
+        GatewiseError: of class ``error``, if the file cannot be read or is not a regular file.
     """
     digest = hashlib.sha256()
     with open_regular(path, expected, error) as file:
@@ -124,42 +124,46 @@ def file_hash(path: Path, expected: str = "a text file", error: type[GatewiseErr
 
 
 def check_unpacked(name: str, packed: int, unpacked: int, advice: str) -> None:
-    """Check what a packed file says that it unpacks to, before it is unpacked.
+    """Check the decompressed size that a compressed file claims, before decompressing it.
 
     Args:
-        name: the file, for the error.
-        packed: its bytes.
-        unpacked: the bytes that it claims.
-        advice: what to do where they are too many.
+        name: the file's name, for the error message.
+        packed: its compressed size in bytes.
+        unpacked: its claimed decompressed size in bytes.
+        advice: what to do if the claim is too large.
 
     Raises:
-        DataError: they are too many beside its own size.
+        DataError: the claimed size is too large for the compressed size.
     """
     if unpacked > max(UNPACKED_FREELY, MOST_SWELLING * packed):
         raise DataError(
-            f"{name}: {size(packed)} that claim to unpack to {size(unpacked)}; expected at most {MOST_SWELLING} times "
-            f"their size, {advice}"
+            f"{name}: {size(packed)} that claim to decompress to {size(unpacked)}; expected at most {MOST_SWELLING} "
+            f"times the compressed size, {advice}"
         )
 
 
 def check_memory(name: str, needed: int) -> None:
-    """Check that memory holds what a file asks for, before it is asked for.
+    """Check that enough memory is available for a file's content, before allocating it.
+
+    Args:
+        name: the file's name, which starts the error message.
+        needed: bytes to allocate.
 
     Raises:
-        DataError: it does not; ``name`` begins the error.
+        DataError: there is not enough memory.
     """
     available = available_memory()
     if available is not None and needed > available:
         raise DataError(
-            f"{name}: {size(needed)} to be read at once, and {size(available)} of memory are free; expected a file "
-            "that fits, cut it into parts or take a machine with more"
+            f"{name}: reading it takes {size(needed)} of memory, but only {size(available)} are free; expected a file "
+            "that fits, split it into parts or use a machine with more memory"
         )
 
 
 def available_memory() -> int | None:
-    """Return the bytes of memory that this process may still take; None where the system does not say.
+    """Return how many bytes of memory this process can still allocate; None if the system does not report it.
 
-    Read from Linux's ``/proc/meminfo`` and, in a container, from the limit of its control group.
+    The value comes from Linux's ``/proc/meminfo`` and, in a container, from the limit of its control group.
     """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -174,18 +178,18 @@ def available_memory() -> int | None:
 
 @contextmanager
 def spooled(path: Path) -> Iterator[Path]:
-    """Give a path that can be read more than once: the file itself, or within the block a copy of what a pipe brings.
+    """Yield a path that can be read more than once: the file itself, or a temporary copy of a pipe's content.
 
     Args:
-        path: a file, or a pipe such as ``<(command)`` makes.
+        path: a file, or a pipe as created by ``<(command)``.
 
     Raises:
-        DataError: nobody writes into the pipe, or more than ``LARGEST_PIPE``.
+        DataError: nothing writes to the pipe, or it delivers more than ``LARGEST_PIPE``.
     """
     try:
         piped = stat.S_ISFIFO(path.stat().st_mode)
     except (OSError, ValueError):
-        piped = False  # who reads it will say what is wrong
+        piped = False  # the reader will report what is wrong
     if not piped:
         yield path
         return
@@ -198,10 +202,10 @@ def spooled(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def copied(stream: IO[bytes], name: str, first: bytes = b"") -> Iterator[Path]:
-    """Give within the block a file with what a stream brings, after what it brought first; errors name the stream.
+    """Yield a temporary file with a stream's content, preceded by ``first``; error messages name the stream.
 
     Raises:
-        DataError: it brings more than ``LARGEST_PIPE``.
+        DataError: the stream delivers more than ``LARGEST_PIPE``.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "input"
@@ -210,7 +214,7 @@ def copied(stream: IO[bytes], name: str, first: bytes = b"") -> Iterator[Path]:
             while chunk := stream.read(MIB):
                 file.write(chunk)
                 if file.tell() > LARGEST_PIPE:
-                    raise DataError(f"{name}: more than {size(LARGEST_PIPE)}; expected less, cut it into parts")
+                    raise DataError(f"{name}: more than {size(LARGEST_PIPE)}; expected less, split it into parts")
         try:
             yield copy
         except DataError as problem:
@@ -218,7 +222,7 @@ def copied(stream: IO[bytes], name: str, first: bytes = b"") -> Iterator[Path]:
 
 
 def size(count: int) -> str:
-    """Write a number of bytes for people."""
+    """Format a number of bytes for display."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             break
@@ -227,7 +231,7 @@ def size(count: int) -> str:
 
 
 def _open_regular(name: str, flags: int, expected: str, error: type[GatewiseError]) -> int:
-    """Open what a look before and a look after opening find to be a regular file: opening a device can do something."""
+    """Open a file, checking that it is regular before and after: opening a device can have side effects."""
     _check_regular(name, os.stat(name).st_mode, expected, error)
     descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     try:
@@ -244,15 +248,15 @@ def _check_regular(name: str, mode: int, expected: str, error: type[GatewiseErro
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISFIFO(mode):
-        raise error(f"{name}: a pipe, which can be read once alone; expected {expected}, write it to a file first")
+        raise error(f"{name}: a pipe, which can be read only once; expected {expected}, write it to a file first")
     raise error(f"{name}: {_KINDS.get(stat.S_IFMT(mode), 'a device')}; expected {expected}")
 
 
 def _first_bytes(pipe: IO[bytes], name: str) -> bytes:
-    """Return what a pipe that does not block has to give, once somebody has opened it to write."""
+    """Return the first available bytes of a non-blocking pipe, once a writer has opened it."""
     until = time.monotonic() + PATIENCE_S
-    while (found := pipe.read(MIB)) == b"":  # None says that a writer is there, and silent so far
+    while (found := pipe.read(MIB)) == b"":  # None means that there is a writer with no data yet
         if time.monotonic() > until:
-            raise DataError(f"{name}: a pipe that nobody writes into; expected a file, or a pipe with a writer")
+            raise DataError(f"{name}: a pipe that nothing writes to; expected a file, or a pipe with a writer")
         time.sleep(0.02)
     return found or b""

@@ -1,4 +1,4 @@
-"""Small files read with care: regular ones, of a limited size, in UTF-8, and JSON that says everything once."""
+"""Strict reading of small files: regular, of limited size, in UTF-8, and JSON without duplicate keys."""
 
 import json
 import math
@@ -9,21 +9,21 @@ from gatewise.errors import GatewiseError
 from gatewise.files import check_regular, read_bounded
 
 _DIGITS = 20
-"""A whole number of more digits is none of ours, and reading it takes time that grows with their square."""
+"""Longer integers never occur in our files, and parsing takes time quadratic in the number of digits."""
 
 
 def read_text(path: Path, limit: int, expected: str, error: type[GatewiseError]) -> str:
-    """Return a file's text; a byte order mark before it is left out.
+    """Return a file's text without its byte order mark, if any.
 
     Args:
         path: the file.
-        limit: bytes that it may have at most.
-        expected: what it should be, and what to do where it is not.
-        error: what to raise.
+        limit: maximum size in bytes.
+        expected: what it should be, and what to do if it is not.
+        error: the exception class to raise.
 
     Raises:
-        GatewiseError: of class ``error``: it is missing, no regular file, larger than the limit, unreadable, or no
-            UTF-8 (with line).
+        GatewiseError: of class ``error``, if the file is missing, not a regular file, larger than the limit,
+            unreadable, or not valid UTF-8 (with line).
     """
     check_regular(path, expected, error)
     raw = read_bounded(path, limit, expected, error)
@@ -31,14 +31,14 @@ def read_text(path: Path, limit: int, expected: str, error: type[GatewiseError])
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
-        raise error(f"{path}:{line}: bytes that are no UTF-8; expected {expected}") from None
+        raise error(f"{path}:{line}: invalid UTF-8; expected {expected}") from None
 
 
 def read_json(path: Path, limit: int, expected: str, error: type[GatewiseError]) -> Any:
-    """Return what a file says as ``parse_json`` reads it; the arguments are those of ``read_text``.
+    """Return a file's content, parsed by ``parse_json``; the arguments are those of ``read_text``.
 
     Raises:
-        GatewiseError: of class ``error``, as ``read_text``, or it is no JSON.
+        GatewiseError: of class ``error``, as from ``read_text``, or if the file is not valid JSON.
     """
     text = read_text(path, limit, expected, error)
     try:
@@ -48,15 +48,15 @@ def read_json(path: Path, limit: int, expected: str, error: type[GatewiseError])
 
 
 def parse_json(text: str | bytes, infinite: bool = False) -> Any:
-    """Read JSON that says everything once and means what it says.
+    """Parse JSON strictly.
 
     Args:
         text: the JSON.
-        infinite: whether ``Infinity`` and ``NaN``, which are no JSON, are read all the same.
+        infinite: whether to accept ``Infinity`` and ``NaN``, which are not standard JSON.
 
     Raises:
-        ValueError: in one line: it is no JSON or nested too deeply, a key stands twice, a number is not finite or of
-            more than 20 digits, or a string holds half a surrogate pair.
+        ValueError: with a one-line message: the JSON is invalid or nested too deeply, has a duplicate key, a number
+            that is not finite or has more than 20 digits, or a string with a lone surrogate.
     """
     try:
         found = json.loads(
@@ -68,13 +68,13 @@ def parse_json(text: str | bytes, infinite: bool = False) -> Any:
         )
         json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
+        raise ValueError("JSON nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("JSON with half a surrogate pair in a string") from None
+        raise ValueError("JSON string with a lone surrogate") from None
     except json.JSONDecodeError as problem:
-        raise ValueError(f"no valid JSON ({problem})") from None
+        raise ValueError(f"invalid JSON ({problem})") from None
     except UnicodeDecodeError:
-        raise ValueError("bytes that are no UTF-8") from None
+        raise ValueError("invalid UTF-8") from None
     return found
 
 
@@ -82,13 +82,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r:.100} stands there twice")
+        raise ValueError(f"duplicate key {next(name for name in names if names.count(name) > 1)!r:.100}")
     return found
 
 
 def _whole(digits: str) -> int:
     if len(digits) > _DIGITS:
-        raise ValueError(f"a whole number of {len(digits)} digits")
+        raise ValueError(f"an integer of {len(digits)} digits")
     return int(digits)
 
 

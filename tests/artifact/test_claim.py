@@ -39,7 +39,7 @@ def test_a_folder_is_one_processs_until_it_dies(tmp_path: Path) -> None:
     pid = child(hold)
     while not (tmp_path / "held").exists():
         time.sleep(0.005)
-    said = f"run is in use, process {pid} on .* trains there; wait until it ends, or choose another --out"
+    said = f"run is in use: process {pid} on .* is training there; wait until it ends, or choose another --out"
     for attempt in (lambda: run.check_free(resume=True), lambda: run.claim(resume=True).__enter__()):
         with pytest.raises(UsageError, match=said):
             attempt()
@@ -86,7 +86,7 @@ def test_what_a_killed_process_left_counts_as_empty_and_is_swept(left: set[str],
 )
 def test_what_is_not_ours_is_neither_overlooked_nor_removed(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("x")
-    with pytest.raises(UsageError, match="is not empty and holds no run"):
+    with pytest.raises(UsageError, match="is not empty and contains no run"):
         RunFolder(tmp_path).check_free(resume=False)
     (tmp_path / "config.toml").write_text("")
     with RunFolder(tmp_path).claim(resume=True):

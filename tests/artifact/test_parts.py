@@ -72,7 +72,7 @@ def test_labels_that_are_none(tmp_path: Path, change: dict[str, Any]) -> None:
 def test_labels_that_lack(tmp_path: Path, name: str) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps({key: value for key, value in LABELS.items() if key != name}))
-    with pytest.raises(RunError, match=f"no '{name}' inside"):
+    with pytest.raises(RunError, match=f"missing key '{name}'"):
         Labels.read(path, *LABELS)
 
 

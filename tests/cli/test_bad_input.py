@@ -40,24 +40,24 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "missing split": (lambda data: (data / "toy.valid.txt").unlink(), ["no *.valid.txt", "train, valid and test"]),
     "split there twice": (
         lambda data: (data / "more.test.txt").write_text("the dog\n"),
-        ["2 files for the split test (more.test.txt, toy.test.txt)", "move the others away"],
+        ["2 files for the split test (more.test.txt, toy.test.txt)", "move the others elsewhere"],
     ),
     "file for a folder": (file_for_folder, ["data: a file", "a folder with *.train.txt"]),
     "folder for a file": (folder_for_file, ["toy.train.txt: cannot read it", "expected a text file"]),
     "empty training text": (empty("toy.train.txt"), ["toy.train.txt: the file is empty", "expected text"]),
     "empty test text": (empty("toy.test.txt"), ["toy.test.txt: the file is empty", "expected text"]),
-    "bytes that are no UTF-8": (no_utf8, ["toy.valid.txt:3: byte 0xe9 is no UTF-8", "convert the file"]),
+    "invalid UTF-8": (no_utf8, ["toy.valid.txt:3: byte 0xe9 is not valid UTF-8", "convert the file"]),
     "UTF-16": (
         lambda data: (data / "toy.train.txt").write_text("the dog\n", encoding="utf-16"),
-        ["toy.train.txt:1: byte 0xff is no UTF-8", "convert the file"],
+        ["toy.train.txt:1: byte 0xff is not valid UTF-8", "convert the file"],
     ),
     "training text shorter than a window": (
         lambda data: (data / "toy.train.txt").write_text("the dog ate the apple\n" * 3),
-        ["18 tokens are shorter than one window", "4 x 6 = 24", "give more text or a smaller batch_size"],
+        ["18 tokens are shorter than one window", "4 x 6 = 24", "provide more text or set a smaller batch_size"],
     ),
     "validation text shorter than a window": (
         lambda data: (data / "toy.valid.txt").write_text("the dog\n"),
-        ["toy.valid.txt: 3 tokens are shorter than one window", "give more text or a smaller batch_size"],
+        ["toy.valid.txt: 3 tokens are shorter than one window", "provide more text or set a smaller batch_size"],
     ),
     "test text of one token": (
         lambda data: (data / "toy.test.txt").write_text("\n"),
@@ -96,9 +96,9 @@ BAD_RECIPES: dict[str, tuple[str, int | None, list[str]]] = {
         None,
         ["forget_bias is 1.0 but a gru cell has no forget gate", "set it to 0"],
     ),
-    "broken TOML": ("[model\nnum_layers = 3\n", 1, ["no valid TOML", "mend the line"]),
-    "key given twice": ("[model]\nnum_layers = 3\nnum_layers = 4\n", 3, ["no valid TOML", "mend the line"]),
-    "key outside a section": ("# mine\nepochs = 3\n", 2, ["epochs stands outside a section", "[training]"]),
+    "broken TOML": ("[model\nnum_layers = 3\n", 1, ["invalid TOML", "fix this line"]),
+    "key given twice": ("[model]\nnum_layers = 3\nnum_layers = 4\n", 3, ["invalid TOML", "fix this line"]),
+    "key outside a section": ("# mine\nepochs = 3\n", 2, ["epochs is not inside a section", "[training]"]),
     "dotted key": ("# mine\nmodel.num_layers = 0\n", 2, ["model.num_layers is 0"]),
 }
 
@@ -137,12 +137,15 @@ def test_unreadable_recipe(kind: str, gatewise: Gatewise, tmp_path: Path) -> Non
 
 
 BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
-    "unknown recipe": ("train ptb-smal", ["no recipe 'ptb-smal'", "ptb-large, ptb-medium", "did you mean ptb-small?"]),
+    "unknown recipe": (
+        "train ptb-smal",
+        ["unknown recipe 'ptb-smal'", "ptb-large, ptb-medium", "did you mean ptb-small?"],
+    ),
     "recipe without data": ("train ptb-small --out {out}", ["no data", "--data FOLDER"]),
-    "unknown recipe to print": ("recipes ptb-tiny", ["no recipe 'ptb-tiny'", "ptb-large"]),
+    "unknown recipe to print": ("recipes ptb-tiny", ["unknown recipe 'ptb-tiny'", "ptb-large"]),
     "--set without =": ("train --set training.epochs", ["--set 'training.epochs'", "expected KEY=VALUE"]),
     "--set with no key": ("train --set =3", ["--set '=3'", "expected KEY=VALUE"]),
-    "--set without a section": ("train --set epochs=1", ["'epochs' is no dotted key", "training.epochs=1"]),
+    "--set without a section": ("train --set epochs=1", ["'epochs' is not a dotted key", "training.epochs=1"]),
     "--set unknown key": ("train --set training.epocs=1", ["--set: unknown key", "did you mean training.epochs?"]),
     "--set wrong type": ("train --set training.epochs=two", ["--set: training.epochs is 'two'", "integer"]),
     "negative seed": ("train --seed -1 --out {out}", ["training.seed is -1", "greater than or equal to 0"]),
@@ -175,7 +178,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
     "no integer for --seed": ("train --seed x", ["--seed", "valid integer", "gatewise train --help"]),
     "no integer for --top-k": ("generate {run} --top-k few", ["--top-k", "valid integer", "--help"]),
     "unknown split": ("evaluate {run} --split dev", ["--split", "'dev'", "'valid', 'test'", "--help"]),
-    "unknown corpus": ("data fetch wikitext", ["no corpus 'wikitext'", "expected one of ptb"]),
+    "unknown corpus": ("data fetch wikitext", ["unknown corpus 'wikitext'", "expected one of ptb"]),
 }
 
 
@@ -218,7 +221,7 @@ def test_out_in_a_folder_that_is_read_only(gatewise: Gatewise, corpus: Path, tmp
     """An --out below a folder without the right to write is status 2."""
     (tmp_path / "locked").mkdir(mode=0o555)
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "locked" / "run", *TINY_OPTIONS)
-    result.check_refused(2, "cannot write there", "choose another --out")
+    result.check_refused(2, "not writable", "choose another --out")
 
 
 def test_debug_shows_the_traceback(gatewise: Gatewise, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_out_holds_another_run(gatewise: Gatewise, corpus: Path, run: Path, tmp_
     """A run is never overwritten."""
     before = contents(tmp_path)
     result = gatewise("train", "--data", corpus, "--out", run, *TINY_OPTIONS)
-    result.check_refused(2, f"{run} holds another run", "add --resume", "choose another --out")
+    result.check_refused(2, f"{run} contains another run", "add --resume", "choose another --out")
     assert contents(tmp_path) == before
 
 
@@ -36,7 +36,7 @@ def test_out_holds_other_files(options: list[str], gatewise: Gatewise, corpus: P
     (out / "chapter.tex").write_text("text")
     before = contents(tmp_path)
     result = gatewise("train", "--data", corpus, "--out", out, *TINY_OPTIONS, *options)
-    result.check_refused(2, f"{out} is not empty and holds no run", "choose a new or empty folder")
+    result.check_refused(2, f"{out} is not empty and contains no run", "choose a new or empty folder")
     assert contents(tmp_path) == before
 
 
@@ -54,7 +54,7 @@ def test_taken_out_is_told_before_data_is_read(gatewise: Gatewise, data: Path, r
     """Nobody waits for a corpus to be read, to be told only then that the folder is taken."""
     (data / "toy.train.txt").write_bytes(b"\xff\n")
     before = contents(tmp_path)
-    gatewise("train", "--data", data, "--out", run, *TINY_OPTIONS).check_refused(2, f"{run} holds another run")
+    gatewise("train", "--data", data, "--out", run, *TINY_OPTIONS).check_refused(2, f"{run} contains another run")
     assert contents(tmp_path) == before
 
 
@@ -90,11 +90,11 @@ def test_resume_with_other_data(split: str, gatewise: Gatewise, data: Path, run:
 
 @pytest.mark.parametrize(
     ("line", "found"),
-    [(b"no JSON\n", "no valid JSON"), (b"[1]\n", "no JSON object"), (b"\xff\n", "no UTF-8")],
-    ids=["text", "a list", "no UTF-8"],
+    [(b"no JSON\n", "invalid JSON"), (b"[1]\n", "not a JSON object"), (b"\xff\n", "invalid UTF-8")],
+    ids=["text", "a list", "invalid UTF-8"],
 )
 def test_resume_with_damaged_metrics(line: bytes, found: str, gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
-    """A line of metrics.jsonl that is no JSON object is status 4, with file and line."""
+    """A line of metrics.jsonl that is not a JSON object gives status 4, with file and line."""
     good = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     (run / "metrics.jsonl").write_bytes(b"".join([good[0], line, *good[1:]]))
     before = contents(tmp_path)

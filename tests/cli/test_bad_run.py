@@ -104,9 +104,9 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda run: (run / "model.safetensors").unlink(),
         ["model.safetensors: no such file", "train it"],
     ),
-    "weights cut short": (cut("model.safetensors", 0.9), ["model.safetensors: damaged or cut short", "train again"]),
+    "weights cut short": (cut("model.safetensors", 0.9), ["model.safetensors: damaged or truncated", "train again"]),
     "weights cut to the header": (cut("model.safetensors", 0.01), ["model.safetensors: damaged", "train again"]),
-    "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged or cut short", "train again"]),
+    "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged or truncated", "train again"]),
     "weights with a flipped bit": (flip("model.safetensors", 0.7), ["model.safetensors: damaged", "SHA-256"]),
     "weights with a flipped bit at the end": (flip("model.safetensors", 1), ["model.safetensors: damaged", "SHA-256"]),
     "weights with another epoch": (
@@ -115,24 +115,27 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "weights whose seal has another name": (
         change_file("model.safetensors", '"gatewise"', '"gatewisf"'),
-        ["model.safetensors: damaged", "another name than gatewise"],
+        ["model.safetensors: damaged", "its metadata is not stored under 'gatewise'"],
     ),
     "weights without their hash": (
         change_file("model.safetensors", "sha256", "sha257"),
-        ["model.safetensors: damaged", "no hash or no format"],
+        ["model.safetensors: damaged", "no valid hash or format version"],
     ),
     "weights of a newer format": (
         change_file("model.safetensors", '\\"format\\": 1', '\\"format\\": 2'),
-        ["model.safetensors: of format 2", "upgrade Gatewise"],
+        ["model.safetensors: format 2", "upgrade Gatewise"],
     ),
-    "weights a folder": (replace_by("model.safetensors", Path.mkdir), ["model.safetensors: a folder, no regular file"]),
+    "weights a folder": (
+        replace_by("model.safetensors", Path.mkdir),
+        ["model.safetensors: a folder, not a regular file"],
+    ),
     "weights a pipe": (
         replace_by("model.safetensors", os.mkfifo),
-        ["model.safetensors: a named pipe, no regular"],
+        ["model.safetensors: a named pipe, not a regular"],
     ),
     "weights a device": (
         replace_by("model.safetensors", lambda path: path.symlink_to("/dev/zero")),
-        ["model.safetensors: a device, no regular file"],
+        ["model.safetensors: a device, not a regular file"],
     ),
     "config of another size": (
         change_config("hidden_size = 8", "hidden_size = 9"),
@@ -173,25 +176,28 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "tokenizer of another level": (
         unsealed(change_config('level = "word"', 'level = "character"')),
-        ["tokenizer.json: made of words", "data.level in config.toml is 'character'"],
+        ["tokenizer.json: a vocabulary of words", "data.level in config.toml is 'character'"],
     ),
     "a weight missing": (
         change_weights(lambda weights: weights.pop("decoder.bias")),
-        ["no decoder.bias inside", "expected shape (14,)", "train again"],
+        ["missing decoder.bias", "expected shape (14,)", "train again"],
     ),
     "a weight too many": (
         change_weights(lambda weights: weights.update(extra=torch.zeros(2))),
-        ["unexpected 'extra' inside", "config.toml describes no such weight"],
+        ["unexpected 'extra';", "config.toml describes no such weight"],
     ),
     "a weight that is not a number": (
         change_weights(lambda weights: weights["decoder.bias"].fill_(float("nan"))),
         ["model.safetensors", "decoder.bias", "train again"],
     ),
-    "config missing": (lambda run: (run / "config.toml").unlink(), ["no config.toml inside", "expected a run folder"]),
-    "config no TOML": (change_config("[model]", "[model"), ["no valid TOML", "mend the line"]),
+    "config missing": (
+        lambda run: (run / "config.toml").unlink(),
+        ["no config.toml in this folder", "expected a run folder"],
+    ),
+    "config no TOML": (change_config("[model]", "[model"), ["invalid TOML", "fix this line"]),
     "config no UTF-8": (
         lambda run: (run / "config.toml").write_bytes(b"# \xe9\n"),
-        ["config.toml:1: bytes that are no UTF-8", "expected a TOML file"],
+        ["config.toml:1: invalid UTF-8", "expected a TOML file"],
     ),
     "config unknown key": (
         change_config("num_layers", "nun_layers"),
@@ -204,11 +210,11 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "config nested without end": (
         lambda run: (run / "config.toml").write_text("[data]\ncolumns = " + "[" * 100_000),
-        ["config.toml: this is no valid TOML", "nested too deeply"],
+        ["config.toml: invalid TOML", "nested too deeply"],
     ),
     "config a number without end": (
         lambda run: (run / "config.toml").write_text("[model]\nhidden_size = " + "9" * 10_000),
-        ["config.toml: this is no valid TOML", "too many digits"],
+        ["config.toml: invalid TOML", "too many digits"],
     ),
     "config too large": (
         lambda run: (run / "config.toml").write_bytes(b"#" * (1 << 20) + b"\n"),
@@ -221,14 +227,14 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         unsealed(replace_by("tokenizer.json", os.mkfifo)),
         ["tokenizer.json: a named pipe", *TOKENIZER],
     ),
-    "tokenizer cut short": (unsealed(cut("tokenizer.json", 0.5)), ["tokenizer.json: no valid JSON", *TOKENIZER]),
+    "tokenizer cut short": (unsealed(cut("tokenizer.json", 0.5)), ["tokenizer.json: invalid JSON", *TOKENIZER]),
     "tokenizer no UTF-8": (
         unsealed(lambda run: (run / "tokenizer.json").write_bytes(b"\xff\xfe")),
-        ["tokenizer.json:1: bytes that are no UTF-8", *TOKENIZER],
+        ["tokenizer.json:1: invalid UTF-8", *TOKENIZER],
     ),
     "tokenizer nested without end": (
         unsealed(lambda run: (run / "tokenizer.json").write_text('{"model": ' + "[" * 100_000)),
-        ["tokenizer.json: JSON that is nested too deeply", *TOKENIZER],
+        ["tokenizer.json: JSON nested too deeply", *TOKENIZER],
     ),
     "tokenizer of another run": (
         unsealed(lambda run: (run / "tokenizer.json").write_text(Vocabulary(["<eos>", "<unk>", "the"]).json)),
@@ -236,20 +242,20 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "tokenizer without <unk>": (
         unsealed(change_file("tokenizer.json", '"<unk>":', '"<other>":')),
-        ["tokenizer.json: expected ids 0 to 13 with <eos> and <unk>", "train again"],
+        ["tokenizer.json: invalid ids; expected 0 to 13, including those of <eos> and <unk>", "train again"],
     ),
     "tokenizer of another kind": (
         unsealed(change_file("tokenizer.json", '"WordLevel"', '"WordPiece"')),
-        ["tokenizer.json: no vocabulary of whole tokens", *TOKENIZER],
+        ["tokenizer.json: not a word-level vocabulary", *TOKENIZER],
     ),
     "folder empty": (
         lambda run: (shutil.rmtree(run), run.mkdir()),
-        ["no config.toml inside", "expected a run folder, as gatewise train writes it"],
+        ["no config.toml in this folder", "expected a run folder created by gatewise train"],
     ),
-    "folder missing": (shutil.rmtree, ["run: no such folder", "expected a run folder, as gatewise train writes it"]),
+    "folder missing": (shutil.rmtree, ["run: no such folder", "expected a run folder created by gatewise train"]),
     "a file": (
         lambda run: (shutil.rmtree(run), run.write_text("text")),
-        ["run: a file", "expected a run folder, as gatewise train writes it"],
+        ["run: a file", "expected a run folder created by gatewise train"],
     ),
 }
 
@@ -336,7 +342,7 @@ def test_a_run_of_an_earlier_version_is_read(gatewise: Gatewise, run: Path) -> N
         ("missing", None, ["no such folder", "*.test.txt"]),
         ("toy.txt", b"", ["toy.txt: the file is empty", "expected text"]),
         ("toy.txt", b"\n", ["toy.txt: 1 token", "expected at least 2"]),
-        ("toy.txt", b"the dog\ncaf\xe9\n", ["toy.txt:2: byte 0xe9 is no UTF-8", "convert the file"]),
+        ("toy.txt", b"the dog\ncaf\xe9\n", ["toy.txt:2: byte 0xe9 is not valid UTF-8", "convert the file"]),
         (".", b"the dog\n", ["no *.test.txt in this folder", "train, valid and test"]),
     ],
     ids=["missing", "empty", "one token", "no UTF-8", "missing split"],

@@ -55,7 +55,7 @@ def test_an_image_of_another_size_is_resized_on_request_alone(
     right, other = write_png(tmp_path / "right.png", (4, 6)), write_png(tmp_path / "other.png", (8, 12))
     assert gatewise("classify", classifier_run, right).status == 0
     gatewise("classify", classifier_run, right, other).check_refused(
-        3, "other.png: 8x12 pixels (width x height), the model reads 4x6; give --resize"
+        3, "other.png: 8x12 pixels (width x height), the model reads 4x6; add --resize"
     )
     resized = gatewise("classify", classifier_run, other, "--resize")
     assert resized.out.replace("other.png", "right.png") == gatewise("classify", classifier_run, right).out

@@ -234,7 +234,7 @@ def test_module_is_the_command() -> None:
     """The call python -m gatewise is the same command, with the same exit status."""
     result = start("recipes", "ptb-tiny")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("gatewise: no recipe 'ptb-tiny'")
+    assert result.stderr.startswith("gatewise: unknown recipe 'ptb-tiny'")
 
 
 def test_debug_prints_the_traceback() -> None:
@@ -242,7 +242,7 @@ def test_debug_prints_the_traceback() -> None:
     result = start("recipes", "ptb-tiny", "--debug")
     assert result.returncode != 0
     assert "Traceback" in result.stderr
-    assert "UsageError: no recipe 'ptb-tiny'" in result.stderr
+    assert "UsageError: unknown recipe 'ptb-tiny'" in result.stderr
 
 
 def test_doctor_needs_no_installed_metadata(gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:

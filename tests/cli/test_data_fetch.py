@@ -105,7 +105,7 @@ def test_cut_off_download_is_resumed(gatewise: Gatewise, server: Server, tmp_pat
     """What was cut off is status 3 with the advice to run again, and then only the rest is asked for."""
     words = fetch(server, tmp_path / "ptb")
     server.cut_at = 100
-    gatewise(*words).check_refused(3, "the download broke off", "run the same command again", progress=True)
+    gatewise(*words).check_refused(3, "download interrupted", "run the same command again", progress=True)
     server.cut_at = None
     server.asked.clear()
     assert gatewise(*words).status == 0
@@ -117,7 +117,7 @@ def test_file_not_on_the_server(gatewise: Gatewise, server: Server, tmp_path: Pa
     """A server without the file is status 3, and no file is left."""
     del server.texts["ptb.train.txt"]
     result = gatewise(*fetch(server, tmp_path / "ptb"))
-    result.check_refused(3, "ptb.train.txt: the server answers 404", "another --mirror", progress=True)
+    result.check_refused(3, "ptb.train.txt: the server returned 404", "another --mirror", progress=True)
     assert contents(tmp_path / "ptb") == {}
 
 
@@ -125,7 +125,7 @@ def test_nobody_answers(gatewise: Gatewise, server: Server, tmp_path: Path) -> N
     """A refused connection is status 3."""
     words = fetch(server, tmp_path / "ptb")
     server.server_close()
-    gatewise(*words).check_refused(3, "ptb.train.txt: the download broke off", progress=True)
+    gatewise(*words).check_refused(3, "ptb.train.txt: download interrupted", progress=True)
     assert contents(tmp_path / "ptb") == {}
 
 
@@ -151,7 +151,7 @@ def test_folder_that_cannot_be_made(gatewise: Gatewise, server: Server, tmp_path
     """A --to below a file is status 3, and nothing is asked of the server."""
     (tmp_path / "file").write_text("text")
     result = gatewise(*fetch(server, tmp_path / "file" / "ptb"))
-    result.check_refused(3, "cannot make this folder", "choose another --to", progress=True)
+    result.check_refused(3, "cannot create this folder", "choose another --to", progress=True)
     assert server.asked == []
 
 
@@ -169,4 +169,4 @@ def test_every_corpus_of_the_catalogue(name: str, gatewise: Gatewise, server: Se
 
 def test_a_corpus_that_is_not_there(gatewise: Gatewise) -> None:
     """An unknown name is status 2, with the names that there are."""
-    gatewise("data", "fetch", "ptp").check_refused(2, "no corpus 'ptp'; expected one of ptb, mnist, ud-ewt")
+    gatewise("data", "fetch", "ptp").check_refused(2, "unknown corpus 'ptp'; expected one of ptb, mnist, ud-ewt")

@@ -39,10 +39,10 @@ def test_from_a_csv_file_to_text(gatewise: Gatewise, comments: Path) -> None:
     ("raw", "words"),
     [
         (b"text\na\n", ["bad.csv:1: no column 'body'; found 'text'"]),
-        (b'body\n"a\n', ["bad.csv:2: no valid CSV"]),
+        (b'body\n"a\n', ["bad.csv:2: invalid CSV"]),
         (b"body\na,b\n", ["bad.csv:2: 2 fields in this row"]),
         (b"", ["bad.csv: the file is empty"]),
-        (b"body\n\xff\n", ["bad.csv:2: byte 0xff is no UTF-8"]),
+        (b"body\n\xff\n", ["bad.csv:2: byte 0xff is not valid UTF-8"]),
     ],
 )
 def test_bad_data(gatewise: Gatewise, raw: bytes, words: list[str]) -> None:
@@ -74,12 +74,16 @@ def test_a_damaged_run(gatewise: Gatewise, scratch_run: Path, tmp_path: Path) ->
     shutil.copytree(scratch_run, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    gatewise("evaluate", "cut").check_refused(4, "damaged or cut short")
-    gatewise("generate", "cut").check_refused(4, "damaged or cut short")
+    gatewise("evaluate", "cut").check_refused(4, "damaged or truncated")
+    gatewise("generate", "cut").check_refused(4, "damaged or truncated")
     shutil.copy(scratch_run / "model.safetensors", weights)
     (tmp_path / "cut" / "tokenizer.json").unlink()
-    gatewise("evaluate", "cut").check_refused(4, "tokenizer.json: no such file; expected what training wrote there")
-    gatewise("generate", "cut").check_refused(4, "tokenizer.json: no such file; expected what training wrote there")
+    gatewise("evaluate", "cut").check_refused(
+        4, "tokenizer.json: no such file; expected the file as written by training"
+    )
+    gatewise("generate", "cut").check_refused(
+        4, "tokenizer.json: no such file; expected the file as written by training"
+    )
 
 
 def test_bench(gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,9 +108,9 @@ def test_nothing_in_nothing_out(gatewise: Gatewise, tagger_run: Path, monkeypatc
     [
         ("missing.txt", None, ["missing.txt: cannot read it", "expected a text file"]),
         ("empty.txt", b"", ["empty.txt: the file is empty", "expected one sentence a line"]),
-        ("text.txt", b"the dog\ncaf\xe9\n", ["text.txt:2: byte 0xe9 is no UTF-8", "convert the file"]),
+        ("text.txt", b"the dog\ncaf\xe9\n", ["text.txt:2: byte 0xe9 is not valid UTF-8", "convert the file"]),
         ("a.conllu", b"1\tThe\t_\n", ["a.conllu:1: 3 columns, expected 10"]),
-        ("a.conllu", b"", ["a.conllu: no sentence in this file", "ten columns"]),
+        ("a.conllu", b"", ["a.conllu: no sentences in this file", "ten tab-separated columns"]),
         ("a.txt", b"1" + b"\tx" * 9 + b"\n2\tx\n", ["a.txt:2: 2 columns, expected 10"]),
     ],
 )
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_standard_input_is_told_by_that_name(
     gatewise: Gatewise, tagger_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give(monkeypatch, b"the dog\ncaf\xe9\n")
-    gatewise("tag", tagger_run).check_refused(3, "gatewise: standard input:2: byte 0xe9 is no UTF-8")
+    gatewise("tag", tagger_run).check_refused(3, "gatewise: standard input:2: byte 0xe9 is not valid UTF-8")
 
 
 @pytest.mark.parametrize("command", [["generate", "RUN"], ["classify", "RUN", "TEXT"]])
@@ -173,15 +173,15 @@ def test_training_from_the_command_line(gatewise: Gatewise, tagged: Path, tmp_pa
 @pytest.mark.parametrize(
     ("name", "content", "fragments"),
     [
-        ("labels.json", b"{}", ["labels.json: no 'labels' inside"]),
-        ("labels.json", b'{"labels": ["A", "B"]}', ["labels.json: no 'seen_words' inside"]),
+        ("labels.json", b"{}", ["labels.json: missing key 'labels'"]),
+        ("labels.json", b'{"labels": ["A", "B"]}', ["labels.json: missing key 'seen_words'"]),
         (
             "labels.json",
             b'{"labels": ["A", "B"], "seen_words": []}',
             ["decoder.weight has shape (3, 16)", "expected (2, 16)"],
         ),
         ("labels.json", b'{"labels": [1, 2], "seen_words": []}', ["labels.json: 'labels' are numbers", "names"]),
-        ("characters.json", b"{", ["characters.json: no valid JSON"]),
+        ("characters.json", b"{", ["characters.json: invalid JSON"]),
         ("tokenizer.json", None, ["tokenizer.json: no such file", "train again"]),
     ],
 )

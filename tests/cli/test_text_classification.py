@@ -111,9 +111,9 @@ def test_the_genre_of_conllu_is_read_from_its_sent_id(tmp_path: Path) -> None:
             r"train\.csv:1: no column 'text'; found 'review', 'stars'",
         ),
         (rows(1), ("review", "stars"), {"data.label_column": "label"}, r"train\.csv:1: no column 'label'"),
-        ([("", "5")], ("review", "stars"), {}, r"train\.csv:2: no word in 'review'"),
-        ([("good", "")], ("review", "stars"), {}, r"train\.csv:2: no label in 'stars'"),
-        ([("good", "5")], ("review", "stars"), {}, r"one class alone, '5'"),
+        ([("", "5")], ("review", "stars"), {}, r"train\.csv:2: no words in 'review'"),
+        ([("good", "")], ("review", "stars"), {}, r"train\.csv:2: missing label in 'stars'"),
+        ([("good", "5")], ("review", "stars"), {}, r"only one class, '5'"),
         ([], ("review", "stars"), {}, r"train\.csv: no text"),
     ],
 )
@@ -140,7 +140,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
     shutil.copytree(run, copy)
     config = (copy / "config.toml").read_text()
     (copy / "config.toml").write_text(config.replace(str(reviews), str(tmp_path / "gone")))
-    with pytest.raises(DataError, match=r"gone.*name the data's place now with --data"):
+    with pytest.raises(DataError, match=r"gone.*set the current path with --data"):
         evaluate(copy)
     with pytest.raises(UsageError, match="names no data"):
         gw.train("ewt-genre", out=tmp_path / "run")
@@ -149,7 +149,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
 def test_images_options_mean_nothing_to_texts(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("good\n\n", encoding="utf-8")
     gatewise("classify", run, "texts.txt", "--resize").check_refused(2, "--resize and --invert are for images")
-    gatewise("classify", run, "texts.txt").check_refused(3, "texts.txt:2: an empty line")
+    gatewise("classify", run, "texts.txt").check_refused(3, "texts.txt:2: empty line")
 
 
 @pytest.mark.slow

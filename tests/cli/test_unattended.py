@@ -155,8 +155,8 @@ def test_a_full_disk_claims_a_checkpoint_only_where_there_is_one(
             else:
                 break  # all of it was written
         assert ("the last good checkpoint is kept in" in line) == any((out / "checkpoints").glob("step-*")), line
-        assert ("go on with: gatewise train" in line) == (out / "config.toml").exists(), line
-        said.add(tuple(words in line for words in ("is kept in", "go on with", "start again")))
+        assert ("resume with: gatewise train" in line) == (out / "config.toml").exists(), line
+        said.add(tuple(words in line for words in ("is kept in", "resume with", "start again")))
     assert k > 20
     assert said == {(False, False, True), (False, True, False), (True, True, False)}
 
@@ -174,7 +174,9 @@ def test_a_folder_where_a_file_of_the_run_belongs_ends_training_in_one_line(
     path.unlink()
     path.mkdir()
     result = gatewise("train", "--out", "run", "--resume", *more)
-    result.check_refused(4, f"run/{name}: is a folder; expected a file of the run: move it away, then ", progress=True)
+    result.check_refused(
+        4, f"run/{name}: is a folder; expected a file of the run: move it elsewhere, then ", progress=True
+    )
     path.rmdir()
     assert gatewise("train", "--out", "run", "--resume", *more).status == 0
     whole = (tmp_path / "whole" / "model.safetensors").read_bytes()

@@ -99,12 +99,12 @@ def test_tags_keep_every_byte_and_a_terminal_gets_none(
 
 
 def test_names_of_files(gatewise: Gatewise, classifier_run: Path, sequences: Path, tmp_path: Path) -> None:
-    """With a line end, escapes, bytes that are no UTF-8: written as they are, one line in an error."""
+    """With a line end, escapes, invalid UTF-8: written as they are, one line in an error."""
     for raw in (b"a\nb\x1b[2J.npz", b"caf\xe9.npz"):
         path = Path(os.fsdecode(bytes(tmp_path) + b"/" + raw))
         gatewise("classify", classifier_run, path).check_refused(3, "cannot read it (No such file")
         path.write_bytes(b"PK")
-        gatewise("classify", classifier_run, path).check_refused(3, "no array of numbers can be read from it")
+        gatewise("classify", classifier_run, path).check_refused(3, "not a readable array of numbers")
         shutil.copy(sequences / "toy.test.npz", path)
         assert gatewise("classify", classifier_run, path).status == 0
         assert json.loads(gatewise("classify", classifier_run, path, "--json").out)["predictions"][0]["file"] == (
@@ -117,7 +117,7 @@ def test_data_in_a_folder_that_is_no_utf8(gatewise: Gatewise, corpus: Path, tmp_
     folder = Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9"))
     shutil.copytree(corpus, folder)
     result = gatewise("train", "--data", folder, "--out", tmp_path / "out", *TINY_OPTIONS)
-    result.check_refused(2, "caf\\udce9', no UTF-8", "rename")
+    result.check_refused(2, "caf\\udce9', which is not valid UTF-8", "rename")
     assert not (tmp_path / "out").exists()
     result = gatewise("train", "--data", corpus, "--out", folder / "run", *TINY_OPTIONS, "--set", "training.epochs=1")
     assert result.status == 0, result.err
@@ -170,7 +170,7 @@ def test_words_that_are_not_known(gatewise: Gatewise, tiny_run: Path) -> None:
     [
         ("a = " + "[" * 100_000, "nested too deep"),
         ("a = " + "{a=" * 40_000, "nested too deep"),
-        ("[training]\nepochs = " + "9" * 5000, "no valid TOML"),
+        ("[training]\nepochs = " + "9" * 5000, "invalid TOML"),
         ("[training]\nepochs = " + "9" * 4000, "less than 2147483648"),
         ("[training]\nepochs = 2147483648", "training.epochs is 2147483648; input should be less than 2147483648"),
         ("[training]\nseed = 0x" + "f" * 9000, "training.seed is a"),
@@ -178,11 +178,11 @@ def test_words_that_are_not_known(gatewise: Gatewise, tiny_run: Path) -> None:
         ("[model]\nhidden_size" + ".a" * 50_000 + " = 1", "nested too deep"),
         ("[model]\nhidden_size" + ".a" * 900 + " = 1", "model.hidden_size is "),
         ("[model]\n" + "a" * 50_000 + " = 1", "unknown key model.aaa"),
-        ("[model]\n'" + "\x7f" * 3 + "' = 1", "no valid TOML"),
+        ("[model]\n'" + "\x7f" * 3 + "' = 1", "invalid TOML"),
         ('[model]\n"\\u001B[2J\\u202E" = 1', "unknown key model.\\x1b[2J\\u202e"),
         ('[data]\npath = "a\\u0000b"', "data: "),
         ("# " + "x" * (1 << 17), "larger than 128 KiB; expected a TOML file"),
-        ("\ufeff\ufeff[model]", "no valid TOML"),
+        ("\ufeff\ufeff[model]", "invalid TOML"),
     ],
 )
 def test_recipes_that_are_odd(text: str, fragment: str, gatewise: Gatewise, tmp_path: Path) -> None:
@@ -208,13 +208,13 @@ def test_recipes_that_are_no_files(gatewise: Gatewise, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.toml")
     gatewise("train", "a.toml").check_refused(2, "a.toml: a named pipe", "expected a TOML file")
     (tmp_path / "b.toml").symlink_to("/dev/zero")
-    gatewise("train", "b.toml").check_refused(2, "b.toml: a device, no regular file; expected a TOML file")
+    gatewise("train", "b.toml").check_refused(2, "b.toml: a device, not a regular file; expected a TOML file")
 
 
 COMMANDS = {
     "tag": ("tagger_run", "a.txt", "a text file"),
     "classify": ("classifier_run", "a.npy", "an array file"),
-    "classify picture": ("classifier_run", "a.png", "a picture"),
+    "classify picture": ("classifier_run", "a.png", "an image"),
     "forecast": ("regressor_run", "a.csv", "a text file"),
     "evaluate": ("tiny_run", "a.txt", "a text file"),
 }
@@ -236,7 +236,7 @@ def test_what_is_no_file(
     by_pipe = gatewise(*words, tmp_path / file)
     if name == "evaluate":
         for result in (by_device, by_pipe):
-            result.check_refused(3, f"{file}: a file, where a folder")
+            result.check_refused(3, f"{file}: a file; expected a folder")
     else:
         by_device.check_refused(3, f"{file}: a device; expected {expected}")
         by_pipe.check_refused(3, f"{file}: a pipe")
@@ -248,7 +248,7 @@ def test_training_data_that_is_no_file(gatewise: Gatewise, corpus: Path, tmp_pat
     (tmp_path / "data" / "toy.valid.txt").unlink()
     os.mkfifo(tmp_path / "data" / "toy.valid.txt")
     result = gatewise("train", "--data", tmp_path / "data", "--out", tmp_path / "out", *TINY_OPTIONS)
-    result.check_refused(3, "toy.valid.txt: a pipe, which can be read once alone; expected a text file")
+    result.check_refused(3, "toy.valid.txt: a pipe, which can be read only once; expected a text file")
 
 
 def through_pipe(gatewise: Gatewise, content: bytes, *words: str | Path) -> object:
@@ -282,4 +282,4 @@ def test_pipes_are_read(
 def test_a_table_that_is_wrong_in_a_pipe(gatewise: Gatewise, regressor_run: Path) -> None:
     """The error names the pipe, not the copy."""
     found = through_pipe(gatewise, b"day,level\n1,2\n2,x\n", "forecast", regressor_run)
-    assert "/dev/fd/" in getattr(found, "err", "") and ":3: 'x' in the column 'level'" in getattr(found, "err", "")
+    assert "/dev/fd/" in getattr(found, "err", "") and ":3: 'x' in column 'level'" in getattr(found, "err", "")

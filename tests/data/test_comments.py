@@ -35,14 +35,14 @@ def test_what_is_endured(comments: Path, tmp_path: Path, change: object) -> None
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"id,text\n1,a\n", r"a\.csv:1: no column 'body'; found 'id', 'text'; name one with --set data\.column=NAME"),
+        (b"id,text\n1,a\n", r"a\.csv:1: no column 'body'; found 'id', 'text'; select one with --set data\.column=NAME"),
         (b"", r"a\.csv: the file is empty"),
-        (b"body\n\n", r"a\.csv: no sentence in the column 'body'"),
-        (b"body\n \n", r"a\.csv: no sentence in the column 'body'"),
+        (b"body\n\n", r"a\.csv: no sentences in column 'body'"),
+        (b"body\n \n", r"a\.csv: no sentences in column 'body'"),
         (b"body\nok\nb, c\n", r"a\.csv:3: 2 fields in this row, expected 1"),
-        (b'body\n"a\nb"\n"c" d\n', r"a\.csv:4: no valid CSV"),
-        (b'body\nok\n"never closed\n', r"a\.csv:3: no valid CSV \(unexpected end of data\)"),
-        (b"body\nok\ncaf\xe9\n", r"a\.csv:3: byte 0xe9 is no UTF-8"),
+        (b'body\n"a\nb"\n"c" d\n', r"a\.csv:4: invalid CSV"),
+        (b'body\nok\n"never closed\n', r"a\.csv:3: invalid CSV \(unexpected end of data\)"),
+        (b"body\nok\ncaf\xe9\n", r"a\.csv:3: byte 0xe9 is not valid UTF-8"),
     ],
 )
 def test_bad_files(tmp_path: Path, raw: bytes, message: str) -> None:
@@ -54,7 +54,7 @@ def test_bad_files(tmp_path: Path, raw: bytes, message: str) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file; expected a CSV file"):
         find_csv(tmp_path / "none.csv")
-    with pytest.raises(DataError, match=r"0 files \*\.csv in this folder"):
+    with pytest.raises(DataError, match=r"0 \*\.csv files in this folder"):
         find_csv(tmp_path)
 
 

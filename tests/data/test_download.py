@@ -111,7 +111,7 @@ def test_success_and_progress(server: Server, tmp_path: Path) -> None:
 
 def test_cut_off_then_resumed(server: Server, tmp_path: Path) -> None:
     server.cut_after = 100_000
-    with pytest.raises(DataError, match=r"toy\.train\.txt: the download broke off .*resumed"):
+    with pytest.raises(DataError, match=r"toy\.train\.txt: download interrupted .*to resume it"):
         fetch("toy", tmp_path)
     assert inside(tmp_path) == {"toy.train.txt.part": TRAIN[:100_000]}
     server.cut_after = None
@@ -157,7 +157,7 @@ def test_part_of_another_file_is_thrown_away(server: Server, tmp_path: Path) -> 
 
 def test_file_not_there(server: Server, tmp_path: Path) -> None:
     del server.content["toy.test.txt"]
-    with pytest.raises(DataError, match=r"toy\.test\.txt: the server answers 404 "):
+    with pytest.raises(DataError, match=r"toy\.test\.txt: the server returned 404 "):
         fetch("toy", tmp_path)
     assert set(inside(tmp_path)) == {"toy.train.txt", "toy.valid.txt"}
 
@@ -166,13 +166,13 @@ def test_nothing_listens(server: Server, tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound, but it does not listen
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(DataError, match=rf"{url}/toy\.train\.txt: the download broke off \(.*refused"):
+        with pytest.raises(DataError, match=rf"{url}/toy\.train\.txt: download interrupted \(.*refused"):
             fetch("toy", tmp_path, mirror=url)
 
 
 def test_chunked_answer_cut_off(server: Server, tmp_path: Path) -> None:
     server.chunked, server.cut_after = True, 100_000
-    with pytest.raises(DataError, match="broke off"):
+    with pytest.raises(DataError, match="download interrupted"):
         fetch("toy", tmp_path)
 
 
@@ -209,13 +209,13 @@ def test_mirror_that_is_no_address(server: Server, tmp_path: Path) -> None:
 
 
 def test_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no corpus 'ptp'; expected one of ptb"):
+    with pytest.raises(UsageError, match=r"unknown corpus 'ptp'; expected one of ptb"):
         fetch("ptp", tmp_path)
 
 
 def test_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot make this folder"):
+    with pytest.raises(DataError, match="cannot create this folder"):
         fetch("toy", tmp_path / "file")
 
 
@@ -263,7 +263,7 @@ def test_what_is_no_file_in_the_place_of_one(
         fetch("toy", tmp_path)
         assert not (tmp_path / name).is_symlink()
     else:
-        with pytest.raises(DataError, match=rf"{name}: {kind}, where a file is to be written; remove it"):
+        with pytest.raises(DataError, match=rf"{name}: {kind}, expected a regular file or nothing; remove it"):
             fetch("toy", tmp_path)
         assert server.requests == []
     if kind == "a link":
@@ -282,7 +282,7 @@ def test_part_that_another_download_writes(server: Server, tmp_path: Path) -> No
     part.write_bytes(TRAIN[:1000])
     with part.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match=r"toy\.train\.txt\.part: another download writes it; wait"):
+        with pytest.raises(DataError, match=r"toy\.train\.txt\.part: in use by another download; wait"):
             fetch("toy", tmp_path)
         assert part.read_bytes() == TRAIN[:1000]
     fetch("toy", tmp_path)
@@ -320,10 +320,10 @@ def test_stale_part_is_begun_anew(server: Server, tmp_path: Path, status: int) -
 @pytest.mark.parametrize(
     ("status", "headers", "message"),
     [
-        (206, {"Content-Range": "bytes 5-9/10"}, "the server answers 206, not with the file"),
-        (204, {}, "the server answers 204, not with the file"),
-        (416, {}, "the server answers 416 "),
-        (200, {"Content-Encoding": "gzip"}, r"the server sends it packed \(gzip\), which was not asked for"),
+        (206, {"Content-Range": "bytes 5-9/10"}, "the server returned status 206 instead of the file"),
+        (204, {}, "the server returned status 204 instead of the file"),
+        (416, {}, "the server returned 416 "),
+        (200, {"Content-Encoding": "gzip"}, "unexpected content encoding gzip; expected none"),
     ],
 )
 def test_answers_that_are_not_the_file(
@@ -354,14 +354,14 @@ def test_body_without_end(server: Server, tmp_path: Path) -> None:
 
 def test_what_a_server_says_is_one_line_without_commands(server: Server, tmp_path: Path) -> None:
     server.answer = lambda handler: handler.wfile.write(b"HTTP/1.0 500 \x1b[2Jgone\x9b1m\r\n\r\n")
-    with pytest.raises(DataError, match=r"the server answers 500 \\x1b\[2Jgone"):
+    with pytest.raises(DataError, match=r"the server returned 500 \\x1b\[2Jgone"):
         fetch("toy", tmp_path)
 
 
 def test_disk_that_is_full(server: Server, tmp_path: Path) -> None:
     """What came is kept, and the place is named."""
     found = in_child(lambda: fetch("toy", tmp_path), largest_file=100_000)
-    assert re.match(r"DataError: .*toy\.train\.txt\.part: cannot write it \(File too large\); make room", found)
+    assert re.match(r"DataError: .*toy\.train\.txt\.part: cannot write it \(File too large\); free disk space", found)
     assert inside(tmp_path) == {"toy.train.txt.part": TRAIN[:100_000]}
     fetch("toy", tmp_path)
     assert inside(tmp_path) == CONTENT

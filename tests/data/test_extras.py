@@ -29,7 +29,7 @@ def test_what_is_there_is_imported() -> None:
 @pytest.mark.parametrize(
     ("missing", "call", "line"),
     [
-        ("PIL", lambda: read_image(REPOSITORY / "README.md", 2, 2), "reading a picture needs Pillow"),
+        ("PIL", lambda: read_image(REPOSITORY / "README.md", 2, 2), "reading an image needs Pillow"),
         ("sklearn", lambda: load_digits(1, 1), "the data set digits needs scikit-learn"),
         ("statsmodels", load_sunspots, "the data set sunspots needs statsmodels"),
     ],

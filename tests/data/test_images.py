@@ -54,7 +54,7 @@ def test_transparency_is_seen_on_white(tmp_path: Path) -> None:
 def test_another_size(tmp_path: Path) -> None:
     """It is said, both ways round, and changed only on request."""
     path = save(tmp_path, np.repeat(np.repeat(GREY, 4, 0), 4, 1))
-    with pytest.raises(DataError, match=r"a\.png: 12x8 pixels \(width x height\), the model reads 3x2; give --resize"):
+    with pytest.raises(DataError, match=r"a\.png: 12x8 pixels \(width x height\), the model reads 3x2; add --resize"):
         read_image(path, 2, 3)
     with pytest.raises(DataError, match="the model reads 8x12"):
         read_image(path, 12, 8)
@@ -71,11 +71,11 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
         read_image(tmp_path / "none.png", 2, 3)
     with pytest.raises(DataError, match="cannot read it"):
         read_image(tmp_path, 2, 3)
-    with pytest.raises(DataError, match=r"a\.tiff: no picture can be read from it \(its pixels are floating-point"):
+    with pytest.raises(DataError, match=r"a\.tiff: not a readable image \(its pixels are floating-point"):
         read_image(save(tmp_path, GREY.astype(np.float32), "a.tiff"), 2, 3)
     for raw in (b"", b"a dog", b"\x89PNG\r\n\x1a\n"):
         (tmp_path / "a.png").write_bytes(raw)
-        with pytest.raises(DataError, match=r"a\.png: cannot read it \(none of PNG, .*, or damaged\)"):
+        with pytest.raises(DataError, match=r"a\.png: cannot read it \(not one of PNG, .*, or damaged\)"):
             read_image(tmp_path / "a.png", 2, 3)
 
 
@@ -124,7 +124,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, width: int, heig
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for resize in (True, False):
-                with pytest.raises(DataError, match=r"a\.png: .*(x\d+ pixels|no picture can be read)"):
+                with pytest.raises(DataError, match=r"a\.png: .*(x\d+ pixels|not a readable image)"):
                     read_image(path, 2, 3, resize=resize)
 
     assert in_child(read, megabytes=60) == "returned"
@@ -134,17 +134,17 @@ def test_the_largest_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("gatewise.data.images.MOST_PIXELS", 6)
     assert read_image(save(tmp_path, GREY), 4, 4, resize=True).shape == (4, 4)
     monkeypatch.setattr("gatewise.data.images.MOST_PIXELS", 5)
-    with pytest.raises(DataError, match=r"a\.png: 3x2 pixels \(width x height\); expected at most 5 in all, make"):
+    with pytest.raises(DataError, match=r"a\.png: 3x2 pixels \(width x height\); expected at most 5 in total, shrink"):
         read_image(tmp_path / "a.png", 4, 4, resize=True)
     monkeypatch.setattr(files, "available_memory", lambda: 100)
     monkeypatch.setattr("gatewise.data.images.MOST_PIXELS", 6)
-    with pytest.raises(DataError, match=r"a\.png: 120 bytes to be read at once, and 100 bytes of memory are free"):
+    with pytest.raises(DataError, match=r"a\.png: reading it takes 120 bytes of memory, but only 100 bytes are free"):
         read_image(tmp_path / "a.png", 2, 3)
 
 
 def test_a_sparse_picture(tmp_path: Path) -> None:
     os.truncate(save(tmp_path, GREY), 1 << 40)
-    with pytest.raises(DataError, match=r"a\.png: 1,024 GiB; expected a picture of at most 381 MiB"):
+    with pytest.raises(DataError, match=r"a\.png: 1,024 GiB; expected an image of at most 381 MiB"):
         read_image(tmp_path / "a.png", 2, 3)
 
 
@@ -166,11 +166,11 @@ def test_every_mode_in_every_format(tmp_path: Path, mode: str, kind: str) -> Non
         except (OSError, ValueError, KeyError):
             path.write_bytes(b"8BPS\0\1" + bytes(20))
     if kind in UNREAD:
-        with pytest.raises(DataError, match=rf"a\.{kind}: cannot read it \(none of PNG, JPEG, BMP, GIF,"):
+        with pytest.raises(DataError, match=rf"a\.{kind}: cannot read it \(not one of PNG, JPEG, BMP, GIF,"):
             read_image(path, 16, 24)
         return
     if (mode, kind) == ("LAB", "tiff"):
-        with pytest.raises(DataError, match=r"a\.tiff: no picture can be read from it \(conversion from LAB to "):
+        with pytest.raises(DataError, match=r"a\.tiff: not a readable image \(conversion from LAB to "):
             read_image(path, 16, 24)
         return
     found = read_image(path, 16, 24)
@@ -183,7 +183,7 @@ def test_every_mode_in_every_format(tmp_path: Path, mode: str, kind: str) -> Non
 def test_several_pictures_in_one_file(tmp_path: Path, kind: str) -> None:
     first, second = Image.fromarray(GREY), Image.fromarray(255 - GREY)
     first.save(tmp_path / f"a.{kind}", save_all=True, append_images=[second])
-    with pytest.raises(DataError, match=rf"a\.{kind}: 2 pictures in one file; expected one, save it alone"):
+    with pytest.raises(DataError, match=rf"a\.{kind}: 2 images in one file; expected one, save it separately"):
         read_image(tmp_path / f"a.{kind}", 2, 3)
 
 
@@ -212,5 +212,5 @@ def test_damage_is_told_in_the_error_alone(
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: a pipe, which can be read once alone; expected a picture"):
+    with pytest.raises(DataError, match=r"a\.png: a pipe, which can be read only once; expected an image"):
         read_image(tmp_path / "a.png", 2, 3)

@@ -40,13 +40,13 @@ def test_words_are_cut_as_asked(tmp_path: Path) -> None:
     [
         ("text,label\na,b\n", r"a\.csv:1: no column 'body'; found 'text', 'label'; .*--set data\.column=NAME"),
         ("body,tag\na,b\n", r"a\.csv:1: no column 'label'; found 'body', 'tag'; .*--set data\.label_column=NAME"),
-        ("body,body,label\na,b,c\n", r"a\.csv:1: 2 columns 'body'; expected one"),
-        ('body,label\n"a\nb",x\n ,x\n', r"a\.csv:4: no word in 'body'"),
-        ("body,label\na,x\nb, \n", r"a\.csv:3: no label in 'label'"),
+        ("body,body,label\na,b,c\n", r"a\.csv:1: 2 columns named 'body'; expected one"),
+        ('body,label\n"a\nb",x\n ,x\n', r"a\.csv:4: no words in 'body'"),
+        ("body,label\na,x\nb, \n", r"a\.csv:3: missing label in 'label'"),
         ("body,label\na,x\nb\n", r"a\.csv:3: 1 fields in this row, expected 2"),
-        ("body,label\n", r"a\.csv: no text in this file"),
+        ("body,label\n", r"a\.csv: no texts in this file"),
         ("", r"a\.csv: the file is empty"),
-        (b"body,label\na,x\n\xff,x\n", r"a\.csv:3: byte 0xff is no UTF-8"),
+        (b"body,label\na,x\n\xff,x\n", r"a\.csv:3: byte 0xff is not valid UTF-8"),
     ],
 )
 def test_bad_csv(tmp_path: Path, raw: str | bytes, message: str) -> None:
@@ -57,22 +57,22 @@ def test_bad_csv(tmp_path: Path, raw: str | bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ('{"body": "a", "label": 1}\n{"body": "a"\n', r"a\.jsonl:2: no valid JSON \(.*\); expected one object a line"),
-        ('["a", "b"]\n', r"a\.jsonl:1: \[\"a\", \"b\"\] is no JSON object"),
+        ('{"body": "a", "label": 1}\n{"body": "a"\n', r"a\.jsonl:2: invalid JSON \(.*\); expected one object per line"),
+        ('["a", "b"]\n', r"a\.jsonl:1: \[\"a\", \"b\"\] is not a JSON object"),
         ('{"text": "a", "label": 1}\n', r"a\.jsonl:1: no key 'body'; found 'text', 'label'; .*data\.column=NAME"),
         ('{"body": "a"}\n', r"a\.jsonl:1: no key 'label'; found 'body'; .*--set data\.label_column=NAME"),
         ('{"body": 3, "label": 1}\n', r"a\.jsonl:1: the text in 'body' is 3; expected a string"),
         ('{"body": "a", "label": ["x"]}\n', r"a\.jsonl:1: the label in 'label' is \[\"x\"\]; expected a string or a"),
         ('{"body": "a", "label": true}\n', r"a\.jsonl:1: the label in 'label' is true; expected a string or a number"),
-        ('{"body": "a", "label": null}\n', r"a\.jsonl:1: no label in 'label'"),
-        ('{"body": "a", "label": NaN}\n', r"a\.jsonl:1: no valid JSON \(NaN is no number of JSON\)"),
-        ('{"body": "a", "label": ""}\n', r"a\.jsonl:1: no label in 'label'"),
-        ('{"body": "", "label": "x"}\n', r"a\.jsonl:1: no word in 'body'"),
-        ('{"body": "\\ud800", "label": "x"}\n', r"a\.jsonl:1: no valid JSON \(.*surrogates"),
-        ("[" * 100_000 + "\n", r"a\.jsonl:1: no valid JSON \(.*recursion"),
-        ('{"body": "a", "label": ' + "9" * 5000 + "}\n", r"a\.jsonl:1: no valid JSON"),
-        ("\n", r"a\.jsonl: no text in this file"),
-        (b'{"body": "\xff"}\n', r"a\.jsonl:1: byte 0xff is no UTF-8"),
+        ('{"body": "a", "label": null}\n', r"a\.jsonl:1: missing label in 'label'"),
+        ('{"body": "a", "label": NaN}\n', r"a\.jsonl:1: invalid JSON \(NaN is not a JSON number\)"),
+        ('{"body": "a", "label": ""}\n', r"a\.jsonl:1: missing label in 'label'"),
+        ('{"body": "", "label": "x"}\n', r"a\.jsonl:1: no words in 'body'"),
+        ('{"body": "\\ud800", "label": "x"}\n', r"a\.jsonl:1: invalid JSON \(.*surrogates"),
+        ("[" * 100_000 + "\n", r"a\.jsonl:1: invalid JSON \(.*recursion"),
+        ('{"body": "a", "label": ' + "9" * 5000 + "}\n", r"a\.jsonl:1: invalid JSON"),
+        ("\n", r"a\.jsonl: no texts in this file"),
+        (b'{"body": "\xff"}\n', r"a\.jsonl:1: byte 0xff is not valid UTF-8"),
     ],
 )
 def test_bad_jsonl(tmp_path: Path, raw: str | bytes, message: str) -> None:
@@ -82,13 +82,13 @@ def test_bad_jsonl(tmp_path: Path, raw: str | bytes, message: str) -> None:
 
 
 def test_another_ending(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.tsv: the ending '\.tsv'; expected \.csv, \.jsonl or \.conllu"):
+    with pytest.raises(DataError, match=r"a\.tsv: unknown file extension '\.tsv'; expected \.csv, \.jsonl or \.conllu"):
         read(tmp_path, "a.tsv", CSV)
 
 
 def test_sentence_without_genre(tmp_path: Path) -> None:
     word = "\t".join(("1", "dog", *"________")) + "\n"
-    with pytest.raises(DataError, match=r"a\.conllu:4: a sentence without genre"):
+    with pytest.raises(DataError, match=r"a\.conllu:4: sentence without a genre"):
         read(tmp_path, "a.conllu", f"# sent_id = email-1\n{word}\n{word}")
 
 
@@ -111,7 +111,7 @@ def test_texts_to_be_classified(tmp_path: Path) -> None:
     path.write_bytes("\ufeffThe dog\r\n it ate".encode())
     assert read_texts(path) == ["The dog", " it ate"]
     path.write_bytes(b"The dog\n \nate\n")
-    with pytest.raises(DataError, match=r"a\.txt:2: an empty line"):
+    with pytest.raises(DataError, match=r"a\.txt:2: empty line"):
         read_texts(path)
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"a\.txt: the file is empty"):
@@ -127,26 +127,26 @@ def test_the_genres_of_the_real_treebank() -> None:
 
 def test_fields_lines_and_files_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quotes that nobody closes, a document on one line beyond any, a pipe, a device."""
-    with pytest.raises(DataError, match=r"a\.csv:\d+: a field of more than 131,072 characters; close the quotes"):
+    with pytest.raises(DataError, match=r"a\.csv:\d+: field of more than 131,072 characters; close its quotes"):
         read(tmp_path, "a.csv", 'body,label\n"open,news\n' + "the dog ate\n" * 20_000)
-    with pytest.raises(DataError, match=r"a\.csv: its lines end in CR alone; expected LF or CRLF"):
+    with pytest.raises(DataError, match=r"a\.csv: lines end in CR only; expected LF or CRLF"):
         read(tmp_path, "a.csv", "body,label\rthe dog,news\r")
     monkeypatch.setattr("gatewise.data.text.LONGEST_RECORD", 1000)
     for name, text in (("a.csv", "body,label\n" + "," * 2000), ("a.jsonl", JSONL + '{"body": "' + "x" * 2000 + '"}')):
-        with pytest.raises(DataError, match=rf"{name}:\d: a line of more than 1,000 bytes; expected shorter ones"):
+        with pytest.raises(DataError, match=rf"{name}:\d: line of more than 1,000 bytes; expected shorter lines"):
             read(tmp_path, name, text)
     (tmp_path / "a.jsonl").write_bytes(b"x" * 2000)
-    with pytest.raises(DataError, match=r"a\.jsonl:1: a line of more than 1,000 bytes"):
+    with pytest.raises(DataError, match=r"a\.jsonl:1: line of more than 1,000 bytes"):
         read_texts(tmp_path / "a.jsonl")
     for name in ("b.csv", "b.jsonl", "b.conllu"):
         os.mkfifo(tmp_path / name)
-        with pytest.raises(DataError, match=rf"{name}: a pipe, which can be read once alone; expected a text file"):
+        with pytest.raises(DataError, match=rf"{name}: a pipe, which can be read only once; expected a text file"):
             read_labelled(tmp_path / name, "body", "label")
 
 
 def test_json_that_is_deep_or_has_numbers_without_end(tmp_path: Path) -> None:
     for text in ("[" * 100_000, '{"a":' * 100_000, '{"body": ' + "9" * 5000 + "}", '{"body": "\\ud800", "label": "a"}'):
-        with pytest.raises(DataError, match=r"a\.jsonl:1: no valid JSON") as caught:
+        with pytest.raises(DataError, match=r"a\.jsonl:1: invalid JSON") as caught:
             read(tmp_path, "a.jsonl", text)
         assert len(str(caught.value).splitlines()) == 1
 

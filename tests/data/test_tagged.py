@@ -82,12 +82,12 @@ def test_a_sent_id_is_that_of_its_sentence(tmp_path: Path) -> None:
         ("# x\n" + line("1", "dog", "_"), r"a\.conllu:2: no tag for the word 'dog'; expected one in column 4"),
         (line("1", "dog", ""), r"a\.conllu:1: no tag for the word 'dog'"),
         (line("1", " ", "NN"), r"a\.conllu:1: no word in column 2"),
-        (line("1", "dog", "NN") + line("1", "cat", "NN"), r"a\.conllu:2: word number '1', expected 2; .*blank line"),
-        (line("one", "dog", "NN"), r"a\.conllu:1: word number 'one', expected 1"),
-        (line("9" * 5000, "dog", "NN"), r"a\.conllu:1: word number '9+…9+', expected 1"),
-        ("", r"a\.conllu: no sentence in this file; expected lines of ten columns"),
-        ("# sent_id = x\n\n" + line("1-2", "I'm", "_"), r"a\.conllu: no sentence in this file"),
-        (line("1", "dog", "NN").encode() + b"2\tcaf\xe9\n", r"a\.conllu:2: byte 0xe9 is no UTF-8"),
+        (line("1", "dog", "NN") + line("1", "cat", "NN"), r"a\.conllu:2: word ID '1', expected 2; .*blank line"),
+        (line("one", "dog", "NN"), r"a\.conllu:1: word ID 'one', expected 1"),
+        (line("9" * 5000, "dog", "NN"), r"a\.conllu:1: word ID '9+…9+', expected 1"),
+        ("", r"a\.conllu: no sentences in this file; expected lines of ten tab-separated columns"),
+        ("# sent_id = x\n\n" + line("1-2", "I'm", "_"), r"a\.conllu: no sentences in this file"),
+        (line("1", "dog", "NN").encode() + b"2\tcaf\xe9\n", r"a\.conllu:2: byte 0xe9 is not valid UTF-8"),
     ],
 )
 def test_bad_conllu(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -130,8 +130,8 @@ def test_the_toy_sentences_in_two_columns(tmp_path: Path) -> None:
         ("dog\t\n", r"a\.txt:1: no tag for the word 'dog'"),
         ("the\tDET\n\tNN\n", r"a\.txt:2: no word before the tag 'NN'"),
         ("dog\tdog\tNN\n", r"a\.txt:1: 3 columns, expected 2"),
-        (" \n\n", r"a\.txt: no sentence in this file; expected a word and its tag a line"),
-        (b"the DET\n\xff NN\n", r"a\.txt:2: byte 0xff is no UTF-8"),
+        (" \n\n", r"a\.txt: no sentences in this file; expected one word and its tag per line"),
+        (b"the DET\n\xff NN\n", r"a\.txt:2: byte 0xff is not valid UTF-8"),
     ],
 )
 def test_bad_columns(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -186,7 +186,7 @@ def test_find_tagged(tmp_path: Path) -> None:
         DataError, match=r"no such folder; expected one with \*-ud-train\.conllu, \*-ud-dev\.conllu and"
     ):
         find_tagged(tmp_path / "none", "train")
-    with pytest.raises(DataError, match="a file, where a folder with"):
+    with pytest.raises(DataError, match="a file; expected a folder with"):
         find_tagged(tmp_path / "a.train.txt", "train")
 
 
@@ -209,5 +209,5 @@ def test_a_sentence_without_end(tmp_path: Path, name: str, monkeypatch: pytest.M
     (tmp_path / name).write_text("".join(rows[:3]) + "\n" + "".join(rows[:3]))
     assert [len(sentence.words) for sentence in read_tagged(tmp_path / name)] == [3, 3]
     (tmp_path / name).write_text("".join(rows))
-    with pytest.raises(DataError, match=rf"{name}:4: a sentence of more than 3 words; expected a blank line after"):
+    with pytest.raises(DataError, match=rf"{name}:4: sentence of more than 3 words; expected a blank line after"):
         read_tagged(tmp_path / name)

@@ -71,7 +71,7 @@ def test_missing_folder(tmp_path: Path) -> None:
 def test_file_where_a_folder_should_be(tmp_path: Path) -> None:
     path = tmp_path / "toy.train.txt"
     path.touch()
-    with pytest.raises(DataError, match=r"toy\.train\.txt: a file, where a folder"):
+    with pytest.raises(DataError, match=r"toy\.train\.txt: a file; expected a folder"):
         TextCorpus.from_folder(path)
 
 
@@ -99,7 +99,7 @@ def test_a_sparse_file_is_one_line_too_long(tmp_path: Path, kept: bool, monkeypa
     monkeypatch.setattr("gatewise.data.text.LONGEST_LINE", 1 << 21)
     monkeypatch.setattr("gatewise.data.text.LONGEST_RECORD", 1 << 20)
     found = in_child(lambda: list(read_lines(path, kept=kept)), megabytes=20)
-    assert found.startswith(f"DataError: {path}:1: a line of more than {1 if kept else 2} MiB; expected shorter ones")
+    assert found.startswith(f"DataError: {path}:1: line of more than {1 if kept else 2} MiB; expected shorter lines")
 
 
 def test_the_longest_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +109,11 @@ def test_the_longest_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path.write_bytes(b"a\n12345\n123456")
     assert list(read_lines(path)) == ["a", "12345", "123456"]
     path.write_bytes(b"a\n123456\n")
-    with pytest.raises(DataError, match=r"a\.txt:2: a line of more than 6 bytes"):
+    with pytest.raises(DataError, match=r"a\.txt:2: line of more than 6 bytes"):
         list(read_lines(path))
     assert list(read_lines(path, kept=True)) == ["a", "123456"]
     monkeypatch.setattr("gatewise.files.available_memory", lambda: 8)
-    with pytest.raises(DataError, match=r"a\.txt: 9 bytes to be read at once, and 8 bytes of memory are free"):
+    with pytest.raises(DataError, match=r"a\.txt: reading it takes 9 bytes of memory, but only 8 bytes are free"):
         list(read_lines(path, kept=True))
 
 
@@ -127,12 +127,12 @@ def test_text8_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("the dog".encode("utf-16"), r"a\.txt:1: byte 0xff is no UTF-8"),
-        (b"a\n" + "the dog\n".encode("utf-16-le"), r"a\.txt:2: a zero byte, as UTF-16 has; expected UTF-8 text"),
-        (b"fine\n\0\n", r"a\.txt:2: a zero byte"),
-        (b"the\rdog\rate", r"a\.txt: its lines end in CR alone; expected LF or CRLF, convert the file"),
-        (b"the\rdog\r", r"a\.txt: its lines end in CR alone"),
-        (b"a\n\xed\xa0\x80\n", r"a\.txt:2: byte 0xed is no UTF-8"),
+        ("the dog".encode("utf-16"), r"a\.txt:1: byte 0xff is not valid UTF-8"),
+        (b"a\n" + "the dog\n".encode("utf-16-le"), r"a\.txt:2: null byte, perhaps UTF-16; expected UTF-8 text"),
+        (b"fine\n\0\n", r"a\.txt:2: null byte"),
+        (b"the\rdog\rate", r"a\.txt: lines end in CR only; expected LF or CRLF, convert the file"),
+        (b"the\rdog\r", r"a\.txt: lines end in CR only"),
+        (b"a\n\xed\xa0\x80\n", r"a\.txt:2: byte 0xed is not valid UTF-8"),
     ],
 )
 def test_what_is_no_text(tmp_path: Path, content: bytes, message: str) -> None:
@@ -143,7 +143,7 @@ def test_what_is_no_text(tmp_path: Path, content: bytes, message: str) -> None:
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.train.txt")
-    with pytest.raises(DataError, match=r"a\.train\.txt: a pipe, which can be read once alone; expected a text file"):
+    with pytest.raises(DataError, match=r"a\.train\.txt: a pipe, which can be read only once; expected a text file"):
         next(read_lines(find_split(tmp_path, "train")))
     with pytest.raises(DataError, match="/dev/zero: a device; expected a text file"):
         next(read_lines(Path("/dev/zero")))

@@ -159,7 +159,7 @@ def test_a_folder_in_the_place_of_a_file(text: Path, cache: Path, kind: str) -> 
     become(Path.mkdir)(next((cache / "tokens").glob(f"*{kind}")))
     found = tokenize_file(text, WORDS)
     assert found.ids.tolist() == encoded(text, WORDS) and found.unknown == 1
-    assert found.not_kept is not None and "set GATEWISE_CACHE to a folder that can be written" in found.not_kept
+    assert found.not_kept is not None and "set GATEWISE_CACHE to a writable folder" in found.not_kept
     assert not list((cache / "tokens").glob("*.part"))
 
 

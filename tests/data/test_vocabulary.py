@@ -166,7 +166,9 @@ def test_another_level_is_refused(tmp_path: Path) -> None:
             if other == level:
                 assert Vocabulary.load(path, other).level == level
             else:
-                with pytest.raises(RunError, match=rf"tokenizer\.json: made of .*config.toml is '{other}'; set it to"):
+                with pytest.raises(
+                    RunError, match=rf"tokenizer\.json: a vocabulary of .*config.toml is '{other}'; set it to"
+                ):
                     Vocabulary.load(path, other)
 
 

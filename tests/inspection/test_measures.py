@@ -223,9 +223,9 @@ def test_figures_that_no_axis_holds_are_gaps(odd: float | None, tmp_path: Path) 
     ("lines", "message"),
     [
         ([], "no figures; the run has not finished an epoch"),
-        ([{"epoch": 1, "learning_rate": 1}], "metrics.jsonl:1: no valid_perplexity inside, which a language-model"),
-        ([{"epoch": 1, "valid_rmse": 1.0}], "metrics.jsonl:1: no valid_perplexity inside"),
-        ([{"epoch": 1, "valid_perplexity": "x"}], "metrics.jsonl:1: no valid_perplexity inside"),
+        ([{"epoch": 1, "learning_rate": 1}], "metrics.jsonl:1: missing valid_perplexity, which a language-model"),
+        ([{"epoch": 1, "valid_rmse": 1.0}], "metrics.jsonl:1: missing valid_perplexity"),
+        ([{"epoch": 1, "valid_perplexity": "x"}], "metrics.jsonl:1: missing valid_perplexity"),
         (
             [{"epoch": k, "valid_perplexity": 1, **({"train_perplexity": 1} if k == 1 else {})} for k in (1, 2)],
             "train_perplexity is '' in one line; expected a number",

@@ -129,7 +129,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(waves: Path, regress
     [
         ({"data.builtin": "sunspots"}, "names both path and builtin"),
         ({"data.path": ""}, "names no data; add --data FILE.csv"),
-        ({"data.path": "", "data.builtin": "digits"}, "'digits', which is no data of this task"),
+        ({"data.path": "", "data.builtin": "digits"}, "'digits', which this task does not support"),
         ({"data.window": 0}, r"data\.window is 0; .*--set data\.window=N"),
         ({"data.target": "wind"}, "'wind', not one of data.columns, 'level'"),
     ],
@@ -174,11 +174,13 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     run = gw.train("sunspots", data=own, out=tmp_path / "run", overrides={**TINY_REGRESSOR, "training.epochs": 1})
     own.unlink()
     with pytest.raises(
-        DataError, match=r"own\.csv: no such file or folder \(where this run was trained; .* with --data\)"
+        DataError,
+        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with --data\)",
     ):
         evaluate(run.path)
     with pytest.raises(
-        DataError, match=r"own\.csv: no such file or folder \(where this run was trained; .* with FILE\)"
+        DataError,
+        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with FILE\)",
     ):
         forecast(run.path)
     assert evaluate(run.path, data=waves)["tokens"] == 30
@@ -188,8 +190,8 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     ("content", "message"),
     [
         (None, "scaling.json: no such file"),
-        ("{", "scaling.json: no valid JSON"),
-        ('{"input_size": 1, "x_mean": []}', "scaling.json: no 'x_std' inside"),
+        ("{", "scaling.json: invalid JSON"),
+        ('{"input_size": 1, "x_mean": []}', "scaling.json: missing key 'x_std'"),
         ('{"input_size": 1, "x_mean": [], "x_std": [], "unit": 1}', "scaling.json: .*'unit'"),
         ('{"input_size": 2, "x_mean": [], "x_std": []}', r"rnn.weight_ih_l0 has shape \(32, 1\); expected \(32, 2\)"),
         ('{"input_size": 2000000000, "x_mean": [], "x_std": []}', "rnn.weight_ih_l0 has shape"),

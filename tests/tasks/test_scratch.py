@@ -204,5 +204,5 @@ def test_one_hot_in_an_ordinary_language_model(corpus: Path, tmp_path: Path) -> 
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides={**TINY, "model.one_hot": True})
     assert "embedding.weight" not in load_file(run.path / "model.safetensors")
     assert np.isfinite(run.metrics["test_perplexity"])
-    with pytest.raises(UsageError, match="one_hot leaves no embedding"):
+    with pytest.raises(UsageError, match="one_hot uses no embedding"):
         gw.train("demo", data=corpus, out=tmp_path / "no", overrides={"model.one_hot": True, "model.tie_weights": True})

@@ -46,7 +46,7 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
     [
         (1.0, 1e9, r"x: column 0 is 1000000000 ± 0\.\d+, which float32 cannot tell apart; expected numbers near 1"),
         (1e-50, 0.0, r"x: column 0 is \S+e-51 ± \S+e-51, which float32 cannot tell apart"),
-        (1e300, 0.0, r"x holds \S+e\+300, which is too large; expected numbers that fit float32"),
+        (1e300, 0.0, r"x contains \S+e\+300, which is too large; expected numbers that fit float32"),
     ],
 )
 def test_numbers_of_which_float32_keeps_nothing_are_refused(
@@ -84,7 +84,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(
 
 def test_one_label_alone_is_nothing_to_tell_apart(tmp_path: Path) -> None:
     folder = write_sequences(tmp_path / "same", labels=(3, 3, 3))
-    with pytest.raises(DataError, match="one class alone, 3"):
+    with pytest.raises(DataError, match="only one class, 3"):
         gw.train("mnist-rows", data=folder, out=tmp_path / "run", overrides=TINY_CLASSIFIER)
     assert not (tmp_path / "run").exists()
 
@@ -111,8 +111,8 @@ def test_a_language_model_is_no_classifier(tiny_run: Path, classifier_run: Path)
     ("content", "message"),
     [
         (None, "labels.json: no such file"),
-        ("[1", "labels.json: no valid JSON"),
-        ('{"labels": [1, 2]}', "labels.json: no 'input_size' inside"),
+        ("[1", "labels.json: invalid JSON"),
+        ('{"labels": [1, 2]}', "labels.json: missing key 'input_size'"),
         ('{"labels": [1, 2], "input_size": 4}', r"decoder.weight has shape \(3, 8\); expected \(2, 8\)"),
     ],
 )

@@ -146,7 +146,7 @@ def test_the_toy_is_learnt_by_heart(tmp_path: Path) -> None:
         ({"train": "the DET\ndog DET\n"}, "my.train.txt: 1 tag in all (DET); expected at least 2"),
         ({"valid": "the DET\n\ndog ADJ\n"}, "my.valid.txt:3: the tag 'ADJ' of the word 'dog'"),
         ({"test": "the DET\ndog X\n"}, "my.test.txt:2: the tag 'X' of the word 'dog'"),
-        ({"test": ""}, "my.test.txt: no sentence in this file"),
+        ({"test": ""}, "my.test.txt: no sentences in this file"),
         ({"train": "the\tDET\tx\n"}, "my.train.txt:1: 3 columns, expected 2"),
     ],
 )

@@ -101,7 +101,7 @@ def test_batches_by_length_hold_neighbours_and_are_shuffled_themselves(tmp_path:
 
 def test_more_processes_than_examples_are_refused(tmp_path: Path) -> None:
     _, work = make(tmp_path)
-    with pytest.raises(DataError, match="2 examples to train on for 3 processes"):
+    with pytest.raises(DataError, match="2 training examples for 3 processes"):
         Line(work.config, work.model, work.run, Group(0, 3, torch.device("cpu")), 2)
 
 

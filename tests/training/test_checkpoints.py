@@ -57,7 +57,7 @@ def test_a_truncated_one_is_passed_over_and_said(tmp_path: Path, keep: int) -> N
     assert found.progress["step"] == 1
     assert len(passed_over) == 1
     assert str(newest) in passed_over[0]
-    assert "passed over for the one before it" in passed_over[0]
+    assert "skipped, using the previous one" in passed_over[0]
 
 
 def test_what_a_killed_writer_left_is_ignored(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_one_with_numbers_that_are_not_finite_is_passed_over(tmp_path: Path, nam
     save_checkpoint(tmp_path, damaged)
     found, passed_over = load_newest(tmp_path)
     assert found is not None and found.progress["step"] == 1
-    assert f"{name} holds numbers that are not finite" in passed_over[0]
+    assert f"{name} contains numbers that are not finite" in passed_over[0]
 
 
 def test_moments_and_generators_that_none_can_have_are_passed_over(tmp_path: Path) -> None:
@@ -141,13 +141,15 @@ def test_one_of_a_newer_format_is_no_damage(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(sealed, "FORMAT", 2)
     save_checkpoint(tmp_path, checkpoint(2))
     monkeypatch.undo()
-    with pytest.raises(RunError, match=r"step-0000000002\.safetensors: of format 2, .* upgrade Gatewise"):
+    with pytest.raises(
+        RunError, match=r"step-0000000002\.safetensors: format 2, written by a newer .* upgrade Gatewise"
+    ):
         load_newest(tmp_path)
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("")
-    with pytest.raises(RunError, match="checkpoints: cannot be read"):
+    with pytest.raises(RunError, match="checkpoints: cannot read it"):
         load_newest(tmp_path / "checkpoints")
 
 
@@ -206,7 +208,7 @@ def test_a_flipped_bit_is_noticed_and_the_run_goes_on_from_the_one_before(
     console = Console(stderr=True, width=1000)
     gw.train(out=run.path, resume=True, overrides={"training.epochs": 2}, console=console)
     told = capsys.readouterr().err
-    assert f"{newest}: damaged or cut short (its SHA-256 is not the one that was written with it)" in told
+    assert f"{newest}: damaged or truncated (its SHA-256 does not match the one stored in it)" in told
     assert f"going on in epoch 1 after step {int(older.stem[5:])} of" in told
     assert newest.with_name(f"{newest.name}.damaged").read_bytes() == damaged
     assert run.weights_file.read_bytes() == (whole.path / "model.safetensors").read_bytes()

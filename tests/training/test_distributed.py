@@ -58,7 +58,7 @@ def test_two_processes_resume_exactly_and_one_process_goes_on_and_says_what_diff
         assert a.get("train_perplexity") == b.get("train_perplexity")
 
     _, err = finish(["--out", str(tmp_path / "other"), "--resume"], FORKED)
-    assert "the checkpoint was taken with 2 processes, this run has 1" in err
+    assert "the checkpoint was saved with 2 processes, this run has 1" in err
     gone_on = re.search(r"going on in epoch (\d+) after step", err)
     assert gone_on
     *lines, alone = zip(epochs(whole), epochs(tmp_path / "other"), strict=True)

@@ -134,7 +134,7 @@ def test_several_in_a_row_stop_training_and_keep_the_checkpoint(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, set(range(60, 10**6)))
-    with pytest.raises(TrainingStopped, match="5 steps in a row were not finite"):
+    with pytest.raises(TrainingStopped, match="5 consecutive steps were not finite"):
         train(corpus, tmp_path / "run", training__epochs=3, training__max_bad_steps=5)
     checkpoint, damaged = load_newest(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None

@@ -31,7 +31,7 @@ def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_fp16", lambda device: True)
     check_precision("fp16", CPU)
     with pytest.raises(
-        UsageError, match=r"^precision 'fp16' is not available: engine 'native' has no fp16; use engine auto"
+        UsageError, match=r"^precision 'fp16' is not available: engine 'native' does not support fp16; use engine auto"
     ):
         check_precision("fp16", CPU, "native")
 

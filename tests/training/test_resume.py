@@ -33,7 +33,7 @@ def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> N
         assert status == 130
         line = err.strip().splitlines()[-1]
         assert line.startswith("gatewise: interrupted in epoch ")
-        assert f"saved; go on with: gatewise train --out {cut} --resume" in line
+        assert f"saved; resume with: gatewise train --out {cut} --resume" in line
         last = line.removeprefix("gatewise: interrupted in ").partition(" of")[0].replace(", step", " after step")
     _, err = finish(words, FORKED)
     assert f"going on in {last} of" in err

@@ -65,7 +65,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(ScratchModel, "step", poisoned)
     with pytest.raises(
-        TrainingStopped, match=r"epoch 2, step 2 of 6: the loss after it is nan; the last good checkpoint is"
+        TrainingStopped, match=r"epoch 2, step 2 of 6: the loss of the next step is nan; the last good checkpoint is"
     ):
         train(comments, tmp_path / "run")
     checkpoint, damaged = load_newest(tmp_path / "run" / "checkpoints")
@@ -91,7 +91,7 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> No
         status, err = stop_after_a_checkpoint(again, cut, 0.05, number, FORKED)
         if number == signal.SIGINT:
             assert status == 130
-            assert f"saved; go on with: gatewise train --out {cut} --resume" in err.strip().splitlines()[-1]
+            assert f"saved; resume with: gatewise train --out {cut} --resume" in err.strip().splitlines()[-1]
     _, err = finish(["--out", str(cut), "--resume"], FORKED)
     assert "going on in epoch" in err
     assert_same_end(whole, cut)

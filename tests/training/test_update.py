@@ -253,6 +253,6 @@ def test_a_sparse_gradient_that_is_not_finite_is_named(
     trainer.step(InterruptGuard())
     gradient = trainer.workload.model.get_parameter("embedding.weight").grad
     assert gradient is not None
-    assert "is the gradient of none" in trainer._what_is_bad(1.0)
+    assert "non-finite gradient nearest to the loss: none;" in trainer._what_is_bad(1.0)
     gradient.values()[0, 0] = torch.nan
-    assert "is the gradient of embedding.weight" in trainer._what_is_bad(1.0)
+    assert "non-finite gradient nearest to the loss: embedding.weight;" in trainer._what_is_bad(1.0)

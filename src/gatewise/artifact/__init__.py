@@ -1,1 +1,1 @@
-"""The run folder's format: what lies where, how it is written safely and read with care."""
+"""Format of the run folder: its files, crash-safe writing and strict reading."""

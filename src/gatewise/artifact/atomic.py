@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside, flushed to disk, then renamed."""
+"""Atomic file writes: write to a temporary file, flush it to disk, then rename it."""
 
 import os
 import re
@@ -8,16 +8,16 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a crash or a full disk at any moment leaves the old file or the new one, never a part.
 
-    A process that is killed meanwhile leaves the hidden file it wrote to, which ``part_of`` knows again.
+    If the process is killed, its hidden temporary file remains, which ``part_of`` recognizes.
 
     Raises:
-        OSError: the content could not be written; the old file is untouched.
+        OSError: the content could not be written; the old file is unchanged.
     """
-    # A file name in the content that is no UTF-8 is written as the bytes that it is.
+    # File names in the content that are not valid UTF-8 are written as their original bytes.
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.unlink(missing_ok=True)  # a process of the same number may have been killed here, or left a link
+        beside.unlink(missing_ok=True)  # left by a killed process with the same PID, or a link
         with beside.open("xb") as file:
             file.write(data)
             file.flush()
@@ -30,13 +30,13 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 
 def part_of(name: str) -> str | None:
-    """Return which file a name is a part of that ``write_atomically`` has written to; None of any other name."""
+    """Return the target of a temporary file of ``write_atomically``, or None if the name is not of one."""
     found = re.fullmatch(r"\.(.+)\.\d+\.part", name)
     return found[1] if found else None
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename itself last; Windows cannot open a folder and needs no such call."""
+    """Make the rename itself durable; Windows cannot open a folder and does not need this."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

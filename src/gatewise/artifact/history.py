@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: what each evaluation measured, and a last line once the run has come to its end."""
+"""``metrics.jsonl``: one line of metrics per evaluation, and a final line once the run has finished."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from gatewise.reading import parse_json, read_text
 
 Metrics = dict[str, Any]
 
-_EXPECTED = "what training wrote there: restore the file"
+_EXPECTED = "the metrics as written by training: restore the file"
 
 _EVALUATION = {
     "language-model": "valid_perplexity",
@@ -24,7 +24,7 @@ _EVALUATION = {
     "regressor": "valid_rmse",
     "memory-task": "valid_rmse",
 }
-"""What each evaluation of a task measures."""
+"""The metric that each evaluation of a task must contain."""
 _LABELS = ("test_accuracy", "test_tokens", "test_oov_rate", "test_data_hash", "majority_test_accuracy")
 _NUMBERS = ("test_rmse", "test_mae", "test_tokens", "test_data_hash")
 _FINAL = {
@@ -56,7 +56,7 @@ _FINAL = {
     "regressor": _NUMBERS,
     "memory-task": _NUMBERS,
 }
-"""What the last line of a task's run holds beside the best epoch."""
+"""The keys of the final line of a task's run, in addition to the best epoch."""
 _MAY_BE_NULL = ("test_accuracy_unseen",)
 
 
@@ -65,8 +65,8 @@ class History:
     """A run's metrics.
 
     Attributes:
-        evaluations: a line for each, in their order.
-        final: the last line of a finished run; None before.
+        evaluations: one line per evaluation, in order.
+        final: the final line of a finished run, else None.
     """
 
     evaluations: Sequence[Metrics]
@@ -74,14 +74,14 @@ class History:
 
     @classmethod
     def read(cls, path: Path, task: str | None = None) -> "History":
-        """Read the file; a run that has not finished an epoch has none.
+        """Read the file; the history is empty if no epoch has finished and there is no file yet.
 
         Args:
             path: the file.
-            task: whose figures must stand in it; any where not given.
+            task: the task whose metrics the file must contain; None accepts any.
 
         Raises:
-            RunError: a line is not what training writes, or not in its place (with line).
+            RunError: a line is invalid or out of order (with line).
         """
         if not path.exists() and not path.is_symlink():
             return cls((), None)
@@ -92,7 +92,7 @@ class History:
                 line = parse_json(raw)
                 check_line(line)
                 if lines and "best_epoch" in lines[-1]:
-                    raise ValueError("a line after the last, which has the best epoch")
+                    raise ValueError("a line after the final line with the best epoch")
                 if "best_epoch" in line:
                     _check_final(line, lines, task)
                 else:
@@ -106,46 +106,46 @@ class History:
 
     @property
     def lines(self) -> list[Metrics]:
-        """Every line, the last one included."""
+        """All lines, including the final one."""
         return [*self.evaluations, *([self.final] if self.final else [])]
 
 
 def check_line(line: object) -> None:
-    """Check that a line is an object of names with numbers and words alone.
+    """Check that a line is an object whose values are only numbers, strings or null.
 
     Raises:
         ValueError: it is not.
     """
     if not isinstance(line, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     for key, value in line.items():
         if isinstance(value, bool) or not isinstance(value, int | float | str | None):
-            raise ValueError(f"{key!r:.100} is neither a number nor a word")
+            raise ValueError(f"{key!r:.100} is neither a number nor a string")
 
 
 def check_evaluation(line: Metrics, before: Sequence[Metrics], task: str | None = None) -> None:
-    """Check an evaluation's line against those before it.
+    """Check the line of an evaluation, given the lines before it.
 
     Raises:
-        ValueError: it has no epoch, comes too early, or holds no figure of the task.
+        ValueError: it has no valid epoch or step, is out of order, or lacks the task's metric.
     """
     last = before[-1] if before else {"epoch": 0}
     epoch, step = line.get("epoch"), line.get("step")
     if type(epoch) is not int or epoch < 1 or not (step is None or (type(step) is int and step > 0)):
-        raise ValueError("no valid epoch, or no valid step")
-    # Whether steps are counted may change where a run is gone on with.
+        raise ValueError("invalid epoch or step")
+    # Whether steps are recorded can change when a run is resumed.
     later = epoch >= last["epoch"] if "step" in last else epoch > last["epoch"]
     if not later or (step and step <= last.get("step", 0)):
         raise ValueError(f"epoch {epoch}{f', step {step}' if step else ''} is not after the line before")
     if task is None:
         return
     key = _EVALUATION[task]
-    if isinstance(line.get(key, ""), str):  # null stands for a figure that was not finite
-        raise ValueError(f"no {key} inside, which a {task}'s run has")
+    if isinstance(line.get(key, ""), str):  # null is a value that was not finite
+        raise ValueError(f"missing {key}, which a {task} run has")
 
 
 def to_json(figures: Mapping[str, Any]) -> str:
-    """Write one flat JSON object; a figure that is not finite is null, since JSON has no such number."""
+    """Serialize a flat JSON object; non-finite values become null, since JSON cannot represent them."""
     known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
     return json.dumps(known, allow_nan=False)
 
@@ -155,16 +155,16 @@ def _check_final(line: Metrics, evaluations: Sequence[Metrics], task: str | None
     if "best_step" in line:
         best = [one for one in best if one.get("step") == line["best_step"]]
     if not best:
-        raise ValueError("its best epoch or step is none of the lines before")
-    others = [key for key in line if key.endswith(("_test_accuracy", "_test_rmse"))]  # what is to be beaten
+        raise ValueError("its best epoch or step does not match any previous line")
+    others = [key for key in line if key.endswith(("_test_accuracy", "_test_rmse"))]  # the baselines
     for key in dict.fromkeys([*_FINAL[task], *others] if task else others):
         value = line.get(key, "")
         if value is None and key in _MAY_BE_NULL:
             continue
         if key.endswith("_hash"):
             if not isinstance(line.get(key), str):
-                raise ValueError(f"no valid {key} inside, which a {task}'s run has")
+                raise ValueError(f"missing or invalid {key}, which a {task} run has")
         elif value is None or isinstance(value, str):
-            raise ValueError(f"no finite {key} inside, which a {task}'s run has at its end")
+            raise ValueError(f"no finite {key}, which a finished {task} run has")
         elif key.endswith(("_tokens", "_sentences")) and (type(value) is not int or value < 0):
-            raise ValueError(f"{key} is {value!r:.50}, no count")
+            raise ValueError(f"{key} is {value!r:.50}, not a count")

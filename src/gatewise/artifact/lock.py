@@ -1,4 +1,4 @@
-"""The lock of a folder: one process at a time trains there, and the kernel lets go when that process dies."""
+"""Run folder lock: one process at a time trains in a folder; the kernel releases the lock when it dies."""
 
 import errno
 import os
@@ -13,24 +13,24 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.errors import UsageError
 
 LOCK, HOLDER = ".lock", ".holder"
-"""The file that is locked, and the one beside it that names who holds it."""
+"""The locked file, and the file that names the process that holds the lock."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of a folder that is there within the block.
+    """Hold the lock of an existing folder within the block.
 
-    The empty lock file stays when the block ends: were it removed, a process that had opened it before could lock a
-    file that nobody else sees any more.
+    The empty lock file is kept when the block ends: if it were deleted, a process that had opened it before could lock
+    a file that no other process can see.
 
     Yields:
-        Whether the file system has locks; where it has none, nothing is held.
+        Whether the file system supports locks; if not, no lock is held.
 
     Raises:
-        UsageError: another process holds it.
-        OSError: the folder cannot be written.
+        UsageError: another process holds the lock.
+        OSError: the folder is not writable.
     """
     try:
         lock = _acquire(folder)
@@ -48,16 +48,16 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def check_unlocked(folder: Path) -> None:
-    """Check, writing nothing, that no other process holds the lock of a folder.
+    """Check, without writing anything, that no other process holds the lock of a folder.
 
     Raises:
-        UsageError: one does.
+        UsageError: another process holds the lock.
     """
     try:
         if (folder / LOCK).is_file():
             _acquire(folder).release()
     except OSError:
-        return  # it cannot be locked, which is told when the folder is taken
+        return  # cannot be locked; reported when the folder is claimed
 
 
 def _acquire(folder: Path) -> FileLock:
@@ -66,13 +66,13 @@ def _acquire(folder: Path) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise UsageError(
-            f"{folder} is in use, {_holder(folder)} trains there; wait until it ends, or choose another --out"
+            f"{folder} is in use: {_holder(folder)} is training there; wait until it ends, or choose another --out"
         ) from None
     return lock
 
 
 def _holder(folder: Path) -> str:
-    """Name the process that holds the lock, as it wrote itself."""
+    """Return the name that the process holding the lock has recorded."""
     try:
         return (folder / HOLDER).read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"
     except OSError:

@@ -1,4 +1,4 @@
-"""A run folder: the names of its files, and how each is written and read."""
+"""The run folder: the names of its files, and how each of them is written and read."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
     r"traceback\.txt|\.holder|step-\d{10}\.safetensors|confusion\.(csv|png)"
 )
-"""What is written atomically into a run folder, ``checkpoints`` and ``figures`` included."""
+"""Files that are written atomically to a run folder, including ``checkpoints`` and ``figures``."""
 _PROBE = ".gatewise-probe"
-"""A file by which earlier versions tried whether a folder can be written."""
+"""A file with which earlier versions tested whether a folder is writable."""
 
 
 class RunFolder:
-    """The paths inside one run, and how they are read and written.
+    """Paths, readers and writers of the files of one run.
 
     Args:
         path: the folder.
@@ -53,31 +53,33 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
-        """Return the folder of a run that is there.
+        """Return the folder of an existing run.
 
         Raises:
-            RunError: there is no such folder, or it holds no run.
+            RunError: the folder does not exist, or does not contain a run.
         """
         run = cls(path)
         try:
             if not run.path.is_dir():
                 what = "a file" if run.path.exists() else "no such folder"
-                raise RunError(f"{run.path}: {what}; expected a run folder, as gatewise train writes it")
+                raise RunError(f"{run.path}: {what}; expected a run folder created by gatewise train")
             if not run.config_file.is_file():
-                raise RunError(f"{run.path}: no config.toml inside; expected a run folder, as gatewise train writes it")
+                raise RunError(
+                    f"{run.path}: no config.toml in this folder; expected a run folder created by gatewise train"
+                )
         except OSError as problem:
             raise RunError(
-                f"{run.path}: cannot be read ({problem.strerror}); expected a run folder, as gatewise train writes it"
+                f"{run.path}: cannot read it ({problem.strerror}); expected a run folder created by gatewise train"
             ) from None
         return run
 
     def check_free(self, *, resume: bool) -> None:
-        """Check, writing nothing, that a new run may go here, or that a run is here to be resumed.
+        """Check, without writing anything, that a new run can be created here, or that there is a run to resume.
 
-        What a process leaves that is killed before it has written ``config.toml`` does not count.
+        Files left by a process that was killed before it wrote ``config.toml`` are ignored.
 
         Raises:
-            UsageError: the folder is in use, holds another run or other files, or is no folder.
+            UsageError: the folder is in use, contains another run or other files, or is not a folder.
         """
         check_unlocked(self.path)
         self._check_contents(resume)
@@ -87,39 +89,37 @@ class RunFolder:
             inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
         except OSError as problem:
             raise UsageError(
-                f"{self.path}: cannot be a run folder ({problem.strerror}); choose another --out"
+                f"{self.path}: cannot be used as a run folder ({problem.strerror}); choose another --out"
             ) from None
         if self.config_file.name in inside:
             if resume:
                 return
-            raise UsageError(f"{self.path} holds another run; add --resume to go on with it, or choose another --out")
+            raise UsageError(f"{self.path} contains another run; add --resume to continue it, or choose another --out")
         if any(not self._is_left_over(name) for name in inside - {LOCK, HOLDER, self.traceback_file.name}):
-            raise UsageError(f"{self.path} is not empty and holds no run; choose a new or empty folder for --out")
+            raise UsageError(f"{self.path} is not empty and contains no run; choose a new or empty folder for --out")
 
     @contextmanager
     def claim(self, *, resume: bool) -> Iterator[bool]:
-        """Make the folder, and hold its lock within the block; first sweep away what killed processes left there.
+        """Create the folder, delete what killed processes left in it, and hold its lock within the block.
 
         Yields:
-            Whether the file system has locks; where it has none, another process is not kept out.
+            Whether the file system supports locks; if not, other processes are not kept out.
 
         Raises:
-            UsageError: the folder cannot be written, or is not free (see ``check_free``).
+            UsageError: the folder is not writable, or not free (see ``check_free``).
         """
         with ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 has_locks = held.enter_context(locked(self.path))
-                self._check_contents(resume)  # once more, as another run may have come here, and ended, since
+                self._check_contents(resume)  # again, as another run may have started and ended since
                 self._sweep()
             except OSError as problem:
-                raise UsageError(
-                    f"{self.path}: cannot write there ({problem.strerror}); choose another --out"
-                ) from None
+                raise UsageError(f"{self.path}: not writable ({problem.strerror}); choose another --out") from None
             yield has_locks
 
     def _sweep(self) -> None:
-        """Remove the hidden files that are ours and that nobody writes to any more."""
+        """Delete our hidden temporary files, which no process is writing any more."""
         for folder in (self.path, self.checkpoints, self.figures):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if self._is_left_over(path.name) and not path.is_dir():
@@ -127,29 +127,29 @@ class RunFolder:
 
     @staticmethod
     def _is_left_over(name: str) -> bool:
-        """Whether a hidden file is one that this program, killed in the middle, leaves in a run folder."""
+        """Return whether a hidden file is one that this program leaves in a run folder when killed."""
         return name == _PROBE or re.fullmatch(_WRITTEN, part_of(name) or "") is not None
 
     def read_config(self) -> Config:
         """Read ``config.toml``.
 
         Raises:
-            RunError: with file and line.
+            RunError: the file is missing or invalid (with file and line).
         """
         return load_config(self.config_file, error=RunError)
 
     def write_config(self, config: Config) -> None:
-        """Write ``config.toml``, every key stated."""
+        """Write ``config.toml`` with the value of every key."""
         write_atomically(self.config_file, to_toml(config))
 
     def open_weights(self, config: Config | None = None) -> Header:
-        """Read what ``model.safetensors`` says before its numbers, and check that the files beside it belong to it.
+        """Read the header of ``model.safetensors``, and check that the files next to it belong to it.
 
         Args:
-            config: what must not contradict the weights; not compared where not given.
+            config: the configuration that must match the weights; None skips this check.
 
         Raises:
-            RunError: it is missing, damaged, of a newer format, or written for other files or another configuration.
+            RunError: the file is missing, damaged, of a newer format, or does not match the other files or ``config``.
         """
         header = read_weights_header(self.weights_file)
         check_parts(self.weights_file, header, self.parts)
@@ -159,44 +159,44 @@ class RunFolder:
                 if trained_with.get(key, value) != value:
                     raise RunError(
                         f"{place_of_key(self.config_file, key)}: {key} is {value!r}, but the weights were trained with "
-                        f"{trained_with[key]!r:.100}; put that back, or train again"
+                        f"{trained_with[key]!r:.100}; restore that value, or train again"
                     )
         return header
 
     def read_weights(
         self, expected: Mapping[str, Sequence[int]], header: Header | None = None
     ) -> tuple[Arrays, Mapping[str, Any]]:
-        """Read ``model.safetensors`` and check its hash, and every name and shape before that.
+        """Read ``model.safetensors``, checking every name and shape first, then the hash.
 
         Args:
-            expected: the shape of each array by its name.
-            header: what ``open_weights`` returned, where it was called.
+            expected: the shape of each array by name.
+            header: the result of ``open_weights``, if it was called already.
 
         Returns:
-            The arrays by name, and the facts that were saved with them.
+            The arrays by name, and the metadata saved with them.
 
         Raises:
-            RunError: the file is missing, damaged, or holds other names, shapes or types, or no finite numbers.
+            RunError: the file is missing or damaged, has other names, shapes or types, or holds non-finite numbers.
         """
         header = header or self.open_weights()
         return read_arrays(self.weights_file, header, expected), header.facts
 
     def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Write ``model.safetensors``, sealed with the facts and with the hashes of the files beside it as they lie."""
+        """Write ``model.safetensors``, sealed with the metadata ``facts`` and the current hashes of the other files."""
         write_arrays(self.weights_file, arrays, facts, self.parts)
 
     def reseal_weights(self, expected: Mapping[str, Sequence[int]], *, write: bool) -> Mapping[str, Any]:
-        """Read ``model.safetensors`` whatever lies beside it, and seal it with the files that training wrote anew.
+        """Read ``model.safetensors`` without checking the other files, and seal it again with their current hashes.
 
         Args:
-            expected: the shape of each array by its name.
+            expected: the shape of each array by name.
             write: whether this process writes; others only read.
 
         Returns:
-            The facts that were saved with the weights.
+            The metadata saved with the weights.
 
         Raises:
-            RunError: the file is missing, damaged, or holds other names, shapes or types, or no finite numbers.
+            RunError: the file is missing or damaged, has other names, shapes or types, or holds non-finite numbers.
         """
         header = read_weights_header(self.weights_file)
         arrays = read_arrays(self.weights_file, header, expected)
@@ -206,47 +206,53 @@ class RunFolder:
         return facts
 
     def read_labels(self, *needed: str) -> Labels:
-        """Read ``labels.json``; ``needed`` names what must be in it beside the labels.
+        """Read ``labels.json``; ``needed`` lists the keys that it must contain in addition to ``labels``.
 
         Raises:
-            RunError: it is missing or not as it should be.
+            RunError: the file is missing or invalid.
         """
         return Labels.read(self.labels_file, *needed)
 
     def read_scaling(self) -> tuple[int, Scaling]:
-        """Read ``scaling.json``; return I, the numbers in each step, and the standardisation.
+        """Read ``scaling.json``; return I, the number of inputs per step, and the standardization.
 
         Raises:
-            RunError: it is missing or not as it should be.
+            RunError: the file is missing or invalid.
         """
         return read_scaling(self.scaling_file)
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
-        """Write ``metrics.jsonl``, one JSON object a line."""
+        """Write ``metrics.jsonl``, one JSON object per line."""
         write_atomically(self.metrics_file, "".join(to_json(line) + "\n" for line in lines))
 
     def read_history(self, task: str | None = None) -> History:
-        """Read ``metrics.jsonl``, of a run of a task where one is named; a run that has not finished an epoch has none.
+        """Read ``metrics.jsonl``; the history is empty if no epoch has finished and there is no file yet.
+
+        Args:
+            task: the task whose metrics the file must contain; None accepts any.
 
         Raises:
-            RunError: a line is damaged, out of its place, or of another task (with line).
+            RunError: a line is damaged, out of order, or of another task (with line).
         """
         return History.read(self.metrics_file, task)
 
     def read_metrics(self) -> list[Metrics]:
-        """Read the lines of ``metrics.jsonl``, as ``read_history`` does."""
+        """Return all lines of ``metrics.jsonl``, read with ``read_history``."""
         return self.read_history().lines
 
 
 @contextmanager
 def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data") -> Iterator[None]:
-    """Within the block data is read to evaluate a run: its own, where ``data`` is None, may have been moved since.
+    """Adapt the errors of reading data for an evaluation: the run's own data may have moved since training.
 
-    ``option`` is what names another place.
+    Args:
+        run: the run to evaluate.
+        data: the data given by the user; None for the run's own data.
+        option: the option that selects other data, for the error message.
 
     Raises:
-        RunError: the run's configuration names its data wrongly.
-        DataError: the data is not there; of the run's own with the advice to name another place.
+        RunError: the data settings in the run's configuration are invalid.
+        DataError: the data is missing or invalid; for the run's own data, the message suggests ``option``.
     """
     try:
         yield
@@ -255,5 +261,5 @@ def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data")
             raise
         raise RunError(f"{run.config_file}: {problem}") from None
     except DataError as problem:
-        hint = f" (where this run was trained; name the data's place now with {option})" if data is None else ""
+        hint = f" (the path used in training; set the current path with {option})" if data is None else ""
         raise DataError(f"{problem}{hint}") from None

@@ -1,8 +1,8 @@
-"""Safetensors files that carry a SHA-256 of themselves: what is written here is known again to the last bit.
+"""Sealed safetensors files, which contain their own SHA-256, so that any change of a bit is detected.
 
-The facts that go with the tensors are one JSON string in the metadata, under ``gatewise``. It begins with ``sha256``,
-the hash of the whole file as it lies with zeros for these 64 digits, and ``format``, the version of what it holds. A
-file without such a string, as other programs write it, is read as it is.
+Our metadata ("facts") is one JSON string in the file's metadata, under ``gatewise``. It starts with ``sha256``, the
+hash of the whole file with zeros in place of these 64 digits, and ``format``, the version of the content. A file
+without this string, written by another program, is read without verification.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from gatewise.errors import RunError
 from gatewise.reading import parse_json
 
 FORMAT = 1
-"""The version that is written, and the newest that is read."""
+"""The format version that is written, and the newest that can be read."""
 KEY = "gatewise"
 
 _BLANK = "0" * 64
@@ -29,19 +29,19 @@ _HASH = re.compile(re.escape(_START) + r'([0-9a-f]{64})", ')
 
 
 class DamagedError(Exception):
-    """A file is not as it was written; the message is what is wrong, without the file's name."""
+    """A file is damaged; the message says what is wrong, without the file name."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says before its numbers.
+    """Header of a safetensors file.
 
     Attributes:
-        shapes: of each tensor, by name.
-        dtypes: of each tensor, as safetensors names them, such as ``F32``.
-        facts: what was saved with them; empty in a file of another program.
-        sealed: whether the file carries its hash.
-        metadata: all strings that the file holds.
+        shapes: shape of each tensor by name.
+        dtypes: dtype of each tensor by name, as safetensors calls it, such as ``F32``.
+        facts: Gatewise's metadata; empty for a file of another program.
+        sealed: whether the file contains its hash.
+        metadata: all metadata strings of the file.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -52,22 +52,22 @@ class Header:
 
 
 def metadata_of(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of a file that is to be sealed: one string, as the library orders several as it likes."""
+    """Return the metadata of a file to seal: a single string, since the library does not keep the order of several."""
     return {KEY: json.dumps({"sha256": _BLANK, "format": FORMAT, **facts})}
 
 
 def seal(raw: bytes) -> bytes:
-    """Return a file that was serialised with ``metadata_of``, with its own hash in place of the zeros."""
+    """Return a file serialized with ``metadata_of``, with the zeros replaced by its hash."""
     before = _IN_FILE + _BLANK.encode()
     assert before in raw[: _header_end(raw)]
     return raw.replace(before, _IN_FILE + hashlib.sha256(raw).hexdigest().encode(), 1)
 
 
 def read_header(path: Path) -> Header:
-    """Read what a file says before its numbers; nothing large is read, and no hash is checked.
+    """Read the header of a file; no tensor data is read, and the hash is not checked.
 
     Raises:
-        DamagedError: it cannot be read, or was written by Gatewise and is not as it was.
+        DamagedError: the file cannot be read, or its Gatewise metadata is damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -84,52 +84,52 @@ def check_version(path: Path, header: Header) -> None:
     """Check that this version of Gatewise can read a file.
 
     Raises:
-        RunError: a newer one has written it.
+        RunError: the file was written by a newer version.
     """
     if (version := header.facts.get("format", 0)) > FORMAT:
         raise RunError(
-            f"{path}: of format {version}, written by a newer Gatewise; this one reads up to {FORMAT}: upgrade Gatewise"
+            f"{path}: format {version}, written by a newer Gatewise; this one reads up to {FORMAT}: upgrade Gatewise"
         )
 
 
 def read_sealed(path: Path, header: Header) -> bytes:
-    """Return a file's bytes, whose hash is right where it carries one.
+    """Return a file's bytes, after verifying the hash if it is sealed.
 
     Raises:
-        DamagedError: it cannot be read, or is not as it was written.
+        DamagedError: the file cannot be read, or the hash does not match.
     """
     try:
         raw = path.read_bytes()
     except (OSError, MemoryError) as problem:
-        raise DamagedError(str(problem) or "more than there is memory") from None
+        raise DamagedError(str(problem) or "too large for memory") from None
     if header.sealed:
         at = raw[: _header_end(raw)].find(_IN_FILE) + len(_IN_FILE)
         view, digest = memoryview(raw), hashlib.sha256()
         for piece in (view[:at], _BLANK.encode(), view[at + len(_BLANK) :]):
             digest.update(piece)
         if digest.hexdigest().encode() != raw[at : at + len(_BLANK)]:
-            raise DamagedError("its SHA-256 is not the one that was written with it")
+            raise DamagedError("its SHA-256 does not match the one stored in it")
     return raw
 
 
 def _facts(metadata: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
-    """Return the facts of a file's metadata without the hash, and whether there was one."""
+    """Return Gatewise's metadata without the hash, and whether the file is sealed."""
     text = metadata.get(KEY)
-    if text is None:  # of another program, unless damage has changed the name
+    if text is None:  # from another program, unless the key itself was damaged
         if any(other.startswith(_START) for other in metadata.values()):
-            raise DamagedError(f"its metadata has another name than {KEY}")
+            raise DamagedError(f"its metadata is not stored under '{KEY}'")
         return {}, False
     try:
         facts = parse_json(text, infinite=True)
     except ValueError as problem:
-        raise DamagedError(f"its metadata: {problem}") from None
+        raise DamagedError(f"invalid metadata: {problem}") from None
     if not isinstance(facts, dict):
-        raise DamagedError("its metadata is no JSON object")
+        raise DamagedError("its metadata is not a JSON object")
     if '"sha256"' not in text and '"format"' not in text:
         return facts, False
     version = facts.get("format")
     if not _HASH.match(text) or type(version) is not int or version < 1:
-        raise DamagedError("its metadata has no hash or no format as Gatewise writes them")
+        raise DamagedError("its metadata has no valid hash or format version")
     return {name: value for name, value in facts.items() if name != "sha256"}, True
 
 

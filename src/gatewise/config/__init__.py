@@ -1,4 +1,4 @@
-"""A run as data: the typed configuration, its TOML form, the built-in recipes and ``--set`` overrides."""
+"""The typed configuration of a run, its TOML form, the built-in recipes and ``--set`` overrides."""
 
 from gatewise.config.load import load_config, parse_override, place_of_key, recipe_names, recipe_text, to_toml
 from gatewise.config.schema import Config, DataConfig, LoggingConfig, ModelConfig, RuntimeConfig, TrainingConfig

@@ -1,4 +1,4 @@
-"""From a recipe's TOML and ``--set`` overrides to a checked ``Config``, and back to TOML."""
+"""Loading a validated ``Config`` from a recipe's TOML and ``--set`` overrides, and writing it as TOML."""
 
 import difflib
 import os
@@ -20,13 +20,13 @@ from gatewise.reading import read_text
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # the same library, before it joined Python
+    import tomli as tomllib  # the same library, before it became part of Python
 
 Tables = dict[str, dict[str, Any]]
 
 
 def recipe_names() -> list[str]:
-    """List the built-in recipes."""
+    """Return the names of the built-in recipes."""
     folder = resources.files("gatewise") / "recipes"
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
@@ -35,11 +35,11 @@ def recipe_text(name: str) -> str:
     """Return the TOML of a built-in recipe.
 
     Raises:
-        UsageError: no recipe has this name.
+        UsageError: there is no recipe of this name.
     """
     if name not in recipe_names():
         raise UsageError(
-            f"no recipe {name!r}: expected one of {', '.join(recipe_names())}, or the path of a TOML file"
+            f"unknown recipe {name!r}: expected one of {', '.join(recipe_names())}, or the path of a TOML file"
             + _nearest(name, recipe_names())
         )
     return (resources.files("gatewise") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
@@ -51,47 +51,48 @@ def load_config(
     *,
     error: type[GatewiseError] = UsageError,
 ) -> Config:
-    """Read a recipe (built-in name or path of a TOML file), apply dotted overrides and check every key.
+    """Read a recipe (built-in name or path of a TOML file), apply dotted overrides and validate every key.
 
     Args:
         recipe: a built-in name such as ``ptb-small``, or the path of a TOML file.
-        overrides: dotted keys to values, such as ``{"training.epochs": 1}``; they win over the recipe.
-        error: what to raise; a run folder's ``config.toml`` is read with ``RunError``.
+        overrides: values by dotted key, such as ``{"training.epochs": 1}``; they take precedence over the recipe.
+        error: the exception class to raise; ``RunError`` for a run folder's ``config.toml``.
 
     Raises:
-        GatewiseError: of class ``error``, in one line, with file and line where the fault lies in a file.
+        GatewiseError: of class ``error``, with file and line if the error is in a file.
+        UsageError: an override is invalid.
     """
     text, source = _read(recipe, error)
     try:
         tables = _parse(text)
     except RecursionError:
-        raise error(
-            f"{source}: this is no valid TOML (nested too deeply); expected [data], [model], [training], …"
-        ) from None
-    except ValueError as problem:  # no TOML, or a number of more digits than Python reads
+        raise error(f"{source}: invalid TOML (nested too deeply); expected [data], [model], [training], …") from None
+    except ValueError as problem:  # invalid TOML, or a number of more digits than Python parses
         line = re.search(r"at line (\d+)", str(problem))
         where = f"{source}:{line[1]}" if line else source
         reason = re.sub(r"\s*\(at .*\)", "", str(problem))
-        if "int_max_str_digits" in reason:  # Python's own advice would be to a programmer
-            reason = "a number of too many digits"
-        raise error(f"{where}: this is no valid TOML ({reason}); mend the line") from None
+        if "int_max_str_digits" in reason:  # Python's own message is meant for programmers
+            reason = "a number with too many digits"
+        raise error(f"{where}: invalid TOML ({reason}); fix this line") from None
     for name, value in tables.items():
         if not isinstance(value, dict):
             where = _place(text, source, name)
-            raise error(f"{where}: {name} stands outside a section; expected [data], [model], [training], …")
+            raise error(f"{where}: {name} is not inside a section; expected [data], [model], [training], …")
     merged = {section: dict(keys) for section, keys in tables.items()}
     for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
         if not section or not name:
-            raise UsageError(f"{key!r} is no dotted key; expected SECTION.KEY=VALUE, such as training.epochs=1")
+            raise UsageError(f"{key!r} is not a dotted key; expected SECTION.KEY=VALUE, such as training.epochs=1")
         if isinstance(value, str) and not _is_unicode(value):
-            raise UsageError(f"{key} is {value!r}, no UTF-8, which config.toml cannot hold; rename what it names")
+            raise UsageError(
+                f"{key} is {value!r}, which is not valid UTF-8, as config.toml needs; rename the file or folder"
+            )
         merged.setdefault(section, {})[name] = value
     try:
         return Config.model_validate(merged)
     except ValidationError as problem:
         key, reason = _explain(problem)
-    # The fault is the file's where the file has it without the overrides.
+    # The file is at fault if it is invalid without the overrides, too.
     try:
         Config.model_validate(tables)
     except ValidationError as problem:
@@ -101,29 +102,29 @@ def load_config(
 
 
 def parse_override(assignment: str) -> tuple[str, Any]:
-    """Split ``training.epochs=1`` into key and value; the value is read as TOML, else as a plain string."""
+    """Split ``training.epochs=1`` into key and value; the value is parsed as TOML, or kept as a plain string."""
     key, equals, raw = assignment.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, such as --set training.epochs=1")
     try:
         (value,) = _parse(f"v = {raw.strip()}").values()
-    except (ValueError, RecursionError):  # no TOML, or more than one value
+    except (ValueError, RecursionError):  # invalid TOML, or more than one value
         value = raw.strip()
     return key.strip(), value
 
 
 def to_toml(config: Config) -> str:
-    """Write the resolved configuration, every key stated, as TOML."""
+    """Serialize the resolved configuration, with every key, as TOML."""
     return tomli_w.dumps(config.model_dump())
 
 
 def place_of_key(path: Path, key: str) -> str:
-    """Return ``FILE:LINE`` of the line of a run's ``config.toml`` that sets a dotted key; without a line, the file."""
+    """Return ``FILE:LINE`` of the line of a run's ``config.toml`` that sets a dotted key, or ``FILE`` if none does."""
     return _place(read_text(path, LARGEST_SETTINGS, "a TOML file", RunError), str(path), key)
 
 
 def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
-    """Return the TOML text and the name to give it in messages."""
+    """Return the TOML text and its name for messages."""
     path = Path(recipe)
     if isinstance(recipe, str) and path.suffix != ".toml" and not os.path.isfile(path):
         return recipe_text(recipe), f"recipe {recipe}"
@@ -131,11 +132,11 @@ def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Read TOML.
+    """Parse TOML.
 
     Raises:
-        ValueError: it is none.
-        RecursionError: it is nested too deep.
+        ValueError: the text is not valid TOML.
+        RecursionError: it is nested too deeply.
     """
     if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
         raise RecursionError
@@ -144,7 +145,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _explain(problem: ValidationError) -> tuple[str, str]:
-    """Return the dotted key of pydantic's first finding, and what is wrong with it in one line."""
+    """Return the dotted key of pydantic's first error, and a one-line description."""
     first = problem.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -159,17 +160,17 @@ def _explain(problem: ValidationError) -> tuple[str, str]:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except (RecursionError, ValueError):  # tables without end in each other; more digits than Python writes
-        return f"a {type(value).__name__} too deep or too long to show"
+    except (RecursionError, ValueError):  # endlessly nested tables, or more digits than Python prints
+        return f"a {type(value).__name__} too deeply nested or too long to show"
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text can be written: a lone surrogate stands for a byte of the command line that is no UTF-8."""
+    """Return whether a text can be encoded: a lone surrogate is a non-UTF-8 byte of the command line."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _known_keys() -> list[str]:
-    """Every dotted key, and the sections themselves."""
+    """Return all dotted keys, and the sections themselves."""
     keys = []
     for section, field in Config.model_fields.items():
         keys.append(section)
@@ -179,7 +180,7 @@ def _known_keys() -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """Name the known key that was probably meant: the same word in another section, else the most alike."""
+    """Suggest the key that was probably meant: the same name in another section, else the most similar."""
     ending = name.rpartition(".")[2]
     match = [key for key in known if "." in name and key.rpartition(".")[2] == ending]
     match = match or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -187,7 +188,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _place(text: str, source: str, key: str) -> str:
-    """Return ``FILE:LINE`` of the line that sets a dotted key (or opens its section); without a line, the file."""
+    """Return ``FILE:LINE`` of the line that sets a dotted key (or opens its section), or ``FILE`` if none does."""
     if not source.endswith(".toml"):
         return source
     section, _, name = key.partition(".")

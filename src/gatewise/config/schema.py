@@ -1,4 +1,4 @@
-"""The configuration of a run, section by section; each key is documented beside its field."""
+"""The configuration of a run, section by section; each key is documented with its field."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -14,12 +14,12 @@ LM, SCRATCH, TAGGER = "language-model", "scratch-language-model", "tagger"
 CLASSIFIER, TEXT, REGRESSOR, MEMORY = "classifier", "text-classifier", "regressor", "memory-task"
 WORDS = (TAGGER, TEXT)
 BATCHES = (TAGGER, CLASSIFIER, TEXT, REGRESSOR, MEMORY)
-"""Tasks of sequences that stand alone, in shuffled batches."""
+"""Tasks with independent sequences in shuffled batches."""
 
 
 @dataclass(frozen=True, init=False)
 class For:
-    """Marks a key that only some tasks read; a key without this mark is read by all."""
+    """Marks a key that only some tasks read; a key without this annotation is read by all."""
 
     tasks: tuple[str, ...]
 
@@ -171,12 +171,12 @@ class ModelConfig(_Section):
                 f"tie_weights needs embedding_size = hidden_size, found {self.embedding_size} and {self.hidden_size}"
             )
         if self.one_hot and (self.embedding_size or self.tie_weights):
-            raise ValueError("one_hot leaves no embedding; leave embedding_size at 0 and tie_weights at false")
+            raise ValueError("one_hot uses no embedding; leave embedding_size at 0 and tie_weights at false")
         return self
 
 
 class TrainingConfig(_Section):
-    """``[training]``: the optimisation."""
+    """``[training]``: the optimization."""
 
     epochs: Positive = 13
     """Passes over the training data."""
@@ -230,7 +230,7 @@ class RuntimeConfig(_Section):
 
 
 class LoggingConfig(_Section):
-    """``[logging]``: what to write besides results; does not change results."""
+    """``[logging]``: what to log; it does not affect results."""
 
     tensorboard: bool = True
     """Write scalars under ``tensorboard/`` in the run folder."""
@@ -239,11 +239,11 @@ class LoggingConfig(_Section):
 
 
 _ONLY_IN_TRAINING = ("dropout", "word_dropout", "forget_bias", "init_scale", "decoder_std", "decoder_bias")
-"""Keys of ``[model]`` that a trained model is the same without."""
+"""Keys of ``[model]`` that do not matter after training."""
 
 
 class Config(_Section):
-    """A whole run."""
+    """The configuration of a run."""
 
     task: TaskConfig = TaskConfig()
     data: DataConfig = DataConfig()
@@ -253,13 +253,13 @@ class Config(_Section):
     logging: LoggingConfig = LoggingConfig()
 
     def meaning(self) -> dict[str, Any]:
-        """Return by dotted key what a model's weights mean nothing without; all else may be changed after training."""
+        """Return, by dotted key, the settings that define the model; all others may change after training."""
         model = {f"model.{key}": value for key, value in self.model if key not in _ONLY_IN_TRAINING}
         kept = {"task.name": self.task.name, "data.level": self.data.level, "data.horizon": self.data.horizon}
         return {**kept, **model}
 
     def unread(self) -> str | None:
-        """Return in one line what is wrong with the first key that was changed and that the task does not read."""
+        """Return a one-line error for the first changed key that the task does not read, or None."""
         for section, part in self:
             for key, field in type(part).model_fields.items():
                 value = getattr(part, key)

@@ -1,1 +1,1 @@
-"""From files to integer batches: readers, vocabulary, cached token ids, contiguous streams, downloads."""
+"""Data loading: file readers, vocabularies, cached token ids, contiguous batches and downloads."""

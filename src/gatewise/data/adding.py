@@ -1,4 +1,4 @@
-"""The adding problem: sequences that cannot be answered without remembering (Hochreiter and Schmidhuber 1997)."""
+"""The adding problem, a synthetic task that requires long-term memory (Hochreiter and Schmidhuber 1997)."""
 
 import numpy as np
 
@@ -7,15 +7,16 @@ from gatewise.errors import UsageError
 
 
 def draw_adding_problem(count: int, length: int, draw: np.random.Generator) -> Sequences:
-    """Draw sequences of two numbers a step, to be answered by the sum of two of them.
+    """Generate sequences of two numbers per step, whose target is the sum of two of these numbers.
 
-    At each step stand ``v``, uniform in [0, 1), and a mark: 1 at one step of the first half and at one of the second,
-    else 0. The answer is the sum of the two marked v. Always answering 1, its mean, has the mean squared error 1/6.
+    Each step holds a value ``v``, uniform in [0, 1), and a marker: 1 at one step of the first half and at one step of
+    the second half, 0 elsewhere. The target is the sum of the two marked values. Always predicting its mean, 1, gives
+    a mean squared error of 1/6.
 
     Args:
-        count: N sequences.
-        length: T, at least 2; the first half are the first T // 2 steps.
-        draw: where the numbers come from.
+        count: N, the number of sequences.
+        length: T, at least 2; the first half is the first T // 2 steps.
+        draw: the random generator.
 
     Returns:
         x (N, T, 2) and y (N,), float32.

@@ -1,4 +1,4 @@
-"""NumPy's files read with care: no pickle, no more memory than the file is worth, nothing but finite numbers."""
+"""Strict reading of NumPy files: no pickles, no more memory than the file size justifies, only finite numbers."""
 
 import math
 import zipfile
@@ -17,17 +17,17 @@ _CHUNK = 1 << 20
 _START = b"\x93NUMPY"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _COPIES = 2
-"""What is read is held twice for a moment, as it lies in the file and as float32."""
+"""An array is briefly held twice, in the file's type and as float32."""
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Return arrays of an ``.npz`` file by name; a ``.npy`` file holds the first of the names.
+    """Return the named arrays of an ``.npz`` file; a ``.npy`` file provides the first of the names.
 
-    The header's shape and type must agree with the bytes that are there, or that the archive announces, before memory
-    is taken for them.
+    The shape and type in the header must match the file's size, or the size that the archive declares, before memory
+    is allocated.
 
     Raises:
-        DataError: the file cannot be read, lacks a name, or holds Python objects, or more than memory does.
+        DataError: the file cannot be read, lacks an array, holds Python objects, or does not fit in memory.
     """
     with open_regular(path, "an array file") as file:
         try:
@@ -42,9 +42,9 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
             raise DataError(f"{path}: cannot read it ({problem.strerror or problem}); expected an array file") from None
         except DataError:
             raise
-        except Exception as problem:  # on damaged files NumPy and zipfile raise whatever their parts do
+        except Exception as problem:  # NumPy and zipfile raise all kinds of exceptions on damaged files
             reason = " ".join(str(problem).split()) or type(problem).__name__
-            raise DataError(f"{path}: no array of numbers can be read from it ({reason}); save it again") from None
+            raise DataError(f"{path}: not a readable array of numbers ({reason}); save it again") from None
 
 
 def _read_archive(file: IO[bytes], packed: int, names: Sequence[str], path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -57,11 +57,11 @@ def _read_archive(file: IO[bytes], packed: int, names: Sequence[str], path: Path
                 raise DataError(f"{path}: {inside.count(name)} arrays {name!r}; expected one, save it again")
             if member.compress_type not in _METHODS:
                 raise DataError(
-                    f"{path}: {name} is packed by method {member.compress_type}; expected what numpy.savez or "
-                    "numpy.savez_compressed writes"
+                    f"{path}: {name} has compression method {member.compress_type}; expected one from numpy.savez or "
+                    "numpy.savez_compressed"
                 )
         announced = sum(member.file_size for member in members.values())
-        check_unpacked(str(path), packed, announced, "save it with numpy.savez, which packs nothing")
+        check_unpacked(str(path), packed, announced, "save it with numpy.savez, which does not compress")
         check_memory(str(path), _COPIES * announced)
         arrays = {}
         for name, member in members.items():
@@ -78,22 +78,22 @@ def _check_names(inside: Sequence[str], names: Sequence[str], path: Path) -> Non
 
 
 def _read_array(stream: IO[bytes], length: int, name: str) -> npt.NDArray[Any]:
-    """Read an array from its header to the last of so many bytes."""
+    """Read an array of ``length`` bytes, header included."""
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"format {version[0]}.{version[1]} is none of NumPy's")
-    # The third format differs from the second in the letters of field names, which no array of numbers has.
+        raise ValueError(f"unknown NumPy format {version[0]}.{version[1]}")
+    # Version 3 differs from version 2 only in the encoding of field names, which numeric arrays do not have.
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = read_header(stream)
     if dtype.hasobject:
-        raise ValueError("Object arrays are pickled, and pickles are not opened")
+        raise ValueError("object arrays are pickled, and pickles are not loaded")
     if dtype.kind not in "buif":
-        raise DataError(f"{name} of the type {dtype}; expected whole or real numbers")
+        raise DataError(f"{name} has type {dtype}; expected integers or real numbers")
     if not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise ValueError(f"its header says the shape {shape}")
+        raise ValueError(f"its header has the invalid shape {shape}")
     expected, there = math.prod(shape) * dtype.itemsize, length - stream.tell()
     if expected != there:
-        raise ValueError(f"its header says the shape {shape} of {dtype}, {expected:,} bytes, but {there:,} follow")
+        raise ValueError(f"its header declares shape {shape} of {dtype}, {expected:,} bytes, but {there:,} follow")
     check_memory(name.rpartition(": ")[0], _COPIES * expected)
     raw = np.empty(expected, np.uint8)
     at = 0
@@ -103,34 +103,34 @@ def _read_array(stream: IO[bytes], length: int, name: str) -> npt.NDArray[Any]:
             raise EOFError(f"it ends after {at:,} of {expected:,} bytes")
         raw[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
         at += len(chunk)
-    if stream.read(1):  # of an archive's member this also compares its checksum
-        raise ValueError("more bytes follow than were announced")
+    if stream.read(1):  # reading to the end also verifies the checksum of an archive member
+        raise ValueError("more bytes follow than the header declares")
     array = raw.view(dtype)
     return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 
 def check_numbers(array: npt.NDArray[Any], name: str, ndim: int) -> npt.NDArray[Any]:
-    """Return an array that holds finite real numbers in so many dimensions, none of them empty.
+    """Check that an array is not empty, has ``ndim`` dimensions and holds finite real numbers; return it.
 
     Raises:
-        DataError: it does not; ``name``, with its file, begins the error.
+        DataError: the check fails; the message starts with ``name``, which includes the file.
     """
     shape = "(N, T, I)" if ndim == 3 else "(N,)"
     if array.ndim != ndim or array.size == 0:
-        raise DataError(f"{name} of the shape {array.shape}; expected {shape}, none of them 0")
+        raise DataError(f"{name} has shape {array.shape}; expected {shape} without a dimension of size 0")
     if array.dtype.kind not in "buif":
-        raise DataError(f"{name} of the type {array.dtype}; expected whole or real numbers")
+        raise DataError(f"{name} has type {array.dtype}; expected integers or real numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(k) for k in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"{name}{list(place)} is {array[place]}; expected finite numbers")
     fits, largest = ("int64", np.iinfo(np.int64).max) if array.dtype.kind == "u" else ("float64", np.finfo(float).max)
     if array.dtype.itemsize >= 8 and (np.abs(array) > largest).any():
-        raise DataError(f"{name} holds {np.abs(array).max()}, which is too large; expected numbers that fit {fits}")
+        raise DataError(f"{name} contains {np.abs(array).max()}, which is too large; expected numbers that fit {fits}")
     return array
 
 
 def in_float32(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """Return x as a model that does not standardise reads it: float32, or uint8.
+    """Return x in the type read by a model without standardization: float32, or uint8 unchanged.
 
     Raises:
         DataError: a number is too large for float32.
@@ -138,5 +138,5 @@ def in_float32(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         narrow = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
     if narrow.dtype != np.uint8 and not np.isfinite(narrow).all():
-        raise DataError(f"{name} holds {np.abs(x).max()}, which is too large; expected numbers that fit float32")
+        raise DataError(f"{name} contains {np.abs(x).max()}, which is too large; expected numbers that fit float32")
     return narrow

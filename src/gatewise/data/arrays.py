@@ -1,4 +1,4 @@
-"""Sequences of numbers with a label or a number each: IDX files, ``.npz`` arrays, scikit-learn's digits."""
+"""Numeric sequences, each with a label or a target number: IDX files, ``.npz`` arrays, scikit-learn's digits."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -18,19 +18,19 @@ from gatewise.errors import DataError
 from gatewise.files import open_regular
 
 PIXEL = 1 / 255
-"""What one step of a uint8 pixel is worth: 0..255 reads as 0..1."""
+"""Scale of uint8 pixels: 0..255 is read as 0..1."""
 
 _IDX = {"train": "train", "test": "t10k"}
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """N sequences of T steps of I numbers, and what each is to be answered with.
+    """N sequences of T steps of I numbers, with a target for each.
 
     Attributes:
-        x: (N, T, I) float32 or float64, or uint8 as it lies in the file.
-        y: (N,) int64 labels, or numbers in float32 or float64.
-        scale: what ``x`` is multiplied by when it is read in a batch.
+        x: (N, T, I) float32 or float64, or uint8 as stored in the file.
+        y: (N,) targets: int64 labels, or float32 or float64 numbers.
+        scale: factor applied to ``x`` when a batch is read.
     """
 
     x: npt.NDArray[Any]
@@ -41,16 +41,16 @@ class Sequences:
         return len(self.x)
 
     def batch(self, indices: npt.NDArray[np.int64] | slice) -> tuple[npt.NDArray[np.floating], npt.NDArray[Any]]:
-        """Return some sequences, (B, T, I) in the units trained on, and their answers (B,); both are copies."""
+        """Return sequences (B, T, I), scaled for training, and their targets (B,); both are copies."""
         return scaled(self.x[indices], self.scale), self.y[indices].copy()
 
     def part(self, rows: slice) -> "Sequences":
-        """Return some of the sequences; the arrays are shared."""
+        """Return a subset of the sequences that shares memory with this one."""
         return Sequences(self.x[rows], self.y[rows], self.scale)
 
     @cached_property
     def data_hash(self) -> str:
-        """SHA-256 of shapes, types, values and scale: the same however the files were packed."""
+        """SHA-256 of shapes, types, values and scale; it does not depend on how the files were compressed."""
         digest = hashlib.sha256(repr((self.x.shape, str(self.x.dtype), str(self.y.dtype), self.scale)).encode())
         digest.update(np.ascontiguousarray(self.x).data)
         digest.update(np.ascontiguousarray(self.y).data)
@@ -58,14 +58,14 @@ class Sequences:
 
 
 def scaled(x: npt.NDArray[Any], scale: float) -> npt.NDArray[np.floating]:
-    """Return a copy multiplied by the scale: float64 of float64, else float32."""
+    """Return a copy multiplied by the scale, float64 for float64 input, else float32."""
     out: npt.NDArray[np.floating] = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
     out *= out.dtype.type(scale)
     return out
 
 
 def as_numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
-    """Return numbers as float32 where that holds each of their type, else as float64."""
+    """Return numbers as float32 if that represents every value of their type exactly, else as float64."""
     numbers: npt.NDArray[np.floating] = array.astype(
         np.float32 if np.can_cast(array.dtype, np.float32) else np.float64, copy=False
     )
@@ -73,26 +73,26 @@ def as_numbers(array: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
 
 
 def natural_scale(x: npt.NDArray[Any]) -> float:
-    """Return 1/255 for uint8, which are pixels wherever they come from, and 1 for other numbers."""
+    """Return 1/255 for uint8, which is always treated as pixels, and 1 for other types."""
     return PIXEL if x.dtype == np.uint8 else 1.0
 
 
 def check_classes(labels: Iterable[Any], name: str | Path) -> list[Any]:
-    """Return the classes among labels, sorted.
+    """Return the sorted distinct labels.
 
     Args:
-        labels: whole numbers or strings, an array or a list.
-        name: what they were read from, for the error.
+        labels: an array or a list of integers or strings.
+        name: where they were read from, for the error message.
 
     Raises:
-        DataError: they are numbers with a fraction, or all the same.
+        DataError: the labels are floating-point numbers, or there are fewer than two classes.
     """
     found = np.unique(labels if isinstance(labels, np.ndarray) else list(labels))
     if found.dtype.kind == "f" and len(found):
-        raise DataError(f"{name}: the labels are {found.dtype}; expected whole numbers, save them as int64")
+        raise DataError(f"{name}: the labels are {found.dtype}; expected integers, save them as int64")
     classes: list[Any] = found.tolist()
     if len(classes) < 2:
-        only = f"one class alone, {classes[0]!r}" if classes else "no label"
+        only = f"only one class, {classes[0]!r}" if classes else "no labels"
         raise DataError(f"{name}: {only}; expected at least two classes")
     return classes
 
@@ -100,11 +100,11 @@ def check_classes(labels: Iterable[Any], name: str | Path) -> list[Any]:
 def read_npz(path: Path) -> Sequences:
     """Return the arrays x (N, T, I) and y (N,) of an ``.npz`` file.
 
-    uint8 in x are pixels and are scaled by 1/255; other numbers are read as they are, in float32 or float64. Whole
-    numbers in y are labels, others the numbers to answer.
+    A uint8 x holds pixels, which are scaled by 1/255; other types are read unscaled, as float32 or float64. An integer
+    y holds labels, a floating-point y the numbers to predict.
 
     Raises:
-        DataError: the file cannot be read, lacks x or y, or they are not as said above or hold no numbers.
+        DataError: the file cannot be read, or x or y is missing, of the wrong shape or type, empty, or not finite.
     """
     arrays = load_arrays(path, ("x", "y"))
     x, y = check_numbers(arrays["x"], f"{path}: x", ndim=3), check_numbers(arrays["y"], f"{path}: y", ndim=1)
@@ -116,26 +116,27 @@ def read_npz(path: Path) -> Sequences:
 def read_array_file(
     path: Path, expected_steps: int | None, expected_width: int, wide: bool = False
 ) -> npt.NDArray[np.floating]:
-    """Return sequences to be predicted: x of an ``.npz`` file, a ``.npy`` file, or an IDX file of images.
+    """Return sequences for prediction: x of an ``.npz`` file, a ``.npy`` file, or an IDX file of images.
 
     Args:
-        path: what it holds is told by its first bytes.
-        expected_steps: T of the sequences that the model was trained on; any where not given.
+        path: the file; its format is detected from its first bytes.
+        expected_steps: T of the sequences that the model was trained on; None accepts any.
         expected_width: I of the model.
-        wide: keep in float64 what float32 does not hold, for a model that standardises; else all must be in float32.
+        wide: keep float64 where float32 is too narrow, for a model with standardization; otherwise all values must fit
+            float32.
 
     Returns:
-        (N, T, I), in the units trained on (uint8 are pixels and are scaled by 1/255).
+        (N, T, I), scaled as in training (uint8 pixels by 1/255).
 
     Raises:
-        DataError: the file cannot be read, or holds no sequences of this size.
+        DataError: the file cannot be read, or does not hold sequences of this size.
     """
     x = check_numbers(_any_array(path), f"{path}: x", ndim=3)
     if x.shape[2] != expected_width or expected_steps not in (None, x.shape[1]):
         steps = "any number of" if expected_steps is None else expected_steps
         raise DataError(
             f"{path}: sequences of {x.shape[1]} steps of {x.shape[2]} numbers; the model reads {steps} steps of "
-            f"{expected_width} numbers, give arrays of that size"
+            f"{expected_width} numbers, provide arrays of that size"
         )
     return scaled(as_numbers(x) if wide else in_float32(x, f"{path}: x"), natural_scale(x))
 
@@ -144,10 +145,10 @@ def find_sequences(folder: str | Path, valid_size: int, test_size: int) -> dict[
     """Read the parts train, valid and test of a folder.
 
     Args:
-        folder: with the four IDX files under their usual names, ``.gz`` or not, or with ``*.train.npz`` and, where the
-            data has them, ``*.valid.npz`` and ``*.test.npz``.
-        valid_size: how many of the last training examples are for validation, where there is no such file.
-        test_size: how many of the last examples are the test, where there is no such file.
+        folder: the four IDX files under their usual names, with or without ``.gz``, or ``*.train.npz`` and optionally
+            ``*.valid.npz`` and ``*.test.npz``.
+        valid_size: number of examples to hold out from the end of the training set if there is no validation file.
+        test_size: number of examples to hold out from the end of the data if there is no test file.
 
     Raises:
         DataError: a file is missing or cannot be read, the parts do not fit, or the sizes leave nothing to train on.
@@ -164,7 +165,7 @@ def find_sequences(folder: str | Path, valid_size: int, test_size: int) -> dict[
 
 
 def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
-    """Return scikit-learn's 1,797 digits of 8x8 pixels in 0..16, read as 0..1; valid and test are the last.
+    """Return scikit-learn's 1,797 digits of 8x8 pixels, 0..16 scaled to 0..1; the last ones are valid and test.
 
     Raises:
         UsageError: scikit-learn is not installed.
@@ -176,16 +177,16 @@ def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
 
 
 def cut_parts(parts: dict[str, Sequences], valid_size: int, test_size: int, name: str) -> dict[str, Sequences]:
-    """Cut the parts that are not there off the training part's end, the test first, and check that all fit.
+    """Split missing parts off the end of the training set, the test set first, and check that all parts match.
 
     Args:
-        parts: ``train``, and ``valid`` and ``test`` where the data has them.
-        valid_size: how many of the last training examples are for validation, where there is no such part.
-        test_size: how many of the last examples are the test, where there is no such part.
-        name: what to call the data in an error.
+        parts: ``train``, and ``valid`` and ``test`` if the data has them.
+        valid_size: number of examples to hold out for validation if ``valid`` is missing.
+        test_size: number of examples to hold out for testing if ``test`` is missing.
+        name: name of the data in error messages.
 
     Raises:
-        DataError: the parts do not fit, or the sizes leave nothing to train on.
+        DataError: the parts do not match, or the sizes leave nothing to train on.
     """
     for split, size, key in (("test", test_size, "data.test_size"), ("valid", valid_size, "data.valid_size")):
         if split in parts:
@@ -193,13 +194,13 @@ def cut_parts(parts: dict[str, Sequences], valid_size: int, test_size: int, name
         train = parts["train"]
         if not 0 < size < len(train):
             raise DataError(
-                f"{name}: no {split} part, and {key} is {size} of {len(train):,} examples; expected a file of its own, "
+                f"{name}: no {split} set, and {key} is {size} of {len(train):,} examples; expected a separate file, "
                 f"or --set {key}=N with N from 1 to {len(train) - 1}"
             )
         parts |= {"train": train.part(slice(0, len(train) - size)), split: train.part(slice(len(train) - size, None))}
-    _check_alike(parts, "steps and numbers", lambda part: part.x.shape[1:], name)
-    _check_alike(parts, "type of x", lambda part: _kind(part.x), name)
-    _check_alike(parts, "type of y", lambda part: _kind(part.y), name)
+    _check_alike(parts, "the dimensions of x", lambda part: part.x.shape[1:], name)
+    _check_alike(parts, "the types of x", lambda part: _kind(part.x), name)
+    _check_alike(parts, "the types of y", lambda part: _kind(part.y), name)
     return {split: parts[split] for split in ("train", "valid", "test")}
 
 
@@ -220,7 +221,7 @@ def _npz_names(split: str) -> tuple[str, ...]:
 
 
 def _idx_candidates(folder: Path, part: str, kind: str) -> list[Path]:
-    """List the files of one name; the unpacked one first."""
+    """List the files of one name, uncompressed first."""
     return [path for end in ("", ".gz") if (path := folder / f"{part}-{kind}-ubyte{end}").exists()]
 
 
@@ -230,7 +231,7 @@ def _read_idx_pair(folder: Path, part: str) -> Sequences:
         found = _idx_candidates(folder, part, kind)
         if not found:
             raise DataError(
-                f"{folder}: no {part}-{kind}-ubyte in this folder, .gz or not; expected the four files "
+                f"{folder}: no {part}-{kind}-ubyte (or .gz) in this folder; expected the four files "
                 "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
             )
         paths.append(found[0])
@@ -238,7 +239,7 @@ def _read_idx_pair(folder: Path, part: str) -> Sequences:
     y = check_numbers(read_idx(paths[1]), f"{paths[1]}: labels", ndim=1)
     for path, array in zip(paths, (x, y), strict=True):
         if array.dtype != np.uint8:
-            raise DataError(f"{path}: numbers of the type {array.dtype}; expected unsigned bytes")
+            raise DataError(f"{path}: numbers of type {array.dtype}; expected unsigned bytes")
     _check_count(x, y, paths[0], paths[1])
     return Sequences(x, y.astype(np.int64), PIXEL)
 
@@ -246,13 +247,13 @@ def _read_idx_pair(folder: Path, part: str) -> Sequences:
 def _check_count(x: npt.NDArray[Any], y: npt.NDArray[Any], x_path: Path, y_path: Path) -> None:
     if len(x) != len(y):
         between = "" if x_path == y_path else f" of {x_path.name}"
-        raise DataError(f"{y_path}: {len(y):,} labels for the {len(x):,} sequences{between}; expected one for each")
+        raise DataError(f"{y_path}: {len(y):,} labels for the {len(x):,} sequences{between}; expected one per sequence")
 
 
 def _check_alike(parts: dict[str, Sequences], what: str, of: Callable[[Sequences], object], name: str) -> None:
     for split in ("valid", "test"):
         if of(parts[split]) != of(parts["train"]):
             raise DataError(
-                f"{name}: {what} of the part {split}: {of(parts[split])}, of train: {of(parts['train'])}; expected "
-                "the same, save both alike"
+                f"{name}: {what} differ between {split} ({of(parts[split])}) and train ({of(parts['train'])}); "
+                "expected the same, save both the same way"
             )

@@ -13,12 +13,12 @@ from gatewise.files import file_hash
 
 @dataclass(frozen=True)
 class Sentences:
-    """Sentences as token ids, and where they are from.
+    """Sentences as token ids, with the hash of their source.
 
     Attributes:
-        ids: of each sentence: the start token, its words, the end token.
-        unknown: how many words stand outside the vocabulary and read as ``<unk>``.
-        data_hash: SHA-256 of the file's bytes.
+        ids: ids of each sentence: the start token, its words, the end token.
+        unknown: number of out-of-vocabulary words, which are read as ``<unk>``.
+        data_hash: SHA-256 of the file.
     """
 
     ids: list[list[int]]
@@ -27,17 +27,17 @@ class Sentences:
 
     @property
     def tokens(self) -> int:
-        """The tokens that are predicted: the words, and the end token of each sentence."""
+        """Number of predicted tokens: the words and the end token of each sentence."""
         return sum(len(sentence) - 1 for sentence in self.ids)
 
     @property
     def oov_rate(self) -> float:
-        """The share of predicted tokens that stand outside the vocabulary."""
+        """Fraction of predicted tokens that are out of vocabulary."""
         return self.unknown / self.tokens
 
     @classmethod
     def encode(cls, texts: list[str], vocabulary: Vocabulary, path: Path) -> "Sentences":
-        """Look up the words of sentences that were read from a file."""
+        """Look up the words of sentences read from a file."""
         assert vocabulary.bos_id is not None
         ids = [[vocabulary.bos_id, *vocabulary.encode_line(text)] for text in texts]
         unknown = sum(sentence.count(vocabulary.unk_id) for sentence in ids)
@@ -45,7 +45,7 @@ class Sentences:
 
 
 def find_csv(path: str | Path) -> Path:
-    """Return a CSV file, or the one ``*.csv`` of a folder.
+    """Return the path itself if it is a file, or the only ``*.csv`` of a folder.
 
     Raises:
         DataError: there is none, or more than one.
@@ -58,24 +58,24 @@ def find_csv(path: str | Path) -> Path:
     found = sorted(path.glob("*.csv"))
     if len(found) != 1:
         raise DataError(
-            f"{path}: {len(found)} files *.csv in this folder; expected one, or the path of the file itself"
+            f"{path}: {len(found)} *.csv files in this folder; expected one, or the path of the file itself"
         )
     return found[0]
 
 
 def read_sentences(path: Path, column: str) -> list[str]:
-    """Return the sentences of a CSV file's column, in their order.
+    """Return the sentences of one column of a CSV file, in order.
 
     Args:
-        path: a CSV file as ``data/table.py`` reads it.
+        path: a CSV file in the format of ``data/table.py``.
         column: the name of the column.
 
     Raises:
-        DataError: the file cannot be read (with line), has no such column, or holds no sentence.
+        DataError: the file cannot be read (with line), has no such column, or contains no sentences.
     """
     table = Table(path)
     place = table.place(column, "data.column=NAME")
     sentences = [text for _, row in table.rows() for text in split_sentences(row[place]) if split_words(text)]
     if not sentences:
-        raise DataError(f"{path}: no sentence in the column {column!r}; expected text below the first row")
+        raise DataError(f"{path}: no sentences in column {column!r}; expected text below the header row")
     return sentences

@@ -1,11 +1,11 @@
-"""The catalogue of public corpora: where each lies, and the bytes that it must have."""
+"""Catalog of public corpora: their URLs, file sizes and hashes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a corpus: its name, bytes and SHA-256."""
+    """One file of a corpus: its name, size in bytes and SHA-256."""
 
     name: str
     size: int
@@ -14,7 +14,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteCorpus:
-    """Where a corpus lies and what belongs to it."""
+    """A corpus: its base URL, its files, and the training command to suggest after the download."""
 
     url: str
     files: tuple[RemoteFile, ...]
@@ -50,7 +50,7 @@ MNIST = RemoteCorpus(
     ),
     next_command="gatewise train mnist-rows --data",
 )
-"""MNIST as first published, at the mirror of PyTorch's data sets; the gzip files of other copies have other bytes."""
+"""MNIST as first published, from the mirror that torchvision uses; the gzip files of other copies differ."""
 
 UD_EWT = RemoteCorpus(
     url="https://raw.githubusercontent.com/UniversalDependencies/UD_English-EWT/r2.16",
@@ -68,4 +68,4 @@ UD_EWT = RemoteCorpus(
 """Universal Dependencies English Web Treebank, CC BY-SA 4.0."""
 
 CORPORA = {"ptb": PTB, "mnist": MNIST, "ud-ewt": UD_EWT}
-"""What ``gatewise data fetch`` knows, by name."""
+"""The corpora that ``gatewise data fetch`` can download, by name."""

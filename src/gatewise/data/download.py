@@ -1,4 +1,4 @@
-"""Public corpora: downloaded with progress, resumed where it was cut off, checked by SHA-256."""
+"""Downloading public corpora: with progress, resumable, verified by SHA-256."""
 
 import http.client
 import os
@@ -17,52 +17,52 @@ from gatewise.files import file_hash
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be replaced anyway
+except ImportError:  # Windows, where an open file cannot be replaced anyway
     fcntl = None  # type: ignore[assignment]
 
 _CHUNK = 1 << 16
 _SLOWEST = 1024
-"""Bytes a second, over ``web.PATIENCE_S``, below which a download has broken off."""
+"""Bytes per second, averaged over ``web.PATIENCE_S``, below which a download counts as interrupted."""
 
 Report = Callable[[RemoteFile, int], None]
-"""Called with a file and how many of its bytes are here."""
+"""Called with a file and the number of bytes downloaded so far."""
 
 
 def corpus_named(name: str) -> RemoteCorpus:
-    """Return a corpus of the catalogue.
+    """Return a corpus of the catalog.
 
     Raises:
-        UsageError: no corpus has this name.
+        UsageError: there is no corpus of this name.
     """
     if name not in CORPORA:
-        raise UsageError(f"no corpus {name!r}; expected one of {', '.join(CORPORA)}")
+        raise UsageError(f"unknown corpus {name!r}; expected one of {', '.join(CORPORA)}")
     return CORPORA[name]
 
 
 def fetch(name: str, to: str | Path, *, mirror: str | None = None, report: Report | None = None) -> list[Path]:
-    """Download a public corpus; files that are there and right are left as they are.
+    """Download a public corpus; files that already exist and are intact are kept.
 
     Args:
-        name: such as ``ptb``.
-        to: the folder to fill.
-        mirror: another place that holds the same files, as the start of their addresses.
-        report: told how far each file is.
+        name: the corpus, such as ``ptb``.
+        to: the folder to download into.
+        mirror: base URL of another copy of the same files.
+        report: called with the progress of each file.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
-        UsageError: no corpus has this name.
-        DataError: the network or the content is not as it should be; what came is kept, and resumed the next time.
+        UsageError: there is no corpus of this name.
+        DataError: the download failed or the content is wrong; a partial download is kept and resumed next time.
     """
     corpus, folder = corpus_named(name), Path(to).expanduser()
     base = (mirror or os.environ.get("GATEWISE_MIRROR") or corpus.url).rstrip("/")
     if not web.is_address(base):
-        raise UsageError(f"mirror {base!r} is no address; expected the start of one, such as https://example.org/ptb")
+        raise UsageError(f"mirror {base!r} is not a URL; expected a base URL such as https://example.org/ptb")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise DataError(f"{folder}: cannot make this folder ({problem.strerror}); choose another --to") from None
+        raise DataError(f"{folder}: cannot create this folder ({problem.strerror}); choose another --to") from None
     return [_fetch_file(f"{base}/{file.name}", file, folder / file.name, report) for file in corpus.files]
 
 
@@ -71,7 +71,7 @@ def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None)
     if os.path.isfile(target) and file_hash(target) == file.sha256:
         report(file, file.size)
         return target
-    if not target.is_symlink():  # which the new file replaces
+    if not target.is_symlink():  # a link is replaced by the new file
         _is_regular(target)
     part = target.with_name(f"{target.name}.part")
     try:
@@ -85,44 +85,48 @@ def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None)
                 part.unlink()
     except urllib.error.HTTPError as problem:
         reason = " ".join(str(problem.reason).split())
-        raise DataError(f"{url}: the server answers {problem.code} {reason}; try later, or another --mirror") from None
-    except (OSError, http.client.HTTPException, EOFError, ValueError) as problem:  # of the network; ValueError: a name
-        reason = " ".join(str(getattr(problem, "reason", None) or problem).split()) or type(problem).__name__
         raise DataError(
-            f"{url}: the download broke off ({reason}); run the same command again, it is resumed"
+            f"{url}: the server returned {problem.code} {reason}; try later, or use another --mirror"
         ) from None
-    raise DataError(f"{url}: SHA-256 is {found}, expected {file.sha256}; thrown away: try again, or another --mirror")
+    except (OSError, http.client.HTTPException, EOFError, ValueError) as problem:  # ValueError: an invalid host name
+        reason = " ".join(str(getattr(problem, "reason", None) or problem).split()) or type(problem).__name__
+        raise DataError(f"{url}: download interrupted ({reason}); run the same command again to resume it") from None
+    raise DataError(
+        f"{url}: SHA-256 is {found}, expected {file.sha256}; file discarded, try again or use another --mirror"
+    )
 
 
 @contextmanager
 def _local(path: Path) -> Iterator[None]:
-    """Within the block a file of our own is worked on: what goes wrong is not the network's fault."""
+    """Report an ``OSError`` within the block as a failure to write a local file, not as a network error."""
     try:
         yield
     except OSError as problem:
-        raise DataError(f"{path}: cannot write it ({problem.strerror}); make room, or choose another --to") from None
+        raise DataError(
+            f"{path}: cannot write it ({problem.strerror}); free disk space, or choose another --to"
+        ) from None
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether a file is there; a folder, a device or a link, which leads elsewhere, is an error."""
+    """Return whether a regular file exists at the path; raise an error for a folder, a device or a link."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return False
     except OSError as problem:
-        raise DataError(f"{path}: cannot look at it ({problem.strerror}); choose another --to") from None
+        raise DataError(f"{path}: cannot access it ({problem.strerror}); choose another --to") from None
     if not stat.S_ISREG(mode):
         kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
-        raise DataError(f"{path}: {kind}, where a file is to be written; remove it, or choose another --to")
+        raise DataError(f"{path}: {kind}, expected a regular file or nothing; remove it, or choose another --to")
     return True
 
 
 @contextmanager
 def _own(part: Path) -> Iterator[IO[bytes]]:
-    """Open a part file to append, for this process alone.
+    """Open a part file for appending, exclusively for this process.
 
-    The lock is the kernel's and ends with the process. Between opening and locking another process may have finished
-    the file and given it its name: then the file that is locked is no longer the one of this name, and is not touched.
+    The kernel releases the lock when the process ends. Between opening and locking, another process may have completed
+    the file and renamed it: in that case the locked file is no longer the one at this path, and is not touched.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
@@ -134,21 +138,21 @@ def _own(part: Path) -> Iterator[IO[bytes]]:
                 if fcntl is not None:
                     fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise DataError(f"{part}: another download writes it; wait until it is done") from None
+                raise DataError(f"{part}: in use by another download; wait until it has finished") from None
             except OSError:
-                pass  # a file system that has no locks
+                pass  # a file system without locks
             if not _is_regular(part) or not os.path.samestat(part.stat(), os.fstat(out.fileno())):
                 continue
             try:
                 yield out
             finally:
                 if part.exists() and not part.stat().st_size:
-                    part.unlink()  # nothing came: leave no trace
+                    part.unlink()  # nothing was downloaded: leave no empty file
             return
 
 
 def _download(url: str, file: RemoteFile, out: IO[bytes], part: Path, report: Report) -> None:
-    """Append what is missing to the part file; start anew where the server cannot resume."""
+    """Append the missing bytes to the part file; start over if the server cannot resume."""
     here = os.fstat(out.fileno()).st_size
     if here == file.size:
         return
@@ -160,29 +164,29 @@ def _download(url: str, file: RemoteFile, out: IO[bytes], part: Path, report: Re
         except urllib.error.HTTPError as problem:
             if problem.code != 416 or not here:
                 raise
-            out.truncate(here := 0)  # longer than what the server has, so of something else
+            out.truncate(here := 0)  # longer than the server's file, so not a part of it
             continue
         with answer:
             if here and not _goes_on(answer, here):
                 out.truncate(here := 0)
                 if answer.status == 206:
-                    continue  # another piece than was asked for
+                    continue  # not the requested range
             _check_answer(url, answer, here)
             _append(answer, file, out, part, here, report)
             return
 
 
 def _goes_on(answer: Any, here: int) -> bool:
-    """Whether an answer is the rest of what is here; where it does not say which piece it is, the hash will tell."""
+    """Return whether a response continues the part file; without a range header, the hash decides in the end."""
     where = answer.headers.get("Content-Range")
     return answer.status == 206 and (where is None or where.replace(" ", "").lower().startswith(f"bytes{here}-"))
 
 
 def _check_answer(url: str, answer: Any, here: int) -> None:
     if answer.status != (206 if here else 200):
-        raise DataError(f"{url}: the server answers {answer.status}, not with the file; try another --mirror")
+        raise DataError(f"{url}: the server returned status {answer.status} instead of the file; try another --mirror")
     if (packed := answer.headers.get("Content-Encoding", "identity").strip().lower()) not in ("identity", ""):
-        raise DataError(f"{url}: the server sends it packed ({packed}), which was not asked for; try another --mirror")
+        raise DataError(f"{url}: unexpected content encoding {packed}; expected none, try another --mirror")
 
 
 def _append(answer: Any, file: RemoteFile, out: IO[bytes], part: Path, here: int, report: Report) -> None:
@@ -195,10 +199,10 @@ def _append(answer: Any, file: RemoteFile, out: IO[bytes], part: Path, here: int
         here += len(chunk)
         report(file, here)
         if here > file.size:
-            return  # more than was announced: the hash will say so
+            return  # longer than expected: the hash check will fail
         if (passed := time.monotonic() - since) > web.PATIENCE_S:
             if here - then < _SLOWEST * passed:
-                raise TimeoutError(f"{here - then:,} bytes came in {passed:.0f} seconds")
+                raise TimeoutError(f"only {here - then:,} bytes received in {passed:.0f} seconds")
             since, then = time.monotonic(), here
     if here < file.size:
-        raise EOFError(f"{here:,} of {file.size:,} bytes came")
+        raise EOFError(f"{here:,} of {file.size:,} bytes received")

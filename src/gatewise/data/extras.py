@@ -1,4 +1,4 @@
-"""Packages that come with an extra: imported when first used, and named in one line where one is missing."""
+"""Optional packages: imported on first use, with a one-line error if one is missing."""
 
 import importlib
 from types import ModuleType
@@ -7,12 +7,12 @@ from gatewise.errors import UsageError
 
 
 def import_extra(module: str, package: str, purpose: str) -> ModuleType:
-    """Import a module that is no plain dependency.
+    """Import a module of an optional dependency.
 
     Args:
-        module: what is imported, such as ``PIL.Image``.
-        package: its package as people know it, such as ``Pillow``.
-        purpose: what needs it, the first words of the error.
+        module: the module to import, such as ``PIL.Image``.
+        package: the display name of its package, such as ``Pillow``.
+        purpose: what needs it; this starts the error message.
 
     Raises:
         UsageError: the package is not installed.
@@ -21,5 +21,5 @@ def import_extra(module: str, package: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as problem:
         if problem.name is None or problem.name.partition(".")[0] != module.partition(".")[0]:
-            raise  # the package is there and lacks something of its own
+            raise  # the package is installed, but one of its own dependencies is missing
         raise UsageError(f"{purpose} needs {package}, which is not installed; pip install 'gatewise[all]'") from None

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a few bytes of header, then one array; gzip or not."""
+"""IDX files, the format of MNIST: a short header, then one array, optionally gzip-compressed."""
 
 import gzip
 import math
@@ -20,14 +20,14 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def read_idx(path: Path) -> npt.NDArray[Any]:
-    """Return the array of an IDX file, in the shape and type that its header names.
+    """Return the array of an IDX file, in the shape and type given by its header.
 
     The header (http://yann.lecun.com/exdb/mnist/) is two zero bytes, a type, the number of dimensions, and each size
-    in four bytes, the highest first. It is never believed before the file has proved large enough.
+    as four big-endian bytes. It is checked against the file's size before memory is allocated.
 
     Raises:
-        DataError: the file cannot be read, is no IDX file, is empty, is longer or shorter than its header says, or says
-            more than memory holds or so small a packed file can.
+        DataError: the file cannot be read, is not an IDX file, is empty, does not have the length that its header
+            declares, or declares more than fits in memory or than a compressed file of its size can hold.
     """
     try:
         with open_regular(path, "an IDX file") as raw:
@@ -37,35 +37,33 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
                 return _read(cast("IO[bytes]", gzip.GzipFile(fileobj=raw)), path, packed=size)
             return _read(raw, path, size=size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
-        raise DataError(f"{path}: damaged gzip ({problem}); expected a whole file, download it again") from None
+        raise DataError(f"{path}: damaged gzip file ({problem}); expected a complete file, download it again") from None
     except OSError as problem:
         raise DataError(f"{path}: cannot read it ({problem.strerror}); expected an IDX file") from None
 
 
 def _read(file: IO[bytes], path: Path, size: int | None = None, packed: int | None = None) -> npt.NDArray[Any]:
-    """Read an array from a stream: a file of so many bytes, or what a packed file of so many unpacks to."""
+    """Read an array from a stream: a file of ``size`` bytes, or a decompressed file of ``packed`` compressed bytes."""
     start = file.read(4)
     kind = _TYPES.get(start[2]) if len(start) == 4 else None
     if start[:2] != b"\0\0" or kind is None or start[3] == 0:
-        raise DataError(
-            f"{path}: it begins with the bytes {start.hex() or '(none)'}; expected the header of an IDX file"
-        )
+        raise DataError(f"{path}: starts with the bytes {start.hex() or '(none)'}; expected the header of an IDX file")
     if start[3] > _MOST_DIMENSIONS:
         raise DataError(
-            f"{path}: the header says {start[3]} dimensions; expected at most {_MOST_DIMENSIONS}, download it again"
+            f"{path}: the header declares {start[3]} dimensions; expected at most {_MOST_DIMENSIONS}, download it again"
         )
     sizes = file.read(4 * start[3])
     if len(sizes) < 4 * start[3]:
-        raise DataError(f"{path}: the file ends within its header; expected {start[3]} sizes, download it again")
+        raise DataError(f"{path}: truncated within its header; expected {start[3]} sizes, download it again")
     shape = [int.from_bytes(sizes[k : k + 4], "big") for k in range(0, len(sizes), 4)]
     count, written = math.prod(shape), " x ".join(map(str, shape))
     if count == 0:
-        raise DataError(f"{path}: the header says {written}, so nothing; expected at least one example")
+        raise DataError(f"{path}: the header declares {written}, an empty array; expected at least one example")
     dtype = np.dtype(kind)
     expected, data = count * dtype.itemsize, bytearray()
-    too_long = packed is not None and packed > expected + expected // 8 + _CHUNK  # nothing packs to more
+    too_long = packed is not None and packed > expected + expected // 8 + _CHUNK  # beyond the worst case of gzip
     if packed is not None:
-        check_unpacked(str(path), packed, expected, "unpack it first")
+        check_unpacked(str(path), packed, expected, "decompress it first")
     there = None if size is None else size - file.tell()
     if not too_long and there in (None, expected):
         check_memory(str(path), 2 * expected)
@@ -75,6 +73,6 @@ def _read(file: IO[bytes], path: Path, size: int | None = None, packed: int | No
     if there != expected:
         found = "more follow" if too_long or cast(int, there) > expected else f"{there:,} follow"
         raise DataError(
-            f"{path}: the header says {written} numbers, {expected:,} bytes, but {found}; download the file again"
+            f"{path}: the header declares {written} numbers, {expected:,} bytes, but {found}; download the file again"
         )
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -1,4 +1,4 @@
-"""One picture as rows of grey numbers in 0..1."""
+"""Reading one image as rows of grayscale values in 0..1."""
 
 import logging
 import warnings
@@ -13,39 +13,39 @@ from gatewise.errors import DataError
 from gatewise.files import LARGEST_PICTURE, MOST_PIXELS, check_memory, open_regular, size
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""What is read; Pillow has fifty more, one of which starts another program."""
+"""Supported formats; Pillow has fifty more, one of which starts another program."""
 
 _BYTES_A_PIXEL = 20
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or damaged files would be told of beside our one line
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or it prints about damaged files as well
 
 
 def read_image(
     path: Path, height: int, width: int, resize: bool = False, invert: bool = False
 ) -> npt.NDArray[np.float32]:
-    """Return a picture in grey, 0 black and 1 white.
+    """Return an image in grayscale, 0 for black and 1 for white.
 
-    What is transparent is seen on white. MNIST is white on black: a scan of ink on paper needs ``invert``.
+    Transparent pixels are composited onto white. MNIST is white on black: a scan of ink on paper needs ``invert``.
 
     Args:
-        path: PNG, JPEG, BMP, GIF, TIFF, WebP or PPM, one picture alone.
-        height: rows that the model reads.
-        width: numbers in each row.
-        resize: whether a picture of another size is brought to this one.
-        invert: whether black and white change places.
+        path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file with a single image.
+        height: number of rows that the model reads.
+        width: number of values per row.
+        resize: resize an image of another size instead of rejecting it.
+        invert: swap black and white.
 
     Returns:
         (height, width).
 
     Raises:
         UsageError: Pillow is not installed.
-        DataError: the file is no picture that can be read, has another size, or more than ``MOST_PIXELS``.
+        DataError: the file is not a readable image, has another size, or more than ``MOST_PIXELS`` pixels.
     """
-    pillow = import_extra("PIL.Image", "Pillow", "reading a picture")
-    with open_regular(path, "a picture, such as PNG") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of sizes and tags: what matters is checked here, and one line long
+    pillow = import_extra("PIL.Image", "Pillow", "reading an image")
+    with open_regular(path, "an image, such as PNG") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings about sizes and tags: we check what matters ourselves
         if (length := file.seek(0, 2)) > LARGEST_PICTURE:
-            raise DataError(f"{path}: {size(length)}; expected a picture of at most {size(LARGEST_PICTURE)}")
+            raise DataError(f"{path}: {size(length)}; expected an image of at most {size(LARGEST_PICTURE)}")
         file.seek(0)
         grey = _read(pillow, file, path, None if resize else (width, height))
     if grey.size != (width, height):
@@ -55,41 +55,41 @@ def read_image(
 
 
 def _read(pillow: Any, file: IO[bytes], path: Path, expected: tuple[int, int] | None) -> Any:
-    """Decode a picture in grey, of the expected width and height where there are such."""
-    pillow.init()  # it may have been built without one of them
+    """Decode an image to grayscale, checking its width and height if they are given."""
+    pillow.init()  # Pillow may have been built without some of the formats
     try:
         with pillow.open(file, formats=[name for name in FORMATS if name in pillow.OPEN]) as opened:
             width, height = opened.size
             if expected is not None and opened.size != expected:
                 raise DataError(
                     f"{path}: {width}x{height} pixels (width x height), the model reads {expected[0]}x{expected[1]}; "
-                    "give --resize to bring the picture to that size"
+                    "add --resize to resize the image"
                 )
             if width * height > MOST_PIXELS:
                 raise DataError(
-                    f"{path}: {width}x{height} pixels (width x height); expected at most {MOST_PIXELS:,} in all, make "
-                    "the picture smaller first"
+                    f"{path}: {width}x{height} pixels (width x height); expected at most {MOST_PIXELS:,} in total, "
+                    "shrink the image first"
                 )
             check_memory(str(path), _BYTES_A_PIXEL * width * height)
-            # MPO is a camera's JPEG with small copies of the picture in it.
+            # MPO is a camera's JPEG with embedded thumbnails.
             if getattr(opened, "is_animated", False) and opened.format != "MPO":
-                raise DataError(f"{path}: {opened.n_frames} pictures in one file; expected one, save it alone")
+                raise DataError(f"{path}: {opened.n_frames} images in one file; expected one, save it separately")
             return _grey(pillow, opened)
     except DataError:
         raise
     except OSError as problem:
-        reason = problem.strerror or f"none of {', '.join(FORMATS)}, or damaged"
-        raise DataError(f"{path}: cannot read it ({reason}); expected a picture, such as PNG") from None
-    except Exception as problem:  # on damaged files Pillow raises whatever its parts do
+        reason = problem.strerror or f"not one of {', '.join(FORMATS)}, or damaged"
+        raise DataError(f"{path}: cannot read it ({reason}); expected an image, such as PNG") from None
+    except Exception as problem:  # Pillow raises all kinds of exceptions on damaged files
         reason = " ".join(str(problem).split()) or type(problem).__name__
-        raise DataError(f"{path}: no picture can be read from it ({reason}); expected one, such as PNG") from None
+        raise DataError(f"{path}: not a readable image ({reason}); expected one, such as PNG") from None
 
 
 def _grey(pillow: Any, picture: Any) -> Any:
-    """Return a picture in 8 bits of grey."""
+    """Return an image as 8-bit grayscale."""
     if picture.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, which have no white")
-    if picture.mode.startswith("I"):  # 16 bits, which convert("L") would cut off at 255
+        raise ValueError("its pixels are floating-point numbers, whose white level is not defined")
+    if picture.mode.startswith("I"):  # 16 bits, which convert("L") would clip at 255
         return pillow.fromarray((np.asarray(picture, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

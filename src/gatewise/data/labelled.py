@@ -1,4 +1,4 @@
-"""Texts with a label each, from CSV, JSONL or CoNLL-U files."""
+"""Labeled texts from CSV, JSONL or CoNLL-U files."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ from gatewise.files import spooled
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text as its words, its label, and the file's line where it begins."""
+    """A text as a list of words, its label, and the line of the file where it starts."""
 
     words: list[str]
     label: str
@@ -22,10 +22,10 @@ class LabelledText:
 
 
 def find_labelled(folder: str | Path, split: str) -> Path:
-    """Find a folder's ``*.train.csv`` or ``*.train.jsonl`` and so on, else its ``*-ud-train.conllu``.
+    """Find the ``*.train.csv``, ``*.train.jsonl`` or ``*-ud-train.conllu`` of a folder, in this order of preference.
 
     Raises:
-        DataError: the folder or the file is missing, or there are several.
+        DataError: the folder or the file is missing, or there are several files.
     """
     return find_part(
         Path(folder).expanduser(),
@@ -37,50 +37,50 @@ def find_labelled(folder: str | Path, split: str) -> Path:
 def read_labelled(
     path: Path, text_column: str, label_column: str, split: Callable[[str], Sequence[str]] = str.split
 ) -> list[LabelledText]:
-    """Return the labelled texts of a file, in their order.
+    """Return the labeled texts of a file, in order.
 
     Args:
-        path: ``.csv``; ``.jsonl``, one object a line; or ``.conllu``, whose sentences are labelled with their genre,
-            ``sent_id`` up to its first hyphen, and keep the words that the file has.
-        text_column: the column, or the key, of the text; not read in CoNLL-U.
-        label_column: that of the label.
-        split: cuts a text into words.
+        path: ``.csv``; ``.jsonl``, one object per line; or ``.conllu``, whose sentences are labeled with their genre
+            (``sent_id`` up to its first hyphen) and keep the file's word segmentation.
+        text_column: the column or key of the text; ignored for CoNLL-U.
+        label_column: the column or key of the label; ignored for CoNLL-U.
+        split: splits a text into words.
 
     Raises:
-        DataError: the file has another ending, cannot be read, lacks a column, or holds no text; a text is empty, or a
-            label is missing or neither string nor number (with line).
+        DataError: the file has another extension, cannot be read, lacks a column, or contains no texts; a text is
+            empty, or a label is missing or neither a string nor a number (with line).
     """
     if path.suffix == ".conllu":
         return list(_genres(path))
     if path.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"{path}: the ending {path.suffix!r}; expected .csv, .jsonl or .conllu")
+        raise DataError(f"{path}: unknown file extension {path.suffix!r}; expected .csv, .jsonl or .conllu")
     pairs = (_csv_pairs if path.suffix == ".csv" else _json_pairs)(path, text_column, label_column)
     texts = []
     for line, text, label in pairs:
         words = list(split(text))
         if not words:
-            raise DataError(f"{path}:{line}: no word in {text_column!r}; expected a text, take the row out")
+            raise DataError(f"{path}:{line}: no words in {text_column!r}; expected a text, remove the row")
         if not label:
-            raise DataError(f"{path}:{line}: no label in {label_column!r}; expected the text's class")
+            raise DataError(f"{path}:{line}: missing label in {label_column!r}; expected the text's class")
         texts.append(LabelledText(words, label, line))
     if not texts:
-        raise DataError(f"{path}: no text in this file; expected a text and its label in each row")
+        raise DataError(f"{path}: no texts in this file; expected a text and its label in each row")
     return texts
 
 
 def read_texts(path: Path) -> list[str]:
-    """Return the texts of a file or of a pipe, one a line.
+    """Return the texts of a file or a pipe, one per line.
 
     Raises:
-        DataError: the file cannot be read, is empty, or a line of it is (with line).
+        DataError: the file cannot be read or is empty, or one of its lines is blank (with line).
     """
     with spooled(path) as file:
         texts = list(read_lines(file, kept=True))
     for number, text in enumerate(texts, 1):
         if not text.strip():
-            raise DataError(f"{path}:{number}: an empty line; expected a text in each, take the line out")
+            raise DataError(f"{path}:{number}: empty line; expected one text per line, remove the line")
     if not texts:
-        raise DataError(f"{path}: the file is empty; expected a text in each line")
+        raise DataError(f"{path}: the file is empty; expected one text per line")
     return texts
 
 
@@ -89,7 +89,7 @@ def _genres(path: Path) -> Iterator[LabelledText]:
         label = genre(sentence.sentence_id)
         if not label:
             raise DataError(
-                f"{path}:{sentence.lines[0]}: a sentence without genre; expected a comment "
+                f"{path}:{sentence.lines[0]}: sentence without a genre; expected a comment "
                 "'# sent_id = GENRE-...' above it"
             )
         yield LabelledText(sentence.words, label, sentence.lines[0])
@@ -127,13 +127,13 @@ def _json_pairs(path: Path, text_column: str, label_column: str) -> Iterator[tup
 def _json_object(line: str, place: str) -> dict[str, object]:
     try:
         record = json.loads(line, parse_constant=_refuse)
-        json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair could not be written again
+        json.dumps(record, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
     except (ValueError, RecursionError) as problem:
-        raise DataError(f"{place}: no valid JSON ({problem}); expected one object a line") from None
+        raise DataError(f"{place}: invalid JSON ({problem}); expected one object per line") from None
     if not isinstance(record, dict):
-        raise DataError(f"{place}: {line.strip()[:40]} is no JSON object; expected one a line")
+        raise DataError(f"{place}: {line.strip()[:40]} is not a JSON object; expected one per line")
     return record
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a JSON number")

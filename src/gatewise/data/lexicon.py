@@ -1,4 +1,4 @@
-"""Words (or characters) and their ids, each looked up whole, kept as a file of the tokenizers library."""
+"""Vocabulary of pre-split words or characters, stored as a file of the tokenizers library."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,13 +14,13 @@ from gatewise.errors import RunError
 
 
 class Lexicon:
-    """Tokens in the order of their ids: words that were cut already, spaces and all, or characters.
+    """Vocabulary of pre-split tokens: words, which may contain spaces, or characters.
 
-    A token outside the lexicon reads as ``<unk>``.
+    Out-of-vocabulary tokens are read as ``<unk>``.
 
     Args:
-        tokens: the tokens, ``<unk>`` among them; a token's id is its place.
-        lowercase: tokens are looked up in lower case.
+        tokens: the tokens, including ``<unk>``; a token's id is its index.
+        lowercase: look tokens up in lower case.
     """
 
     def __init__(self, tokens: Sequence[str], lowercase: bool = False) -> None:
@@ -34,13 +34,13 @@ class Lexicon:
 
     @classmethod
     def from_tokens(cls, tokens: Iterable[str], min_count: int = 1, lowercase: bool = False) -> "Lexicon":
-        """Count the tokens of a training text: ids by falling count, ties in alphabetical order.
+        """Build the vocabulary of a training text: ids by descending count, ties in alphabetical order.
 
         Args:
             tokens: the training text.
-            min_count: a token that stands fewer times is left out; ``<unk>`` never is, and comes last where it does
-                not stand in the text.
-            lowercase: tokens are counted and looked up in lower case.
+            min_count: tokens that occur less often are left out; ``<unk>`` is always kept, and comes last if it does
+                not occur in the text.
+            lowercase: count and look up tokens in lower case.
         """
         counts = Counter(map(lower, tokens) if lowercase else tokens)
         kept = [token for token, count in counts.items() if count >= min_count or token == UNK]
@@ -54,7 +54,7 @@ class Lexicon:
 
     @cached_property
     def json(self) -> str:
-        """The lexicon as a ``tokenizers`` file, which reads a token whole."""
+        """The vocabulary as a ``tokenizers`` file that does not split its input."""
         tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
         if self.lowercase:
             tokenizer.normalizer = Lowercase()
@@ -62,20 +62,20 @@ class Lexicon:
 
     @classmethod
     def load(cls, path: Path) -> "Lexicon":
-        """Read what ``json`` was written to.
+        """Read a file that contains the value of ``json``.
 
         Raises:
-            RunError: the file is missing, no tokenizer file, or its ids have gaps.
+            RunError: the file is missing, is not a tokenizer file, or its ids have gaps.
         """
-        content, tokens = read_tokenizer(path, "lexicon", (UNK,))
+        content, tokens = read_tokenizer(path, "vocabulary", (UNK,))
         normalizer = content.get("normalizer")
         if normalizer not in (None, {"type": "Lowercase"}):
             raise RunError(
-                f"{path}: its normalizer is unknown; expected none, or lower case: restore it, or train again"
+                f"{path}: unknown normalizer; expected none, or lower case: restore the file, or train again"
             )
         return cls(tokens, normalizer is not None)
 
 
 def lower(token: str) -> str:
-    """Put a token into lower case, each character by itself as the tokenizers library does (Greek ends in σ too)."""
+    """Lower-case a token character by character, as the tokenizers library does (so Greek words end in σ, not ς)."""
     return "".join(map(str.lower, token))

@@ -1,4 +1,4 @@
-"""Means and deviations of float64 numbers of any size: no square overflows or vanishes, no offset hides the rest."""
+"""Numerically robust moments of float64 numbers: no overflow, no underflow, no cancellation by a large offset."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ Numbers = npt.NDArray[np.float64]
 
 
 def moments(values: npt.NDArray[Any]) -> tuple[Numbers, Numbers]:
-    """Return mean and standard deviation of each of K columns, (N, K).
+    """Return the mean and the standard deviation, each (K,), of the columns of ``values``, (N, K).
 
-    The deviation is 0 of a column that never changes, whose mean is then its value, and of no other.
+    The standard deviation is 0 only for a constant column, whose mean is then exactly its value.
     """
     near, exponent = _near_one(values, axis=0)
     mean = near.mean(0)
     rest = near - mean
-    missed = rest.mean(0)  # what rounding took from the first mean
+    missed = rest.mean(0)  # the rounding error of the first mean
     std = np.sqrt(np.mean((rest - missed) ** 2, 0))
     constant = near.min(0) == near.max(0)
     mean = np.ldexp(np.where(constant, near[0], mean + missed), exponent)
@@ -36,7 +36,7 @@ def mean_absolute(errors: npt.NDArray[Any]) -> float:
 
 
 def _near_one(values: npt.NDArray[Any], axis: int | None = None) -> tuple[Numbers, Any]:
-    """Return the values over a power of two that leaves none above 1, which rounds nothing, and its exponent."""
+    """Return the values divided, without rounding, by a power of two so that none exceeds 1, and the exponent."""
     values = np.asarray(values, np.float64)
     exponent = np.frexp(np.abs(values).max(axis))[1]
     return np.ldexp(values, -exponent), exponent

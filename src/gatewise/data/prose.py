@@ -1,23 +1,23 @@
-"""Plain English prose cut by rules: sentences at their ends, then lower-cased words, numbers and marks."""
+"""Rule-based splitting of English prose into sentences and lower-cased words, numbers and punctuation marks."""
 
 import re
 from collections.abc import Iterator
 
 CURLY = (("[‘’]", "'"), ("[“”]", '"'))
-"""Curly quotes are read as straight ones: a pattern and what stands for it."""
+"""Curly quotes and their straight replacements, as (pattern, replacement)."""
 
 TOKEN = "|".join(
     (
-        r"https?://[^\s<>\"]*[\w/]",  # an address on the web
-        r"[\w.+-]+@\w[\w-]*(?:\.\w+)+",  # an address of mail
+        r"https?://[^\s<>\"]*[\w/]",  # a URL
+        r"[\w.+-]+@\w[\w-]*(?:\.\w+)+",  # an email address
         r"(?:[^\W\d_]\.){2,}",  # u.s., e.g., a.m.
         r"\b(?:mr|mrs|ms|dr|st|jr|sr|vs|etc|inc|ltd|co|corp)\.",
         r"\d+(?:[.,:/]\d+)+",  # 3.5, 1,000, 10:30, 5/8
         r"\w+(?:['-]\w+)*",  # don't, rip-off
-        r"([^\w\s])\1*",  # a mark, or a run of the same one: ..., !!
+        r"([^\w\s])\1*",  # a punctuation mark, or a run of the same one: ..., !!
     )
 )
-"""What a token is, the first that fits: tried on lower-cased text with straight quotes, white space falls out."""
+"""Token patterns, the first match wins; applied to lower-cased text with straight quotes, dropping whitespace."""
 
 _TOKEN = re.compile(TOKEN)
 
@@ -29,7 +29,7 @@ _SELDOM_LAST = frozenset(re.findall(r"\S+", "etc inc ltd co corp jr sr dept est 
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case a sentence and cut it into words, numbers and marks; ``don't`` and ``rip-off`` stay whole."""
+    """Lower-case a sentence and split it into words, numbers and marks; ``don't`` and ``rip-off`` stay whole."""
     text = text.lower()
     for pattern, straight in CURLY:
         text = re.sub(pattern, straight, text)
@@ -37,12 +37,12 @@ def split_words(text: str) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Cut a text into sentences, without those that hold nothing but white space.
+    """Split a text into sentences, dropping blank ones.
 
-    A sentence ends at a line's end, and at ``.``, ``!``, ``?`` or a run of them (closing quotes and brackets go with
-    it) before white space. It goes on after a title or an initial (``Dr.``, ``J.``), after ``etc.``, ``p.m.``,
-    dots in a row and the like before a small letter, after ``No.`` before a number, and after a number that opens it
-    (``1. First``). A dot inside a number or an address has no white space behind it.
+    A sentence ends at the end of a line, and at ``.``, ``!``, ``?`` or a run of them (with any closing quotes and
+    brackets) followed by whitespace. It continues after a title or an initial (``Dr.``, ``J.``), after ``etc.``,
+    ``p.m.``, an ellipsis and the like before a lower-case letter, after ``No.`` before a number, and after a leading
+    number (``1. First``). A dot inside a number or an address is not followed by whitespace.
     """
     return [piece for line in text.splitlines() for piece in _sentences_of_line(line)]
 
@@ -58,7 +58,7 @@ def _sentences_of_line(line: str) -> Iterator[str]:
 
 
 def _goes_on(before: str, mark: str, after: str) -> bool:
-    """Whether a sentence goes on after a mark that might end it."""
+    """Return whether a sentence continues after a mark that could end it."""
     if "!" in mark or "?" in mark:
         return False
     before_small_letter = after[:1].islower()

@@ -1,4 +1,4 @@
-"""The corpus that is always at hand: the language reference that every CPython carries."""
+"""A corpus without a download: the language reference that ships with CPython."""
 
 import hashlib
 import os
@@ -11,11 +11,11 @@ _TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
 def python_docs_corpus() -> TextCorpus:
-    """Write the English prose of ``pydoc_data.topics`` as three text files in the cache folder, and return them.
+    """Extract the English prose of ``pydoc_data.topics`` to three text files in the cache folder, and return them.
 
-    Paragraphs are taken once each; grammar, code and tables are left out; punctuation is split from words; the text
-    is lower-cased. Of ten paragraphs eight go to train, one to valid and one to test, by a hash of the paragraph, so
-    that the parts do not depend on the order of the topics. The text differs a little between versions of Python.
+    Duplicate paragraphs, grammar, code and tables are dropped; punctuation is split from words; the text is
+    lower-cased. A hash of each paragraph assigns 80% to train, 10% to valid and 10% to test, so the split does not
+    depend on the order of the topics. The text differs slightly between Python versions.
     """
     parts = split_paragraphs(prose_paragraphs())
     text = {name: "".join(line + "\n" for line in lines) for name, lines in parts.items()}
@@ -32,7 +32,7 @@ def python_docs_corpus() -> TextCorpus:
 
 
 def prose_paragraphs() -> list[str]:
-    """Return the prose paragraphs of the language reference, tokens joined by spaces, without repeats."""
+    """Return the prose paragraphs of the language reference, tokens joined by spaces, without duplicates."""
     from pydoc_data import topics
 
     seen: dict[str, None] = {}
@@ -49,7 +49,7 @@ def prose_paragraphs() -> list[str]:
 
 
 def split_paragraphs(paragraphs: list[str]) -> dict[str, list[str]]:
-    """Deal paragraphs into train (8 of 10), valid and test by a hash of each."""
+    """Split paragraphs into train (80%), valid and test (10% each) by their hashes."""
     parts: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     for paragraph in paragraphs:
         place = int(hashlib.sha256(paragraph.encode()).hexdigest(), 16) % 10

@@ -1,4 +1,4 @@
-"""What a regressor reads, from its configuration: a series cut into windows, or arrays of sequences."""
+"""Data of a regressor as configured: a time series split into windows, or arrays of sequences."""
 
 import os
 from dataclasses import replace
@@ -11,25 +11,25 @@ from gatewise.errors import DataError, UsageError
 
 
 def open_series(settings: DataConfig) -> Series | None:
-    """Read the series that a configuration names; None where it names a folder, which holds arrays.
+    """Read the configured series; return None if the data is a folder, which holds arrays.
 
     Raises:
-        UsageError: it names no data, or more than one place, or no window.
-        DataError: the file is missing or not as it should be.
+        UsageError: the configuration names no data, more than one source, or no window.
+        DataError: the file is missing or invalid.
     """
     if bool(settings.path) == bool(settings.builtin):
         found = "both path and builtin" if settings.path else "no data"
         raise UsageError(f"data: the recipe names {found}; add --data FILE.csv, or a folder with *.train.npz")
     if settings.builtin not in ("", "sunspots"):
-        raise UsageError(f"data.builtin is {settings.builtin!r}, which is no data of this task; expected 'sunspots'")
+        raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'sunspots'")
     path = Path(settings.path).expanduser()
     if not settings.builtin and os.path.isdir(path):
         return None
     if not settings.window:
-        raise UsageError("data.window is 0; expected how many values each forecast reads, --set data.window=N")
+        raise UsageError("data.window is 0; expected the number of values per forecast, --set data.window=N")
     if settings.target and settings.columns and settings.target not in settings.columns:
         listed = ", ".join(map(repr, settings.columns))
-        raise UsageError(f"data.target is {settings.target!r}, not one of data.columns, {listed}; name it there too")
+        raise UsageError(f"data.target is {settings.target!r}, not one of data.columns, {listed}; add it there")
     series = load_sunspots() if settings.builtin else read_series(path, settings.columns)
     for name in (*settings.columns, settings.target):
         if name and name not in series.columns:
@@ -39,10 +39,10 @@ def open_series(settings: DataConfig) -> Series | None:
 
 
 def examples_of(series: Series, settings: DataConfig, name: str) -> Sequences:
-    """Return every window of a series, (M, W, K), with the target's value ``horizon`` steps after it.
+    """Return all windows of a series, (M, W, K), each with the target column's value ``horizon`` steps later.
 
     Raises:
-        DataError: the series is shorter than one window and its horizon.
+        DataError: the series is shorter than one window plus the horizon.
     """
     read, answered = windows(series.values, settings.window, settings.horizon, name)
     place = series.columns.index(settings.target) if settings.target else 0
@@ -50,13 +50,13 @@ def examples_of(series: Series, settings: DataConfig, name: str) -> Sequences:
 
 
 def open_parts(settings: DataConfig) -> tuple[Series | None, dict[str, Sequences]]:
-    """Read the series that a configuration names, if it is one, and train, valid and test.
+    """Return the configured series (None for arrays) and its train, valid and test sets.
 
-    A series is cut by the time of what is answered: its last values are the test, those before them for validation.
+    A series is split by the time of the targets: the last values are the test set, those before them validation.
 
     Raises:
-        UsageError: the configuration names no data, or more than one place, or no window.
-        DataError: the data is missing, not as it should be, or too short.
+        UsageError: the configuration names no data, more than one source, or no window.
+        DataError: the data is missing, invalid or too short.
     """
     series = open_series(settings)
     if series is not None:

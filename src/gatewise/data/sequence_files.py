@@ -1,4 +1,4 @@
-"""Sequences of numbers to be read by a finished model: arrays, or one picture."""
+"""Numeric input files for a trained model: arrays, or one image."""
 
 from pathlib import Path
 
@@ -10,25 +10,25 @@ from gatewise.data.images import read_image
 from gatewise.errors import UsageError
 
 ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
-"""How the names of files with many sequences end; all others are read as pictures."""
+"""Suffixes of array files; every other file is read as an image."""
 
 
 def read_sequence_file(
     path: Path, steps: int | None, width: int, *, resize: bool = False, invert: bool = False, wide: bool = False
 ) -> npt.NDArray[np.floating]:
-    """Return the sequences of a file, (N, T, I), in the units trained on; of a picture one.
+    """Return the sequences of a file, (N, T, I), scaled as in training; an image is one sequence.
 
     Args:
-        path: ``.npy``, ``.npz`` or IDX, or a picture.
-        steps: T of the sequences that the model was trained on; None where they had no fixed length.
+        path: an ``.npy``, ``.npz`` or IDX file, or an image.
+        steps: T of the sequences that the model was trained on; None if they had no fixed length.
         width: I of the model.
-        resize: bring a picture of another size to the model's.
-        invert: exchange light and dark of a picture.
-        wide: keep numbers in float64 that float32 does not hold, for a model that standardises.
+        resize: resize an image to the model's size.
+        invert: swap black and white of an image.
+        wide: keep float64 where float32 is too narrow, for a model with standardization.
 
     Raises:
-        UsageError: a picture for a model without a fixed length; Pillow is not installed.
-        DataError: the file cannot be read, or holds another size.
+        UsageError: the file is an image but the model has no fixed length, or Pillow is not installed.
+        DataError: the file cannot be read, or has another size.
     """
     if path.name.endswith(ARRAYS):
         return read_array_file(path, steps, width, wide)

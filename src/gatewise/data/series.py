@@ -1,4 +1,4 @@
-"""Numbers over time: the numeric columns of a CSV file, and the windows that a forecast reads."""
+"""Time series: the numeric columns of a CSV file, and the windows that a forecast reads."""
 
 import hashlib
 import math
@@ -18,13 +18,13 @@ from gatewise.files import file_hash
 
 @dataclass(frozen=True)
 class Series:
-    """K columns of N numbers, in the order of time.
+    """K columns of N numbers, in chronological order.
 
     Attributes:
-        columns: K names.
+        columns: the K column names.
         values: (N, K) float64, in the units of the file.
-        data_hash: SHA-256 of the file's bytes, or of the values where there is no file.
-        index: (N,) what counts the rows, such as the year; None where nothing does.
+        data_hash: SHA-256 of the file, or of the values if there is no file.
+        index: (N,) equally spaced time index, such as the year; None if there is none.
     """
 
     columns: list[str]
@@ -33,7 +33,7 @@ class Series:
     index: npt.NDArray[np.float64] | None = None
 
     def position(self, steps: int) -> str:
-        """Name the time so many steps after the last row: by the index where there is one, else ``+steps``."""
+        """Return a label for the time ``steps`` after the last row: its index value, or ``+steps`` without an index."""
         if self.index is None:
             return f"+{steps}"
         each = (self.index[-1] - self.index[0]) / (len(self.index) - 1)
@@ -41,18 +41,18 @@ class Series:
 
 
 def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
-    """Return columns of a CSV file as numbers.
+    """Read numeric columns of a CSV file.
+
+    A first column that changes by the same amount from row to row, such as the year, is the index; it is read as data
+    only if it is named or is the only column.
 
     Args:
-        path: a CSV file as ``data/table.py`` reads it; one row a time.
-        columns: names; where there are none, all columns whose first field is not text, without the index.
-
-    A first column that rises or falls by the same number from row to row is the index: it counts the rows, such as by
-    years, and is read as numbers only where it is named or stands alone.
+        path: a CSV file in the format of ``data/table.py``, one row per time step.
+        columns: column names; if empty, all columns whose first field is not text, except the index.
 
     Raises:
-        DataError: the file cannot be read, lacks a column, or holds no row; a field is empty, text, or not finite (with
-            line).
+        DataError: the file cannot be read, lacks a column, or has no rows; a field is empty, not a number or not finite
+            (with line).
     """
     table = Table(path)
     places = {name: table.place(name, "data.columns='[\"NAME\"]'") for name in columns}
@@ -62,11 +62,11 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
         if not places:
             places = {name: k for k, name in enumerate(table.names) if not _is_text(row[k])}
             if not places:
-                raise DataError(f"{path}:{line}: no number in this row; expected at least one numeric column")
+                raise DataError(f"{path}:{line}: no numbers in this row; expected at least one numeric column")
         first.append(row[0])
         values.append([_number(row[place], f"{path}:{line}", name) for name, place in places.items()])
     if not values:
-        raise DataError(f"{path}: no row below the first; expected one for each time")
+        raise DataError(f"{path}: no rows below the header; expected one row per time step")
     names, array, index = list(places), np.array(values, dtype=np.float64), _index(first)
     if index is not None and len(names) > 1 and not columns:
         names, array = names[1:], array[:, 1:]
@@ -74,7 +74,7 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
 
 
 def load_sunspots() -> Series:
-    """Return the yearly sunspot numbers 1700 to 2008 that statsmodels carries, as the column ``SUNACTIVITY``.
+    """Return statsmodels' yearly sunspot numbers, 1700 to 2008, as the column ``SUNACTIVITY``.
 
     Raises:
         UsageError: statsmodels is not installed.
@@ -87,34 +87,34 @@ def load_sunspots() -> Series:
 def windows(
     values: npt.NDArray[Any], window: int, horizon: int = 1, name: str = "the series"
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which values each forecast reads, and which it answers.
+    """Return the indices of the values that each forecast reads and predicts.
 
-    Forecast m reads ``m … m + window - 1`` and answers ``m + window - 1 + horizon``.
+    Forecast m reads ``m … m + window - 1`` and predicts ``m + window - 1 + horizon``.
 
     Args:
-        values: N of them, along the first axis.
-        window: W, how many are read.
-        horizon: steps from the last that is read to the one that is answered.
-        name: what to call the series in an error.
+        values: the series, N values along the first axis.
+        window: W, the number of values read.
+        horizon: number of steps from the last value read to the value predicted.
+        name: name of the series in error messages.
 
     Returns:
-        (M, W) and (M,) indices, with M = N - W - horizon + 1.
+        Input indices (M, W) and target indices (M,), with M = N - W - horizon + 1.
 
     Raises:
-        DataError: the series is shorter than one window and its horizon.
+        DataError: the series is shorter than one window plus the horizon.
     """
     count = len(values) - window - horizon + 1
     if count < 1:
         raise DataError(
             f"{name}: {len(values)} values are too few for a window of {window} and a horizon of {horizon}; expected "
-            f"at least {window + horizon}, give more or set a smaller data.window"
+            f"at least {window + horizon}, provide more or set a smaller data.window"
         )
     first = np.arange(count, dtype=np.int64)
     return first[:, None] + np.arange(window, dtype=np.int64), first + (window - 1 + horizon)
 
 
 def _index(fields: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """Return a column as numbers where it counts the rows in equal steps."""
+    """Return a column as numbers if it is equally spaced, else None."""
     try:
         counts = np.array([float(field) for field in fields])
     except ValueError:
@@ -123,14 +123,14 @@ def _index(fields: Sequence[str]) -> npt.NDArray[np.float64] | None:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.diff(counts)
-        rounding = 4 * np.spacing(np.abs(counts).max())  # of the two numbers of a step
+        rounding = 4 * np.spacing(np.abs(counts).max())  # rounding error of the two values of a step
         regular = np.abs(steps - steps[0]) <= 1e-5 * np.abs(steps[0]) + rounding
     return counts if regular.all() and np.abs(steps[0]) > rounding else None
 
 
 def _is_text(field: str) -> bool:
     if not field.strip():
-        return False  # an empty field, which is reported when it is read
+        return False  # an empty field is reported when it is parsed
     try:
         float(field)
     except ValueError:
@@ -140,16 +140,16 @@ def _is_text(field: str) -> bool:
 
 def _number(field: str, place: str, column: str) -> float:
     try:
-        value = float(field) if "_" not in field else None  # Python would read 1_000 as a number
+        value = float(field) if "_" not in field else None  # Python would accept 1_000
     except ValueError:
         value = None
     if value is None:
         found = repr(field) if field.strip() else "an empty field"
         raise DataError(
-            f"{place}: {found} in the column {column!r}; expected a number such as 3.5, fill or drop the row"
+            f"{place}: {found} in column {column!r}; expected a number such as 3.5, fill it in or drop the row"
         )
     if not math.isfinite(value):
         raise DataError(
-            f"{place}: {field.strip()} in the column {column!r}; expected a finite number, fill or drop the row"
+            f"{place}: {field.strip()} in column {column!r}; expected a finite number, replace it or drop the row"
         )
     return value

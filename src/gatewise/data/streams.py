@@ -1,4 +1,4 @@
-"""A token stream cut into contiguous rows, read window by window: the batches of truncated backpropagation."""
+"""A token stream split into contiguous rows and windows: batches for truncated backpropagation through time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,17 +7,18 @@ from gatewise.errors import DataError
 
 
 class TokenStream:
-    """B contiguous rows of one text, read T steps at a time, the target one token ahead.
+    """B contiguous rows of one text, read in windows of T steps, with targets shifted by one token.
 
-    Row b holds tokens ``b·n … (b+1)·n - 1`` with ``n = len // batch_size``; the state after window k is the state
-    before window k+1, since each row goes on where it stopped. There are ``(n - 1) // T`` windows.
+    Row b holds tokens ``b·n … (b+1)·n - 1`` with ``n = len // batch_size``. Window k + 1 of a row continues where
+    window k ends, so the final state of one window is the initial state of the next. There are ``(n - 1) // T``
+    windows.
 
     Args:
-        ids: (N,) token ids; a memory map is read piece by piece.
-        batch_size: B, the rows of the whole text.
-        tbptt_length: T.
-        rows: the rows that this process reads, as a slice of the B; all where not given.
-        name: what to call the text in an error.
+        ids: (N,) token ids; a memory map is read lazily.
+        batch_size: B, the number of rows over all processes.
+        tbptt_length: T, the number of steps per window.
+        rows: the slice of the B rows that this process reads; all by default.
+        name: name of the text in error messages.
 
     Raises:
         DataError: the text is shorter than one window.
@@ -37,7 +38,7 @@ class TokenStream:
             raise DataError(
                 f"{name}: {len(ids)} tokens are shorter than one window; expected at least "
                 f"batch_size x (tbptt_length + 1) = {batch_size} x {tbptt_length + 1} = "
-                f"{batch_size * (tbptt_length + 1)}; give more text or a smaller batch_size or tbptt_length"
+                f"{batch_size * (tbptt_length + 1)}; provide more text or set a smaller batch_size or tbptt_length"
             )
         self.tbptt_length = tbptt_length
         self._rows = ids[: batch_size * length].reshape(batch_size, length)[rows]
@@ -47,7 +48,7 @@ class TokenStream:
         return self.windows
 
     def __getitem__(self, window: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return input and target of one window, each (T, B) int64."""
+        """Return the inputs and targets of one window, each (T, B) int64."""
         if not 0 <= window < self.windows:
             raise IndexError(window)
         start = window * self.tbptt_length

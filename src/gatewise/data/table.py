@@ -1,4 +1,4 @@
-"""A CSV file read row by row, its columns by name."""
+"""Row-by-row reading of a CSV file with named columns."""
 
 import csv
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from gatewise.errors import DataError
 
 
 class Table:
-    """The rows of a CSV file below a first row of names.
+    """The rows of a CSV file with a header row.
 
-    UTF-8, comma-separated; a field in double quotes may hold commas, line ends and doubled quotes. A byte order mark
-    and blank lines are endured.
+    The format is UTF-8, comma-separated; a field in double quotes may contain commas, line breaks and doubled quotes. A
+    byte order mark and blank lines are ignored.
 
     Args:
-        path: the file; its first row is read at once.
+        path: the file; its header row is read immediately.
 
     Raises:
         DataError: the file cannot be read, or is empty.
@@ -26,38 +26,42 @@ class Table:
         self._reader = csv.reader((line + "\n" for line in read_lines(path, kept=True)), strict=True)
         names = next(self._fields(), None)
         if names is None:
-            raise DataError(f"{path}: the file is empty; expected a first row that names the columns")
+            raise DataError(f"{path}: the file is empty; expected a header row with the column names")
         self.names = names
 
     def place(self, column: str, setting: str) -> int:
-        """Return where a column stands in each row; ``setting`` is what chooses it, such as ``data.column=NAME``.
+        """Return the index of a column in each row.
+
+        Args:
+            column: the column's name.
+            setting: the setting that selects it, such as ``data.column=NAME``, for the error message.
 
         Raises:
             DataError: no column has this name, or more than one.
         """
         if self.names.count(column) > 1:
             raise DataError(
-                f"{self.path}:1: {self.names.count(column)} columns {column!r}; expected one, rename the others"
+                f"{self.path}:1: {self.names.count(column)} columns named {column!r}; expected one, rename the others"
             )
         if column not in self.names:
             raise DataError(
-                f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; name one with "
+                f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; select one with "
                 f"--set {setting}"
             )
         return self.names.index(column)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row once: the line where it begins, and its fields.
+        """Yield each row once: the line where it starts, and its fields.
 
         Raises:
-            DataError: a row has more or fewer fields than the first, or is no valid CSV (with line).
+            DataError: a row does not have as many fields as the header, or is not valid CSV (with line).
         """
         last = self._reader.line_num
         for row in self._fields():
             if row and len(row) != len(self.names):
                 raise DataError(
                     f"{self.path}:{last + 1}: {len(row)} fields in this row, expected {len(self.names)} as in the "
-                    "first; put a field with commas into double quotes"
+                    "header; put fields that contain commas in double quotes"
                 )
             if row:
                 yield last + 1, row
@@ -69,7 +73,7 @@ class Table:
         except csv.Error as problem:
             if "field limit" in str(problem):
                 raise DataError(
-                    f"{self.path}:{self._reader.line_num}: a field of more than {csv.field_size_limit():,} characters; "
-                    "close the quotes that open it, or cut its text"
+                    f"{self.path}:{self._reader.line_num}: field of more than {csv.field_size_limit():,} characters; "
+                    "close its quotes, or shorten its text"
                 ) from None
-            raise DataError(f"{self.path}:{self._reader.line_num}: no valid CSV ({problem}); mend the quotes") from None
+            raise DataError(f"{self.path}:{self._reader.line_num}: invalid CSV ({problem}); fix the quotes") from None

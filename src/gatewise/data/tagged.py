@@ -1,4 +1,4 @@
-"""Sentences with a tag for each word: CoNLL-U files, and files with a word and its tag a line."""
+"""Sentences with a tag for each word: CoNLL-U files, and files with one word and its tag per line."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from gatewise.files import LONGEST_SENTENCE
 _COLUMNS = 10
 _NO_TAG = "_"
 _WORD = re.compile(r"[0-9]+")
-_PASSED_OVER = re.compile(r"[0-9]+-[0-9]+|[0-9]+\.[0-9]+")  # a multiword token, an empty node
+_PASSED_OVER = re.compile(r"[0-9]+-[0-9]+|[0-9]+\.[0-9]+")  # a multiword token or an empty node
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(.*\S)")
 
 
@@ -22,10 +22,10 @@ class TaggedSentence:
     """One sentence.
 
     Attributes:
-        words: as written; a word may hold spaces.
-        tags: one for each word.
+        words: the word forms; a word may contain spaces.
+        tags: one tag per word.
         sentence_id: ``sent_id`` of CoNLL-U.
-        lines: the file's line of each word.
+        lines: the line number of each word in the file.
     """
 
     words: list[str]
@@ -38,33 +38,33 @@ TOY = [
     TaggedSentence(["The", "dog", "ate", "the", "apple"], ["DET", "NN", "V", "DET", "NN"], lines=[1, 2, 3, 4, 5]),
     TaggedSentence(["Everybody", "read", "that", "book"], ["NN", "V", "DET", "NN"], lines=[7, 8, 9, 10]),
 ]
-"""Two sentences, with their lines in a file of two columns."""
+"""Two example sentences, with line numbers as in a two-column file."""
 
 
 def genre(sentence_id: str) -> str:
-    """Return the part of a ``sent_id`` before its first hyphen, in UD English-EWT the genre."""
+    """Return the part of a ``sent_id`` before its first hyphen, which is the genre in UD English-EWT."""
     return sentence_id.partition("-")[0]
 
 
 def find_tagged(folder: str | Path, split: str) -> Path:
-    """Find a folder's ``*-ud-train.conllu`` (``dev`` for valid, ``test``), else its ``*.train.txt`` and so on.
+    """Find the ``*-ud-train.conllu`` (``dev`` for valid, ``test``) of a folder, else its ``*.train.txt`` and so on.
 
     Raises:
-        DataError: the folder or the file is missing, or there are several.
+        DataError: the folder or the file is missing, or there are several files.
     """
     return find_part(Path(folder).expanduser(), split, [conllu_names, lambda name: (f"*.{name}.txt", f"{name}.txt")])
 
 
 def conllu_names(split: str) -> tuple[str, ...]:
-    """Return the file names that Universal Dependencies gives a split."""
+    """Return the file name patterns of a split in Universal Dependencies."""
     return (f"*-ud-{'dev' if split == 'valid' else split}.conllu",)
 
 
 def read_tagged(path: Path, tagged: bool = True) -> list[TaggedSentence]:
-    """Return the sentences of a ``.conllu`` file, or of one with a word and its tag a line.
+    """Return the sentences of a ``.conllu`` file, or of a file with one word and its tag per line.
 
     Raises:
-        DataError: as ``read_conllu`` and ``read_columns`` do.
+        DataError: as for ``read_conllu`` and ``read_columns``.
     """
     read = read_conllu if path.suffix == ".conllu" else read_columns
     return read(path, tagged=tagged)
@@ -73,14 +73,14 @@ def read_tagged(path: Path, tagged: bool = True) -> list[TaggedSentence]:
 def read_conllu(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
     """Return the sentences of a CoNLL-U file: FORM and UPOS of its words.
 
-    Multiword tokens (``1-2``) and empty nodes (``1.1``) are passed over: they are no words of the syntax.
+    Multiword tokens (``1-2``) and empty nodes (``1.1``) are skipped, since they are not syntactic words.
 
     Args:
-        path: ten columns between tabs, a blank line after each sentence (https://universaldependencies.org/format.html).
-        tagged: whether each word must have a tag; otherwise ``_`` may stand for it.
+        path: ten tab-separated columns, a blank line after each sentence (https://universaldependencies.org/format.html).
+        tagged: whether each word must have a tag; otherwise the tag may be ``_``.
 
     Raises:
-        DataError: the file cannot be read (with line), or holds no sentence.
+        DataError: the file cannot be read (with line), or contains no sentences.
     """
     sentences: list[TaggedSentence] = []
     current = TaggedSentence([], [])
@@ -97,41 +97,41 @@ def read_conllu(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
             current.words.append(word[0])
             current.tags.append(word[1])
             current.lines.append(number)
-    return _not_empty(sentences, path, "lines of ten columns between tabs")
+    return _not_empty(sentences, path, "lines of ten tab-separated columns")
 
 
 def _conllu_word(line: str, place: str, expected_id: int, tagged: bool) -> tuple[str, str] | None:
-    """Return FORM and UPOS of a line, or nothing where it is no word."""
+    """Return FORM and UPOS of a line, or None for a multiword token or an empty node."""
     columns = line.split("\t")
     if len(columns) != _COLUMNS:
         raise DataError(
-            f"{place}: {len(columns)} columns, expected {_COLUMNS} between single tabs; mend the line, or end the "
-            "file's name in .txt where it holds a word and its tag a line"
+            f"{place}: {len(columns)} columns, expected {_COLUMNS} separated by single tabs; fix the line, or rename "
+            "the file to .txt if it has one word and its tag per line"
         )
     index, form, _, tag = columns[:4]
     if _PASSED_OVER.fullmatch(index):
         return None
     if index != str(expected_id):
         raise DataError(
-            f"{place}: word number {index!r}, expected {expected_id}; number the words of a sentence from 1, and end "
+            f"{place}: word ID {index!r}, expected {expected_id}; number the words of a sentence from 1, and end "
             "it with a blank line"
         )
     if not form.strip():
-        raise DataError(f"{place}: no word in column 2; expected its form")
+        raise DataError(f"{place}: no word in column 2; expected the word form")
     if not tag.strip() or (tagged and tag == _NO_TAG):
         raise DataError(f"{place}: no tag for the word {form!r}; expected one in column 4 (UPOS)")
     return form, tag
 
 
 def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
-    """Return the sentences of a file with a word and its tag a line, and a blank line between sentences.
+    """Return the sentences of a file with one word and its tag per line, and a blank line between sentences.
 
     Args:
-        path: word and tag are separated by a tab, or by the line's last white space.
-        tagged: whether each word must have a tag; otherwise it may be left out, and reads as ``_``.
+        path: the file; word and tag are separated by a tab, or by the last whitespace of the line.
+        tagged: whether each word must have a tag; otherwise a missing tag is read as ``_``.
 
     Raises:
-        DataError: the file cannot be read (with line), or holds no sentence.
+        DataError: the file cannot be read (with line), or contains no sentences.
     """
     sentences: list[TaggedSentence] = []
     current = TaggedSentence([], [])
@@ -152,37 +152,37 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
         elif current.words:
             sentences.append(current)
             current = TaggedSentence([], [])
-    return _not_empty(sentences, path, "a word and its tag a line")
+    return _not_empty(sentences, path, "one word and its tag per line")
 
 
 def _check_length(sentence: TaggedSentence, place: str) -> None:
     if len(sentence.words) >= LONGEST_SENTENCE:
         raise DataError(
-            f"{place}: a sentence of more than {LONGEST_SENTENCE:,} words; expected a blank line after each sentence"
+            f"{place}: sentence of more than {LONGEST_SENTENCE:,} words; expected a blank line after each sentence"
         )
 
 
 def _not_empty(sentences: list[TaggedSentence], path: Path, expected: str) -> list[TaggedSentence]:
     if not sentences:
-        raise DataError(f"{path}: no sentence in this file; expected {expected}")
+        raise DataError(f"{path}: no sentences in this file; expected {expected}")
     return sentences
 
 
 def replace_tags(path: Path, tags: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a CoNLL-U file with UPOS, column 4, replaced; every other byte stays.
+    """Yield the lines of a CoNLL-U file with UPOS (column 4) replaced and every other byte unchanged.
 
     Args:
-        path: a file that ``read_conllu`` has read.
-        tags: of each of its sentences, in their order; asked for as the lines are.
+        path: a file that ``read_conllu`` accepts.
+        tags: the tags of each of its sentences, in order; consumed lazily.
 
     Yields:
-        Each line with its own end.
+        Each line, with its original line ending.
 
     Raises:
         ValueError: there are more or fewer tags than words.
     """
     words = chain.from_iterable(tags)
-    # newline="\n" translates nothing and cuts at nothing else, as read_lines does
+    # newline="\n" splits only at LF and translates nothing, like read_lines
     with path.open(encoding="utf-8", newline="\n") as file:
         for line in file:
             columns = line.split("\t")

@@ -1,4 +1,4 @@
-"""Text corpora of three files, read line by line."""
+"""Text corpora of three files, and line-by-line reading of text files."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """Where the three parts of a corpus lie."""
+    """Paths of the three splits of a corpus."""
 
     train: Path
     valid: Path
@@ -30,14 +30,14 @@ class TextCorpus:
         """Find ``*.train.txt``, ``*.valid.txt`` and ``*.test.txt`` in a folder.
 
         Raises:
-            DataError: the folder or a split is missing, or a split is there twice.
+            DataError: the folder or a split is missing, or a split has more than one file.
         """
         folder = Path(folder).expanduser()
         return cls(*(find_split(folder, name) for name in SPLITS))
 
 
 def find_split(folder: Path, name: str) -> Path:
-    """Find the one ``*.NAME.txt`` of a folder (or ``NAME.txt``).
+    """Find the only ``*.NAME.txt`` (or ``NAME.txt``) of a folder.
 
     Raises:
         DataError: the folder or the file is missing, or there are several.
@@ -46,26 +46,26 @@ def find_split(folder: Path, name: str) -> Path:
 
 
 Patterns = Callable[[str], tuple[str, ...]]
-"""From the name of a split to the file names that it may have; the first of them is the one told to people."""
+"""Maps the name of a split to its file name patterns; the first one is shown in error messages."""
 
 
 def find_part(folder: Path, name: str, kinds: Sequence[Patterns]) -> Path:
-    """Find the one file of a split, in the first of several kinds of names that any file has.
+    """Find the only file of a split, using the first of several naming schemes that matches any file.
 
     Raises:
         DataError: the folder or the file is missing, or there are several.
     """
     expected = " or ".join(_listed([patterns(split)[0] for split in SPLITS]) for patterns in kinds)
-    if not os.path.exists(folder):  # a path that cannot be looked up raises in pathlib
+    if not os.path.exists(folder):  # pathlib raises for some invalid paths
         raise DataError(f"{folder}: no such folder; expected one with {expected}")
     if not os.path.isdir(folder):
-        raise DataError(f"{folder}: a file, where a folder with {expected} was expected")
+        raise DataError(f"{folder}: a file; expected a folder with {expected}")
     for patterns in kinds:
         found = sorted({path for pattern in patterns(name) for path in folder.glob(pattern)})
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise DataError(
-                f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others away"
+                f"{folder}: {len(found)} files for the split {name} ({names}); expected one, move the others elsewhere"
             )
         if found:
             return found[0]
@@ -78,14 +78,15 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def read_lines(path: Path, *, kept: bool = False) -> Iterator[str]:
-    """Yield a UTF-8 file's lines without their ends; a byte order mark and CRLF are endured.
+    """Yield the lines of a UTF-8 file without their line endings; a byte order mark and CRLF are accepted.
 
     Args:
         path: a regular file.
-        kept: whether what is read stays in memory: a line may then have 16 MiB, the whole file what memory there is.
+        kept: whether the caller keeps the lines in memory; if so, lines are limited to 16 MiB, and the whole file to
+            the available memory.
 
     Raises:
-        DataError: the file cannot be read, holds bytes that are no UTF-8, or is no text (with file and line).
+        DataError: the file cannot be read, is not valid UTF-8, or is not text (with file and line).
     """
     longest = LONGEST_RECORD if kept else LONGEST_LINE
     try:
@@ -95,25 +96,25 @@ def read_lines(path: Path, *, kept: bool = False) -> Iterator[str]:
             for number, raw in enumerate(iter(partial(file.readline, longest + 1), b""), 1):
                 if len(raw) > longest:
                     raise DataError(
-                        f"{path}:{number}: a line of more than {size(longest)}; expected shorter ones, that end in LF "
-                        "or CRLF"
+                        f"{path}:{number}: line of more than {size(longest)}; expected shorter lines that end in LF or "
+                        "CRLF"
                     )
                 if number == 1:
                     raw = raw.removeprefix(_BOM)
                     if not raw:
-                        continue  # nothing but a byte order mark
+                        continue  # only a byte order mark
                     if b"\r" in raw[:-1] and not raw.endswith(b"\n"):
-                        raise DataError(f"{path}: its lines end in CR alone; expected LF or CRLF, convert the file")
+                        raise DataError(f"{path}: lines end in CR only; expected LF or CRLF, convert the file")
                 try:
                     line = raw.decode("utf-8")
                 except UnicodeDecodeError as problem:
                     byte = raw[problem.start]
                     raise DataError(
-                        f"{path}:{number}: byte 0x{byte:02x} is no UTF-8; expected UTF-8 text, convert the file"
+                        f"{path}:{number}: byte 0x{byte:02x} is not valid UTF-8; expected UTF-8 text, convert the file"
                     ) from None
                 if "\0" in line:
                     raise DataError(
-                        f"{path}:{number}: a zero byte, as UTF-16 has; expected UTF-8 text, convert the file"
+                        f"{path}:{number}: null byte, perhaps UTF-16; expected UTF-8 text, convert the file"
                     )
                 yield line.removesuffix("\n").removesuffix("\r")
     except OSError as problem:

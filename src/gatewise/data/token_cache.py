@@ -1,4 +1,4 @@
-"""Token ids of a text file as a memory-mapped array, made once and kept in the user's cache folder."""
+"""Token ids of a text file as a memory-mapped array, cached in the user's cache folder."""
 
 import hashlib
 import json
@@ -29,10 +29,10 @@ class TokenizedText:
     """A text as token ids.
 
     Attributes:
-        ids: (N,) unsigned integers, read from disk as they are needed; in memory where they could not be kept.
-        unknown: how many tokens stand outside the vocabulary and read as ``<unk>``.
-        data_hash: SHA-256 of the file's bytes.
-        not_kept: why the ids could not be kept for the next time; None where they were.
+        ids: (N,) unsigned integers, memory-mapped, or in memory if they could not be cached.
+        unknown: number of out-of-vocabulary tokens, which are read as ``<unk>``.
+        data_hash: SHA-256 of the file.
+        not_kept: why the ids could not be cached; None if they were.
     """
 
     ids: Ids
@@ -42,24 +42,24 @@ class TokenizedText:
 
     @property
     def oov_rate(self) -> float:
-        """The share of tokens outside the vocabulary."""
+        """Fraction of tokens that are out of vocabulary."""
         return self.unknown / len(self.ids)
 
 
 def cache_folder() -> Path:
-    """Return where Gatewise keeps what it can make again: ``GATEWISE_CACHE``, or the user's cache folder."""
+    """Return the cache folder: ``GATEWISE_CACHE`` if set, else ``gatewise`` in the user's cache folder."""
     override = os.environ.get("GATEWISE_CACHE")
     return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("gatewise"))
 
 
 def tokenize_file(path: Path, vocabulary: Vocabulary) -> TokenizedText:
-    """Return a file's token ids, from the cache where the same file, vocabulary and level were met before.
+    """Return a file's token ids, cached by file content, vocabulary and level.
 
-    What the cache holds is checked by its hash; what is damaged is made again. Where the cache cannot be written, the
-    ids are the same, and in memory.
+    Cached ids are verified by their hash, and recomputed if damaged. If the cache is not writable, the same ids are
+    returned in memory.
 
     Raises:
-        DataError: the file is missing, empty, or no UTF-8.
+        DataError: the file is missing, empty, or not valid UTF-8.
     """
     data_hash = file_hash(path)
     words = hashlib.sha256("\0".join([vocabulary.level, *vocabulary.tokens]).encode()).hexdigest()
@@ -75,8 +75,8 @@ def tokenize_file(path: Path, vocabulary: Vocabulary) -> TokenizedText:
             found = _open(binary, record, dtype, len(vocabulary))
         except OSError as problem:
             not_kept = (
-                f"token ids cannot be kept in {folder} ({problem.strerror or problem}), each run reads the text anew: "
-                "set GATEWISE_CACHE to a folder that can be written"
+                f"cannot cache token ids in {folder} ({problem.strerror or problem}), so each run reads it again: "
+                "set GATEWISE_CACHE to a writable folder"
             )
         if found is None:
             found = np.concatenate([np.empty(0, dtype), *encoded.chunks()]), encoded.unknown
@@ -88,7 +88,7 @@ def tokenize_file(path: Path, vocabulary: Vocabulary) -> TokenizedText:
 
 
 def _open(binary: Path, record: Path, dtype: np.dtype, vocabulary_size: int) -> tuple[Ids, int] | None:
-    """Return the ids that the cache holds and how many are unknown; None where it has none, or damaged ones."""
+    """Return the cached ids and the number of unknown tokens; None if they are missing or damaged."""
     try:
         if not (binary.is_file() and record.is_file()) or record.stat().st_size > 1000:
             return None
@@ -107,18 +107,18 @@ def _open(binary: Path, record: Path, dtype: np.dtype, vocabulary_size: int) -> 
                 return None
         return (ids, unknown) if digest.hexdigest() == sha256 else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not made yet, damaged, or not ours to read: it is made again
+        return None  # not cached yet, damaged, or not readable: computed again
 
 
 class _Encoded:
-    """A text's ids, a piece at a time, and how many of them were unknown until there."""
+    """A text's ids in chunks, and the number of unknown tokens so far."""
 
     def __init__(self, path: Path, vocabulary: Vocabulary, dtype: np.dtype) -> None:
         self.path, self.vocabulary, self.dtype = path, vocabulary, dtype
         self.unknown = 0
 
     def chunks(self) -> Iterator[Ids]:
-        """Read the text once, a line at a time."""
+        """Read the text once, line by line."""
         get, unk, level = self.vocabulary.ids.get, self.vocabulary.unk_id, self.vocabulary.level
         self.unknown, buffer = 0, array("L")
         for line in read_lines(self.path):
@@ -136,10 +136,10 @@ class _Encoded:
 
 
 def _write(encoded: _Encoded, binary: Path, record: Path) -> None:
-    """Write the ids, then the record, whose hash says that they are whole.
+    """Write the ids, then the record, whose hash verifies that they are complete.
 
     Raises:
-        OSError: the cache cannot be written; nothing half made is left.
+        OSError: the cache cannot be written; no partial file is left.
     """
     binary.parent.mkdir(parents=True, exist_ok=True)
     digest, tokens = hashlib.sha256(), 0
@@ -157,7 +157,7 @@ def _write(encoded: _Encoded, binary: Path, record: Path) -> None:
 
 
 def _write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file beside its place, flush it to disk, then put it there."""
+    """Write a temporary file next to the target, flush it to disk, then rename it."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
             for piece in pieces:

@@ -1,4 +1,4 @@
-"""The tokens a model knows and their ids, kept as ``tokenizer.json``."""
+"""The tokens that a model knows and their ids, stored as ``tokenizer.json``."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,26 +22,26 @@ BOS = "<bos>"
 EOS = "<eos>"
 UNK = "<unk>"
 
-# What separates words: exactly the characters that Python's str.split() takes for white space.
+# Word separators: exactly the characters that Python's str.split() treats as whitespace.
 _WHITE_SPACE = r"[\s\x1c-\x1f]+"
 
 _CUTS = {"word": (_WHITE_SPACE, "removed"), "character": (r"(?m:.)", "isolated"), "prose": (TOKEN, "removed")}
-"""How a ``tokenizers`` file cuts each level: the pattern, and what becomes of its matches, in prose of all else."""
+"""How a ``tokenizers`` file splits each level: the pattern, and what happens to its matches (for prose, the rest)."""
 
 
 class Vocabulary:
-    """Tokens in the order of their ids.
+    """Mapping between tokens and ids.
 
-    ``<eos>`` closes each line and, like ``<unk>``, is counted and ordered as any token: ids by falling count in the
-    training text, ties in alphabetical order. A token outside the vocabulary reads as ``<unk>``.
+    ``<eos>`` ends each line. Like ``<unk>``, it is counted and ordered as any other token: ids are assigned by
+    descending count in the training text, ties in alphabetical order. Out-of-vocabulary tokens are read as ``<unk>``.
 
-    A vocabulary with a start token, ``<bos>``, counted like ``<eos>``, is one of sentences: each is read after
-    ``<bos>``, and nothing is carried from one to the next. Without it a text is read after ``<eos>``.
+    A vocabulary with a start token, ``<bos>`` (counted like ``<eos>``), is meant for independent sentences: each
+    sentence is read after ``<bos>``, and no state is carried to the next. Without it, a text is read after ``<eos>``.
 
     Args:
-        tokens: the tokens; a token's id is its place.
-        level: ``word`` (white space separates), ``character``, or ``prose`` (the rules of ``data/prose.py``).
-        start: whether ``<bos>`` is the start token.
+        tokens: the tokens; a token's id is its index.
+        level: ``word`` (whitespace-separated), ``character``, or ``prose`` (the rules of ``data/prose.py``).
+        start: whether the vocabulary has the start token ``<bos>``.
     """
 
     def __init__(self, tokens: Sequence[str], level: str = "word", start: bool = False) -> None:
@@ -62,8 +62,8 @@ class Vocabulary:
     ) -> "Vocabulary":
         """Count the tokens of a training text and keep the ``max_size`` most frequent (0 keeps all).
 
-        ``<unk>`` counts towards ``max_size``, as does ``<bos>`` where ``start`` asks for it; where ``<unk>`` does not
-        stand in the text it comes last.
+        ``<unk>`` and, with ``start``, ``<bos>`` count towards ``max_size``. If ``<unk>`` does not occur in the text, it
+        comes last.
         """
         specials = (BOS, EOS, UNK) if start else (EOS, UNK)
         counts: Counter[str] = Counter()
@@ -83,22 +83,22 @@ class Vocabulary:
         return cls([*tokens, *missing], level, start)
 
     def encode_line(self, line: str) -> list[int]:
-        """Return the ids of one line's tokens and of the ``<eos>`` that closes it."""
+        """Return the ids of a line's tokens, followed by ``<eos>``."""
         get, unk = self.ids.get, self.unk_id
         return [*(get(token, unk) for token in split_tokens(line, self.level)), self.eos_id]
 
     def encode_text(self, text: str) -> list[int]:
-        """Return the ids of a text of one or more lines, each closed by ``<eos>``."""
+        """Return the ids of a text of one or more lines, each ended by ``<eos>``."""
         return [index for line in text.split("\n") for index in self.encode_line(line.removesuffix("\r"))]
 
     def sequences(self, text: str) -> list[list[int]]:
-        """Return what a model reads from its first state on: sentences after ``<bos>``, or the text after ``<eos>``."""
+        """Return the ids of each independent sequence: sentences after ``<bos>``, or the text after ``<eos>``."""
         if self.bos_id is None:
             return [[self.eos_id, *self.encode_text(text)]]
         return [[self.bos_id, *self.encode_line(sentence)] for sentence in split_sentences(text) or [""]]
 
     def unknown_tokens(self, text: str) -> list[str]:
-        """List the tokens of a text that will read as ``<unk>``."""
+        """Return the out-of-vocabulary tokens of a text, which are read as ``<unk>``."""
         return [token for line in text.split("\n") for token in split_tokens(line, self.level) if token not in self.ids]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -113,7 +113,7 @@ class Vocabulary:
 
     @cached_property
     def json(self) -> str:
-        """The vocabulary as a ``tokenizers`` file: ids, splitting, the closing ``<eos>`` and the start token."""
+        """The vocabulary as a ``tokenizers`` file: ids, splitting, the final ``<eos>`` and the start token."""
         tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
         if self.level == "prose":
             tokenizer.normalizer = InTurn(
@@ -132,43 +132,43 @@ class Vocabulary:
         """Read a ``tokenizer.json``.
 
         Raises:
-            RunError: the file is missing, no tokenizer file of ours, its ids have gaps, or it is of another level.
+            RunError: the file is missing, is not a Gatewise tokenizer file, has gaps in its ids, or has another level.
         """
         content, tokens = read_tokenizer(path, "vocabulary", (EOS, UNK))
         pattern = _part(_part(content, "pre_tokenizer"), "pattern").get("Regex")
         found = next((name for name, (cuts, _) in _CUTS.items() if pattern == cuts), level)
         if found != level:
             raise RunError(
-                f"{path}: made of {found}s, but data.level in config.toml is {level!r}; set it to {found!r}"
+                f"{path}: a vocabulary of {found}s, but data.level in config.toml is {level!r}; set it to {found!r}"
                 if found != "prose"
-                else f"{path}: made of prose, but data.level in config.toml is {level!r}; set it to 'prose'"
+                else f"{path}: a vocabulary of prose, but data.level in config.toml is {level!r}; set it to 'prose'"
             )
         return cls(tokens, level, BOS in _part(_part(content, "post_processor"), "special_tokens"))
 
 
 def _part(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return an object within a JSON object, an empty one where there is none."""
+    """Return an object nested in a JSON object, or an empty one if it is missing."""
     part = content.get(key)
     return part if isinstance(part, dict) else {}
 
 
 def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Mapping[str, Any], list[str]]:
-    """Read a file of the tokenizers library, of whole words; return its content, and its tokens by their ids.
+    """Read a word-level file of the tokenizers library; return its content, and its tokens in the order of their ids.
 
     Args:
         path: the file.
-        what: what it holds, for errors.
-        needed: tokens that must be among them.
+        what: what it contains, for error messages.
+        needed: tokens that must be present.
 
     Raises:
-        RunError: the file is missing, no tokenizer file of whole words, its ids have gaps, or a needed token lacks.
+        RunError: the file is missing, is not a word-level tokenizer file, has gaps in its ids, or lacks a token.
     """
-    expected = f"the {what} that training wrote there: restore it, or train again"
+    expected = f"the {what} as written by training: restore it, or train again"
     content = read_json(path, LARGEST_PART, expected, RunError)
     model = _part(content, "model") if isinstance(content, dict) else {}
     ids = model.get("vocab")
     if model.get("type") != "WordLevel" or model.get("unk_token") != UNK or not isinstance(ids, dict):
-        raise RunError(f"{path}: no {what} of whole tokens with {UNK} inside; expected {expected}")
+        raise RunError(f"{path}: not a word-level {what} with {UNK}; expected {expected}")
     added = content.get("added_tokens") or []
     if not isinstance(added, list) or any(
         not isinstance(one, dict) or one.get("id", -1) != ids.get(str(one.get("content"))) for one in added
@@ -178,8 +178,8 @@ def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Mappin
     whole = all(type(index) is int and 0 <= index < len(ids) for index in ids.values())
     if not whole or len(set(ids.values())) < len(ids) or any(token not in ids for token in needed):
         raise RunError(
-            f"{path}: expected ids 0 to {len(ids) - 1} with {' and '.join(needed)} among them; restore it, or train "
-            "again"
+            f"{path}: invalid ids; expected 0 to {len(ids) - 1}, including those of {' and '.join(needed)}: restore "
+            "the file, or train again"
         )
     for token, index in ids.items():
         tokens[index] = token
@@ -187,7 +187,7 @@ def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Mappin
 
 
 def split_tokens(line: str, level: str) -> Sequence[str]:
-    """Split a line into words at white space, into its characters, or by the rules for prose."""
+    """Split a line into whitespace-separated words, characters, or tokens of prose."""
     if level == "prose":
         return split_words(line)
     return line.split() if level == "word" else line

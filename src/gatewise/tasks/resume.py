@@ -77,7 +77,7 @@ def take_up(
     final = final_metrics(run, config, data_hashes, checkpoint, history)
     if damaged and not checkpoint and not final:
         raise RunError(
-            f"{damaged[0].partition('; passed over')[0]}; none of the {len(damaged)} there can be gone on with: "
+            f"{damaged[0].partition('; skipped')[0]}; none of the {len(damaged)} there can be gone on with: "
             f"restore one, or rename {run.checkpoints}, and --resume starts at the beginning"
         )
     for line in damaged:

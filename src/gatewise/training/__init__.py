@@ -1,1 +1,1 @@
-"""The training loop: optimiser and schedule, checkpoints and exact resume, progress, several processes."""
+"""Training: loop, optimizer and schedule, checkpoints and exact resume, progress, distributed processes."""

@@ -1,4 +1,4 @@
-"""The loop's work where sequences stand alone: shuffled batches, with nothing carried from one to the next."""
+"""Workload for independent sequences: shuffled batches, with no state carried from one to the next."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ Indices = npt.NDArray[np.int64]
 
 
 class BatchWorkload(ABC):
-    """Batches of ``data.batch_size`` examples in an order that follows from seed and epoch alone.
+    """Batches of ``data.batch_size`` examples in an order determined by seed and epoch only.
 
-    What is left over after the last full batch sits out that epoch. Where lengths are given, a batch holds examples of
-    nearly the same length, and the order of the batches is drawn.
+    The incomplete last batch of an epoch is dropped. With ``lengths``, each batch holds examples of similar length, and
+    the batches are shuffled.
 
     Args:
         config: the run's configuration.
-        model: what is trained.
-        run: where the best weights go.
+        model: the model to train.
+        run: the folder for the best weights.
         group: the processes; each takes its share of every batch.
-        count: N, the examples.
-        lengths: (N,) steps of each; None where all have the same.
+        count: N, the number of examples.
+        lengths: (N,) number of steps of each example; None if all are equal.
     """
 
     token_name = "sequences"
@@ -48,7 +48,7 @@ class BatchWorkload(ABC):
         self.count, self.batch_size = count, min(config.data.batch_size, count)
         if self.batch_size < group.world_size:
             raise DataError(
-                f"{count} examples to train on for {group.world_size} processes; expected one for each at least"
+                f"{count} training examples for {group.world_size} processes; expected at least one per process"
             )
         self.steps_per_epoch = count // self.batch_size
         self.forward: nn.Module = DistributedDataParallel(model) if group.world_size > 1 else model
@@ -56,11 +56,11 @@ class BatchWorkload(ABC):
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """The model to train."""
         return self._model
 
     def begin_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order."""
+        """Shuffle the examples for an epoch."""
         draw = np.random.default_rng([self.config.training.seed, epoch])
         order = draw.permutation(self.count)[: self.steps_per_epoch * self.batch_size]
         if self.lengths is not None:
@@ -70,38 +70,38 @@ class BatchWorkload(ABC):
             self._batches = draw.permutation(self._batches)
 
     def batch(self, step: int) -> Indices:
-        """Return the examples of a step, of all processes together."""
+        """Return the indices of a step's examples, over all processes."""
         indices: Indices = self._batches[step]
         return indices
 
     def share(self, indices: Indices) -> Indices:
-        """Return this process's part of some examples."""
+        """Return this process's share of the examples."""
         return indices[self.group.rank :: self.group.world_size]
 
     def tokens_in(self, step: int) -> int:
-        """Return how many tokens a step has: its sequences, where nothing else is said."""
+        """Return the number of tokens in a step; by default, the number of sequences."""
         return self.batch_size
 
     @abstractmethod
     def cost(self, step: int) -> tuple[Tensor, float]:
-        """Return this process's share of the cost, such that the mean over the processes is the cost; and 1."""
+        """Return this process's cost, scaled so that the mean over the processes is the total cost, and 1."""
 
     @abstractmethod
     def validate(self) -> tuple[Metrics, float]:
-        """Return the validation figures, and the one that must fall."""
+        """Return the validation metrics, and the value to minimize."""
 
     def carry_on(self) -> None:  # noqa: B027
-        """Do nothing: no state is carried."""
+        """Do nothing, since no state is carried."""
 
     def carried(self) -> Mapping[str, Tensor]:
-        """Return nothing."""
+        """Return an empty mapping, since no state is carried."""
         return {}
 
     def restore(self, carried: Mapping[str, Tensor]) -> None:  # noqa: B027
-        """Do nothing: the order follows from the epoch."""
+        """Do nothing, since the order is determined by the epoch."""
 
     def describe(self, loss: float) -> tuple[str, float]:
-        """The mean loss of a step."""
+        """Return the name ``loss`` and the mean loss."""
         return "loss", loss
 
     def save_best(self, facts: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Several processes as one: what the loop asks of torch.distributed, and the same answers in a single process."""
+"""Wrapper of torch.distributed for the training loop, which also works in a single process."""
 
 import os
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from gatewise.errors import UsageError
 
 
 class Group:
-    """The processes that train together; ``rank`` 0 alone writes.
+    """The processes that train together; only rank 0 writes files.
 
     Args:
-        rank: this process's number.
-        world_size: how many there are.
-        device: where this process computes.
+        rank: index of this process.
+        world_size: number of processes.
+        device: device of this process.
     """
 
     def __init__(self, rank: int, world_size: int, device: torch.device) -> None:
@@ -30,21 +30,21 @@ class Group:
         return self.rank == 0
 
     def rows(self, batch_size: int) -> slice:
-        """Return this process's share of the B rows.
+        """Return the slice of the B rows that belongs to this process.
 
         Raises:
-            UsageError: the processes do not divide the batch.
+            UsageError: the batch size is not a multiple of the number of processes.
         """
         share, rest = divmod(batch_size, self.world_size)
         if rest or not share:
             raise UsageError(
                 f"batch_size is {batch_size} for {self.world_size} processes; expected a multiple of "
-                f"{self.world_size}, as each process owns an equal share of the rows"
+                f"{self.world_size}, so that each process gets an equal share of the rows"
             )
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def sum(self, *values: float) -> list[float]:
-        """Add up numbers over all processes."""
+        """Return the sum of each value over all processes."""
         if self.world_size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -52,11 +52,11 @@ class Group:
         return [float(value) for value in tensor]
 
     def any(self, *flags: bool) -> list[bool]:
-        """Return for each flag whether it is raised in any process; the same answer in all of them."""
+        """Return for each flag whether it is set in any process; the result is the same in all of them."""
         return [total > 0 for total in self.sum(*(float(flag) for flag in flags))]
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """Return every process's tensor of the same shape, in the order of their ranks, on the CPU."""
+        """Return the tensors of all processes, which must have the same shape, in rank order on the CPU."""
         if self.world_size == 1:
             return [tensor.cpu()]
         mine = tensor.to(self.device).contiguous()
@@ -65,14 +65,14 @@ class Group:
         return [part.cpu() for part in parts]
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this method."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[Group]:
-    """Join the processes that ``torchrun`` started (gloo on CPUs, NCCL on GPUs); alone, a group of one."""
+    """Join the processes started by ``torchrun`` (gloo on CPUs, NCCL on GPUs); otherwise, a group of one."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Group(0, 1, device)
@@ -80,7 +80,7 @@ def process_group(device: torch.device) -> Iterator[Group]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    # The last test is scored by one process while the others wait: hours for a large model on a slow machine.
+    # The final test runs in one process while the others wait: hours for a large model on a slow machine.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=6))
     try:
         yield Group(dist.get_rank(), world_size, device)

@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT), SIGTERM and SIGHUP, all alike; one that the process was started to ignore (nohup) stays ignored."""
+"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP; signals ignored at start (nohup) stay ignored."""
 
 import signal
 import threading
@@ -12,10 +12,10 @@ _HANGUP = getattr(signal, "SIGHUP", None)
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Let a function handle the signals; return the handlers before it, none outside the main thread."""
+    """Install a handler for the signals; return the previous handlers (empty outside the main thread)."""
     if threading.current_thread() is not threading.main_thread():
         return {}
-    # A handler that is None was not set from Python, and could not be put back.
+    # None means that the handler was not installed from Python and could not be restored.
     before = {number: signal.getsignal(number) for number in _STOPPING}
     before = {number: found for number, found in before.items() if found not in (signal.SIG_IGN, None)}
     for number in before:
@@ -30,11 +30,11 @@ def _restore(before: dict[int, Any]) -> None:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Let each of the signals raise ``KeyboardInterrupt`` within the block."""
+    """Make each of the signals raise ``KeyboardInterrupt`` within the block."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if _HANGUP in before:
-            signal.signal(_HANGUP, signal.SIG_IGN)  # both the kernel and the shell may send it, once a terminal closes
+            signal.signal(_HANGUP, signal.SIG_IGN)  # may be sent twice, by kernel and shell, when a terminal closes
         raise KeyboardInterrupt
 
     before: dict[int, Any] = {}
@@ -46,9 +46,9 @@ def signals_interrupt() -> Iterator[None]:
 
 
 class InterruptGuard:
-    """Within the block a first signal only sets ``requested``; a second one acts at once, as without the guard.
+    """Defer the first signal within the block: it only sets ``requested``. A second signal takes effect immediately.
 
-    A second SIGHUP is none: where a terminal closes, both the kernel and the shell may send it.
+    A second SIGHUP is ignored, because the kernel and the shell may both send one when a terminal closes.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class InterruptGuard:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Let a signal raise ``KeyboardInterrupt`` within the block, also one that came before it."""
+        """Make a signal raise ``KeyboardInterrupt`` within the block, including one that arrived earlier."""
         self._at_once = True
         try:
             if self.requested:
@@ -80,5 +80,5 @@ class InterruptGuard:
             signal.raise_signal(number)
         self.requested = True
         if self._at_once:
-            self._at_once = False  # what cleans up after it is not to be interrupted by the same signal sent twice
+            self._at_once = False  # a duplicate of the signal must not interrupt the cleanup
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The training loop: step, clip, schedule, validate, save; the same for every task, one process or many."""
+"""The training loop: step, clip, schedule, validate, save; shared by all tasks, for one or more processes."""
 
 import math
 import time
@@ -25,46 +25,46 @@ from gatewise.training.update import Update, make_optimizer
 
 
 class Workload(Protocol):
-    """What a task gives the loop: its model, and what one step, one epoch and one validation are."""
+    """What a task provides to the loop: the model, and the code of a step, an epoch and a validation."""
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """The model to train."""
 
     steps_per_epoch: int
     token_name: str
 
     def tokens_in(self, step: int) -> int:
-        """Return how many tokens all processes together read in a step of the epoch."""
+        """Return the number of tokens that all processes together read in a step."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Start from the first step of an epoch, counted from 1: draw its order, reset what is carried."""
+        """Start an epoch (counted from 1): shuffle the data, reset the carried state."""
 
     def cost(self, step: int) -> tuple[Tensor, float]:
-        """Return the scalar to differentiate, this process's share, and the number that makes a mean of it."""
+        """Return this process's scalar cost, to differentiate, and the divisor that turns it into a mean."""
 
     def carry_on(self) -> None:
-        """Accept the state after the last ``cost``; not called where the step was skipped."""
+        """Keep the state after the last ``cost``; not called if the step was skipped."""
 
     def carried(self) -> Mapping[str, Tensor]:
-        """Return the carried state of all processes, to be saved."""
+        """Return the carried state of all processes, for a checkpoint."""
 
     def restore(self, carried: Mapping[str, Tensor]) -> None:
-        """Take up a saved state."""
+        """Restore the carried state from a checkpoint."""
 
     def describe(self, loss: float) -> tuple[str, float]:
-        """Return name and value of what is reported for a mean loss, such as ``perplexity``."""
+        """Return the name and value of the metric to report for a mean loss, such as ``perplexity``."""
 
     def validate(self) -> tuple[Metrics, float]:
-        """Return the validation figures, and the one that must fall."""
+        """Return the validation metrics, and the value to minimize."""
 
     def save_best(self, facts: Mapping[str, int]) -> None:
-        """Write the weights as the run's best; the facts, ``epoch`` and ``step``, go with them."""
+        """Save the weights as the run's best, with the metadata ``epoch`` and ``step``."""
 
 
 @dataclass
 class Position:
-    """Where training stands; saved in each checkpoint as JSON."""
+    """The position of training; saved in each checkpoint as JSON."""
 
     epoch: int = 1
     step_in_epoch: int = 0
@@ -88,17 +88,17 @@ def learning_rate(settings: TrainingConfig, epoch: int) -> float:
 
 
 class Trainer:
-    """Trains a workload to its last epoch, and can be stopped and taken up again without a trace in the result.
+    """Trains a workload; training can be interrupted and resumed with exactly the same result.
 
     Args:
         workload: the task.
         settings: the ``[training]`` section.
-        run: where checkpoints and metrics go.
+        run: the folder for checkpoints and metrics.
         group: the processes that train together.
-        console: progress and notes; None is silent.
-        identity: JSON values saved in each checkpoint, by which a resume knows its own run.
-        scalars: TensorBoard's curves.
-        engine: computes clipping and update, as it does the layers.
+        console: output for progress and notes; None is silent.
+        identity: JSON values saved in each checkpoint, which identify the run on resume.
+        scalars: TensorBoard writer.
+        engine: engine for gradient clipping and the optimizer step.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def train(self) -> Position:
-        """Train from where we stand to the end.
+        """Train from the current position to the end.
 
         Raises:
-            Interrupted: a signal came; the step was finished, or the evaluation left, and saved.
-            TrainingStopped: too many steps in a row were not finite.
+            Interrupted: a signal arrived; the step was completed, or the evaluation aborted, and a checkpoint saved.
+            TrainingStopped: too many consecutive steps were not finite.
         """
         self._saved_at = time.monotonic()
         with InterruptGuard() as guard:
@@ -138,11 +138,11 @@ class Trainer:
 
     def _at_end(self) -> bool:
         at, settings = self.at, self.settings
-        done = at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated too
+        done = at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated, too
         return done if settings.max_steps else at.epoch > settings.epochs
 
     def _steps_to_evaluation(self) -> int:
-        """Count the steps from here to the next evaluation; none where one is due."""
+        """Return the number of steps to the next evaluation; 0 if one is due."""
         at, settings, epoch = self.at, self.settings, self.workload.steps_per_epoch
         ahead = epoch - at.step_in_epoch
         if settings.eval_every:
@@ -186,7 +186,7 @@ class Trainer:
                 where = f"epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}"
                 if at.skipped_in_a_row >= self.settings.max_bad_steps:
                     raise TrainingStopped(
-                        f"{at.skipped_in_a_row} steps in a row were not finite ({where}); {kept(self.run)}; lower "
+                        f"{at.skipped_in_a_row} consecutive steps were not finite ({where}); {kept(self.run)}; lower "
                         "training.learning_rate or training.max_grad_norm"
                     )
                 if stop or save:
@@ -201,7 +201,7 @@ class Trainer:
         return f"{value:,.2f}" if name == "perplexity" else f"{value:.4g}"
 
     def step(self, guard: InterruptGuard) -> tuple[bool, bool]:
-        """Do one step; return whether to stop and whether to save, the same on every process."""
+        """Run one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
         self.optimizer.zero_grad()
         with fp32_products_in(self.settings.precision):
@@ -224,7 +224,7 @@ class Trainer:
             at.skipped_in_a_row = 0
             self.scalars.step(at.step, loss / units)
         elif not (self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() > 1):
-            # In fp16 a gradient that overflows only says that the loss was scaled too much, which corrects itself.
+            # In fp16, an overflow in a gradient only means that the loss scale is too high; the scaler lowers it.
             at.skipped += 1
             at.skipped_in_a_row += 1
             note(self.console, self._what_is_bad(loss))
@@ -244,7 +244,7 @@ class Trainer:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Let the model hold the averaged weights within the block, where there are any."""
+        """Use the averaged weights, if any, within the block."""
         last = [p.detach().clone() for p in self.parameters] if self.average else []
         try:
             self._fill(self.average)
@@ -264,9 +264,8 @@ class Trainer:
             if parameter.grad is not None and not bool(_values(parameter.grad).isfinite().all())
         )
         return (
-            f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}; nearest to the loss, not finite "
-            "is the gradient of "
-            f"{next(bad, 'none')}; the step is skipped ({self.at.skipped_in_a_row} in a row, training stops at "
+            f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}; non-finite gradient nearest to the "
+            f"loss: {next(bad, 'none')}; step skipped ({self.at.skipped_in_a_row} in a row, training stops at "
             f"{self.settings.max_bad_steps})"
         )
 
@@ -275,7 +274,7 @@ class Trainer:
         cost, units = self.group.sum(at.cost, at.units)
         name, trained = work.describe(cost / units if units else math.nan)
         try:
-            # A signal ends it at once; of several processes none may leave alone, as the others would wait for it.
+            # A signal aborts it, except with several processes: if one left alone, the others would wait for it.
             with self._averaged(), guard.raising() if self.group.world_size == 1 else nullcontext():
                 figures, to_minimise = work.validate()
         except KeyboardInterrupt:
@@ -294,7 +293,7 @@ class Trainer:
             metrics["skipped_steps"] = at.skipped
         at.history.append(metrics)
         if to_minimise < at.best or not at.best_epoch:
-            best = to_minimise if math.isfinite(to_minimise) else math.inf  # nothing would ever be below NaN
+            best = to_minimise if math.isfinite(to_minimise) else math.inf  # nothing compares below NaN
             at.best, at.best_epoch, at.best_step = best, at.epoch, at.step
         self.scalars.epoch(at.step, metrics)
         shown = {key: value for key, value in metrics.items() if key.startswith(("train_", "valid_"))}
@@ -308,14 +307,14 @@ class Trainer:
         self._end_epoch()
         at.since_evaluation = 0
         at.cost, at.units, at.seconds, at.trained_tokens, at.skipped = 0.0, 0.0, 0.0, 0, 0
-        # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
+        # The checkpoint is written first: it contains the same weights, so a kill right after it loses nothing.
         self.save()
         self.write_results()
         if self.group.any(guard.requested)[0]:
             raise interrupted(self.run, f"after the evaluation of step {at.step}")
 
     def write_results(self) -> None:
-        """Write metrics, and the best weights where the evaluation just made was the best."""
+        """Write the metrics, and the best weights if the latest evaluation was the best."""
         if self.group.is_writer:
             self.run.write_metrics(self.at.history)
             if self.at.best_step == self.at.step:
@@ -324,7 +323,7 @@ class Trainer:
         self.group.wait()
 
     def save(self) -> None:
-        """Write a checkpoint; every process takes part, the first one writes."""
+        """Save a checkpoint; every process must call this, and rank 0 writes."""
         tensors = {f"carried.{name}": tensor for name, tensor in self.workload.carried().items()}
         own = {"sums": torch.tensor([self.at.cost, self.at.units], dtype=torch.float64)}
         own["generator.cpu"] = torch.get_rng_state()
@@ -350,10 +349,10 @@ class Trainer:
         save_checkpoint(self.run.checkpoints, Checkpoint(progress, tensors))
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Stand exactly where the checkpoint stood; with another number of processes as near as can be, and say so.
+        """Restore the exact state of a checkpoint; with another number of processes, approximately, with a note.
 
         Raises:
-            RunError: the checkpoint is not one of this run, or the best weights so far are lost; nothing is changed.
+            RunError: the checkpoint is not from this run, or the best weights so far are lost; nothing is changed.
         """
         prepare_resume(checkpoint, self.run, self.workload, self.settings, self.group)
         saved, tensors = dict(checkpoint.progress), checkpoint.tensors
@@ -387,14 +386,13 @@ class Trainer:
             torch.manual_seed(self.settings.seed + self.at.step + 1_000_003 * self.group.rank)
             note(
                 self.console,
-                f"the checkpoint was taken with {world_size} processes, this run has {self.group.world_size}: the rows "
-                "and their carried state are dealt anew; losses agree to rounding where there is no dropout, dropout "
-                "masks are others",
+                f"the checkpoint was saved with {world_size} processes, this run has {self.group.world_size}: rows and "
+                "carried state are redistributed; losses agree up to rounding without dropout, dropout masks differ",
             )
         if not self.at.since_evaluation:
-            self.write_results()  # a kill may have come between the checkpoint and these
+            self.write_results()  # a kill may have occurred between the checkpoint and these writes
 
 
 def _values(gradient: Tensor) -> Tensor:
-    """The numbers of a gradient, of a sparse one those that it holds."""
+    """Return the values of a gradient; for a sparse one, those that it stores."""
     return gradient.coalesce().values() if gradient.is_sparse else gradient

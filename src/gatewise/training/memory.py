@@ -1,4 +1,4 @@
-"""How the process deals with memory that tensors give back."""
+"""Reuse of memory freed by tensors."""
 
 import ctypes
 import platform
@@ -8,15 +8,15 @@ _LARGE = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep what tensors free, for the next step's tensors, instead of handing it to the system.
+    """Make the C library keep freed memory for the next step's tensors instead of returning it to the system.
 
-    A training step frees and asks again for the same tens of megabytes; each time they come from the system, every page
-    of them is cleared and mapped anew. On the row reader of MNIST that took a third of the time. The peak of memory
-    stays nearly as it is, but what was once used is not given back before the process ends. It holds for the whole
-    process, and does no more than the environment variables ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``.
+    A training step frees and allocates the same tens of megabytes over and over; whenever they come from the system,
+    every page is cleared and mapped again. On MNIST read row by row, this took a third of the time. Peak memory hardly
+    changes, but memory is not returned before the process ends. This affects the whole process, and is equivalent to
+    the environment variables ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``.
 
     Returns:
-        Whether the C library is one that can be told so (GNU's, on Linux).
+        Whether the C library supports this (only glibc does).
     """
     if platform.libc_ver()[0] != "glibc":
         return False

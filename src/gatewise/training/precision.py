@@ -1,4 +1,4 @@
-"""What ``training.precision`` means on a device, and whether the device has it."""
+"""Implementation of ``training.precision`` and ``runtime.device``: availability checks and contexts."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -13,41 +13,43 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_precision(precision: str, device: torch.device, engine: str = "auto") -> None:
-    """Check that a device, and the engine that was named, can train at a precision.
+    """Check that a device and an engine support training at a precision.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the precision is not available.
     """
     if precision == "high" and not engine_named(engine, device).has_high:
         reason = f"the engine is {engine!r}" if engine != "auto" else why_not("native", device)
         raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; use fp32")
     if precision == "fp16" and engine != "auto" and not engine_named(engine, device).has_fp16:
-        raise UsageError(f"precision 'fp16' is not available: engine {engine!r} has no fp16; use engine auto, or bf16")
+        raise UsageError(
+            f"precision 'fp16' is not available: engine {engine!r} does not support fp16; use engine auto, or bf16"
+        )
     if precision == "fp16" and not has_fp16(device):
         raise UsageError("precision 'fp16' is not available: this processor has no fp16 arithmetic; use fp32 or bf16")
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device computes bf16 products in hardware; elsewhere they are right, but slower than fp32."""
+    """Return whether the device has bf16 matrix products in hardware; otherwise, they are slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def has_fast_high() -> bool:
-    """Whether ``high`` is faster than fp32 here."""
+    """Return whether ``high`` is faster than fp32 on this machine."""
     return engine_named("auto").fast_high()
 
 
 def has_fp16(device: torch.device) -> bool:
-    """Whether the device computes fp16 products in hardware."""
+    """Return whether the device has fp16 matrix products in hardware."""
     return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
 
 
 def products_in(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Return a context for a forward pass, in which matrix products run in ``bf16`` or ``fp16``.
+    """Return a context for the forward pass in which matrix products run in ``bf16`` or ``fp16``.
 
-    Weights and gradients stay fp32; the backward pass takes over the products' dtypes.
+    Weights and gradients stay fp32; the backward pass uses the same dtypes as the forward pass.
     """
     if precision not in _DTYPES:
         return nullcontext()
@@ -56,7 +58,7 @@ def products_in(precision: str, device: torch.device) -> AbstractContextManager[
 
 @contextmanager
 def fp32_products_in(precision: str) -> Iterator[None]:
-    """Let products of fp32 be computed in fp32, or as ``high`` has it, in forward and backward passes."""
+    """Compute fp32 matrix products in full fp32, or at precision ``high``, in forward and backward passes."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "high" else "highest")
     try:
@@ -67,14 +69,14 @@ def fp32_products_in(precision: str) -> Iterator[None]:
 
 @contextmanager
 def as_configured(device: torch.device, threads: int = 0) -> Iterator[None]:
-    """Let PyTorch compute what the configuration says within the block, whatever the program around has switched.
+    """Make PyTorch follow the configuration within the block, regardless of the calling program's global settings.
 
-    Products of fp32 are exact, new tensors are fp32, there is no autocast, and gradients can be had. When the block
-    ends, all of it is as it was, as are the number of threads and the random generators.
+    Products of fp32 are not rounded to TF32 or bf16, new tensors are fp32, autocast is off, and gradients are enabled.
+    At the end of the block, these settings, the number of threads and the random generators are restored.
 
     Args:
-        device: where it is computed.
-        threads: PyTorch's threads; 0 leaves their number.
+        device: the device of the computation.
+        threads: number of PyTorch's threads; 0 leaves it unchanged.
     """
     dtype, number = torch.get_default_dtype(), torch.get_num_threads()
     cuda = [device] if device.type == "cuda" else []
@@ -97,16 +99,16 @@ def as_configured(device: torch.device, threads: int = 0) -> Iterator[None]:
 
 
 _UNITS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
-"""What PyTorch from 2.9 on has a switch of its own for; cuDNN's recurrent layers round to TF32 by default."""
+"""Backends with a separate precision setting since PyTorch 2.9; cuDNN's recurrent layers use TF32 by default."""
 
 
 @contextmanager
 def _exact_fp32() -> Iterator[None]:
-    """Set each of PyTorch's switches for products of fp32, the old ones and the new; a program may use both."""
+    """Disable reduced-precision fp32 products in PyTorch's old and new settings; a program can use both."""
     units = [get(torch.backends) for get in map(attrgetter, _UNITS)] if hasattr(torch.backends.cudnn, "rnn") else []
     each = [unit.fp32_precision for unit in units]
     products = tf32 = None
-    with suppress(RuntimeError):  # of a program that has used a new switch, the old ones cannot be read
+    with suppress(RuntimeError):  # the old settings cannot be read once a new one was set
         products = torch.get_float32_matmul_precision()
     with suppress(RuntimeError):
         tf32 = torch.backends.cudnn.allow_tf32
@@ -126,17 +128,17 @@ def _exact_fp32() -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of ``runtime.device``; ``auto`` takes a GPU where there is one.
+    """Return the device named by ``runtime.device``; ``auto`` selects a GPU if there is one.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):
-            raise RuntimeError(f"Gatewise does not compute on {device.type}")
+            raise RuntimeError(f"Gatewise does not support {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as problem:
         reason = str(problem).splitlines()[0]

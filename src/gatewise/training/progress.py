@@ -1,4 +1,4 @@
-"""What the user sees while training runs: a bar on a terminal, elsewhere a plain line every tenth of an epoch."""
+"""Progress display: a bar on a terminal, otherwise a plain line every tenth of an epoch."""
 
 import time
 from collections.abc import Iterator
@@ -12,28 +12,28 @@ from rich.progress import BarColumn, Progress, TextColumn
 from gatewise.printable import one_line
 
 SECONDS_BETWEEN = 2.0
-"""Plain lines come no faster than this, so that a log of short epochs stays readable."""
+"""Minimum interval between plain lines, so that a log of short epochs stays readable."""
 
 
 class Unbreakable:
-    """A text stream that drops what cannot be written, and escapes what its encoding lacks.
+    """A text stream that drops text it cannot write, and escapes characters that it cannot encode.
 
     Args:
-        stream: a terminal that may be closed, a pipe whose reader may end, a log file on a disk that may be full.
+        stream: a stream that can fail: a closed terminal, a pipe without a reader, a log file on a full disk.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or drop the text."""
+        """Write the text, or drop it."""
         with suppress(OSError, ValueError):  # a closed file is a ValueError
             encoding = getattr(self._stream, "encoding", None) or "utf-8"
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:
-        """Flush, where that is possible."""
+        """Flush the stream if possible."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -43,7 +43,7 @@ class Unbreakable:
 
 @contextmanager
 def unbreakable(console: Console | None) -> Iterator[None]:
-    """Let a console drop, within the block, what cannot be written, rather than end the program as Rich does."""
+    """Make a console drop output that cannot be written within the block, where Rich would exit the program."""
     if console is None:
         yield
         return
@@ -62,13 +62,13 @@ def note(console: Console | None, line: str) -> None:
 
 
 class EpochProgress:
-    """Shows one epoch's steps: loss so far, tokens a second, time left.
+    """Displays the steps of an epoch: loss so far, tokens per second, time left.
 
     Args:
-        console: where to write; None is silent (every process but the first).
-        title: what stands at the front, such as ``epoch 3/13``.
-        total: steps in the epoch.
-        done: steps that were done before this process began.
+        console: the output; None is silent (for every process but the first).
+        title: the prefix, such as ``epoch 3/13``.
+        total: number of steps in the epoch.
+        done: number of steps completed before this process started.
     """
 
     def __init__(self, console: Console | None, title: str, total: int, done: int = 0) -> None:
@@ -85,7 +85,7 @@ class EpochProgress:
             self._task = self._bar.add_task("", total=total, completed=done, status="")
 
     def update(self, done: int, status: str) -> None:
-        """Show that ``done`` steps of the epoch are behind us."""
+        """Show that ``done`` steps of the epoch are completed."""
         if self._console is None:
             return
         if self._bar is not None:
@@ -95,7 +95,7 @@ class EpochProgress:
             note(self._console, f"{self._title}  {10 * self._tenth:3d}%  {status}  {self._time_left(done)}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
 

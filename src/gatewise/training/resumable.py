@@ -1,4 +1,4 @@
-"""Whether a run can stand where a checkpoint says: checked before anything of the run is changed."""
+"""Decides whether a run can be resumed from a checkpoint, before anything is changed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,25 +26,25 @@ DTYPES = {
     torch.int64: "I64",
     torch.uint8: "U8",
 }
-"""Safetensors' names of what a checkpoint may hold."""
+"""Safetensors' names of the dtypes that a checkpoint can contain."""
 _ADAM = {"step": (), "exp_avg": None, "exp_avg_sq": None}
-"""Shapes of what Adam keeps of each parameter; None stands for the parameter's own."""
+"""Shapes of Adam's state tensors per parameter; None means the parameter's shape."""
 
 
 def prepare_resume(
     checkpoint: Checkpoint, run: RunFolder, workload: "Workload", settings: TrainingConfig, group: Group
 ) -> None:
-    """Check that a run can go on from a checkpoint, and set the damaged ones before it aside; the rest is as it was.
+    """Check that a run can resume from a checkpoint, and set the skipped damaged ones aside; change nothing else.
 
     Raises:
-        RunError: the checkpoint is not one of this run, or the best weights so far are lost.
+        RunError: the checkpoint is not from this run, or the best weights so far are lost.
     """
     at = checkpoint.progress
     try:
         outline = {name: _outline_of(tensor) for name, tensor in checkpoint.tensors.items()}
         check_resumable(at, outline, workload, settings, group)
     except ValueError as problem:
-        raise RunError(f"{run.checkpoints}: this run cannot be gone on with ({problem})") from None
+        raise RunError(f"{run.checkpoints}: cannot resume this run ({problem})") from None
     if at["best_epoch"] and (at["since_evaluation"] or at["best_step"] != at["step"]):  # else they are written again
         shapes = {name: tensor.shape for name, tensor in workload.model.state_dict().items()}
         check_best_kept(run, shapes, "step", at["best_step"], write=group.is_writer)
@@ -55,17 +55,17 @@ def prepare_resume(
 def check_resumable(
     progress: Mapping[str, Any], outline: Outline, workload: "Workload", settings: TrainingConfig, group: Group
 ) -> None:
-    """Check that a trainer of this workload can stand where a checkpoint says; every process takes part.
+    """Check that a trainer of this workload can resume from a checkpoint; every process must call this.
 
     Args:
-        progress: the checkpoint's.
+        progress: the checkpoint's progress.
         outline: dtype and shape of each of its tensors.
-        workload: what is trained.
+        workload: the task.
         settings: the ``[training]`` section.
         group: the processes that train together.
 
     Raises:
-        ValueError: it cannot; in one line.
+        ValueError: it cannot, with a one-line reason.
     """
     check_position(progress, workload.steps_per_epoch, {"scaler", "world_size"})
     world_size, scaler = progress["world_size"], progress["scaler"]
@@ -73,9 +73,9 @@ def check_resumable(
         raise ValueError(f"world_size is {world_size!r:.50}")
     fp16 = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16").state_dict()
     if not isinstance(scaler, dict) or set(scaler) != set(fp16):
-        raise ValueError("the state of the loss's scaling is of another precision")
+        raise ValueError("its loss scaler state is of another precision")
     if not all(_is_number(value) and value >= 0 for value in scaler.values()) or scaler.get("scale", 1) <= 0:
-        raise ValueError("the state of the loss's scaling is not made of positive numbers")
+        raise ValueError("its loss scaler state contains values that are not positive numbers")
 
     parameters = dict(workload.model.named_parameters())
     wanted = {f"model.{name}": _outline_of(parameter) for name, parameter in parameters.items()}
@@ -96,28 +96,28 @@ def check_resumable(
 
 
 def check_outline(outline: Outline, wanted: Outline, may_be: set[str] | None = None) -> None:
-    """Check that a checkpoint's tensors are those that are wanted, and no others but what ``may_be`` there.
+    """Check that a checkpoint contains the wanted tensors, and no others except those in ``may_be``.
 
     Raises:
-        ValueError: one is missing, of another dtype or shape, or not known.
+        ValueError: a tensor is missing, unexpected, or of another dtype or shape.
     """
     for name, (dtype, shape) in wanted.items():
         if name not in outline:
-            raise ValueError(f"no {name} inside")
+            raise ValueError(f"missing {name}")
         if outline[name] != (dtype, shape):
             raise ValueError(f"{name} is {outline[name][0]} {outline[name][1]}, expected {dtype} {shape}")
     if extra := sorted(set(outline) - set(wanted) - (may_be or set())):
-        raise ValueError(f"unexpected {extra[0]!r:.100} inside")
+        raise ValueError(f"unexpected {extra[0]!r:.100}")
 
 
 def check_position(progress: Mapping[str, Any], steps_per_epoch: int, beside: set[str], evaluated: bool = True) -> None:
-    """Check that a checkpoint's progress is one that training comes to.
+    """Check that training can reach a checkpoint's progress.
 
     Args:
         progress: the fields of ``Position``, and ``identity``.
-        steps_per_epoch: of the run.
-        beside: what else is in it.
-        evaluated: whether the steps since the last evaluation are counted, and that of the best one.
+        steps_per_epoch: the run's number of steps per epoch.
+        beside: additional keys of ``progress``.
+        evaluated: whether the run records the steps since the last evaluation and the step of the best one.
 
     Raises:
         ValueError: a field is missing, of another type, out of range, or contradicts the others.
@@ -127,60 +127,60 @@ def check_position(progress: Mapping[str, Any], steps_per_epoch: int, beside: se
     kinds = {one.name: one.type for one in fields(Position)}
     if set(progress) != {*kinds, "identity", *beside}:
         different = sorted(set(progress) ^ {*kinds, "identity", *beside})
-        raise ValueError(f"{different[0]!r:.100} is missing from its progress, or unknown")
+        raise ValueError(f"{different[0]!r:.100} is missing from its progress, or is an unknown key")
     for name, kind in kinds.items():
         value = progress[name]
         if kind is int and (type(value) is not int or not 0 <= value < 2**62):
-            raise ValueError(f"{name} is {value!r:.50}, no count")
+            raise ValueError(f"{name} is {value!r:.50}, not a count")
         if kind is float and not (_is_number(value) or (name == "best" and value is None)):
-            raise ValueError(f"{name} is {value!r:.50}, no finite number")
+            raise ValueError(f"{name} is {value!r:.50}, not a finite number")
     epoch, step, history = progress["epoch"], progress["step"], progress["history"]
     inside = progress["step_in_epoch"]
     if epoch < 1 or inside > steps_per_epoch or step != (epoch - 1) * steps_per_epoch + inside:
         raise ValueError(f"step {step} is not step {inside} of {steps_per_epoch} in epoch {epoch}")
     if min(progress["units"], progress["seconds"]) < 0 or progress["skipped_in_a_row"] > step:
-        raise ValueError("units, seconds or skipped steps are out of range")
+        raise ValueError("its units, seconds or skipped steps are out of range")
     at = _evaluated_at(history, steps_per_epoch)
     if any(one > step for one in at):
-        raise ValueError(f"an evaluation at step {max(at)}, but training is at step {step}")
+        raise ValueError(f"evaluation at step {max(at)}, but training is at step {step}")
     if evaluated and progress["since_evaluation"] != step - (at[-1] if at else 0):
         raise ValueError(f"{progress['since_evaluation']} steps since the last evaluation contradict step {step}")
     made = [(line["epoch"], one if evaluated else 0) for line, one in zip(history, at, strict=True)]
     if (best := (progress["best_epoch"], progress["best_step"])) not in (made or [(0, 0)]):
-        raise ValueError(f"the best evaluation, in epoch {best[0]} at step {best[1]}, is none of those that were made")
+        raise ValueError(f"the best evaluation, in epoch {best[0]} at step {best[1]}, is not in its history")
     check_identity(progress["identity"])
 
 
 def _evaluated_at(history: object, steps_per_epoch: int) -> list[int]:
-    """Check the lines of a history; return the step of each."""
+    """Check the lines of a history; return the step of each line."""
     if not isinstance(history, list):
-        raise ValueError("its history is no list")
+        raise ValueError("its history is not a list")
     for number, line in enumerate(history):
         check_line(line)
         check_evaluation(line, history[:number])
     steps = [line.get("step", line["epoch"] * steps_per_epoch) for line in history]
     if sorted(set(steps)) != steps:
-        raise ValueError("its evaluations are not one after the other")
+        raise ValueError("its evaluations are not in order")
     return steps
 
 
 def check_identity(identity: object) -> None:
-    """Check that what a run is known by has the form that it is written in.
+    """Check the format of a run's identity, its configuration and data hashes.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the format is invalid.
     """
     if identity == {}:
         return
     config, data = (identity.get(key) for key in ("config", "data")) if isinstance(identity, dict) else (None, None)
     if not isinstance(config, dict) or not all(isinstance(section, dict) for section in config.values()):
-        raise ValueError("it does not say of which configuration it is")
+        raise ValueError("it does not record its configuration")
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
-        raise ValueError("it does not say of which data it is")
+        raise ValueError("it does not record its data")
 
 
 def _moments(parameters: Sequence[Tensor], settings: TrainingConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return the outline of what the optimiser keeps of the parameters, of each all or nothing."""
+    """Return the outline of the optimizer's state; for each parameter, a checkpoint has all of it or none."""
     if settings.optimizer == "sgd":
         return {}
     return {

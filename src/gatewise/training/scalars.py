@@ -1,4 +1,4 @@
-"""TensorBoard's curves of one run: training loss, learning rate, perplexities."""
+"""TensorBoard scalars of a run: training loss, learning rate, metrics."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from gatewise.artifact.run_folder import Metrics
 
 
 class Scalars:
-    """Writes event files under a folder; without a folder it writes nothing.
+    """Writes TensorBoard event files.
 
     Args:
-        folder: where; None for no curves.
-        every: steps between two points of the training loss.
-        from_step: points at or after this step, left by a run that was cut off, are hidden.
+        folder: the folder for event files; None writes nothing.
+        every: number of steps between two points of the training loss.
+        from_step: hide points at or after this step that were left by an interrupted run.
     """
 
     def __init__(self, folder: Path | None, every: int = 1, from_step: int = 0) -> None:
@@ -23,12 +23,12 @@ class Scalars:
             self._writer = SummaryWriter(str(folder), purge_step=from_step or None)
 
     def step(self, step: int, loss: float) -> None:
-        """Add a point of the training loss, in nats a token."""
+        """Add a point of the training loss, in nats per token."""
         if self._writer is not None and step % self._every == 0:
             self._writer.add_scalar("train/loss", loss, step)
 
     def epoch(self, step: int, metrics: Metrics) -> None:
-        """Add an epoch's figures."""
+        """Add the metrics of an evaluation."""
         if self._writer is not None:
             for name, value in metrics.items():
                 if name not in ("epoch", "seconds"):
@@ -36,6 +36,6 @@ class Scalars:
             self._writer.flush()
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close the event file."""
         if self._writer is not None:
             self._writer.close()

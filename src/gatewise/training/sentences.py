@@ -1,4 +1,4 @@
-"""Training a scratch model: one sentence a step, in their order; the learning rate falls where the loss has risen."""
+"""Training of a scratch model: one sentence per step, in order; the learning rate drops when the loss rises."""
 
 import math
 import time
@@ -31,7 +31,7 @@ from gatewise.training.scalars import Scalars
 
 
 def learning_rate(settings: TrainingConfig, history: Sequence[Metrics]) -> float:
-    """``learning_rate · lr_decay_on_rise^k``, k the epochs whose training loss was above that of the one before."""
+    """``learning_rate · lr_decay_on_rise^k``, k being the number of epochs in which the training loss rose."""
     losses = [line["train_loss"] for line in history]
     rises: int = sum(after > before for before, after in pairwise(losses))
     rate: float = settings.learning_rate * settings.lr_decay_on_rise**rises
@@ -39,16 +39,16 @@ def learning_rate(settings: TrainingConfig, history: Sequence[Metrics]) -> float
 
 
 class SentenceTrainer:
-    """Trains a model to its last epoch, and can be stopped and taken up again without a trace in the result.
+    """Trains a scratch model; training can be interrupted and resumed with exactly the same result.
 
     Args:
-        model: what is trained.
-        sentences: ids of each: the start token, the words, the end token.
+        model: the model to train.
+        sentences: token ids of each sentence: the start token, the words, the end token.
         config: the run's configuration.
-        run: where checkpoints, metrics and weights go.
-        console: progress and notes; None is silent.
-        identity: JSON values saved in each checkpoint, by which a resume knows its own run.
-        scalars: TensorBoard's curves.
+        run: the folder for checkpoints, metrics and weights.
+        console: output for progress and notes; None is silent.
+        identity: JSON values saved in each checkpoint, which identify the run on resume.
+        scalars: TensorBoard writer.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class SentenceTrainer:
         self._saved_at = time.monotonic()
 
     def train(self) -> Position:
-        """Train from where we stand to the end of the last epoch.
+        """Train from the current position to the end of the last epoch.
 
         Raises:
-            Interrupted: a signal came; the step was finished, or the evaluation left, and saved.
-            TrainingStopped: a loss was not finite.
+            Interrupted: a signal arrived; the step was completed, or the evaluation aborted, and a checkpoint saved.
+            TrainingStopped: a loss or a weight was not finite.
         """
         self._saved_at = time.monotonic()
         with InterruptGuard() as guard:
             while self.at.epoch <= self.settings.epochs:
-                with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is told in one line
+                with np.errstate(over="ignore", invalid="ignore"):  # a non-finite loss is reported in one line
                     self._train_epoch(guard)
                 self._end_epoch(guard)
         return self.at
@@ -101,7 +101,7 @@ class SentenceTrainer:
         at, began, tokens = self.at, time.perf_counter(), len(sentence) - 1
         loss = self.model.step(sentence, rate)
         at.seconds += time.perf_counter() - began
-        self._check_finite(loss, "the loss after it")
+        self._check_finite(loss, "the loss of the next step")
         at.cost += loss
         at.units += tokens
         at.trained_tokens += tokens
@@ -117,7 +117,7 @@ class SentenceTrainer:
             )
 
     def _end_epoch(self, guard: InterruptGuard) -> None:
-        """Measure the epoch and save; a signal ends that at once, and it is done again when training goes on."""
+        """Evaluate the epoch and save; a signal aborts the evaluation, which is repeated on resume."""
         at = self.at
         try:
             with guard.raising():
@@ -139,27 +139,27 @@ class SentenceTrainer:
         self.scalars.epoch(at.step, metrics)
         note(
             self.console,
-            f"epoch {at.epoch}/{self.settings.epochs}  train loss {metrics['train_loss']:.4f} nats a token  learning "
+            f"epoch {at.epoch}/{self.settings.epochs}  train loss {metrics['train_loss']:.4f} nats per token  learning "
             f"rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} words/s  "
             f"{metrics['seconds']:,.0f} s",
         )
         at.epoch += 1
         at.step_in_epoch, at.cost, at.units, at.seconds, at.trained_tokens = 0, 0.0, 0.0, 0.0, 0
-        # The checkpoint comes first: it holds the same weights, so that a kill right after it loses nothing.
+        # The checkpoint is written first: it contains the same weights, so a kill right after it loses nothing.
         self.save()
         self._write_results()
         if guard.requested:
             raise interrupted(self.run, f"after epoch {at.epoch - 1}")
 
     def _write_results(self) -> None:
-        """Write metrics, and the weights where the epoch that just ended was the best."""
+        """Write the metrics, and the weights if the latest epoch was the best."""
         self.run.write_metrics(self.at.history)
         if self.at.best_epoch == self.at.epoch - 1:
             facts = {"task": "scratch-language-model", "epoch": self.at.best_epoch, "config": self.config.meaning()}
             self.run.write_weights(self.model.weights(), facts)
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Save a checkpoint."""
         self._saved_at = time.monotonic()
         weights = self.model.weights()
         for array in weights.values():
@@ -173,32 +173,32 @@ class SentenceTrainer:
         save_checkpoint(self.run.checkpoints, Checkpoint(progress, tensors))
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Stand exactly where the checkpoint stood.
+        """Restore the exact state of a checkpoint.
 
         Raises:
-            RunError: the checkpoint is not one of this run, or the best weights so far are lost; nothing is changed.
+            RunError: the checkpoint is not from this run, or the best weights so far are lost; nothing is changed.
         """
         weights = {name.removeprefix("model."): tensor.numpy() for name, tensor in checkpoint.tensors.items()}
         saved = dict(checkpoint.progress)
         best = saved.pop("best")
         saved.pop("identity")
         at = Position(**saved, best=math.inf if best is None else best)
-        if at.best_epoch and (at.step_in_epoch or at.best_epoch != at.epoch - 1):  # else they are written again below
+        if at.best_epoch and (at.step_in_epoch or at.best_epoch != at.epoch - 1):  # otherwise, they are rewritten below
             shapes = {name: weight.shape for name, weight in weights.items()}
             check_best_kept(self.run, shapes, "epoch", at.best_epoch, write=True)
         set_aside(checkpoint.passed_over)
         self.at, self.model = at, ScratchModel(weights)
         if not self.at.step_in_epoch:
-            self._write_results()  # a kill may have come between the checkpoint and these
+            self._write_results()  # a kill may have occurred between the checkpoint and these writes
 
 
 def check_scratch_resumable(
     progress: Mapping[str, Any], outline: Outline, steps_per_epoch: int, vocabulary_size: int, hidden_size: int
 ) -> None:
-    """Check that training can stand where a checkpoint says.
+    """Check that training can resume from a checkpoint.
 
     Raises:
-        ValueError: it cannot; in one line.
+        ValueError: it cannot, with a one-line reason.
     """
     check_position(progress, steps_per_epoch, set(), evaluated=False)
     shapes = weight_shapes(vocabulary_size, hidden_size)

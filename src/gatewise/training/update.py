@@ -1,4 +1,4 @@
-"""From gradients to new weights: the optimiser, clipping by the global norm, and embeddings' gradients row by row."""
+"""Weight updates: the optimizer, clipping by the global norm, and sparse gradients of large embeddings."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from gatewise.engines import engine_for
 from gatewise.engines.switches import switches
 
 LARGE = 1 << 17
-"""Numbers in an embedding from which on only the rows that were read get a gradient."""
+"""Minimum size of an embedding, in elements, for sparse gradients."""
 
 
 def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimiser that the configuration names."""
+    """Create the configured optimizer."""
     kinds: dict[str, type[torch.optim.Optimizer]] = {
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
@@ -25,25 +25,26 @@ def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Op
     }
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer != "sgd":
-        options["fused"] = True  # one pass over memory instead of nine: of a tagger 6 ms of a step of 110
+        options["fused"] = True  # one pass over memory instead of nine: saves 6 of 110 ms per step of a tagger
     return kinds[settings.optimizer](model.parameters(), **options)
 
 
 class Update:
-    """A clipped step of an optimiser: ``g ← g · min(1, max / (‖g‖ + 1e-6))``, then the optimiser's own rule.
+    """An optimizer step with gradient clipping: ``g ← g · min(1, max / (‖g‖ + 1e-6))``, then the optimizer's rule.
 
-    Where the native engine can, it reads the gradients once for the norm, and once more, with the weights and the
-    optimiser's state, for the step: clipped gradients are never written. The state is the optimiser's in either case.
+    If supported, the native engine reads the gradients once for the norm and once more, with the weights and the
+    optimizer's state, for the step, so that clipped gradients are never written. In either case, the state is that of
+    the PyTorch optimizer.
 
     Args:
-        model: what is trained.
-        optimizer: its optimiser.
-        scaler: scales the loss in fp16; then torch computes.
-        engine: ``native`` computes here, ``auto`` does where it can, others leave it to torch.
-        alone: whether one process trains; several average dense gradients.
+        model: the model to train.
+        optimizer: its optimizer.
+        scaler: the loss scaler for fp16; if it is enabled, PyTorch computes the step.
+        engine: ``native`` uses the native engine, ``auto`` uses it if supported, others use PyTorch.
+        alone: whether a single process trains; several processes average dense gradients.
 
     Raises:
-        ValueError: ``native`` was named and cannot; the reason in one line.
+        ValueError: ``native`` was requested but does not support this, with a one-line reason.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Update:
 
     @contextmanager
     def row_gradients(self) -> Iterator[None]:
-        """Let what large embeddings read within the block have sparse gradients: of the rows that were read alone."""
+        """Give large embeddings sparse gradients within the block, which cover only the rows that were read."""
         try:
             for embedding in self.embeddings:
                 embedding.sparse = True
@@ -73,12 +74,12 @@ class Update:
                 embedding.sparse = False
 
     def norm(self) -> float:
-        """Return the norm of all gradients together, undoing the loss's scale."""
+        """Unscale the gradients and return their global L2 norm."""
         self.scaler.unscale_(self.optimizer)
         return self.engine.gradient_norm(self.parameters, switches().threads)
 
     def step(self, norm: float, max_grad_norm: float) -> None:
-        """Do a step with gradients of this norm, clipped; not at all where ``max_grad_norm`` is 0."""
+        """Run an optimizer step with gradients of this norm, clipped unless ``max_grad_norm`` is 0."""
         clip = max_grad_norm / (norm + 1e-6) if 0 < max_grad_norm < norm else 1.0
         if not self.scaler.is_enabled():
             self.engine.update(self.optimizer, min(1.0, clip), switches().threads)
@@ -89,7 +90,7 @@ class Update:
 
 
 def _by_rows(model: nn.Module) -> list[nn.Embedding]:
-    """The plain large embeddings whose weight is nobody else's."""
+    """Return the large embeddings with default options whose weights are not shared."""
     owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     return [
         module
