@@ -44,7 +44,7 @@ class CellSpec:
             output_size: P.
         """
         sizes = {"I": input_size, "H": hidden_size, "P": output_size, "G": len(self.gates) * hidden_size}
-        found = dict[str, tuple[int, ...]]()
+        found: dict[str, tuple[int, ...]] = {}  # not dict[…](), which a compiler cannot follow
         # Called once per pass; written as a loop, because generator expressions take four times as long.
         for name, letters in self.parameters.items():
             found[name] = (sizes[letters[0]], sizes[letters[1]]) if len(letters) == 2 else (sizes[letters[0]],)
