@@ -297,7 +297,7 @@ def test_config_that_names_no_data(gatewise: Gatewise, run: Path) -> None:
 def test_a_figure_that_is_not_finite_is_no_success(bias: float, gatewise: Gatewise, run: Path) -> None:
     """A model that is hopelessly wrong ends with status 1, and prints no figure; of a finite nll the line says so."""
     change_weights(lambda weights: weights["decoder.bias"][0].fill_(bias))(run)
-    known = ["(its nll, ", "nats a token, is finite)"] if bias == 1e6 else []
+    known = ["(its nll, ", "nats per token, is finite)"] if bias == 1e6 else []
     gatewise("evaluate", run, "--json").check_refused(1, f"gatewise: {run}: perplexity is inf", *known)
 
 

@@ -82,11 +82,11 @@ def test_resume_of_a_finished_run(gatewise: Gatewise, corpus: Path, tiny_run: Pa
 
 
 def test_resume_without_a_checkpoint(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """With no checkpoint yet --resume starts at the beginning and says so."""
+    """Without a checkpoint, --resume starts from the beginning and says so."""
     out = tmp_path / "run"
     result = gatewise("train", "--data", corpus, "--out", out, "--resume", *TINY_OPTIONS)
     assert result.status == 0, result.err
-    assert "no checkpoint there yet; starting at the beginning" in result.err
+    assert "no checkpoint found; starting from the beginning" in result.err
     assert "epoch 1/2" in result.err
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 

@@ -129,7 +129,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 def test_an_unknown_label_at_evaluation_is_named_with_its_line(run: Path, tmp_path: Path) -> None:
     write_csv(tmp_path / "toy.test.csv", [("good food", "5"), ("fine", "4")])
-    with pytest.raises(DataError, match=r"toy\.test\.csv:3: the label '4' does not stand in the training part"):
+    with pytest.raises(DataError, match=r"toy\.test\.csv:3: the label '4' does not occur in the training split"):
         evaluate(run, data=tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
     shutil.copytree(run, copy)
     config = (copy / "config.toml").read_text()
     (copy / "config.toml").write_text(config.replace(str(reviews), str(tmp_path / "gone")))
-    with pytest.raises(DataError, match=r"gone.*name the data's place now with --data"):
+    with pytest.raises(DataError, match=r"gone.*give the data's current location with --data"):
         evaluate(copy)
     with pytest.raises(UsageError, match="names no data"):
         gw.train("ewt-genre", out=tmp_path / "run")

@@ -129,7 +129,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(waves: Path, regress
     [
         ({"data.builtin": "sunspots"}, "names both path and builtin"),
         ({"data.path": ""}, "names no data; add --data FILE.csv"),
-        ({"data.path": "", "data.builtin": "digits"}, "'digits', which is no data of this task"),
+        ({"data.path": "", "data.builtin": "digits"}, "'digits', which this task does not support"),
         ({"data.window": 0}, r"data\.window is 0; .*--set data\.window=N"),
         ({"data.target": "wind"}, "'wind', not one of data.columns, 'level'"),
     ],

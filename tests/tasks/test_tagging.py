@@ -163,7 +163,7 @@ def test_data_is_named_once_and_for_taggers(tmp_path: Path) -> None:
         open_part(DataConfig(), "train")
     with pytest.raises(UsageError, match="both path and builtin"):
         open_part(DataConfig(path="a", builtin="toy-sentences"), "train")
-    with pytest.raises(UsageError, match="a tagger knows 'toy-sentences'"):
+    with pytest.raises(UsageError, match="which a tagger does not support; expected 'toy-sentences'"):
         open_part(DataConfig(builtin="digits"), "train")
 
 

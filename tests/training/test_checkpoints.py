@@ -191,7 +191,7 @@ def test_a_flipped_bit_is_noticed_and_the_run_goes_on_from_the_one_before(
     assert not first.exists()
     flip(newest)
     before = contents(run.path)
-    with pytest.raises(RunError, match=r"none of the 1 there can be gone on with: restore one, or rename"):
+    with pytest.raises(RunError, match=r"none of the 1 checkpoints can be resumed: restore one, or rename"):
         gw.train(out=run.path, resume=True, overrides={"training.epochs": 2})
     assert contents(run.path) == before
 
@@ -223,7 +223,7 @@ def test_metrics_of_another_run_are_not_taken_for_an_end(corpus: Path, tmp_path:
         overrides = {**TINY, "training.epochs": seed, "training.seed": seed}
         gw.train("demo", data=corpus, out=tmp_path / f"{seed}", overrides=overrides)
     shutil.copy(tmp_path / "2" / "metrics.jsonl", tmp_path / "1" / "metrics.jsonl")
-    with pytest.raises(RunError, match=r"metrics\.jsonl:1: not what the checkpoints of this run say"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl:1: contradicts this run's checkpoints"):
         gw.train(out=tmp_path / "1", resume=True)
 
 
