@@ -84,7 +84,12 @@ def test_resume_with_other_data(split: str, gatewise: Gatewise, data: Path, run:
     (data / f"toy.{split}.txt").write_text("".join(lines[::-1]))
     before = contents(tmp_path)
     result = gatewise("train", "--data", data, "--out", run, "--resume", *TINY_OPTIONS)
-    result.check_refused(3, f"the {split} text is not the one this run was started with", "SHA-256", "give the same data, or another --out")
+    result.check_refused(
+        3,
+        f"the {split} text is not the one this run was started with",
+        "SHA-256",
+        "give the same data, or another --out",
+    )
     assert contents(tmp_path) == before
 
 
@@ -120,7 +125,11 @@ def test_finished_run_without_checkpoints_is_kept(
     ("setting", "status", "said"),
     [
         ("training.learning_rate=0.5", 2, "this run was started with training.learning_rate = 1.0, now it is 0.5"),
-        ("training.epochs=3", 4, "this finished run has no checkpoint left, so it cannot be extended from 2 epochs to 3"),
+        (
+            "training.epochs=3",
+            4,
+            "this finished run has no checkpoint left, so it cannot be extended from 2 epochs to 3",
+        ),
     ],
 )
 def test_finished_run_without_checkpoints_is_still_compared(

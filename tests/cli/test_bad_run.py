@@ -25,7 +25,7 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
 
 
 def cut(name: str, keep: float) -> Callable[[Path], None]:
-    """Return what cuts a file of the run down to a part of its bytes."""
+    """Return a function that truncates a file of the run."""
 
     def damage(run: Path) -> None:
         content = (run / name).read_bytes()

@@ -196,7 +196,7 @@ def test_recipe_is_valid_toml(name: str, gatewise: Gatewise, tmp_path: Path) -> 
 
 
 def test_doctor(gatewise: Gatewise) -> None:
-    """Versions and engines, and why one is not available."""
+    """Versions and engines, and why one is unavailable."""
     result = gatewise("doctor")
     lines = {line[:17].strip(): line[17:].strip() for line in result.out.splitlines()}
     assert (result.status, result.err) == (0, "")

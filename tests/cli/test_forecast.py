@@ -72,7 +72,7 @@ def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_
     assert found["values"] == pytest.approx(expected.tolist(), rel=1e-4)
     assert len(json.loads(gatewise("forecast", run.path, "--json", "--steps", "2").out)["values"]) == 2
     gatewise("forecast", run.path, "--steps", "4").check_refused(
-        2, "--steps is 4, beyond the horizon of 3: the model reads 2 columns and answers 'level' alone"
+        2, "--steps is 4, beyond the horizon of 3: the model reads 2 columns and predicts only 'level'"
     )
 
 

@@ -25,8 +25,8 @@ def test_doctor_names_the_instructions_and_what_goes_elsewhere(gatewise: Gatewis
     line = line_of(gatewise("doctor").out, "engine native")
     chosen, every = module.instructions()
     assert line.startswith("available")
-    assert f"instructions: {chosen}, of {', '.join(every)} " in line
-    assert f"what auto leaves to the torch engine: {NOT_COMPUTED}" in line
+    assert f"instruction set: {chosen}, of {', '.join(every)} " in line
+    assert f"with auto, falls back to the torch engine for: {NOT_COMPUTED}" in line
 
 
 @needs_native

@@ -107,7 +107,7 @@ def test_nothing_in_nothing_out(gatewise: Gatewise, tagger_run: Path, monkeypatc
     ("name", "content", "fragments"),
     [
         ("missing.txt", None, ["missing.txt: cannot read it", "expected a text file"]),
-        ("empty.txt", b"", ["empty.txt: the file is empty", "expected one sentence a line"]),
+        ("empty.txt", b"", ["empty.txt: the file is empty", "expected one sentence per line"]),
         ("text.txt", b"the dog\ncaf\xe9\n", ["text.txt:2: byte 0xe9 is no UTF-8", "convert the file"]),
         ("a.conllu", b"1\tThe\t_\n", ["a.conllu:1: 3 columns, expected 10"]),
         ("a.conllu", b"", ["a.conllu: no sentence in this file", "ten columns"]),

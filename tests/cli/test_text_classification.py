@@ -148,7 +148,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
 
 def test_images_options_mean_nothing_to_texts(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("good\n\n", encoding="utf-8")
-    gatewise("classify", run, "texts.txt", "--resize").check_refused(2, "--resize and --invert are for images")
+    gatewise("classify", run, "texts.txt", "--resize").check_refused(2, "--resize and --invert apply to images")
     gatewise("classify", run, "texts.txt").check_refused(3, "texts.txt:2: an empty line")
 
 

@@ -38,7 +38,7 @@ def test_a_corpus_is_named_once_and_wholly() -> None:
         open_corpus(DataConfig())
     with pytest.raises(UsageError, match="only some of"):
         open_corpus(DataConfig(train_file="a"))
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="are mutually exclusive"):
         open_corpus(DataConfig(path="a", builtin="python-docs"))
 
 

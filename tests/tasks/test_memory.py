@@ -85,7 +85,7 @@ def test_evaluation_is_on_a_fixed_set_and_as_by_hand(tmp_path: Path) -> None:
         evaluate(run.path, split="train")
     with pytest.raises(UsageError, match="draws its data; omit this option"):
         evaluate(run.path, data=tmp_path)
-    with pytest.raises(UsageError, match="its model answers sequences; expected the run of a series"):
+    with pytest.raises(UsageError, match="its model predicts one value per sequence; expected the run of a series"):
         forecast(run.path)
 
 

@@ -109,7 +109,7 @@ def test_arrays_are_answered_in_their_units(tmp_path: Path) -> None:
     assert run.metrics["test_rmse"] < 0.5 * run.metrics["mean_test_rmse"]
     assert run.model.scaling.x_mean == pytest.approx([1000, 1000], abs=20)
     assert evaluate(run.path, data=folder, split="valid")["tokens"] == 40
-    with pytest.raises(UsageError, match="its model answers sequences; expected the run of a series"):
+    with pytest.raises(UsageError, match="its model predicts one value per sequence; expected the run of a series"):
         forecast(run.path)
     with pytest.raises(DataError, match=r"waves\.csv: a file; expected a folder with \*\.train\.npz"):
         evaluate(run.path, data=write_waves(tmp_path / "waves.csv"))
@@ -129,7 +129,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(waves: Path, regress
     [
         ({"data.builtin": "sunspots"}, "names both path and builtin"),
         ({"data.path": ""}, "names no data; add --data FILE.csv"),
-        ({"data.path": "", "data.builtin": "digits"}, "'digits', which this task does not support"),
+        ({"data.path": "", "data.builtin": "digits"}, "'digits', which is no data of this task"),
         ({"data.window": 0}, r"data\.window is 0; .*--set data\.window=N"),
         ({"data.target": "wind"}, "'wind', not one of data.columns, 'level'"),
     ],

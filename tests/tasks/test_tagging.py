@@ -143,7 +143,7 @@ def test_the_toy_is_learnt_by_heart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ({"train": "the DET\ndog DET\n"}, "my.train.txt: 1 tag in all (DET); expected at least 2"),
+        ({"train": "the DET\ndog DET\n"}, "my.train.txt: only 1 distinct tag (DET); expected at least 2"),
         ({"valid": "the DET\n\ndog ADJ\n"}, "my.valid.txt:3: the tag 'ADJ' of the word 'dog'"),
         ({"test": "the DET\ndog X\n"}, "my.test.txt:2: the tag 'X' of the word 'dog'"),
         ({"test": ""}, "my.test.txt: no sentence in this file"),
