@@ -63,7 +63,7 @@ def test_just_one_window_is_enough(gatewise: Gatewise, regressor_run: Path, tmp_
 
 
 def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_path: Path) -> None:
-    """The value k steps after the end is answered from the window that ends three steps before it."""
+    """The value k steps after the end is predicted from the window that ends three steps before it."""
     overrides = {**TINY_REGRESSOR, "data.horizon": 3, "training.epochs": 1}
     run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=overrides)
     values = np.loadtxt(waves, delimiter=",", skiprows=1)[:, 1:]

@@ -71,7 +71,11 @@ def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "backward", "message"),
-    [(3, False, r"--layer 3: this model has 2 rec"), (-1, False, "--layer -1"), (0, True, "reads from the start only")],
+    [
+        (3, False, r"--layer 3: this model has 2 rec"),
+        (-1, False, "--layer -1"),
+        (0, True, "this model has no backward direction"),
+    ],
 )
 def test_no_such_layer(layer: int, backward: bool, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -222,7 +226,7 @@ def test_figures_that_no_axis_holds_are_gaps(odd: float | None, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "no figures; the run has not finished an epoch"),
+        ([], "no metrics; the run has not finished an epoch"),
         ([{"epoch": 1, "learning_rate": 1}], "metrics.jsonl:1: no valid_perplexity inside, which a language-model"),
         ([{"epoch": 1, "valid_rmse": 1.0}], "metrics.jsonl:1: no valid_perplexity inside"),
         ([{"epoch": 1, "valid_perplexity": "x"}], "metrics.jsonl:1: no valid_perplexity inside"),

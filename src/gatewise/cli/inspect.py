@@ -172,7 +172,7 @@ def footprint_command(
     from gatewise.inspection.footprint import draw_footprint, read_footprint
 
     measured = read_footprint(result)
-    write(draw_footprint, measured, f"{len(measured.contestants)} models")
+    write(draw_footprint, measured, f"{len(measured.models)} models")
 
 
 def _checked(out: Path, data_out: Path | None) -> Callable[[Callable[[Any, "Figure"], None], Any, str], None]:
