@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from gatewise.bench import comments_scratch, duel
+from gatewise.bench import comments_scratch, runners
 from gatewise.bench.comments_scratch import _check, _losses_agree, bench_speed, check_faults, compare_losses
 from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
 from gatewise.bench.training import OutputsDiffer
@@ -77,7 +77,7 @@ def test_nothing_is_timed_where_outputs_differ(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.slow
 def test_both_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch, small: None, comments: Path) -> None:
-    monkeypatch.setattr(duel, "SECONDS_A_TURN", 0.05)
+    monkeypatch.setattr(runners, "SECONDS_A_TURN", 0.05)
     result = bench_speed(comments, turns=3)
     ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["dense_seconds"], strict=True))
     assert (len(ratios), result["ratio"]) == (3, ratios[1])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gatewise.bench import native, streaming_peers
-from gatewise.bench.duel import ContestantFailed
+from gatewise.bench.runners import RunnerFailed
 from gatewise.engines import why_not
 from gatewise.engines.native import module
 from gatewise.errors import UsageError
@@ -26,12 +26,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def language_model(recipe: str, precision: str = "fp32", peer_precision: str = "fp32", **_: Any) -> dict[str, Any]:
         calls.append({"recipe": recipe, "precision": precision, "peer": peer_precision})
-        return duel(SECONDS[peer_precision])
+        return comparison(SECONDS[peer_precision])
 
     def task(recipe: str) -> Callable[..., dict[str, Any]]:
         return lambda data=None, **others: language_model(recipe, **others)
 
-    def duel(peer: float) -> dict[str, Any]:
+    def comparison(peer: float) -> dict[str, Any]:
         memory = {"ours_peak_mib": 60, "peer_peak_mib": 100}
         return {"ratio": peer / 2, "ours_seconds": [2.0, 2.0], "peer_seconds": [peer, peer], **memory}
 
@@ -96,7 +96,7 @@ def test_a_precision_in_which_the_peer_does_not_train_is_left_out_and_said(
 
     def without_bf16(recipe: str, peer_precision: str = "fp32", **others: Any) -> dict[str, Any]:
         if peer_precision == "bf16":
-            raise ContestantFailed("bench.language_model_pytorch", "no bf16 here")
+            raise RunnerFailed("bench.language_model_pytorch", "no bf16 here")
         return dict(every(recipe, peer_precision=peer_precision, **others))
 
     monkeypatch.setattr(native, "bench_language_model", without_bf16)
@@ -119,10 +119,10 @@ def test_a_precision_that_takes_twice_the_time_is_not_tried_on_the_larger_recipe
 
 def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(recipe: str, **_: Any) -> dict[str, Any]:
-        raise ContestantFailed("bench.language_model_ours", "a fault")
+        raise RunnerFailed("bench.language_model_ours", "a fault")
 
     monkeypatch.setattr(native, "bench_language_model", fails)
-    with pytest.raises(ContestantFailed, match="language_model_ours, failed: a fault"):
+    with pytest.raises(RunnerFailed, match="language_model_ours, failed: a fault"):
         native.bench_native()
 
 

@@ -146,7 +146,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
     "--set unknown key": ("train --set training.epocs=1", ["--set: unknown key", "did you mean training.epochs?"]),
     "--set wrong type": ("train --set training.epochs=two", ["--set: training.epochs is 'two'", "integer"]),
     "negative seed": ("train --seed -1 --out {out}", ["training.seed is -1", "greater than or equal to 0"]),
-    "--resume without --out": ("train --resume", ["--resume needs --out"]),
+    "--resume without --out": ("train --resume", ["--resume requires --out"]),
     "unknown engine": (
         "train --set runtime.engine=cudnn",
         ["runtime.engine is 'cudnn'", "'auto', 'torch', 'reference' or 'native'"],

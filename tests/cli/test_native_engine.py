@@ -34,7 +34,7 @@ def test_doctor_of_a_process_with_lower_instructions() -> None:
     command = [sys.executable, "-m", "gatewise", "doctor"]
     environment = {**os.environ, "GATEWISE_INSTRUCTIONS": "portable"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "instructions: portable, of portable" in line_of(ran.stdout, "engine native")
+    assert "instruction set: portable, of portable" in line_of(ran.stdout, "engine native")
 
 
 @needs_native

@@ -207,7 +207,7 @@ def test_a_flipped_bit_is_noticed_and_the_run_goes_on_from_the_one_before(
     gw.train(out=run.path, resume=True, overrides={"training.epochs": 2}, console=console)
     told = capsys.readouterr().err
     assert f"{newest}: damaged or cut short (its SHA-256 is not the one that was written with it)" in told
-    assert f"going on in epoch 1 after step {int(older.stem[5:])} of" in told
+    assert f"resuming in epoch 1 after step {int(older.stem[5:])} of" in told
     assert newest.with_name(f"{newest.name}.damaged").read_bytes() == damaged
     assert run.weights_file.read_bytes() == (whole.path / "model.safetensors").read_bytes()
 
