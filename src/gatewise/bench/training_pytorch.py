@@ -14,7 +14,7 @@ from gatewise.bench.runners import write_cost_and_gradients
 
 
 class Peer(ABC):
-    """Training steps with PyTorch's own optimiser and clipping.
+    """Training steps with PyTorch's own optimizer and clipping.
 
     Args:
         model: the model to train.

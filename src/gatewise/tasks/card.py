@@ -165,7 +165,7 @@ def _stack(config: Config) -> str:
 
 
 def _length(config: Config, evaluations: list[Metrics]) -> str:
-    """Describe how long the training took, and its optimiser, precision and seed."""
+    """Describe how long the training took, and its optimizer, precision and seed."""
     training = config.training
     length = f"{training.max_steps:,} steps" if training.max_steps else f"{evaluations[-1]['epoch']} epoch(s)"
     return (
