@@ -1,4 +1,4 @@
-"""The benchmark: it times only what agrees, and both programs do the same work."""
+"""The benchmark: it times only programs that agree, and both do the same work."""
 
 from pathlib import Path
 

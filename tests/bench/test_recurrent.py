@@ -1,4 +1,4 @@
-"""The bench of the layers: what it refuses, and the shape of what it says."""
+"""The layer benchmark: what it refuses, and the form of its output."""
 
 import time
 from dataclasses import replace
@@ -63,7 +63,7 @@ def test_both_sides_compute_the_same_in_every_precision_that_they_are_tried_in(s
         if comparison.work not in ("plain", "ragged"):
             continue
         assert set(comparison.ours) == {"fp32", "bf16"}
-        for peer in ("fp32", "bf16 module"):  # every processor has them
+        for peer in ("fp32", "bf16 module"):  # supported by every processor
             for precision in comparison.ours:
                 recurrent._check(comparison, precision, peer)
                 tried.add(precision)

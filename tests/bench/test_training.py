@@ -28,7 +28,7 @@ PEERS: dict[str, type[Peer]] = {"rows": rows_pytorch.RowsPeer, "tagger": tagger_
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes of eight units, and little data."""
+    """Recipes with eight units and little data."""
     for module, keys in ((rows, SMALL["rows"]), (tagger, SMALL["tagger"])):
         honest = module.load_config
         monkeypatch.setattr(module, "load_config", lambda name, more, h=honest, k=keys: h(name, {**more, **k}))
@@ -78,7 +78,7 @@ def test_a_runners_error_comes_with_its_module_and_its_last_line(tmp_path: Path)
         with pytest.raises(runners.RunnerFailed, match="_that_fails, failed: ValueError: no such weight") as e:
             runner.ask(do="check", to="")
         assert e.value.module == "runner_that_fails"
-        assert "in check" in str(e.value.__cause__)  # the whole traceback
+        assert "in check" in str(e.value.__cause__)  # the full traceback
         with pytest.raises(runners.RunnerFailed, match="its process ended with status 3"):
             runner.ask(do="run", steps=1)
 
@@ -96,7 +96,7 @@ def test_both_are_timed_in_turns(small: None, name: str, tokens: str, a_step: fl
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch, name: str, use: Callable[[Any, Peer], None], **keys: Any) -> None:
-    """Make both runners in this process, and hand them on instead of timing them."""
+    """Create both runners in this process, and return them instead of timing them."""
 
     def compare_in_turns(ours: str, peer: str, arguments: dict[str, Any], *_: Any) -> runners.Comparison:
         assert (ours, peer) == ("gatewise.bench.training_ours", f"gatewise.bench.{name}_pytorch")
@@ -141,14 +141,14 @@ def test_both_sides_read_the_same_batches_and_end_with_the_same_weights(
     small: None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def train(ours: Any, peer: Peer) -> None:
-        steps = ours.work.steps_per_epoch + 1  # beginning again
+        steps = ours.work.steps_per_epoch + 1  # wraps around
         for side in (ours, peer):
             torch.manual_seed(3)
             side.run(steps)
         for (key, a), b in zip(ours.work.model.named_parameters(), peer.model.parameters(), strict=True):
             assert float((a - b).abs().max()) < 1e-4, key
 
-    # Masks as we draw them for the peer too; those between nn.LSTM's layers cannot be had so.
+    # The same masks are drawn for the peer; masks between nn.LSTM's layers cannot be set this way.
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p, training, inplace: dropout(x, p, training))
     in_process(monkeypatch, name, train, **{"model.num_layers": 1})
 

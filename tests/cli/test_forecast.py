@@ -1,4 +1,4 @@
-"""``gatewise forecast``: what it prints, beyond the horizon too, and what is wrong with a series or a run."""
+"""``gatewise forecast``: its output, also beyond the horizon, and errors in a series or a run."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def column(path: Path) -> list[float]:
 
 
 def by_hand(run: Path, values: list[float], steps: int) -> list[float]:
-    """Forecast one step after the other, each from the last eight values."""
+    """Forecast step by step, each from the last eight values."""
     model, values = gw.load(run), list(values)
     for _ in range(steps):
         values.append(float(model.predict(np.array(values[-8:])[None, :, None])[0]))

@@ -1,4 +1,4 @@
-"""``gatewise inspect``: a picture of each kind from finished runs, its numbers, and what is refused."""
+"""``gatewise inspect``: a figure of each kind from finished runs, its numbers, and refused input."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ FOOTPRINT = {
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A picture of six rows of four pixels."""
+    """An image of six rows of four pixels."""
     pixels = np.arange(24, dtype=np.uint8).reshape(6, 4) * 10
     Image.fromarray(pixels).save(tmp_path / "image.png")
     return tmp_path / "image.png"

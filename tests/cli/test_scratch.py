@@ -1,4 +1,4 @@
-"""comments-scratch on the command line: its figures, its words, its bad input."""
+"""comments-scratch on the command line: its metrics, its text output, its bad input."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A classifier of texts from CSV, JSONL and CoNLL-U to figures and verdicts, and what is wrong with them."""
+"""Text classifiers from CSV, JSONL and CoNLL-U to metrics and predictions, and errors in the files."""
 
 import csv
 import json

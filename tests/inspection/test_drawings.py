@@ -1,4 +1,4 @@
-"""Every drawing with ordinary and with extreme numbers: nothing is cut off, nothing stands upon another thing."""
+"""Every figure with ordinary and with extreme numbers: nothing is cut off, nothing overlaps."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The memory task: what is drawn when, exact resume, and that it can be learnt."""
+"""The memory task: which data is drawn when, exact resuming, and that it can be learnt."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_processes_share_a_steps_sequences(tmp_path: Path) -> None:
 
 
 def test_resume_between_evaluations_goes_on_as_a_run_that_was_not_cut(tmp_path: Path) -> None:
-    """The run that is cut is also scored where it was cut, and only there."""
+    """The interrupted run is also evaluated where it was interrupted, and only there."""
     runs = [RunFolder(tmp_path / name) for name in ("whole", "cut")]
     gw.train("memory-task", out=runs[0].path, overrides=TINY)
     gw.train("memory-task", out=runs[1].path, overrides={**TINY, "training.max_steps": 27})

@@ -1,4 +1,4 @@
-"""The scratch language model's task: its configuration, its run folder, its evaluation, its model in torch."""
+"""The scratch language model's task: configuration, run folder, evaluation, and the model in torch."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def test_the_run_folder(scratch_run: Path) -> None:
 
 
 def test_torch_finds_the_same_loss(scratch_run: Path, comments: Path) -> None:
-    """The model in torch, and plain torch with nothing of ours: one-hot vectors, nn.LSTM, nn.Linear."""
+    """The model in torch, compared with plain torch without Gatewise: one-hot vectors, nn.LSTM, nn.Linear."""
     texts, expected = read_sentences(comments, "body"), last_line(scratch_run)["train_loss"]
     model = gw.load(scratch_run)
     assert not hasattr(model, "embedding")
@@ -109,7 +109,7 @@ def test_max_sentences_takes_the_first_and_the_vocabulary_of_all(comments: Path,
 def test_generated_sentences(scratch_run: Path) -> None:
     model = gw.load(scratch_run)
     with torch.no_grad():
-        model.decoder.bias[model.vocabulary.bos_id] = 50.0  # the start token is never drawn, however probable
+        model.decoder.bias[model.vocabulary.bos_id] = 50.0  # the start token is never sampled, however probable
         text = model.generate("Who? The dog", max_tokens=30, seed=1)
         assert text.startswith("Who? The dog")
         assert "<bos>" not in text
@@ -119,7 +119,7 @@ def test_generated_sentences(scratch_run: Path) -> None:
 
 
 def test_after_the_end_a_sentence_starts_afresh(scratch_run: Path) -> None:
-    """Greedy text after an end token is the greedy text of a fresh start."""
+    """Greedy text after an end token equals the greedy text without a prompt."""
     model = gw.load(scratch_run)
     seen: list[tuple[int, bool]] = []
 

@@ -1,4 +1,4 @@
-"""A classifier of sequences from files to figures: arrays, digits, MNIST, and what is wrong with them."""
+"""Sequence classifiers from files to metrics: arrays, digits, MNIST, and errors in them."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
 def test_numbers_of_which_float32_keeps_nothing_are_refused(
     tmp_path: Path, factor: float, offset: float, message: str
 ) -> None:
-    """A classifier reads numbers as they are."""
+    """A classifier does not scale its input."""
     folder = write_sequences(tmp_path / "odd")
     for path in folder.glob("*.npz"):
         with np.load(path) as arrays:
