@@ -171,7 +171,7 @@ def test_a_run_without_figures(gatewise: Gatewise, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.toml").write_text('[task]\nname = "memory-task"\n')
     for kind in ("training", "memory-task"):
-        gatewise("inspect", kind, "r", "--out", "a.png").check_refused(4, "r/metrics.jsonl: no figures", "train it")
+        gatewise("inspect", kind, "r", "--out", "a.png").check_refused(4, "r/metrics.jsonl: no metrics", "train it")
 
 
 @pytest.mark.parametrize(
