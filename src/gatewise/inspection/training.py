@@ -108,9 +108,7 @@ def draw_training(data: TrainingCurves, figure: "Figure") -> None:
     looks = {run: LOOKS[k % len(LOOKS)] for k, run in enumerate(data.runs)}
     figure.set_size_inches(WIDTH, 1.1 + 2.6 * lines)
     what = short(data.runs[0], 50) if len(data.runs) == 1 else f"{len(data.runs)} runs"
-    title(
-        figure, f"Training of {what}", "Ring: the weights that were kept, the best by validation.", _names(data, looks)
-    )
+    title(figure, f"Training of {what}", "Ring: the kept weights, the best on validation.", _names(data, looks))
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, (name, axis) in zip(grid.flat, panels, strict=False):
         shown = [curve for curve in data.curves if (curve.figure, curve.axis) == (name, axis)]
