@@ -1,8 +1,8 @@
-"""Where a training step's time goes: ``python benchmarks/native_profile.py DATA [PRECISION]``.
+"""Profiles the training step of each recipe: ``python benchmarks/native_profile.py DATA [PRECISION]``.
 
-DATA has the folders ptb, mnist and ud_en_ewt; PRECISION is fp32 (the default), high or bf16. For each recipe the
-milliseconds of a step, the median of some, and what part of it each call into the native engine takes; the rest is
-Python, PyTorch's operations (dropout, embedding, softmax of a small layer) and the reading of data.
+DATA contains the folders ptb, mnist and ud_en_ewt; PRECISION is fp32 (the default), high or bf16. Prints, for each
+recipe, the median milliseconds per step and the share of each kind of call into the native engine; the rest is Python,
+PyTorch's operations (dropout, embedding, the softmax of a small layer) and reading data.
 """
 
 import sys
@@ -40,7 +40,7 @@ THREADS, SECONDS = 2, 10.0
 
 
 class Timed:
-    """The extension module, its calls timed."""
+    """The extension module with timed calls."""
 
     def __init__(self, module: Any, seconds: dict[str, float]) -> None:
         self.module, self.seconds = module, seconds
@@ -60,7 +60,7 @@ class Timed:
 
 
 def profile(recipe: str, data: Path, precision: str, seconds: dict[str, float]) -> None:
-    """Print a line on a recipe."""
+    """Print one line for a recipe."""
     folder, changed = WORK[recipe]
     config = load_config(recipe, {**changed, "data.path": str(data / folder), "training.precision": precision})
     task = read_task(config)
@@ -73,11 +73,11 @@ def profile(recipe: str, data: Path, precision: str, seconds: dict[str, float]) 
         steps.append(ours.run(1))
     parts = ", ".join(f"{name} {taken / sum(steps):.0%}" for name, taken in sorted(seconds.items()))
     rest = 1 - sum(seconds.values()) / sum(steps)
-    print(f"{recipe:<11} {1e3 * median(steps):7.1f} ms a step: {parts}, the rest {rest:.0%}", flush=True)
+    print(f"{recipe:<11} {1e3 * median(steps):7.1f} ms per step: {parts}, the rest {rest:.0%}", flush=True)
 
 
 def main(data: Path, precision: str = "fp32") -> None:
-    """Profile every recipe on two threads."""
+    """Profile every recipe with two threads."""
     seconds: dict[str, float] = defaultdict(float)
     for module in (layer, loss, update):
         module.native = Timed(module.native, seconds)

@@ -1,7 +1,8 @@
-"""Keep the figures of finished runs as one JSON file: ``python benchmarks/summary.py OUT.json RUN...``.
+"""Saves the metrics of finished runs as one JSON file: ``python benchmarks/summary.py OUT.json RUN...``.
 
-Of several runs (seeds) each figure is a list in the order of the runs, and ``FIGURE_mean`` its mean; of one run each is
-as the last line of its ``metrics.jsonl`` has it. Beside the JSON file go the runs' metrics, as ``OUT-seedN.jsonl``.
+For several runs (seeds), each metric is a list in the order of the runs, and ``METRIC_mean`` is its mean; for one run,
+each is as in the last line of its ``metrics.jsonl``. The runs' metrics are copied next to the JSON file, as
+``OUT-seedN.jsonl``.
 """
 
 import json
@@ -15,11 +16,11 @@ from gatewise.artifact.run_folder import RunFolder
 from gatewise.cli.doctor import processor_name
 
 SAME = ("test_tokens", "test_data_hash", "test_oov_rate")
-"""Figures of the data, which are the same for every seed."""
+"""Metrics of the data, which are the same for every seed."""
 
 
 def summarise(runs: list[RunFolder]) -> dict[str, Any]:
-    """Return the figures of one run, or of several with their means."""
+    """Return the metrics of one run, or of several with their means."""
     finals = [run.read_metrics()[-1] for run in runs]
     configs = [run.read_config() for run in runs]
     lines = [run.read_metrics()[:-1] for run in runs]
@@ -44,7 +45,7 @@ def summarise(runs: list[RunFolder]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the runs, write the summary and the metrics."""
+    """Read the runs; write the summary and the metrics."""
     out, runs = Path(sys.argv[1]), [RunFolder.existing(path) for path in sys.argv[2:]]
     out.write_text(json.dumps(summarise(runs), indent=2) + "\n", encoding="utf-8")
     for run in runs:

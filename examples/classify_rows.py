@@ -1,4 +1,4 @@
-"""Read 8x8 digits row by row, and show after which row the model makes up its mind."""
+"""Read 8x8 digits row by row, and show the model's prediction after each row."""
 
 import numpy as np
 from sklearn.datasets import load_digits

@@ -1,4 +1,4 @@
-"""Sort the sentences of a CSV file into two classes."""
+"""Classify the sentences of CSV files into two classes."""
 
 import csv
 import random
@@ -11,7 +11,7 @@ draw = random.Random(1)
 
 
 def sentence() -> tuple[str, str]:
-    """Draw a sentence and its label; "not" turns the label round, so the order of the words counts."""
+    """Draw a sentence and its label; "not" inverts the label, so word order matters."""
     word, turned = draw.choice(PRAISE + BLAME), draw.random() < 0.5
     label = "praise" if (word in PRAISE) != turned else "blame"
     return f"the {draw.choice(['soup', 'bread', 'coffee'])} was {'not ' if turned else ''}{word}", label
@@ -36,7 +36,7 @@ small = {
 }
 run = gw.train("ewt-genre", data=folder, overrides=small)
 print(
-    f"test accuracy {run.metrics['test_accuracy']:.1%}, of a logistic regression on word counts, which sees no order, "
+    f"test accuracy {run.metrics['test_accuracy']:.1%}; logistic regression on word counts, which ignore order: "
     f"{run.metrics['logistic_regression_test_accuracy']:.1%}"
 )
 

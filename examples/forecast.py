@@ -1,4 +1,4 @@
-"""Forecast the next value of a noisy wave, read from a CSV file, and compare with "the same as now"."""
+"""Forecast the next value of a noisy wave, read from a CSV file, and compare with persistence ("no change")."""
 
 import math
 import random
@@ -16,4 +16,4 @@ run = gw.train(
     overrides={"data.columns": ["level"], "data.window": 20, "data.test_size": 60, "training.max_steps": 300},
 )
 same = math.sqrt(sum((b - a) ** 2 for a, b in zip(wave[-61:-1], wave[-60:], strict=True)) / 60)
-print(f"RMSE of the last 60 values: the model {run.metrics['test_rmse']:.2f}, the same as now {same:.2f}, noise 0.20")
+print(f"RMSE of the last 60 values: model {run.metrics['test_rmse']:.2f}, persistence {same:.2f}, noise 0.20")

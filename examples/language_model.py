@@ -1,4 +1,4 @@
-"""Train a small language model on the language reference that Python carries, then score and continue a text."""
+"""Train a small language model on the language reference bundled with Python, then score and continue a text."""
 
 import torch
 
@@ -6,7 +6,7 @@ import gatewise as gw
 
 run = gw.train("demo", overrides={"model.hidden_size": 64, "training.max_steps": 300})
 print(
-    f"test perplexity {run.metrics['test_perplexity']:.1f}, of word frequencies alone "
+    f"test perplexity {run.metrics['test_perplexity']:.1f}, unigram model "
     f"{run.metrics['unigram_test_perplexity']:.1f}; the run is in {run.path}"
 )
 
@@ -15,7 +15,7 @@ for text in ("the value of the expression is an object", "object an is expressio
     print(f"perplexity {lm.perplexity([text]):6.1f}: {text}")
 print(lm.generate("the value of", max_tokens=20, temperature=0.7, seed=1))
 
-# The state is a value: read a beginning once, go on from it as often as you like.
+# The state is a value: read a beginning once, and continue from it as often as you like.
 state = lm.initial_state(batch_size=1)
 for token in lm.vocabulary.encode_text("the value of")[:-1]:
     logits, state = lm.step(torch.tensor([token]), state)

@@ -1,4 +1,4 @@
-"""Watch the forget gates of a language model over a sentence."""
+"""Print the forget gates of a language model over a sentence."""
 
 import torch
 
@@ -12,7 +12,7 @@ ids = torch.tensor([lm.vocabulary.encode_text(" ".join(words))[:-1]]).T  # (T, B
 y, state, trace = lm.rnn(lm.embedding(ids), trace=("i", "f", "g", "o", "c"))
 forget = trace["f"][0, 0, :, 0].detach()  # (layers, directions, T, B, H) → (T, H)
 
-longest = forget.mean(0).topk(5).indices  # the units that keep the most
-print("forget gates of the five units that keep the most, and the mean of all:")
+longest = forget.mean(0).topk(5).indices  # the units that remember longest
+print("forget gates of the five units that remember longest, and the mean of all units:")
 for word, gates in zip(words, forget, strict=True):
     print(f"{word:12}", "  ".join(f"{gate:.2f}" for gate in gates[longest]), f"   {gates.mean():.2f}")

@@ -1,6 +1,6 @@
-"""Give an LSTM and a plain RNN the adding problem: keep a number until the end of the sequence.
+"""Train an LSTM and a plain RNN on the adding problem: remember two numbers until the end of the sequence.
 
-Who always answers 1 has a root mean square error of 0.41; a short sequence and a small model show the difference.
+Always answering 1 gives a root mean squared error of 0.41; a short sequence and a small model show the difference.
 """
 
 import gatewise as gw

@@ -1,4 +1,4 @@
-"""Learn the tags of two sentences, and say how sure the model is of each."""
+"""Learn the tags of two sentences, and print the probability of each predicted tag."""
 
 import gatewise as gw
 

@@ -14,7 +14,7 @@ EXAMPLES = REPOSITORY / "examples"
 PRINTS = {
     "classify_rows": r"test accuracy [6-9]\d\.\d%(.|\n)*read as \d",
     "classify_text": r"test accuracy (9\d|100)\.\d%(.|\n)*praise +the soup was lovely\nblame +the soup was not l",
-    "forecast": r"the model 0\.[12]\d, the same as now 0\.[5-9]\d",
+    "forecast": r"model 0\.[12]\d, persistence 0\.[5-9]\d",
     "language_model": r"perplexity +\d+\.\d: object an is(.|\n)*most probable next word: \S+ \(\d+%\)",
     "look_inside": r"value +(0\.\d\d +){5}0\.\d\d\n",
     "memory": r"rnn_tanh test RMSE 0\.\d+\nlstm     test RMSE 0\.\d+\n",

@@ -1,4 +1,4 @@
-"""The benchmark: the dense program is right without its faults, each fault is found, and only what agrees is timed."""
+"""The benchmark: the dense program is correct without its faults, each fault is detected, timing requires agreement."""
 
 from pathlib import Path
 from statistics import median
@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from gatewise.bench import comments_scratch, duel
+from gatewise.bench import comments_scratch, runners
 from gatewise.bench.comments_scratch import _check, _losses_agree, bench_speed, check_faults, compare_losses
 from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
 from gatewise.bench.training import OutputsDiffer
@@ -17,7 +17,7 @@ SENTENCE = [0, 5, 9, 5, 5, 2, 1]
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe of ten units."""
+    """A recipe with ten units."""
     honest = comments_scratch.load_config
     monkeypatch.setattr(
         comments_scratch, "load_config", lambda name, keys: honest(name, {**keys, "model.hidden_size": 10})
@@ -77,16 +77,16 @@ def test_nothing_is_timed_where_outputs_differ(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.slow
 def test_both_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch, small: None, comments: Path) -> None:
-    monkeypatch.setattr(duel, "SECONDS_A_TURN", 0.05)
+    monkeypatch.setattr(runners, "SECONDS_A_TURN", 0.05)
     result = bench_speed(comments, turns=3)
     ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["dense_seconds"], strict=True))
     assert (len(ratios), result["ratio"]) == (3, ratios[1])
-    assert 2 <= result["sentences"] <= 6  # as many as the time of a turn allows
+    assert 2 <= result["sentences"] <= 6  # as many as fit into a turn
     ours, dense = (
         result[f"{side}_tokens_per_second"] * median(result[f"{side}_seconds"]) for side in ("ours", "dense")
     )
     assert ours == pytest.approx(dense)
-    assert 2 <= ours <= 20  # tokens of a sentence
+    assert 2 <= ours <= 20  # tokens in a sentence
 
 
 def test_losses_with_each_fault(small: None, comments: Path) -> None:

@@ -1,4 +1,4 @@
-"""``gatewise bench footprint``: outputs are checked first, and what is measured is kept."""
+"""``gatewise bench footprint``: outputs are checked first, and measurements are saved."""
 
 from pathlib import Path
 

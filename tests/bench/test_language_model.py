@@ -1,17 +1,17 @@
-"""The benchmark: it times only what agrees, and both programs do the same work."""
+"""The benchmark: it times only programs that agree, and both do the same work."""
 
 from pathlib import Path
 
 import pytest
 
-from gatewise.bench import duel
+from gatewise.bench import runners
 from gatewise.bench.language_model import bench_language_model
 from gatewise.errors import UsageError
 
 
 @pytest.mark.slow
 def test_both_programs_agree_and_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duel, "SECONDS_A_TURN", 0.05)
+    monkeypatch.setattr(runners, "SECONDS_A_TURN", 0.05)
     result = bench_language_model("ptb-test", turns=3)
     assert len(result["ours_seconds"]) == len(result["peer_seconds"]) == 3
     ratios = sorted(p / o for o, p in zip(result["ours_seconds"], result["peer_seconds"], strict=True))

@@ -1,4 +1,4 @@
-"""The table of the native engine: which rows it has, against which peer, and how their figures are made."""
+"""The table of the native engine: its rows, their peers, and how the ratios are computed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gatewise.bench import native, streaming_peers
-from gatewise.bench.duel import ContestantFailed
+from gatewise.bench.runners import RunnerFailed
 from gatewise.engines import why_not
 from gatewise.engines.native import module
 from gatewise.errors import UsageError
@@ -14,24 +14,24 @@ from gatewise.errors import UsageError
 pytestmark = pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
 
 SECONDS = {"fp32": 4.0, "bf16": 3.0, "bf16 module": 5.0}
-"""Of PyTorch's training step."""
+"""Seconds of PyTorch's training step."""
 RATES = {"fp32": 100.0, "high": 300.0, "bf16": 1000.0}
 TASKS = ("mnist-rows", "ewt-upos")
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Every training step that was asked for; nothing is timed."""
+    """Record every requested training step; nothing is timed."""
     calls: list[dict[str, Any]] = []
 
     def language_model(recipe: str, precision: str = "fp32", peer_precision: str = "fp32", **_: Any) -> dict[str, Any]:
         calls.append({"recipe": recipe, "precision": precision, "peer": peer_precision})
-        return duel(SECONDS[peer_precision])
+        return comparison(SECONDS[peer_precision])
 
     def task(recipe: str) -> Callable[..., dict[str, Any]]:
         return lambda data=None, **others: language_model(recipe, **others)
 
-    def duel(peer: float) -> dict[str, Any]:
+    def comparison(peer: float) -> dict[str, Any]:
         memory = {"ours_peak_mib": 60, "peer_peak_mib": 100}
         return {"ratio": peer / 2, "ours_seconds": [2.0, 2.0], "peer_seconds": [peer, peer], **memory}
 
@@ -75,16 +75,16 @@ def test_bf16_is_set_against_the_peers_fastest_precision_and_the_others_against_
 def test_the_share_of_the_machines_products_is_counted_from_the_operations(asked: list[Any]) -> None:
     result = native.bench_native(threads=2)
     rows = {row["work"]: row for row in result["rows"]}
-    # By hand: of ptb-small 400 words, two layers of 4·200·400 weights and 200·10,000 of the decoder; 6 operations each.
+    # By hand: for ptb-small, 400 words, two layers of 4·200·400 weights, a decoder of 200·10,000; 6 operations each.
     step = 6 * 400 * (2 * 4 * 200 * 400 + 200 * 10_000)
     for precision, rate in RATES.items():
         share = rows[f"ptb-small, training step, {precision}"]["share"]
         assert share == pytest.approx(step / 2.0 / (2e9 * rate))
-    # Of an image 28 rows of 28 numbers, 128 images, two layers of 256.
+    # For an image, 28 rows of 28 numbers, 128 images, two layers of 256.
     step = 6 * 128 * 28 * (4 * 256 * (28 + 256) + 4 * 256 * 512)
     assert rows["mnist-rows, training step, fp32"]["share"] == pytest.approx(step / 2.0 / 200e9)
     assert rows["mnist-rows, training step, bf16"]["share"] == pytest.approx(step / 2.0 / 2000e9)
-    # Of a GRU 3 gates of H inputs and H units, forward and twice backward, in 10 ms.
+    # For a GRU, 3 gates of H inputs and H units, one forward and two backward, in 10 ms.
     layer = 6 * 35 * 20 * 3 * 256 * 512
     assert rows["plain GRU T=35 B=20 H=256, bf16"]["share"] == pytest.approx(layer / 0.010 / 2000e9)
 
@@ -96,13 +96,13 @@ def test_a_precision_in_which_the_peer_does_not_train_is_left_out_and_said(
 
     def without_bf16(recipe: str, peer_precision: str = "fp32", **others: Any) -> dict[str, Any]:
         if peer_precision == "bf16":
-            raise ContestantFailed("bench.language_model_pytorch", "no bf16 here")
+            raise RunnerFailed("bench.language_model_pytorch", "no bf16 here")
         return dict(every(recipe, peer_precision=peer_precision, **others))
 
     monkeypatch.setattr(native, "bench_language_model", without_bf16)
     lines: list[str] = []
     rows = {row["work"]: row for row in native.bench_native(report=lines.append)["rows"]}
-    assert rows["ptb-small, training step, bf16"]["against"] == "PyTorch fp32"  # the next faster one
+    assert rows["ptb-small, training step, bf16"]["against"] == "PyTorch fp32"  # the next fastest
     assert "ptb-small: PyTorch does not train in bf16 here: no bf16 here" in lines
 
 
@@ -119,17 +119,17 @@ def test_a_precision_that_takes_twice_the_time_is_not_tried_on_the_larger_recipe
 
 def test_a_failure_of_ours_is_not_taken_for_one_of_the_peer(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(recipe: str, **_: Any) -> dict[str, Any]:
-        raise ContestantFailed("bench.language_model_ours", "a fault")
+        raise RunnerFailed("bench.language_model_ours", "a fault")
 
     monkeypatch.setattr(native, "bench_language_model", fails)
-    with pytest.raises(ContestantFailed, match="language_model_ours, failed: a fault"):
+    with pytest.raises(RunnerFailed, match="language_model_ours, failed: a fault"):
         native.bench_native()
 
 
 def test_the_rate_of_products_is_measured_at_each_precision() -> None:
-    """``high`` is three products of bf16 on tiles; without them all are products of floats."""
+    """``high`` is three bf16 products on tiles; without tiles, all products are of floats."""
     rates = {precision: module.product_rate(1, precision) for precision in RATES}
-    assert 0.1 < min(rates.values()) <= max(rates.values()) < 1e5  # GFLOP/s of a core
+    assert 0.1 < min(rates.values()) <= max(rates.values()) < 1e5  # GFLOP/s of one core
     if module.instructions()[0] == "amx":
         assert rates["bf16"] > 2 * rates["high"] > 2 * rates["fp32"]
 

@@ -1,4 +1,4 @@
-"""The bench of the layers: what it refuses, and the shape of what it says."""
+"""The layer benchmark: what it refuses, and the form of its output."""
 
 import time
 from dataclasses import replace
@@ -37,9 +37,9 @@ def test_nothing_is_timed_where_outputs_differ(
 
 
 def test_the_outputs_that_are_compared_hold_every_gradient(small: None) -> None:
-    for duel in recurrent._rounds(engine_named("auto").name, 2):
-        if duel.work not in ("traced", "loss", "prompt"):
-            ours, peer = duel.ours["fp32"](), duel.peer["fp32"]()
+    for comparison in recurrent._rounds(engine_named("auto").name, 2):
+        if comparison.work not in ("traced", "loss", "prompt"):
+            ours, peer = comparison.ours["fp32"](), comparison.peer["fp32"]()
             assert len(ours) == len(peer) == 6  # y, dx and four weights
             assert all(float(t.abs().max()) > 0 for t in ours)
             assert all(torch.isfinite(t).all() for t in peer)
@@ -50,24 +50,24 @@ def test_the_loss_of_every_engine_and_a_prompt_stand_beside_what_they_would_cost
     small: None, engine: str
 ) -> None:
     rounds = {(r.work, r.cell): r for r in recurrent._rounds(engine, 1)}
-    duel = rounds["loss", engine]
-    recurrent._check(duel, "fp32", "fp32")
-    assert duel.peer["fp32"]()[0] > 0
+    comparison = rounds["loss", engine]
+    recurrent._check(comparison, "fp32", "fp32")
+    assert comparison.peer["fp32"]()[0] > 0
     recurrent._check(rounds["prompt", "LSTM"], "fp32", "fp32")
 
 
 @pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
 def test_both_sides_compute_the_same_in_every_precision_that_they_are_tried_in(small: None) -> None:
     tried: set[str] = set()
-    for duel in recurrent._rounds("native", 2):
-        if duel.work not in ("plain", "ragged"):
+    for comparison in recurrent._rounds("native", 2):
+        if comparison.work not in ("plain", "ragged"):
             continue
-        assert set(duel.ours) == {"fp32", "bf16"}
-        for peer in ("fp32", "bf16 module"):  # every processor has them
-            for precision in duel.ours:
-                recurrent._check(duel, precision, peer)
+        assert set(comparison.ours) == {"fp32", "bf16"}
+        for peer in ("fp32", "bf16 module"):  # supported by every processor
+            for precision in comparison.ours:
+                recurrent._check(comparison, precision, peer)
                 tried.add(precision)
-        exact, rounded = duel.ours["fp32"](), duel.ours["bf16"]()
+        exact, rounded = comparison.ours["fp32"](), comparison.ours["bf16"]()
         assert not all(torch.equal(a, b) for a, b in zip(exact, rounded, strict=True))
     assert tried == {"fp32", "bf16"}
 
@@ -83,7 +83,7 @@ def test_each_side_is_measured_in_the_precision_in_which_it_is_fastest(monkeypat
     def fails() -> list[Tensor]:
         raise RuntimeError("no bf16 here")
 
-    duel = recurrent.Round(
+    comparison = recurrent.Round(
         "plain",
         "GRU",
         (1, 1, 1),
@@ -91,7 +91,7 @@ def test_each_side_is_measured_in_the_precision_in_which_it_is_fastest(monkeypat
         {"fp32": takes(0.001), "bf16": fails, "bf16 module": takes(0.05)},
         "",
     )
-    monkeypatch.setattr(recurrent, "_rounds", lambda *_: iter([duel]))
+    monkeypatch.setattr(recurrent, "_rounds", lambda *_: iter([comparison]))
     monkeypatch.setattr(recurrent, "_SECONDS_A_TURN", 0.001)
     (row,) = recurrent.bench_recurrent(turns=1)
     assert (row["precision"], row["peer_precision"]) == ("bf16", "fp32")

@@ -1,4 +1,4 @@
-"""The bench of a step: what it refuses, and that the peers compute the same model."""
+"""The streaming benchmark: what it refuses, and that the peers compute the same model."""
 
 from typing import Any
 

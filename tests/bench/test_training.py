@@ -1,4 +1,4 @@
-"""The duels of training steps: only what agrees is timed, and both sides do the same work."""
+"""Comparisons of training steps: only what agrees is timed, and both sides do the same work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gatewise.bench import duel, rows, rows_pytorch, tagger, tagger_pytorch, training, training_ours
+from gatewise.bench import rows, rows_pytorch, runners, tagger, tagger_pytorch, training, training_ours
 from gatewise.bench.training import OutputsDiffer, agree
 from gatewise.bench.training_pytorch import Peer
 from gatewise.data.tagged import read_columns
@@ -28,14 +28,14 @@ PEERS: dict[str, type[Peer]] = {"rows": rows_pytorch.RowsPeer, "tagger": tagger_
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes of eight units, and little data."""
+    """Recipes with eight units and little data."""
     for module, keys in ((rows, SMALL["rows"]), (tagger, SMALL["tagger"])):
         honest = module.load_config
         monkeypatch.setattr(module, "load_config", lambda name, more, h=honest, k=keys: h(name, {**more, **k}))
     monkeypatch.setattr(rows, "_IMAGES", 60)
     monkeypatch.setattr(rows, "_HELD_BACK", 10)
     monkeypatch.setattr(tagger, "SENTENCES", 70)
-    monkeypatch.setattr(duel, "SECONDS_A_TURN", 0.05)
+    monkeypatch.setattr(runners, "SECONDS_A_TURN", 0.05)
 
 
 def write(path: Path, **changes: float) -> Path:
@@ -58,9 +58,9 @@ def test_nothing_is_timed_where_outputs_differ(tmp_path: Path) -> None:
         agree(tmp_path / "missing", peer, 1e-4)
 
 
-CONTESTANT = """
+RUNNER = """
 import os
-from gatewise.bench.duel import serve
+from gatewise.bench.runners import serve
 
 class Work:
     def check(self, to):
@@ -72,15 +72,15 @@ serve(lambda arguments: Work())
 """
 
 
-def test_a_contestants_error_comes_with_its_module_and_its_last_line(tmp_path: Path) -> None:
-    (tmp_path / "contestant_that_fails.py").write_text(CONTESTANT)
-    with duel.Contestant("contestant_that_fails", {}, {"PYTHONPATH": str(tmp_path)}) as contestant:
-        with pytest.raises(duel.ContestantFailed, match="_that_fails, failed: ValueError: no such weight") as e:
-            contestant.ask(do="check", to="")
-        assert e.value.module == "contestant_that_fails"
-        assert "in check" in str(e.value.__cause__)  # the whole traceback
-        with pytest.raises(duel.ContestantFailed, match="its process ended with status 3"):
-            contestant.ask(do="run", steps=1)
+def test_a_runners_error_comes_with_its_module_and_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "runner_that_fails.py").write_text(RUNNER)
+    with runners.Runner("runner_that_fails", {}, {"PYTHONPATH": str(tmp_path)}) as runner:
+        with pytest.raises(runners.RunnerFailed, match="_that_fails, failed: ValueError: no such weight") as e:
+            runner.ask(do="check", to="")
+        assert e.value.module == "runner_that_fails"
+        assert "in check" in str(e.value.__cause__)  # the full traceback
+        with pytest.raises(runners.RunnerFailed, match="its process ended with status 3"):
+            runner.ask(do="run", steps=1)
 
 
 @pytest.mark.slow
@@ -96,16 +96,16 @@ def test_both_are_timed_in_turns(small: None, name: str, tokens: str, a_step: fl
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch, name: str, use: Callable[[Any, Peer], None], **keys: Any) -> None:
-    """Make both contestants in this process, and hand them on instead of timing them."""
+    """Create both runners in this process, and return them instead of timing them."""
 
-    def fight(ours: str, peer: str, arguments: dict[str, Any], *_: Any) -> duel.Duel:
+    def compare_in_turns(ours: str, peer: str, arguments: dict[str, Any], *_: Any) -> runners.Comparison:
         assert (ours, peer) == ("gatewise.bench.training_ours", f"gatewise.bench.{name}_pytorch")
         use(training_ours.make(arguments), PEERS[name](arguments))
-        return duel.Duel(1, [1.0], [1.0])
+        return runners.Comparison(1, [1.0], [1.0])
 
     small = dict(SMALL[name])
     SMALL[name].update(keys)
-    monkeypatch.setattr(training, "fight", fight)
+    monkeypatch.setattr(training, "compare_in_turns", compare_in_turns)
     try:
         BENCHES[name](threads=torch.get_num_threads())
     finally:
@@ -141,14 +141,14 @@ def test_both_sides_read_the_same_batches_and_end_with_the_same_weights(
     small: None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def train(ours: Any, peer: Peer) -> None:
-        steps = ours.work.steps_per_epoch + 1  # beginning again
+        steps = ours.work.steps_per_epoch + 1  # wraps around
         for side in (ours, peer):
             torch.manual_seed(3)
             side.run(steps)
         for (key, a), b in zip(ours.work.model.named_parameters(), peer.model.parameters(), strict=True):
             assert float((a - b).abs().max()) < 1e-4, key
 
-    # Masks as we draw them for the peer too; those between nn.LSTM's layers cannot be had so.
+    # The same masks are drawn for the peer; masks between nn.LSTM's layers cannot be set this way.
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, p, training, inplace: dropout(x, p, training))
     in_process(monkeypatch, name, train, **{"model.num_layers": 1})
 

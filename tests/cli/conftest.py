@@ -1,4 +1,4 @@
-"""The command line run inside the test's own process, since a process of its own costs seconds to import torch."""
+"""Runs the command line inside the test process, as a separate process takes seconds to import torch."""
 
 import json
 import sys
@@ -11,19 +11,19 @@ from gatewise.cli.main import run
 from tests.conftest import TINY
 
 TINY_OPTIONS = [word for key, value in TINY.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-"""``TINY`` as command line options."""
+"""``TINY`` as command-line options."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind: its exit status and the text of both streams."""
+    """The result of a command: its exit status and the text of both streams."""
 
     status: int
     out: str
     err: str
 
     def check_refused(self, status: int, *fragments: str, progress: bool = False) -> None:
-        """Check status, silence on stdout, and one clear line on stderr (after progress, where work had begun)."""
+        """Check the status, an empty stdout, and a single clear line on stderr (after progress, if work had begun)."""
         assert self.status == status, self.err
         assert self.out == ""
         lines = self.err.splitlines()
@@ -36,7 +36,7 @@ class Result:
 
 
 class Gatewise:
-    """Calls the command line and catches what it prints."""
+    """Calls the command line and captures its output."""
 
     def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
         self._capture = capture
@@ -53,10 +53,10 @@ class Gatewise:
 
 @pytest.fixture
 def gatewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Gatewise:
-    """The command ``gatewise``, called in the empty folder ``tmp_path`` on a terminal of 100 columns."""
+    """The ``gatewise`` command, called in the empty folder ``tmp_path`` on a terminal of 100 columns."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["gatewise"])
-    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # Typer would name us after python -m pytest
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # otherwise Typer shows python -m pytest
     monkeypatch.setenv("COLUMNS", "100")
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "GATEWISE_MIRROR"):
         monkeypatch.delenv(name, raising=False)

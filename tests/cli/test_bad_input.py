@@ -1,4 +1,4 @@
-"""What goes wrong before training: one clear line, the right exit status, and nothing written."""
+"""Errors before training: one clear line, the right exit status, and nothing written."""
 
 import os
 import shlex
@@ -13,18 +13,18 @@ from tests.cli.conftest import TINY_OPTIONS, Gatewise, contents
 
 
 def empty(name: str) -> Callable[[Path], object]:
-    """Return what empties one file of a folder."""
+    """Return a function that empties one file of a folder."""
     return lambda folder: (folder / name).write_bytes(b"")
 
 
 def file_for_folder(folder: Path) -> None:
-    """Put a file where the folder was."""
+    """Replace the folder by a file."""
     shutil.rmtree(folder)
     folder.write_text("text")
 
 
 def folder_for_file(folder: Path) -> None:
-    """Put a folder where the training text was."""
+    """Replace the training text by a folder."""
     (folder / "toy.train.txt").unlink()
     (folder / "toy.train.txt").mkdir()
 
@@ -68,7 +68,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 @pytest.mark.parametrize("name", BAD_DATA)
 def test_bad_data(name: str, gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """Data that cannot be trained on is status 3, before anything is written."""
+    """Data unusable for training is status 3, before anything is written."""
     damage, fragments = BAD_DATA[name]
     data = tmp_path / "data"
     shutil.copytree(corpus, data)
@@ -105,7 +105,7 @@ BAD_RECIPES: dict[str, tuple[str, int | None, list[str]]] = {
 
 @pytest.mark.parametrize("name", BAD_RECIPES)
 def test_bad_recipe(name: str, gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """A recipe with a fault is status 2, with file and line, and with the nearest key where one is unknown."""
+    """An invalid recipe is status 2; the message has file and line, and the nearest key if one is unknown."""
     text, line, fragments = BAD_RECIPES[name]
     recipe = tmp_path / "my.toml"
     recipe.write_text(text)
@@ -116,7 +116,7 @@ def test_bad_recipe(name: str, gatewise: Gatewise, corpus: Path, tmp_path: Path)
 
 
 def test_recipe_is_blamed_not_set(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """A fault that stands in the recipe is told with the recipe's place, whatever --set adds to the section."""
+    """An error in the recipe is reported with its location in the recipe, even if --set adds to the section."""
     recipe = tmp_path / "my.toml"
     recipe.write_text('[model]\ncell = "gru"\nforget_bias = 1.0\n')
     result = gatewise("train", recipe, "--data", corpus, "--out", tmp_path / "out", "--set", "model.hidden_size=8")
@@ -125,7 +125,7 @@ def test_recipe_is_blamed_not_set(gatewise: Gatewise, corpus: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", ["missing", "a folder", "no UTF-8"])
 def test_unreadable_recipe(kind: str, gatewise: Gatewise, tmp_path: Path) -> None:
-    """A recipe file that cannot be read is status 2."""
+    """An unreadable recipe file is status 2."""
     recipe = tmp_path / "my.toml"
     if kind == "a folder":
         recipe.mkdir()
@@ -149,7 +149,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
     "--set unknown key": ("train --set training.epocs=1", ["--set: unknown key", "did you mean training.epochs?"]),
     "--set wrong type": ("train --set training.epochs=two", ["--set: training.epochs is 'two'", "integer"]),
     "negative seed": ("train --seed -1 --out {out}", ["training.seed is -1", "greater than or equal to 0"]),
-    "--resume without --out": ("train --resume", ["--resume needs --out"]),
+    "--resume without --out": ("train --resume", ["--resume requires --out"]),
     "unknown engine": (
         "train --set runtime.engine=cudnn",
         ["runtime.engine is 'cudnn'", "'auto', 'torch', 'reference' or 'native'"],
@@ -184,7 +184,7 @@ BAD_OPTIONS: dict[str, tuple[str, list[str]]] = {
 
 @pytest.mark.parametrize("name", BAD_OPTIONS)
 def test_bad_options(name: str, gatewise: Gatewise, corpus: Path, tiny_run: Path, tmp_path: Path) -> None:
-    """What is wrong on the command line itself is status 2, and nothing is written."""
+    """Command-line errors are status 2, and nothing is written."""
     line, fragments = BAD_OPTIONS[name]
     tiny = shlex.join([*TINY_OPTIONS, "--data", str(corpus)])
     words = shlex.split(line.format(run=tiny_run, out=tmp_path / "out", tiny=tiny))
@@ -197,7 +197,7 @@ def test_bad_options(name: str, gatewise: Gatewise, corpus: Path, tiny_run: Path
 def test_fp16_on_a_processor_without_it(
     gatewise: Gatewise, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fp16 precision is refused where the processor has no fp16 arithmetic."""
+    """Precision fp16 is refused if the processor has no fp16 arithmetic."""
     monkeypatch.setattr("gatewise.training.precision.has_fp16", lambda device: False)
     options = ["--set", "training.precision=fp16", "--set", "runtime.device=cpu"]
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "out", *TINY_OPTIONS, *options)
@@ -208,7 +208,7 @@ def test_fp16_on_a_processor_without_it(
 def test_high_without_the_native_engine(
     gatewise: Gatewise, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The precision high is refused where the native engine was not built."""
+    """Precision high is refused if the native engine was not built."""
     monkeypatch.setattr(EVERY["native"], "why_not", lambda device: "it was not built")
     options = ["--set", "training.precision=high"]
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "out", *TINY_OPTIONS, *options)
@@ -218,14 +218,14 @@ def test_high_without_the_native_engine(
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_out_in_a_folder_that_is_read_only(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """An --out below a folder without the right to write is status 2."""
+    """An --out below a folder without write permission is status 2."""
     (tmp_path / "locked").mkdir(mode=0o555)
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "locked" / "run", *TINY_OPTIONS)
     result.check_refused(2, "not writable", "choose another --out")
 
 
 def test_debug_shows_the_traceback(gatewise: Gatewise, tmp_path: Path) -> None:
-    """With --debug, wherever it stands, the error itself comes up."""
+    """With --debug, anywhere on the command line, the exception itself is raised."""
     from gatewise import DataError
 
     with pytest.raises(DataError, match="no such file or folder"):

@@ -1,4 +1,4 @@
-"""An --out that is taken, and a --resume that does not fit: nothing of what is there may be touched."""
+"""An --out that is taken, and a --resume that does not match: no existing file may be modified."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_out_holds_another_run(gatewise: Gatewise, corpus: Path, run: Path, tmp_
 
 @pytest.mark.parametrize("options", [[], ["--resume"]], ids=["train", "resume"])
 def test_out_holds_other_files(options: list[str], gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """A folder of other files is no place for a run."""
+    """A folder with other files is refused as a run folder."""
     out = tmp_path / "thesis"
     out.mkdir()
     (out / "chapter.tex").write_text("text")
@@ -42,7 +42,7 @@ def test_out_holds_other_files(options: list[str], gatewise: Gatewise, corpus: P
 
 @pytest.mark.parametrize("below", ["", "deeper/run"], ids=["a file", "below a file"])
 def test_out_cannot_be_a_folder(below: str, gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """An --out that is a file, or lies below one, is status 2, and the file stays."""
+    """An --out that is a file, or is below one, is status 2, and the file is unchanged."""
     (tmp_path / "file").write_text("text")
     before = contents(tmp_path)
     result = gatewise("train", "--data", corpus, "--out", tmp_path / "file" / below, *TINY_OPTIONS)
@@ -51,7 +51,7 @@ def test_out_cannot_be_a_folder(below: str, gatewise: Gatewise, corpus: Path, tm
 
 
 def test_taken_out_is_told_before_data_is_read(gatewise: Gatewise, data: Path, run: Path, tmp_path: Path) -> None:
-    """Nobody waits for a corpus to be read, to be told only then that the folder is taken."""
+    """A taken folder is reported before a corpus is read."""
     (data / "toy.train.txt").write_bytes(b"\xff\n")
     before = contents(tmp_path)
     gatewise("train", "--data", data, "--out", run, *TINY_OPTIONS).check_refused(2, f"{run} contains another run")
@@ -79,12 +79,17 @@ def test_resume_with_another_configuration(
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
 def test_resume_with_other_data(split: str, gatewise: Gatewise, data: Path, run: Path, tmp_path: Path) -> None:
-    """Another text in any split is status 3, even where the vocabulary is the same."""
+    """A different text in any split is status 3, even if the vocabulary is the same."""
     lines = (data / f"toy.{split}.txt").read_text().splitlines(keepends=True)
     (data / f"toy.{split}.txt").write_text("".join(lines[::-1]))
     before = contents(tmp_path)
     result = gatewise("train", "--data", data, "--out", run, "--resume", *TINY_OPTIONS)
-    result.check_refused(3, f"the {split} text is another", "SHA-256", "give the same data, or another --out")
+    result.check_refused(
+        3,
+        f"the {split} text is not the one this run was started with",
+        "SHA-256",
+        "give the same data, or another --out",
+    )
     assert contents(tmp_path) == before
 
 
@@ -106,7 +111,7 @@ def test_resume_with_damaged_metrics(line: bytes, found: str, gatewise: Gatewise
 def test_finished_run_without_checkpoints_is_kept(
     damage: str, gatewise: Gatewise, corpus: Path, run: Path, tmp_path: Path
 ) -> None:
-    """A finished run whose checkpoints were thrown away or damaged is not trained over by --resume."""
+    """--resume does not overwrite a finished run whose checkpoints were deleted or damaged."""
     for checkpoint in (run / "checkpoints").iterdir():
         checkpoint.unlink() if damage == "removed" else checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     before = contents(tmp_path)
@@ -120,13 +125,17 @@ def test_finished_run_without_checkpoints_is_kept(
     ("setting", "status", "said"),
     [
         ("training.learning_rate=0.5", 2, "this run was started with training.learning_rate = 1.0, now it is 0.5"),
-        ("training.epochs=3", 4, "no checkpoint left of this finished run, so its 2 epochs cannot become 3"),
+        (
+            "training.epochs=3",
+            4,
+            "this finished run has no checkpoint left, so it cannot be extended from 2 epochs to 3",
+        ),
     ],
 )
 def test_finished_run_without_checkpoints_is_still_compared(
     setting: str, status: int, said: str, gatewise: Gatewise, run: Path, tmp_path: Path
 ) -> None:
-    """Without checkpoints the run's own config.toml says what it was; more epochs have nothing to go on from."""
+    """Without checkpoints, config.toml identifies the run; it cannot be extended by more epochs."""
     shutil.rmtree(run / "checkpoints")
     before = contents(tmp_path)
     gatewise("train", "--out", run, "--resume", "--set", setting).check_refused(status, said)

@@ -1,4 +1,4 @@
-"""A RUN argument with anything missing or wrong inside is status 4, and bad data to evaluate on is status 3."""
+"""A RUN argument with missing or invalid files is status 4, and bad data to evaluate on is status 3."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
 
 
 def cut(name: str, keep: float) -> Callable[[Path], None]:
-    """Return what cuts a file of the run down to a part of its bytes."""
+    """Return a function that truncates a file of the run."""
 
     def damage(run: Path) -> None:
         content = (run / name).read_bytes()
@@ -35,7 +35,7 @@ def cut(name: str, keep: float) -> Callable[[Path], None]:
 
 
 def change_config(before: str, after: str) -> Callable[[Path], None]:
-    """Return what replaces a line of ``config.toml``."""
+    """Return a function that replaces a line of ``config.toml``."""
 
     def damage(run: Path) -> None:
         text = (run / "config.toml").read_text()
@@ -46,7 +46,7 @@ def change_config(before: str, after: str) -> Callable[[Path], None]:
 
 
 def change_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
-    """Return what changes the arrays of ``model.safetensors``."""
+    """Return a function that changes the arrays of ``model.safetensors``."""
 
     def damage(run: Path) -> None:
         weights = load_file(run / "model.safetensors")
@@ -57,7 +57,7 @@ def change_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Calla
 
 
 def unsealed(damage: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what damages a run whose weights another program has written."""
+    """Return a function that damages a run whose weights were written by another program."""
 
     def both(run: Path) -> None:
         unseal(run)
@@ -67,7 +67,7 @@ def unsealed(damage: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def change_file(name: str, before: str, after: str) -> Callable[[Path], None]:
-    """Return what replaces a text in a file of the run, whatever bytes it holds."""
+    """Return a function that replaces a text in a file of the run, whatever bytes it holds."""
 
     def damage(run: Path) -> None:
         content = (run / name).read_bytes()
@@ -78,7 +78,7 @@ def change_file(name: str, before: str, after: str) -> Callable[[Path], None]:
 
 
 def flip(name: str, place: float) -> Callable[[Path], None]:
-    """Return what flips one bit of a file of the run."""
+    """Return a function that flips one bit of a file of the run."""
 
     def damage(run: Path) -> None:
         content = bytearray((run / name).read_bytes())
@@ -89,7 +89,7 @@ def flip(name: str, place: float) -> Callable[[Path], None]:
 
 
 def replace_by(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what puts something else in a file's place."""
+    """Return a function that puts something else in a file's place."""
 
     def damage(run: Path) -> None:
         (run / name).unlink()
@@ -263,7 +263,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", BAD_RUNS)
 def test_bad_run(name: str, command: str, gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
-    """Whatever is missing or wrong inside a run is status 4, and nothing is changed."""
+    """Missing or invalid files in a run are status 4, and nothing is changed."""
     damage, fragments = BAD_RUNS[name]
     damage(run)
     before = contents(tmp_path)
@@ -277,7 +277,7 @@ def test_bad_run(name: str, command: str, gatewise: Gatewise, run: Path, tmp_pat
     ids=["no TOML", "unknown key", "wrong value"],
 )
 def test_config_faults_have_their_line(before: str, after: str, gatewise: Gatewise, run: Path) -> None:
-    """A fault in a run's config.toml is told with the number of its line."""
+    """An error in a run's config.toml is reported with its line number."""
     lines = (run / "config.toml").read_text().splitlines()
     number = next(k for k, line in enumerate(lines, 1) if line.startswith(before))
     change_config(before, after)(run)
@@ -285,7 +285,7 @@ def test_config_faults_have_their_line(before: str, after: str, gatewise: Gatewi
 
 
 def test_weights_in_bf16(gatewise: Gatewise, run: Path) -> None:
-    """Weights that another program saved in bf16 are read, or refused as a fault of the run; never unforeseen."""
+    """Weights saved in bf16 by another program are read, or refused as an error in the run; never unforeseen."""
     weights = load_file(run / "model.safetensors")
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, run / "model.safetensors")
     result = gatewise("evaluate", run)
@@ -293,7 +293,7 @@ def test_weights_in_bf16(gatewise: Gatewise, run: Path) -> None:
 
 
 def test_config_that_names_no_data(gatewise: Gatewise, run: Path) -> None:
-    """A run whose config.toml names no data is a fault of the run, and --data is the way out."""
+    """A run whose config.toml names no data is an error in the run; --data helps."""
     text = (run / "config.toml").read_text()
     (run / "config.toml").write_text(re.sub(r'(?m)^path = ".*"$', 'path = ""', text))
     gatewise("evaluate", run).check_refused(4, "--data")
@@ -301,14 +301,14 @@ def test_config_that_names_no_data(gatewise: Gatewise, run: Path) -> None:
 
 @pytest.mark.parametrize("bias", [1e6, 3e38])
 def test_a_figure_that_is_not_finite_is_no_success(bias: float, gatewise: Gatewise, run: Path) -> None:
-    """A model that is hopelessly wrong ends with status 1, and prints no figure; of a finite nll the line says so."""
+    """A model with infinite perplexity is status 1, without metrics; a finite nll is reported in the message."""
     change_weights(lambda weights: weights["decoder.bias"][0].fill_(bias))(run)
-    known = ["(its nll, ", "nats a token, is finite)"] if bias == 1e6 else []
+    known = ["(its nll, ", "nats per token, is finite)"] if bias == 1e6 else []
     gatewise("evaluate", run, "--json").check_refused(1, f"gatewise: {run}: perplexity is inf", *known)
 
 
 def test_config_stays_editable(gatewise: Gatewise, run: Path) -> None:
-    """What says how training went on, where the data lies, or what computes, may be changed in a finished run."""
+    """Settings on logging, the data's location and the hardware may be changed in a finished run."""
     before = gatewise("evaluate", run, "--json").out
     for old, new in (
         ("dropout = ", "dropout = 0.5 # "),
@@ -320,7 +320,7 @@ def test_config_stays_editable(gatewise: Gatewise, run: Path) -> None:
 
 
 def test_other_programs_read_and_write_the_weights(gatewise: Gatewise, run: Path) -> None:
-    """PyTorch's safetensors reads the sealed file; what it writes, with its own metadata or none, is read here."""
+    """PyTorch's safetensors reads the sealed file; files that it writes, with or without metadata, are read here."""
     before = gatewise("evaluate", run, "--json").out
     weights = load_file(run / "model.safetensors")
     for metadata in (None, {"format": "pt"}):
@@ -329,7 +329,7 @@ def test_other_programs_read_and_write_the_weights(gatewise: Gatewise, run: Path
 
 
 def test_a_run_of_an_earlier_version_is_read(gatewise: Gatewise, run: Path) -> None:
-    """Weights with facts, and neither version nor hash, are read as before."""
+    """Weights with metadata but neither version nor hash are still read."""
     before = gatewise("evaluate", run, "--json").out
     facts = json.dumps({"task": "language-model", "epoch": 2, "step": 100})
     save_file(load_file(run / "model.safetensors"), run / "model.safetensors", {"gatewise": facts})
@@ -350,7 +350,7 @@ def test_a_run_of_an_earlier_version_is_read(gatewise: Gatewise, run: Path) -> N
 def test_bad_data_to_evaluate_on(
     name: str, content: bytes | None, fragments: list[str], gatewise: Gatewise, tiny_run: Path, tmp_path: Path
 ) -> None:
-    """An evaluate --data that cannot be read is status 3."""
+    """Unreadable --data of evaluate is status 3."""
     if content is not None:
         (tmp_path / "toy.txt").write_bytes(content)
     before = contents(tmp_path)
@@ -359,7 +359,7 @@ def test_bad_data_to_evaluate_on(
 
 
 def test_data_of_the_run_has_moved(gatewise: Gatewise, corpus: Path, run: Path, tmp_path: Path) -> None:
-    """Where the run's own data is gone the hint is --data, and with it the figures come."""
+    """If the run's own data is gone, the message suggests --data, with which the evaluation works."""
     change_config(str(corpus), str(tmp_path / "gone"))(run)
     gatewise("evaluate", run).check_refused(3, f"{tmp_path / 'gone'}: no such folder", "--data")
     assert gatewise("evaluate", run, "--data", corpus).status == 0

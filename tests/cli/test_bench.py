@@ -58,7 +58,7 @@ def test_two_networks_are_measured(gatewise: Gatewise, tmp_path: Path) -> None:
     assert found == json.loads((tmp_path / "r.json").read_text())
     assert found["command"] == "gatewise bench footprint --images 300 --threads 1 --turns 2"
     rows, convolution = found["contestants"]
-    # By hand: gates·H·(I + H) and two biases a layer, and the decoder; kernels, dense layers, and their biases.
+    # By hand: gates·H·(I + H) and two biases per layer, and the decoder; kernels, dense layers, and their biases.
     assert rows["parameters"] == 4 * 256 * (28 + 256 + 2) + 4 * 256 * (256 + 256 + 2) + 257 * 10
     assert convolution["parameters"] == 26 * 32 + (25 * 32 + 1) * 64 + (49 * 64 + 1) * 1024 + 1025 * 10
     for side in (rows, convolution):

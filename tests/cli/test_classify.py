@@ -1,4 +1,4 @@
-"""``gatewise classify``: images, arrays and texts, and what is wrong with them."""
+"""``gatewise classify``: images, arrays and texts, and errors in them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The commands on their good paths."""
+"""The commands with valid input."""
 
 import importlib.metadata
 import json
@@ -23,7 +23,7 @@ def count_tokens(path: Path) -> int:
 
 
 def test_train_prints_results_and_progress_apart(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """Figures, sample and folder go to stdout, progress to stderr; --seed and --set stand in config.toml."""
+    """Metrics, sample and folder are printed to stdout, progress to stderr; config.toml records --seed and --set."""
     out = tmp_path / "new" / "run"
     result = gatewise("train", "--data", corpus, "--out", out, *TINY_OPTIONS, "--seed", "7", "--set", "model.dropout=0")
     assert result.status == 0, result.err
@@ -44,7 +44,7 @@ def test_train_prints_results_and_progress_apart(gatewise: Gatewise, corpus: Pat
 
 
 def test_train_without_out(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """Without --out the run goes to runs/RECIPE-TIME under the current folder."""
+    """Without --out, the run is written to runs/RECIPE-TIME below the current folder."""
     assert gatewise("train", "--data", corpus, *TINY_OPTIONS, "--set", "training.epochs=1").status == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("demo-")
@@ -52,7 +52,7 @@ def test_train_without_out(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> 
 
 
 def test_relative_data_path(gatewise: Gatewise, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe may name its data by a relative path; the run finds it again from any folder."""
+    """A recipe may name its data by a relative path; the run finds the data from any folder."""
     shutil.copytree(corpus, tmp_path / "corpus")
     (tmp_path / "mine.toml").write_text('[data]\npath = "corpus"\n')
     result = gatewise("train", "mine.toml", "--out", "run", *TINY_OPTIONS, "--set", "training.epochs=1")
@@ -64,7 +64,7 @@ def test_relative_data_path(gatewise: Gatewise, corpus: Path, tmp_path: Path, mo
 
 
 def test_train_on_blank_lines(gatewise: Gatewise, tmp_path: Path) -> None:
-    """Figures are printed even where the model has learnt to say nothing."""
+    """Metrics are printed even if the model has learnt to generate nothing."""
     for name in ("train", "valid", "test"):
         (tmp_path / f"blank.{name}.txt").write_text("\n" * 60)
     result = gatewise("train", "--data", tmp_path, "--out", tmp_path / "run", *TINY_OPTIONS)
@@ -73,7 +73,7 @@ def test_train_on_blank_lines(gatewise: Gatewise, tmp_path: Path) -> None:
 
 
 def test_resume_of_a_finished_run(gatewise: Gatewise, corpus: Path, tiny_run: Path) -> None:
-    """It says that the run is finished, changes no byte, and prints the figures again."""
+    """The message says that the run is finished; no byte changes, and the metrics are printed again."""
     before = contents(tiny_run)
     result = gatewise("train", "--data", corpus, "--out", tiny_run, "--resume", *TINY_OPTIONS)
     assert result.status == 0, result.err
@@ -83,17 +83,17 @@ def test_resume_of_a_finished_run(gatewise: Gatewise, corpus: Path, tiny_run: Pa
 
 
 def test_resume_without_a_checkpoint(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """With no checkpoint yet --resume starts at the beginning and says so."""
+    """Without a checkpoint, --resume starts from the beginning and says so."""
     out = tmp_path / "run"
     result = gatewise("train", "--data", corpus, "--out", out, "--resume", *TINY_OPTIONS)
     assert result.status == 0, result.err
-    assert "no checkpoint there yet; starting at the beginning" in result.err
+    assert "no checkpoint found; starting from the beginning" in result.err
     assert "epoch 1/2" in result.err
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 def test_resume_with_more_epochs(gatewise: Gatewise, tiny_run: Path, tmp_path: Path) -> None:
-    """The number of epochs may differ; the run's own config.toml is the recipe."""
+    """The number of epochs may differ; the run's own config.toml is used as the recipe."""
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     before = (run / "metrics.jsonl").read_text().splitlines()
     result = gatewise("train", "--out", run, "--resume", "--set", "training.epochs=3")
@@ -106,7 +106,7 @@ def test_resume_with_more_epochs(gatewise: Gatewise, tiny_run: Path, tmp_path: P
 
 
 def test_name_with_spaces_and_chinese(gatewise: Gatewise, corpus: Path, tmp_path: Path) -> None:
-    """Folders may be called as people call them."""
+    """Folder names may contain spaces and other unusual characters."""
     data = Path(shutil.copytree(corpus, tmp_path / "我的 数据"))
     out = tmp_path / "my runs" / "第一 次"
     result = gatewise("train", "--data", data, "--out", out, *TINY_OPTIONS, "--set", "training.epochs=1")
@@ -118,7 +118,7 @@ def test_name_with_spaces_and_chinese(gatewise: Gatewise, corpus: Path, tmp_path
 
 
 def test_evaluate(gatewise: Gatewise, tiny_run: Path, corpus: Path) -> None:
-    """The text gives perplexity, nll, tokens, unknown words and data of the test split, as the run had them."""
+    """The text output has perplexity, nll, tokens, unknown words and data of the test split, as in the run."""
     result = gatewise("evaluate", tiny_run)
     figures = json.loads((tiny_run / "metrics.jsonl").read_text().splitlines()[-1])
     data_hash = file_hash(corpus / "toy.test.txt")
@@ -130,7 +130,7 @@ def test_evaluate(gatewise: Gatewise, tiny_run: Path, corpus: Path) -> None:
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_evaluate_json(split: str, gatewise: Gatewise, tiny_run: Path, corpus: Path) -> None:
-    """One JSON object and nothing else; every token but the first is scored."""
+    """Prints one JSON object and nothing else; every token except the first is scored."""
     result = gatewise("evaluate", tiny_run, "--split", split, "--json")
     assert (result.status, result.err) == (0, "")
     assert len(result.out.splitlines()) == 1
@@ -144,7 +144,7 @@ def test_evaluate_json(split: str, gatewise: Gatewise, tiny_run: Path, corpus: P
 
 
 def test_evaluate_other_data(gatewise: Gatewise, tiny_run: Path, tmp_path: Path) -> None:
-    """Data may be a folder with the split alone, or one text file; both give the same figures."""
+    """Data may be a folder with only the split, or one text file; both give the same metrics."""
     text = tmp_path / "other.test.txt"
     text.write_text("the dog ate the zebra\nthe dog\n")
     by_folder = json.loads(gatewise("evaluate", tiny_run, "--data", tmp_path, "--json").out)
@@ -155,7 +155,7 @@ def test_evaluate_other_data(gatewise: Gatewise, tiny_run: Path, tmp_path: Path)
 
 
 def test_generate_with_a_seed(gatewise: Gatewise, tiny_run: Path) -> None:
-    """Equal seeds give equal text, other seeds other text; the prompt stands at the front."""
+    """Equal seeds give equal text, other seeds other text; the text starts with the prompt."""
     words = ["generate", str(tiny_run), "--prompt", "the company", "--max-tokens", "40", "--seed"]
     first, again, other = gatewise(*words, "1"), gatewise(*words, "1"), gatewise(*words, "2")
     assert (first.status, first.err) == (0, "")
@@ -165,7 +165,7 @@ def test_generate_with_a_seed(gatewise: Gatewise, tiny_run: Path) -> None:
 
 
 def test_generate_greedily(gatewise: Gatewise, tiny_run: Path) -> None:
-    """Temperature 0, and the best token alone, give one text whatever the seed."""
+    """Temperature 0 and top_k 1 give the same text for any seed."""
     words = ["generate", str(tiny_run), "--prompt", "the company", "--max-tokens", "30"]
     texts = {gatewise(*words, "--temperature", "0", "--seed", seed).out for seed in "12"}
     assert len(texts) == 1
@@ -173,7 +173,7 @@ def test_generate_greedily(gatewise: Gatewise, tiny_run: Path) -> None:
 
 
 def test_generate_names_unknown_words(gatewise: Gatewise, tiny_run: Path) -> None:
-    """Words outside the vocabulary are named on stderr, once each, and are no error."""
+    """Out-of-vocabulary words are listed on stderr, once each, and are not an error."""
     result = gatewise("generate", tiny_run, "--prompt", "the zebra ate zebra grass", "--max-tokens", "3")
     assert result.status == 0
     assert result.err == "not in the vocabulary, read as <unk>: 'zebra', 'grass'\n"
@@ -181,7 +181,7 @@ def test_generate_names_unknown_words(gatewise: Gatewise, tiny_run: Path) -> Non
 
 
 def test_recipes(gatewise: Gatewise) -> None:
-    """Each built-in recipe has its line."""
+    """Each built-in recipe has a line."""
     lines = gatewise("recipes").out.splitlines()
     assert [line.split()[0] for line in lines] == recipe_names()
     assert all(len(line.split()) > 3 for line in lines)
@@ -189,7 +189,7 @@ def test_recipes(gatewise: Gatewise) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_is_valid_toml(name: str, gatewise: Gatewise, tmp_path: Path) -> None:
-    """What is printed is a recipe again, with the same meaning."""
+    """The printed recipe can be loaded again, with the same meaning."""
     result = gatewise("recipes", name)
     assert (result.status, result.err) == (0, "")
     (tmp_path / "mine.toml").write_text(result.out)
@@ -197,7 +197,7 @@ def test_recipe_is_valid_toml(name: str, gatewise: Gatewise, tmp_path: Path) -> 
 
 
 def test_doctor(gatewise: Gatewise) -> None:
-    """Versions and engines, and why one is not available."""
+    """Versions and engines, and why one is unavailable."""
     result = gatewise("doctor")
     lines = {line[:17].strip(): line[17:].strip() for line in result.out.splitlines()}
     assert (result.status, result.err) == (0, "")
@@ -212,13 +212,13 @@ def test_doctor(gatewise: Gatewise) -> None:
 
 
 def test_version(gatewise: Gatewise) -> None:
-    """The option --version needs no command."""
+    """The option --version works without a command."""
     result = gatewise("--version")
     assert (result.status, result.out, result.err) == (0, f"{__version__}\n", "")
 
 
 def test_no_arguments(gatewise: Gatewise) -> None:
-    """Without arguments the help is printed."""
+    """Without arguments, the help is printed."""
     result = gatewise()
     assert (result.status, result.err) == (0, "")
     assert result.out == gatewise("--help").out
@@ -226,19 +226,19 @@ def test_no_arguments(gatewise: Gatewise) -> None:
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m gatewise`` in a process of its own."""
+    """Run ``python -m gatewise`` in a separate process."""
     return subprocess.run([sys.executable, "-m", "gatewise", *arguments], capture_output=True, text=True, timeout=60)
 
 
 def test_module_is_the_command() -> None:
-    """The call python -m gatewise is the same command, with the same exit status."""
+    """python -m gatewise is the same command, with the same exit status."""
     result = start("recipes", "ptb-tiny")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("gatewise: unknown recipe 'ptb-tiny'")
 
 
 def test_debug_prints_the_traceback() -> None:
-    """With --debug, at any place, the whole traceback comes, and the exit status is not 0."""
+    """With --debug, anywhere on the command line, the full traceback is shown, and the exit status is not 0."""
     result = start("recipes", "ptb-tiny", "--debug")
     assert result.returncode != 0
     assert "Traceback" in result.stderr

@@ -1,4 +1,4 @@
-"""The command ``data fetch`` against a server of our own on this machine."""
+"""The command ``data fetch`` with a local server."""
 
 import hashlib
 import threading
@@ -15,7 +15,7 @@ TEXTS = {"ptb.train.txt": b"the dog ate\n" * 50, "ptb.valid.txt": b"the dog\n", 
 
 
 class Server(HTTPServer):
-    """Serves ``texts`` by name, from the byte that is asked for; ``asked`` lists the requests."""
+    """Serves ``texts`` by name, from the requested byte on; ``asked`` lists the requests."""
 
     texts: dict[str, bytes]
     asked: list[tuple[str, str | None]]
@@ -23,7 +23,7 @@ class Server(HTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET; with ``cut_at`` the connection ends after so many bytes."""
+    """Answers GET; with ``cut_at``, the connection ends after that many bytes."""
 
     server: Server
 
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server with the small texts, which stand for the corpus ptb."""
+    """A server whose small texts replace the corpus ptb."""
     files = tuple(RemoteFile(name, len(text), hashlib.sha256(text).hexdigest()) for name, text in TEXTS.items())
     monkeypatch.setitem(CORPORA, "ptb", RemoteCorpus("http://127.0.0.1:9/closed", files, CORPORA["ptb"].next_command))
     server = Server(("127.0.0.1", 0), Handler)
@@ -60,12 +60,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def fetch(server: Server, to: Path) -> tuple[str, ...]:
-    """Return the words of the command that fetches from the server."""
+    """Return the arguments of the command that fetches from the server."""
     return "data", "fetch", "ptb", "--to", str(to), "--mirror", f"http://127.0.0.1:{server.server_port}/texts"
 
 
 def test_fetch_checks_and_says_what_comes_next(gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """All files come, the next command is named, and a second call downloads nothing."""
+    """All files are downloaded, the next command is shown, and a second call downloads nothing."""
     words = fetch(server, tmp_path / "ptb")
     result = gatewise(*words)
     assert result.status == 0, result.err
@@ -78,14 +78,14 @@ def test_fetch_checks_and_says_what_comes_next(gatewise: Gatewise, server: Serve
 
 
 def test_default_folder(gatewise: Gatewise, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without --to the corpus goes to data/NAME under the current folder; the mirror may stand in the environment."""
+    """Without --to, the corpus is saved to data/NAME in the current folder; the environment may name the mirror."""
     monkeypatch.setenv("GATEWISE_MIRROR", f"http://127.0.0.1:{server.server_port}/texts/")
     assert gatewise("data", "fetch", "ptb").status == 0
     assert contents(tmp_path / "data" / "ptb") == TEXTS
 
 
 def test_wrong_hash_leaves_no_file(gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """A file of the right length but with other bytes is thrown away: status 3."""
+    """A file of the right length with other bytes is deleted: status 3."""
     server.texts["ptb.train.txt"] = TEXTS["ptb.train.txt"].replace(b"dog", b"cat")
     result = gatewise(*fetch(server, tmp_path / "ptb"))
     expected = hashlib.sha256(TEXTS["ptb.train.txt"]).hexdigest()
@@ -94,7 +94,7 @@ def test_wrong_hash_leaves_no_file(gatewise: Gatewise, server: Server, tmp_path:
 
 
 def test_longer_than_announced_leaves_no_file(gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """A file with bytes too many is thrown away: status 3."""
+    """A file with extra bytes is deleted: status 3."""
     server.texts["ptb.train.txt"] = TEXTS["ptb.train.txt"] + b"more"
     result = gatewise(*fetch(server, tmp_path / "ptb"))
     result.check_refused(3, "SHA-256 is", "another --mirror", progress=True)
@@ -102,7 +102,7 @@ def test_longer_than_announced_leaves_no_file(gatewise: Gatewise, server: Server
 
 
 def test_cut_off_download_is_resumed(gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """What was cut off is status 3 with the advice to run again, and then only the rest is asked for."""
+    """An interrupted download is status 3, with advice to run again, which then requests only the rest."""
     words = fetch(server, tmp_path / "ptb")
     server.cut_at = 100
     gatewise(*words).check_refused(3, "download interrupted", "run the same command again", progress=True)
@@ -114,7 +114,7 @@ def test_cut_off_download_is_resumed(gatewise: Gatewise, server: Server, tmp_pat
 
 
 def test_file_not_on_the_server(gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """A server without the file is status 3, and no file is left."""
+    """A file missing on the server is status 3, and no file is left."""
     del server.texts["ptb.train.txt"]
     result = gatewise(*fetch(server, tmp_path / "ptb"))
     result.check_refused(3, "ptb.train.txt: the server returned 404", "another --mirror", progress=True)
@@ -132,7 +132,7 @@ def test_nobody_answers(gatewise: Gatewise, server: Server, tmp_path: Path) -> N
 def test_answer_that_is_no_http(
     gatewise: Gatewise, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that talks something else is status 3, not unforeseen."""
+    """A server with another protocol is status 3, not unforeseen."""
     monkeypatch.setattr(Handler, "do_GET", lambda handler: handler.wfile.write(b"220 mail ready\r\n\r\n"))
     result = gatewise(*fetch(server, tmp_path / "ptb"))
     result.check_refused(3, "ptb.train.txt", progress=True)
@@ -141,14 +141,14 @@ def test_answer_that_is_no_http(
 
 @pytest.mark.parametrize("mirror", ["example", "http://127.0.0.1:9/a b", "gopher://127.0.0.1"])
 def test_mirror_that_is_no_address(mirror: str, gatewise: Gatewise, tmp_path: Path) -> None:
-    """A --mirror that is no http address is a fault of the command line or of the data, not unforeseen."""
+    """A --mirror that is not an HTTP address is a usage or data error, not unforeseen."""
     result = gatewise("data", "fetch", "ptb", "--to", tmp_path / "ptb", "--mirror", mirror)
     assert result.status in (2, 3), result.err
     assert mirror in result.err
 
 
 def test_folder_that_cannot_be_made(gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """A --to below a file is status 3, and nothing is asked of the server."""
+    """A --to below a file is status 3, without a request to the server."""
     (tmp_path / "file").write_text("text")
     result = gatewise(*fetch(server, tmp_path / "file" / "ptb"))
     result.check_refused(3, "cannot create this folder", "choose another --to", progress=True)
@@ -157,7 +157,7 @@ def test_folder_that_cannot_be_made(gatewise: Gatewise, server: Server, tmp_path
 
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_corpus_of_the_catalogue(name: str, gatewise: Gatewise, server: Server, tmp_path: Path) -> None:
-    """Its files are asked for by their names, refused where they are others, and its name stands in the help."""
+    """The corpus is requested by its file names, rejected if its files differ, and listed in the help."""
     first = CORPORA[name].files[0].name
     server.texts = {first: b"something else\n"}
     mirror = f"http://127.0.0.1:{server.server_port}/texts"
@@ -168,5 +168,5 @@ def test_every_corpus_of_the_catalogue(name: str, gatewise: Gatewise, server: Se
 
 
 def test_a_corpus_that_is_not_there(gatewise: Gatewise) -> None:
-    """An unknown name is status 2, with the names that there are."""
+    """An unknown name is status 2, with a list of the known names."""
     gatewise("data", "fetch", "ptp").check_refused(2, "unknown corpus 'ptp'; expected one of ptb, mnist, ud-ewt")

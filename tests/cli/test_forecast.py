@@ -1,4 +1,4 @@
-"""``gatewise forecast``: what it prints, beyond the horizon too, and what is wrong with a series or a run."""
+"""``gatewise forecast``: its output, also beyond the horizon, and errors in a series or a run."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def column(path: Path) -> list[float]:
 
 
 def by_hand(run: Path, values: list[float], steps: int) -> list[float]:
-    """Forecast one step after the other, each from the last eight values."""
+    """Forecast step by step, each from the last eight values."""
     model, values = gw.load(run), list(values)
     for _ in range(steps):
         values.append(float(model.predict(np.array(values[-8:])[None, :, None])[0]))
@@ -63,7 +63,7 @@ def test_just_one_window_is_enough(gatewise: Gatewise, regressor_run: Path, tmp_
 
 
 def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_path: Path) -> None:
-    """The value k steps after the end is answered from the window that ends three steps before it."""
+    """The value k steps after the end is predicted from the window that ends three steps before it."""
     overrides = {**TINY_REGRESSOR, "data.horizon": 3, "training.epochs": 1}
     run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=overrides)
     values = np.loadtxt(waves, delimiter=",", skiprows=1)[:, 1:]
@@ -72,7 +72,7 @@ def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_
     assert found["values"] == pytest.approx(expected.tolist(), rel=1e-4)
     assert len(json.loads(gatewise("forecast", run.path, "--json", "--steps", "2").out)["values"]) == 2
     gatewise("forecast", run.path, "--steps", "4").check_refused(
-        2, "--steps is 4, beyond the horizon of 3: the model reads 2 columns and answers 'level' alone"
+        2, "--steps is 4, beyond the horizon of 3: the model reads 2 columns and predicts only 'level'"
     )
 
 

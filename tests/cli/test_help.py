@@ -1,4 +1,4 @@
-"""The help of every command, kept as text, so that a change of the interface shows in review."""
+"""Snapshots of the help of every command, so that interface changes show up in reviews."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "help"
 
 
 def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield a command and those below it, each as the words after ``gatewise``."""
+    """Yield a command and its subcommands, each as the words after ``gatewise``."""
     yield words
     for name, below in getattr(command, "commands", {}).items():
         yield from walk(below, (*words, name))
@@ -25,7 +25,7 @@ COMMANDS = {"-".join(("gatewise", *words)): words for words in walk(typer.main.g
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help(name: str, gatewise: Gatewise) -> None:
-    """The words of the help are those of the kept text; versions of Typer lay them out differently."""
+    """The words of the help match the snapshot; the layout depends on the version of Typer."""
     result = gatewise(*COMMANDS[name], "--help")
     assert (result.status, result.err) == (0, "")
     command = " ".join(["gatewise", *COMMANDS[name], "--help"])
@@ -35,5 +35,5 @@ def test_help(name: str, gatewise: Gatewise) -> None:
 
 
 def test_no_help_of_a_command_that_is_gone() -> None:
-    """Each kept text belongs to a command."""
+    """Each snapshot belongs to a command."""
     assert {path.stem for path in FOLDER.glob("*.txt")} == set(COMMANDS)

@@ -1,4 +1,4 @@
-"""``gatewise inspect``: a picture of each kind from finished runs, its numbers, and what is refused."""
+"""``gatewise inspect``: a figure of each kind from finished runs, its numbers, and refused input."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ FOOTPRINT = {
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A picture of six rows of four pixels."""
+    """An image of six rows of four pixels."""
     pixels = np.arange(24, dtype=np.uint8).reshape(6, 4) * 10
     Image.fromarray(pixels).save(tmp_path / "image.png")
     return tmp_path / "image.png"
@@ -62,7 +62,7 @@ def test_rows_of_one_sequence_among_several(gatewise: Gatewise, classifier_run: 
         2, "three.npy: 3 sequences; choose one with --index K, 0 to 2"
     )
     gatewise("inspect", "rows", classifier_run, arrays, "--index", "3", "--out", "a.png").check_refused(
-        2, "three.npy: no sequence 3; --index goes from 0 to 2"
+        2, "three.npy: no sequence 3; --index ranges from 0 to 2"
     )
     assert gatewise("inspect", "rows", classifier_run, arrays, "--index", "2", "--out", "a.svg").status == 0
 
@@ -94,12 +94,12 @@ def test_gates_refused(gatewise: Gatewise, tiny_run: Path, classifier_run: Path,
     gatewise(*inspect, tiny_run).check_refused(2, "expected one of --text TEXT and FILE")
     gatewise(*inspect, tiny_run, image, "--text", "a").check_refused(2, "expected one of --text TEXT and FILE")
     gatewise(*inspect, tiny_run, "--text", " ").check_refused(2, "the text is empty; expected at least one word")
-    gatewise(*inspect, classifier_run, "--text", "a").check_refused(2, "reads numbers, no text; give a FILE")
+    gatewise(*inspect, classifier_run, "--text", "a").check_refused(2, "reads numbers, not text; give a FILE")
     gatewise(*inspect, tiny_run, "none.txt").check_refused(3, "none.txt: cannot read it")
     Path("empty.txt").write_text("\n")
-    gatewise(*inspect, tiny_run, "empty.txt").check_refused(3, "empty.txt: no word inside; expected text")
+    gatewise(*inspect, tiny_run, "empty.txt").check_refused(3, "empty.txt: contains no words; expected text")
     gatewise(*inspect, tiny_run, "--text", "dog", "--layer", "2").check_refused(2, "--layer 2: this model has 1")
-    gatewise(*inspect, tiny_run, "--text", "dog", "--backward").check_refused(2, "reads from the start only")
+    gatewise(*inspect, tiny_run, "--text", "dog", "--backward").check_refused(2, "this model has no backward direction")
 
 
 def test_gates_of_a_model_of_sentences(gatewise: Gatewise, scratch_run: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_run_of_another_task(kind: str, gatewise: Gatewise, tiny_run: Path, im
     extra = {"rows": (image,), "tags": ("--text", "a"), "memory-task": ()}[kind]
     before = contents(tmp_path)
     gatewise("inspect", kind, tiny_run, *extra, "--out", "a.png").check_refused(
-        2, f"{tiny_run}: a run of the task language-model; {kind} is drawn of "
+        2, f"{tiny_run}: a run of the task language-model; {kind} requires "
     )
     assert contents(tmp_path) == before
 
@@ -171,7 +171,7 @@ def test_a_run_without_figures(gatewise: Gatewise, tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.toml").write_text('[task]\nname = "memory-task"\n')
     for kind in ("training", "memory-task"):
-        gatewise("inspect", kind, "r", "--out", "a.png").check_refused(4, "r/metrics.jsonl: no figures", "train it")
+        gatewise("inspect", kind, "r", "--out", "a.png").check_refused(4, "r/metrics.jsonl: no metrics", "train it")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_run_without_figures(gatewise: Gatewise, tmp_path: Path) -> None:
         (("--out", "a.pdf"), "--out a.pdf: expected a name that ends in .png or .svg"),
         (("--out", "a"), "--out a: expected a name that ends in .png or .svg"),
         (("--out", "a.png", "--data-out", "a.txt"), "--data-out a.txt: expected a name that ends in .csv"),
-        (("--out", "none/a.png"), "--out none/a.png: no folder none; make it"),
+        (("--out", "none/a.png"), "--out none/a.png: no folder none; create it"),
         (("--out", "folder.png"), "--out folder.png: a folder; expected the name of a file"),
         ((), "Missing option '--out'"),
     ],
@@ -204,7 +204,7 @@ def test_without_matplotlib(gatewise: Gatewise, tiny_run: Path, monkeypatch: pyt
 
     monkeypatch.setattr(importlib, "import_module", missing)
     gatewise("inspect", "training", tiny_run, "--out", "a.png").check_refused(
-        2, "a picture needs Matplotlib, which is not installed; pip install 'gatewise[all]'"
+        2, "drawing a figure needs Matplotlib, which is not installed; pip install 'gatewise[all]'"
     )
 
 

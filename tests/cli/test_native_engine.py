@@ -1,4 +1,4 @@
-"""What the commands say of the native engine: its instructions, and what is wrong where it cannot be had."""
+"""What the commands report on the native engine: its instruction set, and why it is not available."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ needs_native = pytest.mark.skipif("native" not in ENGINES, reason=f"native: {mod
 
 
 def line_of(text: str, name: str) -> str:
-    """The line of ``gatewise doctor`` that begins so."""
+    """Return the line of ``gatewise doctor`` with this label."""
     return next(line[17:].strip() for line in text.splitlines() if line[:17].strip() == name)
 
 
@@ -25,8 +25,8 @@ def test_doctor_names_the_instructions_and_what_goes_elsewhere(gatewise: Gatewis
     line = line_of(gatewise("doctor").out, "engine native")
     chosen, every = module.instructions()
     assert line.startswith("available")
-    assert f"instructions: {chosen}, of {', '.join(every)} " in line
-    assert f"what auto leaves to the torch engine: {NOT_COMPUTED}" in line
+    assert f"instruction set: {chosen}, of {', '.join(every)} " in line
+    assert f"with auto, falls back to the torch engine for: {NOT_COMPUTED}" in line
 
 
 @needs_native
@@ -34,13 +34,13 @@ def test_doctor_of_a_process_with_lower_instructions() -> None:
     command = [sys.executable, "-m", "gatewise", "doctor"]
     environment = {**os.environ, "GATEWISE_INSTRUCTIONS": "portable"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "instructions: portable, of portable" in line_of(ran.stdout, "engine native")
+    assert "instruction set: portable, of portable" in line_of(ran.stdout, "engine native")
 
 
 @needs_native
 @pytest.mark.parametrize("engine", ["native", "auto", ""])
 def test_wrong_instructions_are_one_line_and_status_2(engine: str, corpus: Path, tmp_path: Path) -> None:
-    """Of ``train`` with the engines that could use them, and of ``doctor``."""
+    """For ``train`` with the engines that could use them, and for ``doctor``."""
     train = ["train", "demo", "--data", str(corpus), *TINY_OPTIONS, "--set", f"runtime.engine={engine}"]
     command = [sys.executable, "-m", "gatewise", *([*train, "--out", str(tmp_path / "run")] if engine else ["doctor"])]
     environment = {**os.environ, "GATEWISE_INSTRUCTIONS": "sse9"}
@@ -56,7 +56,7 @@ def test_wrong_instructions_are_one_line_and_status_2(engine: str, corpus: Path,
 
 
 def without(monkeypatch: pytest.MonkeyPatch, problem: str = "", compiler: str | None = None) -> None:
-    """Be a process whose extension module is not there, or does not load."""
+    """Simulate an extension module that is missing or cannot be loaded."""
     monkeypatch.setattr(module, "native", None)
     monkeypatch.setattr(module, "_PROBLEM", problem)
     monkeypatch.setattr(module.shutil, "which", lambda name: compiler and f"/usr/bin/{name}")
@@ -96,13 +96,13 @@ def test_where_it_is_not_there_doctor_and_train_say_why_and_what_to_do(
 
 @needs_native
 def test_a_module_that_does_not_load_is_not_taken_for_one_that_is_not_there(tmp_path: Path) -> None:
-    """A damaged file in its place, found first: the import goes on, and the problem is told."""
+    """With a damaged file first on the path, importing still works, and the problem is reported."""
     native = Path(str(module.native.__file__))
     (tmp_path / native.name).write_bytes(b"no library")
     program = (
         "import gatewise, gatewise.engines\nfrom gatewise.engines.native import module\nprint(module.why_not_built())\n"
     )
-    # A package's path may be lengthened before its modules are imported: a finder puts the damaged file first.
+    # A package's path can be extended before its modules are imported: a finder puts the damaged file first.
     finder = (
         "import importlib.machinery, importlib.util, sys\n"
         "class Damaged:\n"

@@ -1,4 +1,4 @@
-"""comments-scratch on the command line: its figures, its words, its bad input."""
+"""comments-scratch on the command line: its metrics, its text output, its bad input."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ OPTIONS = [word for key, value in TINY_SCRATCH.items() for word in ("--set", f"{
 def test_from_a_csv_file_to_text(gatewise: Gatewise, comments: Path) -> None:
     result = gatewise("train", "comments-scratch", "--data", comments, "--out", "run", *OPTIONS)
     assert result.status == 0, result.err
-    assert "nats a token over 49 tokens (epoch 3 was best; out of vocabulary" in result.out
+    assert "nats per token over 49 tokens (epoch 3 was best; out of vocabulary" in result.out
     assert "no other text was scored" in result.out
     assert "test" not in result.out.partition("a sample of text")[0]
     assert "6 sentences, 49 words to train on, vocabulary 20" in result.err

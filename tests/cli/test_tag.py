@@ -1,4 +1,4 @@
-"""``gatewise tag``: every format in and out, and what is refused."""
+"""``gatewise tag``: every input and output format, and refused input."""
 
 import io
 import json
@@ -17,19 +17,19 @@ TEXT = "The dog ate the apple\n\n  Everybody\tread  a/b xyzzy \nIt"
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    """Four lines, one of them empty, the last without its end."""
+    """Four lines, one of them empty, the last without a line end."""
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path
 
 
 def give(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """Let standard input hold these bytes."""
+    """Make standard input provide these bytes."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
 def tags_of(run: Path, text: str) -> list[list[str]]:
-    """What the model itself answers."""
+    """The tags predicted by the model itself."""
     found: list[list[str]] = gw.load(run).tag([line.split() for line in text.split("\n")])
     return found
 
@@ -107,7 +107,7 @@ def test_nothing_in_nothing_out(gatewise: Gatewise, tagger_run: Path, monkeypatc
     ("name", "content", "fragments"),
     [
         ("missing.txt", None, ["missing.txt: cannot read it", "expected a text file"]),
-        ("empty.txt", b"", ["empty.txt: the file is empty", "expected one sentence a line"]),
+        ("empty.txt", b"", ["empty.txt: the file is empty", "expected one sentence per line"]),
         ("text.txt", b"the dog\ncaf\xe9\n", ["text.txt:2: byte 0xe9 is not valid UTF-8", "convert the file"]),
         ("a.conllu", b"1\tThe\t_\n", ["a.conllu:1: 3 columns, expected 10"]),
         ("a.conllu", b"", ["a.conllu: no sentences in this file", "ten tab-separated columns"]),

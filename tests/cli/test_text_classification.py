@@ -1,4 +1,4 @@
-"""A classifier of texts from CSV, JSONL and CoNLL-U to figures and verdicts, and what is wrong with them."""
+"""Text classifiers from CSV, JSONL and CoNLL-U to metrics and predictions, and errors in the files."""
 
 import csv
 import json
@@ -129,7 +129,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 def test_an_unknown_label_at_evaluation_is_named_with_its_line(run: Path, tmp_path: Path) -> None:
     write_csv(tmp_path / "toy.test.csv", [("good food", "5"), ("fine", "4")])
-    with pytest.raises(DataError, match=r"toy\.test\.csv:3: the label '4' does not stand in the training part"):
+    with pytest.raises(DataError, match=r"toy\.test\.csv:3: the label '4' does not occur in the training split"):
         evaluate(run, data=tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
 
 def test_images_options_mean_nothing_to_texts(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("good\n\n", encoding="utf-8")
-    gatewise("classify", run, "texts.txt", "--resize").check_refused(2, "--resize and --invert are for images")
+    gatewise("classify", run, "texts.txt", "--resize").check_refused(2, "--resize and --invert apply to images")
     gatewise("classify", run, "texts.txt").check_refused(3, "texts.txt:2: empty line")
 
 

@@ -1,4 +1,4 @@
-"""What may befall a run that nobody watches: streams that close, a full disk, errors nobody foresaw, no finite loss."""
+"""Events in unattended runs: closed streams, a full disk, unexpected errors, and losses that are not finite."""
 
 import errno
 import json
@@ -32,14 +32,14 @@ SCRATCH = [word for key, value in TINY_SCRATCH.items() for word in ("--set", f"{
 
 
 def reader_gone(descriptor: int) -> None:
-    """``gatewise … | head``, once head has ended."""
+    """``gatewise … | head``, after head has exited."""
     reading, writing = os.pipe()
     os.dup2(writing, descriptor)
     os.close(reading)
 
 
 def disk_full(descriptor: int) -> None:
-    """``gatewise … > log`` on a disk that is full."""
+    """``gatewise … > log`` on a full disk."""
     os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
 
 
@@ -53,7 +53,7 @@ def closed(descriptor: int) -> None:
 def test_training_goes_on_when_nobody_can_be_told(
     become: Callable[[int], None], stream: str, comments: Path, tmp_path: Path
 ) -> None:
-    """The run is finished and the status 0."""
+    """The run is finished, with status 0."""
     out = tmp_path / "run"
 
     def act() -> None:
@@ -65,8 +65,8 @@ def test_training_goes_on_when_nobody_can_be_told(
             command_line(["train", "comments-scratch", "--data", str(comments), "--out", str(out), *SCRATCH])
         assert left.value.code == 0
         for descriptor, name in ((1, "stdout"), (2, "stderr")):
-            os.fstat(descriptor)  # no other file has taken its place
-            getattr(sys, name).flush()  # as the interpreter does at its end
+            os.fstat(descriptor)  # no other file has taken the descriptor
+            getattr(sys, name).flush()  # as the interpreter does at exit
 
     assert wait(child(act)) == 0
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 4
@@ -91,7 +91,7 @@ def broken(*_: object, **__: object) -> None:
 def test_the_traceback_of_an_unforeseen_error_is_kept_in_a_file(
     gatewise: Gatewise, comments: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the run's folder while training, else in the cache; where nothing can be written, --debug is named."""
+    """In the run's folder during training, otherwise in the cache; if nothing is writable, --debug is suggested."""
     monkeypatch.setenv("GATEWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(gatewise_tasks("evaluate"), "evaluate", broken)
     before = contents(tiny_run)
@@ -137,7 +137,7 @@ def full(*_: object) -> None:
 def test_a_full_disk_claims_a_checkpoint_only_where_there_is_one(
     comments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Full from the kth write on, for each k: what is said of the checkpoint is so, and the way on leads to the end."""
+    """Full from the kth write on, for each k: the message on the checkpoint is true, and resuming completes the run."""
     said = set[tuple[bool, ...]]()
     for k in range(2, 40):
         out, left = tmp_path / str(k), iter(range(k))
@@ -153,7 +153,7 @@ def test_a_full_disk_claims_a_checkpoint_only_where_there_is_one(
             except TrainingStopped as stopped:
                 line = str(stopped)
             else:
-                break  # all of it was written
+                break  # everything was written
         assert ("the last good checkpoint is kept in" in line) == any((out / "checkpoints").glob("step-*")), line
         assert ("resume with: gatewise train" in line) == (out / "config.toml").exists(), line
         said.add(tuple(words in line for words in ("is kept in", "resume with", "start again")))
@@ -165,7 +165,7 @@ def test_a_full_disk_claims_a_checkpoint_only_where_there_is_one(
 def test_a_folder_where_a_file_of_the_run_belongs_ends_training_in_one_line(
     name: str, gatewise: Gatewise, comments: Path, tmp_path: Path
 ) -> None:
-    """It is named, with the way on, which leads to the end that it kept the run from."""
+    """The error names the obstacle and how to resume; resuming completes the run."""
     for out in ("whole", "run"):
         assert gatewise("train", "comments-scratch", "--data", comments, "--out", out, *SCRATCH).status == 0
     more = ("--set", "training.epochs=5")
@@ -187,7 +187,7 @@ def test_a_folder_where_a_file_of_the_run_belongs_ends_training_in_one_line(
 def test_want_of_memory_is_one_line(
     ask: Callable[[], object], gatewise: Gatewise, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no fault of the program, so no traceback is kept."""
+    """This is not a bug in the program, so no traceback is saved."""
     monkeypatch.setattr(gatewise_tasks("evaluate"), "evaluate", lambda *_, **__: ask())
     gatewise("evaluate", tiny_run).check_refused(1, "not enough memory", "a smaller model.hidden_size")
 
@@ -196,7 +196,7 @@ def test_want_of_memory_is_one_line(
 def test_a_run_that_ends_with_no_finite_figure_says_so(
     bad: float, gatewise: Gatewise, waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one line and with status 1, now and when it is resumed; nothing is lost, and its curves can be drawn."""
+    """One line and status 1, now and when resumed; nothing is lost, and the curves can be drawn."""
     from matplotlib.figure import Figure
 
     monkeypatch.setattr(Regression, "validate", lambda self: ({"valid_rmse": bad}, bad))
@@ -217,7 +217,7 @@ def test_a_run_that_ends_with_no_finite_figure_says_so(
 def test_a_better_evaluation_after_one_that_was_no_number_is_kept(
     waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether or not the run was cut off in between, when infinity and NaN are not in the checkpoint."""
+    """Whether or not the run was interrupted, and without infinity and NaN in the checkpoint."""
     figures = {"training.epochs": 3, **{k: v for k, v in TINY_REGRESSOR.items() if k != "training.epochs"}}
     for bad in (float("nan"), float("inf")):
         values = iter([bad, 3.0, bad])
@@ -229,7 +229,7 @@ def test_a_better_evaluation_after_one_that_was_no_number_is_kept(
 
 
 def forbid_writing_below(folder: Path) -> None:
-    """Let every change below a folder fail as on a file system that can only be read; holds for the whole process."""
+    """Make every change below a folder fail as on a read-only file system; applies to the whole process."""
     root = str(folder.resolve())
     names = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
 
@@ -249,7 +249,7 @@ def forbid_writing_below(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny_run", "scratch_run", "classifier_run", "regressor_run", "tagger_run"])
 def test_a_run_that_can_only_be_read_is_evaluated(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """And used, and drawn to another place."""
+    """It can also be used, and drawn to another location."""
     run: Path = request.getfixturevalue(name)
     before = contents(run)
     texts = {"tiny_run": ["generate", str(run), "--max-tokens", "3"], "scratch_run": ["generate", str(run)]}

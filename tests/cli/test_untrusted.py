@@ -1,4 +1,4 @@
-"""Files, names and values of others at the command line: one line, the right status, and no command to the terminal."""
+"""Untrusted files, names and values on the command line: one line, the right status, no control characters."""
 
 import io
 import json
@@ -25,7 +25,7 @@ SHOWN = "a\\x1b]0;owned\\x07\\x9b2J\\u202eb\\nc[bold red]d"
 
 
 class Terminal(io.TextIOWrapper):
-    """Standard output of some encoding, a terminal or not."""
+    """Standard output with a given encoding, as a terminal or not."""
 
     def __init__(self, encoding: str = "utf-8", terminal: bool = True) -> None:
         super().__init__(io.BytesIO(), encoding=encoding)
@@ -42,7 +42,7 @@ class Terminal(io.TextIOWrapper):
 
 
 def calm(text: str) -> bool:
-    """Whether no letter of a text commands a terminal or turns the direction of writing."""
+    """Return whether a text has no control characters and none that change the writing direction."""
     return not any(c < " " or "\x7f" <= c <= "\x9f" or c in "\u202e\u2028" for c in text.replace("\n", ""))
 
 
@@ -63,7 +63,7 @@ def calm(text: str) -> bool:
 def test_what_is_written(
     encoding: str, terminal: bool, text: str, written: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file or a pipe gets every byte; a terminal, and an encoding without the letters, gets escapes."""
+    """A file or a pipe gets every byte; a terminal, or an encoding without the letters, gets escapes."""
     stream = Terminal(encoding, terminal)
     monkeypatch.setattr(sys, "stdout", stream)
     write(text)
@@ -99,7 +99,7 @@ def test_tags_keep_every_byte_and_a_terminal_gets_none(
 
 
 def test_names_of_files(gatewise: Gatewise, classifier_run: Path, sequences: Path, tmp_path: Path) -> None:
-    """With a line end, escapes, invalid UTF-8: written as they are, one line in an error."""
+    """With a line end, escapes, or invalid UTF-8: written unchanged, and as one line in an error."""
     for raw in (b"a\nb\x1b[2J.npz", b"caf\xe9.npz"):
         path = Path(os.fsdecode(bytes(tmp_path) + b"/" + raw))
         gatewise("classify", classifier_run, path).check_refused(3, "cannot read it (No such file")
@@ -125,7 +125,7 @@ def test_data_in_a_folder_that_is_no_utf8(gatewise: Gatewise, corpus: Path, tmp_
 
 
 def test_labels_in_a_table(gatewise: Gatewise, tmp_path: Path) -> None:
-    """Escapes, markup and a label of a thousand letters: a table of lines of bounded length."""
+    """Escapes, markup and a label of a thousand letters: a table with lines of bounded length."""
     folder = write_tagged(tmp_path / "data")
     evil, long = "$\x1b[31m\\NN{\u202e$", "x" * 1000
     for path in folder.iterdir():
@@ -224,7 +224,7 @@ COMMANDS = {
 def test_what_is_no_file(
     name: str, gatewise: Gatewise, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device, a socket's kin and a pipe without a writer: one line, and soon."""
+    """A device, a socket or a pipe without a writer: one line, without delay."""
     monkeypatch.setattr(files, "PATIENCE_S", 0.05)
     run, file, expected = COMMANDS[name]
     words = [name.split()[0], request.getfixturevalue(run), *(["--data"] if name == "evaluate" else [])]
@@ -252,7 +252,7 @@ def test_training_data_that_is_no_file(gatewise: Gatewise, corpus: Path, tmp_pat
 
 
 def through_pipe(gatewise: Gatewise, content: bytes, *words: str | Path) -> object:
-    """Run a command with a pipe, as ``<(command)`` makes it, for the last word."""
+    """Run a command with a pipe, as from ``<(command)``, in place of the last argument."""
     read, end = os.pipe()
     writer = threading.Thread(target=lambda: [os.write(end, content), os.close(end)])
     writer.start()
@@ -266,7 +266,7 @@ def through_pipe(gatewise: Gatewise, content: bytes, *words: str | Path) -> obje
 def test_pipes_are_read(
     gatewise: Gatewise, tagger_run: Path, tagged: Path, regressor_run: Path, waves: Path, tmp_path: Path
 ) -> None:
-    """As the file with the same bytes is, CoNLL-U too, which is read three times."""
+    """Same result as for a file with the same bytes, also for CoNLL-U, which is read three times."""
     for form in ("text", "conllu"):
         source = tagged / "toy-ud-test.conllu"
         expected = gatewise("tag", tagger_run, source, "--format", form)

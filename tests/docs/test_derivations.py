@@ -1,4 +1,4 @@
-"""The derivations say what the reference does: their code is its code, and both languages have the same formulas."""
+"""The derivations match the reference: their code is its code, and both languages have the same formulas."""
 
 import re
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ def prose(text: str) -> str:
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each heading and what stands under it."""
+    """Yield each heading and the text below it."""
     parts = re.split(r"^##+ (.*)$", text, flags=re.MULTILINE)
     yield from zip(parts[1::2], parts[2::2], strict=True)
 
 
 def quotes(text: str) -> list[str]:
-    """Return the quoted pieces of the reference; the program that is marked as tested is none."""
+    """Return the quoted pieces of the reference, without the program that is marked as tested."""
     return fences(re.sub(r"<!-- tested -->\n```python\n.*?\n```", "", text, flags=re.DOTALL), "python")
 
 
@@ -102,7 +102,7 @@ def test_both_languages_have_the_same_formulas_and_the_same_code(name: str) -> N
 
 @pytest.mark.parametrize("name", ALL)
 def test_formulas_survive_the_markdown_around_them(name: str) -> None:
-    """GitHub reads inline formulas as Markdown first, and takes a dollar for one only after a space."""
+    """GitHub parses inline formulas as Markdown first, and recognises a dollar sign only after a space."""
     text = prose(read(name))
     assert "$" not in INLINE.sub("", text)
     for found in INLINE.finditer(text):

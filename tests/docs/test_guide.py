@@ -1,4 +1,4 @@
-"""The guide says the same in both languages, quotes the reference as it is, and shows the numbers of the results."""
+"""The guide is the same in both languages, quotes the reference verbatim, and shows the results' numbers."""
 
 import re
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_the_four_steps_quote_every_forward_line_of_the_lstm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_measured_number_is_typed_by_hand(name: str) -> None:
-    """Perplexities, accuracies and errors with decimals name their file; what is exact or defined may be written."""
+    """Perplexities, accuracies and errors with decimals name their source file; exact or defined values need none."""
     allowed = {"0.167", "0.41", "0.5", "0.9", "0.99", "3.10"}
     text = re.sub(PLACE.pattern + r"|arxiv\S+|arXiv [\d.]+", "", prose(FENCED.sub("", read(name))))
     assert set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", text)) <= allowed
@@ -72,7 +72,7 @@ def test_no_measured_number_is_typed_by_hand(name: str) -> None:
 def test_numbers_and_pictures_in_the_repository_are_those_of_the_files(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a chapter shows on a page that nobody built. Numbers of the guide's own runs are renewed by the build."""
+    """The committed page shows these numbers; numbers of the guide's own runs are updated by the build."""
     monkeypatch.syspath_prepend(DOCS)
     from making import numbers
 
@@ -90,7 +90,7 @@ def test_numbers_and_pictures_in_the_repository_are_those_of_the_files(
 def test_what_a_command_printed_stands_below_it_as_the_build_would_put_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each output belongs to the block above it: it can be taken out and put back."""
+    """Each output belongs to the block above it: it can be removed and restored."""
     monkeypatch.syspath_prepend(DOCS)
     from making import commands, pages
 

@@ -1,4 +1,4 @@
-"""What makes the documentation: commands run once and in order; a number or link that is missing stops the build."""
+"""The documentation build: commands run once and in order; a missing number or link stops the build."""
 
 import json
 import pkgutil
@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 
 @pytest.fixture(autouse=True)
 def _beside_the_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MkDocs puts the folder of a hook on the path while it loads it."""
+    """MkDocs adds the folder of a hook to the path while loading it."""
     monkeypatch.syspath_prepend(REPOSITORY / "docs")
 
 

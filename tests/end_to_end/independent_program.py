@@ -1,4 +1,4 @@
-"""Scores a run's test text with plain PyTorch, nothing of Gatewise: python independent_program.py RUN TEXT."""
+"""Scores a run's test text in plain PyTorch, without Gatewise: python independent_program.py RUN TEXT."""
 
 import json
 import math

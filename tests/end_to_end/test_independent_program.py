@@ -1,4 +1,4 @@
-"""A run's figure, found again by a program that has nothing of Gatewise in it."""
+"""A run's test metric, recomputed by a program that does not use Gatewise."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the commands say of real data is counted once more with a few lines of Python, nothing of ours in them."""
+"""Metrics of the commands on real data, recomputed with a few lines of Python that do not use Gatewise."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from tests.conftest import real_data
 
 
 def gatewise(*arguments: str | Path) -> str:
-    """Run the command in a process of its own; return what it printed."""
+    """Run the command in a separate process; return its output."""
     command = [sys.executable, "-m", "gatewise", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
@@ -26,7 +26,7 @@ def options(**keys: Any) -> list[str]:
 
 
 def upos(text: str) -> list[tuple[str, str]]:
-    """Form and UPOS of each word of a CoNLL-U text: ten columns, a whole number in the first."""
+    """Return form and UPOS of each word of a CoNLL-U text: rows of ten columns with an integer in the first."""
     columns = [line.split("\t") for line in text.splitlines() if line[:1].isdigit()]
     return [(row[1], row[3]) for row in columns if row[0].isdigit()]
 

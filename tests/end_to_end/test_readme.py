@@ -1,4 +1,4 @@
-"""What the README shows is run: its marked commands and its Python, in order, in an empty folder."""
+"""Runs the README's marked commands and Python code, in order, in an empty folder."""
 
 import os
 import re

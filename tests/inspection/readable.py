@@ -1,4 +1,4 @@
-"""What a picture must be, whatever its numbers: titled, every word inside and none upon another."""
+"""Checks that any figure must pass: it has a title, and all text is inside and does not overlap."""
 
 from collections.abc import Iterator
 from math import isclose
@@ -13,7 +13,7 @@ PIXEL = 1.5
 
 
 def check_readable(figure: Figure) -> list[str]:
-    """Lay a figure out and check its words; return them."""
+    """Lay out a figure and check its texts; return them."""
     figure.draw_without_rendering()
     assert figure.get_suptitle().strip()
     for axes in figure.findobj(Axes):
@@ -30,7 +30,7 @@ def check_readable(figure: Figure) -> list[str]:
 
 
 def _box(text: Text) -> Bbox:
-    """Return the place of a text; lines without ink below it, which only keep room, are none of it."""
+    """Return the bounding box of a text, without empty lines below it, which only reserve room."""
     box, lines = text.get_window_extent(), text.get_text().split("\n")
     empty = len(lines) - len(text.get_text().rstrip("\n").split("\n"))
     return Bbox([[box.x0, box.y0 + box.height * empty / len(lines)], [box.x1, box.y1]])
@@ -41,7 +41,7 @@ def _overlap(a: Bbox, b: Bbox) -> bool:
 
 
 def _texts(figure: Figure) -> Iterator[Text]:
-    """Yield what is written; of the ticks those in sight."""
+    """Yield all texts; of the tick labels, only the visible ones."""
     seen = {axes: axes.get_visible() and axes.axison for axes in figure.findobj(Axes)}
     of_axes = {text: axes for axes in seen for text in axes.findobj(Text)}
     of_axis = {text for axis in figure.findobj(Axis) for text in axis.findobj(Text)}

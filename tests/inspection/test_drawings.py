@@ -1,4 +1,4 @@
-"""Every drawing with ordinary and with extreme numbers: nothing is cut off, nothing stands upon another thing."""
+"""Every figure with ordinary and with extreme numbers: nothing is cut off, nothing overlaps."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gatewise.inspection.footprint import Contestant, Footprint, draw_footprint
+from gatewise.inspection.footprint import Footprint, ModelFootprint, draw_footprint
 from gatewise.inspection.gates import GatesReading, draw_gates
 from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow
 from gatewise.inspection.memory_task import ErrorCurve, MemoryTask, draw_memory_task
@@ -82,8 +82,8 @@ def training(figures: list[str], runs: int, points: int = 12, axis: str = "epoch
 def footprint(seconds: float, mib: float) -> Footprint:
     turns = [seconds, 1.1 * seconds, 0.9 * seconds]
     names = ("row reader, 2 LSTM layers of 256", "convolutional network, 32 and 64 channels")
-    contestants = [Contestant(name, 3_274_634, mib / 3, mib * k, turns) for k, name in enumerate(names, 1)]
-    return Footprint(contestants, 10_000, 2, "AMD EPYC 7763 64-Core Processor", "2026-11-21")
+    models = [ModelFootprint(name, 3_274_634, mib / 3, mib * k, turns) for k, name in enumerate(names, 1)]
+    return Footprint(models, 10_000, 2, "AMD EPYC 7763 64-Core Processor", "2026-11-21")
 
 
 DIGITS = [str(k) for k in range(10)]

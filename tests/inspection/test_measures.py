@@ -1,4 +1,4 @@
-"""What the pictures measure, against plain computations of the same numbers."""
+"""The numbers behind the figures, compared with plain computations."""
 
 import json
 import warnings
@@ -71,7 +71,11 @@ def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
 
 @pytest.mark.parametrize(
     ("layer", "backward", "message"),
-    [(3, False, r"--layer 3: this model has 2 rec"), (-1, False, "--layer -1"), (0, True, "reads from the start only")],
+    [
+        (3, False, r"--layer 3: this model has 2 rec"),
+        (-1, False, "--layer -1"),
+        (0, True, "this model has no backward direction"),
+    ],
 )
 def test_no_such_layer(layer: int, backward: bool, message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -125,7 +129,7 @@ def test_gradient_norms_against_each_sequence_by_itself() -> None:
 
 
 def test_a_fresh_model_is_what_training_began_with(corpus: Path, tagged: Path, sequences: Path, tmp_path: Path) -> None:
-    """Training that hardly moves the weights ends where the fresh model stands."""
+    """Training that hardly moves the weights gives the same result as the initial model."""
     still = {
         "training.learning_rate": 1e-30,
         "training.epochs": 1,
@@ -208,7 +212,7 @@ def test_training_curves(tiny_run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", [None, 1.7e308, -1e200])
 def test_figures_that_no_axis_holds_are_gaps(odd: float | None, tmp_path: Path) -> None:
-    """And the picture is drawn without a warning."""
+    """The figure is also drawn without a warning."""
     lines = [{"epoch": k, "train_perplexity": odd if k == 1 else 5.0, "valid_perplexity": 6.0} for k in (1, 2)]
     run = write_run(tmp_path / "r", lines, "")
     found = measure_training([open_run(run, "training")])
@@ -222,7 +226,7 @@ def test_figures_that_no_axis_holds_are_gaps(odd: float | None, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "no figures; the run has not finished an epoch"),
+        ([], "no metrics; the run has not finished an epoch"),
         ([{"epoch": 1, "learning_rate": 1}], "metrics.jsonl:1: missing valid_perplexity, which a language-model"),
         ([{"epoch": 1, "valid_rmse": 1.0}], "metrics.jsonl:1: missing valid_perplexity"),
         ([{"epoch": 1, "valid_perplexity": "x"}], "metrics.jsonl:1: missing valid_perplexity"),

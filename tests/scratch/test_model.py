@@ -1,4 +1,4 @@
-"""The quick model against central differences and the reference, in float64, and one step of SGD."""
+"""The NumPy model compared with central differences and the reference, in float64, and one SGD step."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from tests.tolerances import FINITE_DIFFERENCES
 
 V, H = 13, 5
 SENTENCE = [0, 7, 4, 7, 7, 12, 4, 3, 11, 1]
-"""Word 7 stands there thrice, twice running."""
+"""Word 7 occurs three times, twice in a row."""
 
 
 def weights(dtype: type = np.float64, scale: float = 3.0) -> dict[str, Array]:
-    """Weights large enough that the gates bend."""
+    """Weights large enough to saturate the gates partly."""
     return {name: (scale * w).astype(dtype) for name, w in initial_weights(V, H, seed=3).items()}
 
 
@@ -36,7 +36,7 @@ def test_every_gradient_by_central_differences() -> None:
 
 @pytest.mark.parametrize("sentence", [SENTENCE, [0, 1], [0, 5, 1], [0, *[9] * 70, 1]])
 def test_loss_and_gradients_are_those_of_the_reference(sentence: list[int]) -> None:
-    """With repeated words, without words, and longer than the room that is made at first."""
+    """With repeated words, without words, and longer than the arrays allocated at first."""
     loss, gradients = ScratchModel(weights()).gradients(sentence)
     expected, reference = reference_gradients(sentence, weights())
     assert loss == pytest.approx(expected, rel=1e-12)
@@ -72,7 +72,7 @@ def test_weights_come_back_bit_for_bit() -> None:
 
 
 def test_nll_of_many_is_the_sum_of_each() -> None:
-    """Sentences of equal length are read together."""
+    """Sentences of equal length are read as a batch."""
     model = ScratchModel(weights())
     many = [SENTENCE, SENTENCE[::-1], [0, 1], SENTENCE[:4], [0, 2, 3, 1]]
     nll, tokens = model.nll(many)
@@ -122,7 +122,7 @@ def test_initial_weights() -> None:
 
 
 def test_the_loss_is_the_softmax_cross_entropy() -> None:
-    """Without any weight but the decoder's bias, the loss is that of the bias alone."""
+    """With all weights zero except the decoder's bias, the loss is that of the bias alone."""
     bare = {name: np.zeros_like(w) for name, w in weights().items()}
     bare["decoder.bias"] = np.linspace(-400, 400, V)
     logits = np.tile(bare["decoder.bias"], (len(SENTENCE) - 1, 1))

@@ -1,4 +1,4 @@
-"""Persistence and autoregressions: against statsmodels, and on series whose law is known."""
+"""Persistence and autoregressions: compared with statsmodels, and on series with a known law."""
 
 import numpy as np
 import pytest

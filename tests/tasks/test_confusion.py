@@ -1,4 +1,4 @@
-"""The confusion matrix: counts, and scikit-learn's figures where it is installed; the table and the picture."""
+"""The confusion matrix: counts, agreement with scikit-learn if installed, the table and the image."""
 
 import csv
 import sys
@@ -56,7 +56,7 @@ def test_the_table_and_the_picture(tmp_path: Path) -> None:
 
 def test_without_matplotlib_there_is_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confusion, "find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # an import would fail
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # makes an import fail
     path = Confusion.count(LABELS, RIGHT, GIVEN).save(tmp_path / "figures", "test")
     assert path == tmp_path / "figures" / "confusion.csv"
     assert [entry.name for entry in (tmp_path / "figures").iterdir()] == ["confusion.csv"]

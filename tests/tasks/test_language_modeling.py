@@ -1,4 +1,4 @@
-"""The task: the corpus a recipe names, figures against figures by hand, and what a run folder holds."""
+"""The task: the corpus named by a recipe, metrics compared with manual computations, and the run folder's contents."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def test_a_corpus_is_named_once_and_wholly() -> None:
         open_corpus(DataConfig())
     with pytest.raises(UsageError, match="only some of"):
         open_corpus(DataConfig(train_file="a"))
-    with pytest.raises(UsageError, match="exclude each other"):
+    with pytest.raises(UsageError, match="are mutually exclusive"):
         open_corpus(DataConfig(path="a", builtin="python-docs"))
 
 
@@ -58,7 +58,7 @@ def test_the_unigram_figure_is_word_frequencies_with_one_added(corpus: Path) -> 
 
 
 def test_validation_reads_batch_size_rows_as_the_original(corpus: Path, tiny_run: Path) -> None:
-    """The figure of the best epoch again, from the saved weights: rows of the valid text, windows, carried state."""
+    """Recompute the best epoch's metric from the saved weights: rows of the valid text, windows, carried state."""
     model = gw.load(tiny_run)
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     best = next(line for line in lines if line.get("epoch") == lines[-1]["best_epoch"])
@@ -112,7 +112,7 @@ def test_a_tied_run_holds_both_names_and_loads(corpus: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
 def test_other_cells_and_characters_train_too(corpus: Path, tmp_path: Path, cell: str) -> None:
-    quiet = {"model.dropout": 0.0, "training.learning_rate": 0.1}  # neither may make rounding grow
+    quiet = {"model.dropout": 0.0, "training.learning_rate": 0.1}  # neither may amplify rounding errors
     overrides = {**TINY, **quiet, "model.cell": cell, "data.level": "character"}
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=overrides)
     assert run.metrics["test_perplexity"] < run.metrics["unigram_test_perplexity"]
@@ -133,7 +133,7 @@ def test_the_reference_engine_trains_the_same_model(corpus: Path, tmp_path: Path
 
 
 def test_training_beats_the_unigram_model_on_penn_treebank_within_a_few_steps(tmp_path: Path) -> None:
-    """The real corpus, the smallest recipe: everything runs, and the counts are those of the literature."""
+    """The real corpus with the smallest recipe: everything runs, and the counts match the literature."""
     ptb = real_data("ptb")
     part = tmp_path / "ptb"
     part.mkdir()

@@ -1,4 +1,4 @@
-"""Regressors of numbers of any size: what a unit or an offset does to the data it does to every figure, and no more."""
+"""Regressors of numbers of any magnitude: metrics scale with the data's unit and ignore its offset."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def test_a_series_in_another_unit_has_the_same_figures_in_that_unit(
     runs = [train(tmp_path / name, values) for name, values in (("plain", plain), ("given", given))]
     for name in FIGURES:
         expected, found = (run.metrics[name] for run in runs)
-        # Of 1e15 float64 has eighths: what is subtracted as the mean is off by a hundredth of the deviation.
+        # At 1e15, float64 has a resolution of 1/8: the mean is off by a hundredth of the standard deviation.
         assert found / factor == pytest.approx(expected, rel=2e-2 if offset == 1e15 else 1e-4), name
         assert expected > 1
     if offset == 0 and np.log2(factor) % 1 == 0:  # nothing is rounded

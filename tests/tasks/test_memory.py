@@ -1,4 +1,4 @@
-"""The memory task: what is drawn when, exact resume, and that it can be learnt."""
+"""The memory task: which data is drawn when, exact resuming, and that it can be learnt."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_processes_share_a_steps_sequences(tmp_path: Path) -> None:
 
 
 def test_resume_between_evaluations_goes_on_as_a_run_that_was_not_cut(tmp_path: Path) -> None:
-    """The run that is cut is also scored where it was cut, and only there."""
+    """The interrupted run is also evaluated where it was interrupted, and only there."""
     runs = [RunFolder(tmp_path / name) for name in ("whole", "cut")]
     gw.train("memory-task", out=runs[0].path, overrides=TINY)
     gw.train("memory-task", out=runs[1].path, overrides={**TINY, "training.max_steps": 27})
@@ -83,9 +83,9 @@ def test_evaluation_is_on_a_fixed_set_and_as_by_hand(tmp_path: Path) -> None:
     assert evaluate(run.path, split="valid")["data_hash"] != part.data_hash
     with pytest.raises(UsageError, match="expected valid or test"):
         evaluate(run.path, split="train")
-    with pytest.raises(UsageError, match="draws its data; leave it out"):
+    with pytest.raises(UsageError, match="draws its data; omit this option"):
         evaluate(run.path, data=tmp_path)
-    with pytest.raises(UsageError, match="its model answers sequences; expected the run of a series"):
+    with pytest.raises(UsageError, match="its model predicts one value per sequence; expected the run of a series"):
         forecast(run.path)
 
 

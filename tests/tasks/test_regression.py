@@ -1,4 +1,4 @@
-"""A regressor from files to figures: a series, arrays, and what is wrong with them."""
+"""Regressors from files to metrics: a series, arrays, and errors in them."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ BOTH = {**TINY_REGRESSOR, "data.columns": ["wind", "level"], "data.target": "lev
 
 
 def column(path: Path, place: int = 1) -> Any:
-    """Return a column of the CSV file by other means than ours."""
+    """Return a column of the CSV file, read without Gatewise."""
     return np.loadtxt(path, delimiter=",", skiprows=1, usecols=place)
 
 
 def write_arrays(folder: Path) -> Path:
-    """Write sequences (5 steps of 2 numbers) to be answered by the sum of the first column, in large units."""
+    """Write sequences (5 steps of 2 numbers) whose target is the sum of the first column, in large units."""
     folder.mkdir()
     draw = np.random.default_rng(5)
     for split, count in (("train", 200), ("valid", 40), ("test", 50)):
@@ -81,7 +81,7 @@ def test_the_scaling_is_of_the_training_part_alone(waves: Path, regressor_run: P
 
 
 def test_several_columns_and_a_later_target(waves: Path, tmp_path: Path) -> None:
-    """What pushes the level a step later is of use; in another file its columns are found by their names."""
+    """A column that drives the level one step later helps; in another file, columns are found by name."""
     run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides={**BOTH, "data.horizon": 3})
     level, wind = column(waves), column(waves, 2)
     x = np.array([np.stack([wind, level], 1)[t - 10 : t - 2] for t in range(170, 200)])
@@ -109,7 +109,7 @@ def test_arrays_are_answered_in_their_units(tmp_path: Path) -> None:
     assert run.metrics["test_rmse"] < 0.5 * run.metrics["mean_test_rmse"]
     assert run.model.scaling.x_mean == pytest.approx([1000, 1000], abs=20)
     assert evaluate(run.path, data=folder, split="valid")["tokens"] == 40
-    with pytest.raises(UsageError, match="its model answers sequences; expected the run of a series"):
+    with pytest.raises(UsageError, match="its model predicts one value per sequence; expected the run of a series"):
         forecast(run.path)
     with pytest.raises(DataError, match=r"waves\.csv: a file; expected a folder with \*\.train\.npz"):
         evaluate(run.path, data=write_waves(tmp_path / "waves.csv"))

@@ -1,4 +1,4 @@
-"""The scratch language model's task: its configuration, its run folder, its evaluation, its model in torch."""
+"""The scratch language model's task: configuration, run folder, evaluation, and the model in torch."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def test_the_run_folder(scratch_run: Path) -> None:
 
 
 def test_torch_finds_the_same_loss(scratch_run: Path, comments: Path) -> None:
-    """The model in torch, and plain torch with nothing of ours: one-hot vectors, nn.LSTM, nn.Linear."""
+    """The model in torch, compared with plain torch without Gatewise: one-hot vectors, nn.LSTM, nn.Linear."""
     texts, expected = read_sentences(comments, "body"), last_line(scratch_run)["train_loss"]
     model = gw.load(scratch_run)
     assert not hasattr(model, "embedding")
@@ -109,7 +109,7 @@ def test_max_sentences_takes_the_first_and_the_vocabulary_of_all(comments: Path,
 def test_generated_sentences(scratch_run: Path) -> None:
     model = gw.load(scratch_run)
     with torch.no_grad():
-        model.decoder.bias[model.vocabulary.bos_id] = 50.0  # the start token is never drawn, however probable
+        model.decoder.bias[model.vocabulary.bos_id] = 50.0  # the start token is never sampled, however probable
         text = model.generate("Who? The dog", max_tokens=30, seed=1)
         assert text.startswith("Who? The dog")
         assert "<bos>" not in text
@@ -119,7 +119,7 @@ def test_generated_sentences(scratch_run: Path) -> None:
 
 
 def test_after_the_end_a_sentence_starts_afresh(scratch_run: Path) -> None:
-    """Greedy text after an end token is the greedy text of a fresh start."""
+    """Greedy text after an end token equals the greedy text without a prompt."""
     model = gw.load(scratch_run)
     seen: list[tuple[int, bool]] = []
 
@@ -148,7 +148,7 @@ def test_only_the_prompts_last_sentence_is_read(scratch_run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.cell": "gru"}, "model.cell is 'gru'; a scratch-language-model knows 'lstm' alone"),
+        ({"model.cell": "gru"}, "model.cell is 'gru'; a scratch-language-model supports only 'lstm'"),
         ({"model.dropout": 0.5}, "model.dropout is 0.5"),
         ({"model.one_hot": False}, "model.one_hot is False"),
         ({"model.init_scale": 0.1}, "model.init_scale is 0.1"),
@@ -159,7 +159,7 @@ def test_only_the_prompts_last_sentence_is_read(scratch_run: Path) -> None:
         ({"training.max_grad_norm": 5.0}, "training.max_grad_norm is 5.0"),
         ({"training.precision": "bf16"}, "training.precision is 'bf16'"),
         ({"runtime.threads": 1}, "runtime.threads is 1; a scratch-language-model does not read it"),
-        ({"runtime.device": "cuda"}, "NumPy computes on the cpu"),
+        ({"runtime.device": "cuda"}, "NumPy runs on the cpu"),
     ],
 )
 def test_what_does_not_fit_is_refused(comments: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -193,7 +193,7 @@ def test_resume_of_a_finished_run_and_of_another_text(scratch_run: Path, comment
     with pytest.raises(UsageError, match=r"data\.max_sentences = 0, now it is 3"):
         gw.train(out=scratch_run, resume=True, overrides={"data.max_sentences": 3})
     other = write_comments(tmp_path / "other.csv", repeats=2)
-    with pytest.raises(DataError, match="the train text is another"):
+    with pytest.raises(DataError, match="the train text is not the one this run was started with"):
         gw.train(out=scratch_run, data=other, resume=True)
     assert before == {path.name: path.read_bytes() for path in scratch_run.iterdir() if path.is_file()}
 

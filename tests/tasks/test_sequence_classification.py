@@ -1,4 +1,4 @@
-"""A classifier of sequences from files to figures: arrays, digits, MNIST, and what is wrong with them."""
+"""Sequence classifiers from files to metrics: arrays, digits, MNIST, and errors in them."""
 
 import json
 from pathlib import Path
@@ -44,15 +44,15 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
 @pytest.mark.parametrize(
     ("factor", "offset", "message"),
     [
-        (1.0, 1e9, r"x: column 0 is 1000000000 ± 0\.\d+, which float32 cannot tell apart; expected numbers near 1"),
-        (1e-50, 0.0, r"x: column 0 is \S+e-51 ± \S+e-51, which float32 cannot tell apart"),
+        (1.0, 1e9, r"x: column 0 is 1000000000 ± 0\.\d+, which float32 cannot resolve; expected numbers near 1"),
+        (1e-50, 0.0, r"x: column 0 is \S+e-51 ± \S+e-51, which float32 cannot resolve"),
         (1e300, 0.0, r"x contains \S+e\+300, which is too large; expected numbers that fit float32"),
     ],
 )
 def test_numbers_of_which_float32_keeps_nothing_are_refused(
     tmp_path: Path, factor: float, offset: float, message: str
 ) -> None:
-    """A classifier reads numbers as they are."""
+    """A classifier does not scale its input."""
     folder = write_sequences(tmp_path / "odd")
     for path in folder.glob("*.npz"):
         with np.load(path) as arrays:
@@ -65,7 +65,7 @@ def test_numbers_of_which_float32_keeps_nothing_are_refused(
 def test_a_label_that_training_did_not_have_is_named(classifier_run: Path, tmp_path: Path) -> None:
     folder = write_sequences(tmp_path / "other", labels=(3, 5, 9))
     with pytest.raises(
-        DataError, match=r"other \(test\), example \d+: the label 9 does not stand in the training part"
+        DataError, match=r"other \(test\), example \d+: the label 9 does not occur in the training split"
     ):
         evaluate(classifier_run, data=folder)
 
@@ -93,7 +93,7 @@ def test_no_data_or_two_places_or_another_tasks_builtin(tmp_path: Path) -> None:
     for overrides, message in (
         ({}, "names no data"),
         ({"data.path": "x", "data.builtin": "digits"}, "names both path and builtin"),
-        ({"data.builtin": "sunspots"}, "'sunspots', which is no data of this task"),
+        ({"data.builtin": "sunspots"}, "'sunspots', which this task does not support"),
     ):
         with pytest.raises(UsageError, match=message):
             gw.train("mnist-rows", out=tmp_path / "run", overrides=overrides)

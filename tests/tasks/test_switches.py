@@ -1,4 +1,4 @@
-"""What the program around has switched in PyTorch changes no run and no evaluation, and is as it was afterwards."""
+"""PyTorch's global switches, as set by a calling program, affect no training or evaluation, and are restored."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ SWITCHES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 @pytest.fixture(scope="module", params=[name for name in ("native", "torch") if name in ENGINES])
 def plain(request: pytest.FixtureRequest, waves: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run that nothing around has touched, and its engine."""
+    """A run without changed switches, and its engine."""
     out = tmp_path_factory.mktemp("plain") / "run"
     gw.train("sunspots", data=waves, out=out, overrides={**SETTINGS, "runtime.engine": request.param})
     return out, request.param
@@ -82,7 +82,7 @@ def test_a_run_and_its_evaluation_are_the_same_bits(
 def test_no_pass_of_a_run_or_an_evaluation_sees_the_programs_precision(
     waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told by the switch itself, since not every processor computes ``medium`` otherwise than ``highest``."""
+    """Recorded from the switch itself, as not every processor computes ``medium`` differently from ``highest``."""
     seen, forward = set(), ENGINES["torch"].forward
 
     def watched(*arguments: Any) -> Any:
@@ -101,7 +101,7 @@ def test_no_pass_of_a_run_or_an_evaluation_sees_the_programs_precision(
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="PyTorch before 2.9 has no such switches")
 @pytest.mark.parametrize("unit", _UNITS)
 def test_the_switch_of_one_unit_is_set_and_put_back(unit: str) -> None:
-    """A program that has used a new switch cannot read the old ones any more."""
+    """A program that has set a new switch can no longer read the old ones."""
     switches = [attrgetter(name)(torch.backends) for name in _UNITS]
     with ExitStack() as undo:
         chosen = attrgetter(unit)(torch.backends)
@@ -116,7 +116,7 @@ def test_the_switch_of_one_unit_is_set_and_put_back(unit: str) -> None:
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "rnn"), reason="PyTorch before 2.9 has no such switches")
 def test_a_module_computes_in_a_program_that_has_used_a_new_switch() -> None:
-    """There PyTorch refuses to read the old switch, which stands for all kinds of devices."""
+    """In that case, PyTorch refuses to read the old switch, which covers all kinds of devices."""
     unit = torch.backends.cuda.matmul
     before, lstm, x = unit.fp32_precision, LSTM(3, 4), torch.ones(2, 1, 3)
     expected = lstm(x)[0]

@@ -1,4 +1,4 @@
-"""Tagging: what a run folder holds, figures against figures by hand, and data that does not fit."""
+"""Tagging: the run folder's contents, metrics compared with manual computations, and data that does not fit."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ from tests.conftest import TINY_TAGGER, write_tagged
 
 
 def write_columns(folder: Path, **texts: str) -> Path:
-    """Write files of two columns; the given texts in place of the usual ones."""
+    """Write two-column files, replacing the default texts by the given ones."""
     folder.mkdir(exist_ok=True)
     for split in ("train", "valid", "test"):
         (folder / f"my.{split}.txt").write_text(texts.get(split, "the DET\ndog NN\n\nread V\n"), encoding="utf-8")
@@ -78,7 +78,7 @@ def test_evaluation_gives_the_last_lines_figure_and_reads_other_data(tagger_run:
 
 
 def test_words_unseen_are_those_not_written_so_in_training(tagged: Path, tmp_path: Path) -> None:
-    """Whatever is looked up: in lower case, and with rare words left out of the lexicon."""
+    """Regardless of the lookup, which is in lower case and excludes rare words from the vocabulary."""
     overrides = {**TINY_TAGGER, "data.lowercase": True, "data.min_count": 100}
     run = gw.train("ewt-upos", data=tagged, out=tmp_path / "run", overrides=overrides)
     (tmp_path / "new.txt").write_text("BOOK NN\nread V\n\nxyzzy NN\n")
@@ -109,7 +109,7 @@ def test_every_kind_of_tagger_trains_and_is_loaded_again(
 
 
 def test_a_batchs_cost_is_the_mean_over_its_words_whatever_the_processes(tagged: Path, tmp_path: Path) -> None:
-    """Two processes' shares, as they would see them, have the one process's cost as their mean."""
+    """The mean of the costs of two processes' shares equals the cost of one process."""
     still = {"data.batch_size": 7, "model.dropout": 0.0, "model.word_dropout": 0.0}
     config = load_config("ewt-upos", {**TINY_TAGGER, **still, "data.path": str(tagged)})
     task, run, cpu = TaggerTask(config), RunFolder(tmp_path), torch.device("cpu")
@@ -143,7 +143,7 @@ def test_the_toy_is_learnt_by_heart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ({"train": "the DET\ndog DET\n"}, "my.train.txt: 1 tag in all (DET); expected at least 2"),
+        ({"train": "the DET\ndog DET\n"}, "my.train.txt: only 1 distinct tag (DET); expected at least 2"),
         ({"valid": "the DET\n\ndog ADJ\n"}, "my.valid.txt:3: the tag 'ADJ' of the word 'dog'"),
         ({"test": "the DET\ndog X\n"}, "my.test.txt:2: the tag 'X' of the word 'dog'"),
         ({"test": ""}, "my.test.txt: no sentences in this file"),
@@ -163,7 +163,7 @@ def test_data_is_named_once_and_for_taggers(tmp_path: Path) -> None:
         open_part(DataConfig(), "train")
     with pytest.raises(UsageError, match="both path and builtin"):
         open_part(DataConfig(path="a", builtin="toy-sentences"), "train")
-    with pytest.raises(UsageError, match="a tagger knows 'toy-sentences'"):
+    with pytest.raises(UsageError, match="which a tagger does not support; expected 'toy-sentences'"):
         open_part(DataConfig(builtin="digits"), "train")
 
 

@@ -193,7 +193,7 @@ def test_a_flipped_bit_is_noticed_and_the_run_goes_on_from_the_one_before(
     assert not first.exists()
     flip(newest)
     before = contents(run.path)
-    with pytest.raises(RunError, match=r"none of the 1 there can be gone on with: restore one, or rename"):
+    with pytest.raises(RunError, match=r"none of the 1 checkpoints can be resumed: restore one, or rename"):
         gw.train(out=run.path, resume=True, overrides={"training.epochs": 2})
     assert contents(run.path) == before
 
@@ -209,7 +209,7 @@ def test_a_flipped_bit_is_noticed_and_the_run_goes_on_from_the_one_before(
     gw.train(out=run.path, resume=True, overrides={"training.epochs": 2}, console=console)
     told = capsys.readouterr().err
     assert f"{newest}: damaged or truncated (its SHA-256 does not match the one stored in it)" in told
-    assert f"going on in epoch 1 after step {int(older.stem[5:])} of" in told
+    assert f"resuming in epoch 1 after step {int(older.stem[5:])} of" in told
     assert newest.with_name(f"{newest.name}.damaged").read_bytes() == damaged
     assert run.weights_file.read_bytes() == (whole.path / "model.safetensors").read_bytes()
 
@@ -225,7 +225,7 @@ def test_metrics_of_another_run_are_not_taken_for_an_end(corpus: Path, tmp_path:
         overrides = {**TINY, "training.epochs": seed, "training.seed": seed}
         gw.train("demo", data=corpus, out=tmp_path / f"{seed}", overrides=overrides)
     shutil.copy(tmp_path / "2" / "metrics.jsonl", tmp_path / "1" / "metrics.jsonl")
-    with pytest.raises(RunError, match=r"metrics\.jsonl:1: not what the checkpoints of this run say"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl:1: contradicts this run's checkpoints"):
         gw.train(out=tmp_path / "1", resume=True)
 
 

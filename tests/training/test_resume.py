@@ -25,7 +25,7 @@ def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> N
     for number, launcher in STOPS:
         status, err = stop_after_a_checkpoint(words, cut, moments.uniform(0, 0.4), number, launcher)
         assert "Traceback" not in err
-        assert not last or f"going on in {last} of" in err
+        assert not last or f"resuming in {last} of" in err
         words, last = ["--out", str(cut), "--resume"], ""
         if number == signal.SIGKILL:
             assert status == -signal.SIGKILL
@@ -36,7 +36,7 @@ def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> N
         assert f"saved; resume with: gatewise train --out {cut} --resume" in line
         last = line.removeprefix("gatewise: interrupted in ").partition(" of")[0].replace(", step", " after step")
     _, err = finish(words, FORKED)
-    assert f"going on in {last} of" in err
+    assert f"resuming in {last} of" in err
     assert_same_end(whole, cut)
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]
     for a, b in zip(*lines, strict=True):

@@ -93,7 +93,7 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(tmp_path: Path) -> No
             assert status == 130
             assert f"saved; resume with: gatewise train --out {cut} --resume" in err.strip().splitlines()[-1]
     _, err = finish(["--out", str(cut), "--resume"], FORKED)
-    assert "going on in epoch" in err
+    assert "resuming in epoch" in err
     assert_same_end(whole, cut)
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (whole, cut)]
     for a, b in zip(*lines, strict=True):

@@ -1,1 +1,1 @@
-"""Duels with the peers: the same work in turns in one run, timed only after the outputs were checked."""
+"""Comparisons with other libraries: the same work in turns within one run, timed only after checking outputs."""

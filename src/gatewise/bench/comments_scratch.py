@@ -1,4 +1,4 @@
-"""``gatewise bench comments-scratch``: our steps against dense algebra, the tutorial's faults found, and their cost."""
+"""``gatewise bench comments-scratch``: training speed against dense algebra, and a tutorial's faults and their cost."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from gatewise.bench.comments_scratch_dense import FAULTS, DenseLSTM
-from gatewise.bench.duel import fight
+from gatewise.bench.runners import compare_in_turns
 from gatewise.bench.training import OutputsDiffer
 from gatewise.config import load_config
 from gatewise.errors import UsageError
@@ -24,29 +24,29 @@ from gatewise.tasks.scratch import ScratchData
 SENTENCES = 200
 EPOCHS = 3
 _CHECKED = 3
-_FLOAT64 = 1e-9  # of the largest entry: sums of the same numbers in another order
+_FLOAT64 = 1e-9  # relative to the largest entry; the summation order differs
 _FLOAT32 = 1e-5
 
 
 def bench_speed(data: str | Path, *, threads: int = 1, turns: int = 5) -> dict[str, Any]:
-    """Time training steps on the first 200 sentences, ours in float32 and the dense program's in float64, in turns.
+    """Time training steps on the first 200 sentences: ours in float32 and the dense program's in float64, in turns.
 
-    Before that, on the first sentences and in float64: the losses of ours, the dense program and the reference are
-    equal, and so is every gradient of ours, the reference and the dense program without its faults.
+    First checks on some sentences in float64 that the losses of ours, the dense program and the reference are equal,
+    and that every gradient of ours, the reference and the dense program without its faults is equal.
 
     Args:
         data: a CSV file of comments.
-        threads: of NumPy's matrix products, in each program; 0 leaves it to NumPy.
-        turns: how often each is timed.
+        threads: NumPy threads for matrix products, in each program; 0 uses NumPy's default.
+        turns: number of timings of each.
 
     Returns:
-        Tokens a second of each (median), their ratio (median over the turns), the seconds a step of each turn.
+        Tokens per second of each (median), their ratio (median over the turns), and seconds per step in each turn.
 
     Raises:
         OutputsDiffer: a check failed.
     """
     if os.name == "nt":
-        raise UsageError("this benchmark needs Linux or macOS; run it there")
+        raise UsageError("this benchmark requires Linux or macOS; run it there")
     sentences, weights, learning_rate = _start(data)
     for sentence in sentences[:_CHECKED]:
         _check(sentence, {name: weight.astype(float) for name, weight in weights.items()})
@@ -57,30 +57,32 @@ def bench_speed(data: str | Path, *, threads: int = 1, turns: int = 5) -> dict[s
         names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
         environment = dict.fromkeys(names, str(threads)) if threads else {}
         here = __name__
-        duel = fight(f"{here}_ours", f"{here}_dense", arguments, _losses_agree, turns, environment=environment)
-    tokens = sum(len(sentence) - 1 for sentence in islice(cycle(sentences), duel.steps)) / duel.steps
+        comparison = compare_in_turns(
+            f"{here}_ours", f"{here}_dense", arguments, _losses_agree, turns, environment=environment
+        )
+    tokens = sum(len(sentence) - 1 for sentence in islice(cycle(sentences), comparison.steps)) / comparison.steps
     return {
         "bench": "comments-scratch",
-        "sentences": min(duel.steps, len(sentences)),
+        "sentences": min(comparison.steps, len(sentences)),
         "threads": threads,
-        "ours_tokens_per_second": tokens / median(duel.ours_seconds),
-        "dense_tokens_per_second": tokens / median(duel.peer_seconds),
-        "ours_seconds": duel.ours_seconds,
-        "dense_seconds": duel.peer_seconds,
-        "ratio": duel.ratio,
+        "ours_tokens_per_second": tokens / median(comparison.ours_seconds),
+        "dense_tokens_per_second": tokens / median(comparison.peer_seconds),
+        "ours_seconds": comparison.ours_seconds,
+        "dense_seconds": comparison.peer_seconds,
+        "ratio": comparison.ratio,
         "numpy": np.__version__,
     }
 
 
 def check_faults() -> dict[str, dict[str, float]]:
-    """Compare the dense program's gradients with central differences: without faults, with each one, with all.
+    """Compare the dense program's gradients with central differences: without faults, with each fault, with all.
 
-    The model is small (11 words, 4 units, float64), its weights are drawn from a fixed seed, the sentence has a word
-    twice.
+    The model is small (11 words, 4 units, float64), its weights are drawn from a fixed seed, and one word of the
+    sentence occurs twice.
 
     Returns:
-        For ``ours``, ``none``, each fault and ``all``: the names of the gradients that fail, each with its largest
-        difference relative to the largest true derivative by that weight; nothing where all are right.
+        For ``ours``, ``none``, each fault and ``all``: the names of the wrong gradients, each with its largest
+            difference relative to the largest true derivative by that weight; empty if all are correct.
     """
     arrays = {name: 4 * weight.astype(float) for name, weight in initial_weights(11, 4, seed=1).items()}
     del arrays["rnn.bias_hh_l0"]
@@ -102,17 +104,17 @@ def compare_losses(
     epochs: int = EPOCHS,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[float]]:
-    """Train with the true gradients (ours, float32), with each fault and with all (dense, float64) from equal weights.
+    """Train from equal weights with the true gradients (ours, float32), each fault, and all faults (dense, float64).
 
     Args:
         data: a CSV file of comments.
-        sentences: the first so many.
-        epochs: passes over them; where the loss rises the learning rate is halved, as in the recipe.
-        report: told one line after each training.
+        sentences: number of sentences, from the start of the file.
+        epochs: number of epochs; where the loss rises, the learning rate is halved, as in the recipe.
+        report: called with one line after each training.
 
     Returns:
-        For ``ours``, each fault and ``all``: the mean nll in nats a token over the sentences before the first epoch and
-        after each.
+        For ``ours``, each fault and ``all``: the mean nll in nats per token over the sentences before the first epoch
+        and after each epoch.
     """
     texts, weights, learning_rate = _start(data, sentences)
     losses = {}
@@ -121,7 +123,7 @@ def compare_losses(
         model: ScratchModel | DenseLSTM = ScratchModel(weights) if faults is None else DenseLSTM(weights, faults)
         rate, line = learning_rate, [_loss(model, texts)]
         for _ in range(epochs):
-            with np.errstate(over="ignore"):  # a fault may drive the gates far out
+            with np.errstate(over="ignore"):  # a fault may saturate the gates
                 for sentence in texts:
                     model.step(sentence, rate)
             line.append(_loss(model, texts))
@@ -136,7 +138,7 @@ def _variants() -> dict[str, Collection[str]]:
 
 
 def _start(data: str | Path, sentences: int = SENTENCES) -> tuple[list[list[int]], dict[str, Array], float]:
-    """Return sentences, first weights and learning rate as the recipe has them."""
+    """Return the sentences, initial weights and learning rate of the recipe."""
     config = load_config("comments-scratch", {"data.path": str(data), "data.max_sentences": sentences})
     read = ScratchData.read(config)
     weights = initial_weights(len(read.vocabulary), config.model.hidden_size, config.training.seed)
@@ -144,7 +146,7 @@ def _start(data: str | Path, sentences: int = SENTENCES) -> tuple[list[list[int]
 
 
 def _loss(model: ScratchModel | DenseLSTM, sentences: list[list[int]]) -> float:
-    """The mean nll in nats a token."""
+    """Return the mean nll in nats per token."""
     with np.errstate(over="ignore"):
         nll, tokens = (model if isinstance(model, ScratchModel) else ScratchModel(model.weights)).nll(sentences)
     return nll / tokens
@@ -166,7 +168,7 @@ def _check(sentence: list[int], weights: dict[str, Array]) -> None:
 
 
 def reference_gradients(sentence: list[int], weights: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
-    """Return loss and gradients by ``gatewise.reference``, by the names in a run folder."""
+    """Return the loss and gradients of ``gatewise.reference``, by their names in a run folder."""
     V, H = weights["decoder.weight"].shape
     spec, zeros = RecurrentSpec("lstm", V, H), np.zeros((1, 1, H))
     own = {name.removeprefix("rnn."): weight for name, weight in weights.items() if name.startswith("rnn.")}
@@ -179,7 +181,7 @@ def reference_gradients(sentence: list[int], weights: Mapping[str, Array]) -> tu
 
 
 def _losses_agree(ours: Path, peer: Path) -> None:
-    """Compare the losses of what is timed: ours in float32, the peer's in float64."""
+    """Compare the losses of the timed programs: ours in float32, the peer's in float64."""
     a, b = (load_file(file)["losses"] for file in (ours, peer))
     if not (difference := np.abs(a / b - 1).max()) <= _FLOAT32:
         raise OutputsDiffer(f"the losses of the two programs differ by {difference:.2e}; nothing is timed")

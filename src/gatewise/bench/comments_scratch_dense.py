@@ -1,8 +1,8 @@
 """The peer of ``comments-scratch``: an LSTM in dense algebra, step by step in a Python loop, with four faults.
 
-It is written as a well-known tutorial writes it: one matrix a gate, words as vectors of V numbers, every gradient a
-dense matrix that grows at every step, every matrix updated whole. Each fault of the tutorial can be left out, so that
-the rest can be shown to be right; with none of them the gradients are the true ones.
+It follows a well-known tutorial: one matrix per gate, words as vectors of V numbers, every gradient a dense matrix
+accumulated at every step, every matrix updated in full. Each of the tutorial's faults can be disabled, to verify that
+the rest is correct; with all disabled, the gradients are the true ones.
 """
 
 import time
@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from gatewise.bench.duel import serve
+from gatewise.bench.runners import serve
 from gatewise.reference import Array
 from gatewise.spec import CELLS
 
 FAULTS = {
-    "hidden": "nothing flows back through the gates into the earlier hidden state",
-    "forget": "the cell's gradient is carried back without the forget gate",
-    "outer": "the recurrent matrices receive an elementwise product where an outer product belongs",
-    "columns": "the input matrices' gradient is multiplied by the word's number and added to every column",
+    "hidden": "no gradient flows back through the gates to the earlier hidden state",
+    "forget": "the cell's gradient is propagated back without the forget gate",
+    "outer": "the recurrent matrices receive an elementwise product instead of an outer product",
+    "columns": "the input matrices' gradient is multiplied by the word's id and added to every column",
 }
-"""The tutorial's faults: a short name and what is wrong."""
+"""The tutorial's faults: a short name and a description."""
 
 _GATES = CELLS["lstm"].gates
 
@@ -33,8 +33,8 @@ class DenseLSTM:
     """The language model of ``gatewise.scratch`` in float64, as dense algebra.
 
     Args:
-        weights: by their names in a run folder.
-        faults: the names of the faults to make.
+        weights: arrays by their names in a run folder.
+        faults: the names of the faults to include.
     """
 
     def __init__(self, weights: Mapping[str, Array], faults: Collection[str] = tuple(FAULTS)) -> None:
@@ -48,7 +48,7 @@ class DenseLSTM:
 
     @property
     def weights(self) -> dict[str, Array]:
-        """The weights by their names in a run folder."""
+        """Return the weights by their names in a run folder."""
         return _named(self.w, self.u, self.b, self.d, self.e)
 
     def forward(self, sentence: Sequence[int]) -> tuple[float, list[dict[str, Array]]]:
@@ -71,7 +71,7 @@ class DenseLSTM:
         return loss, steps
 
     def gradients(self, sentence: Sequence[int]) -> tuple[float, dict[str, Array]]:
-        """Return the loss and its gradients by the names of the weights, faults included."""
+        """Return the loss and its gradients by the names of the weights, including faults."""
         loss, steps = self.forward(sentence)
         dw, du, db = ({gate: np.zeros_like(m) for gate, m in part.items()} for part in (self.w, self.u, self.b))
         dd, de = np.zeros_like(self.d), np.zeros_like(self.e)
@@ -102,7 +102,7 @@ class DenseLSTM:
         return loss, _named(dw, du, db, dd, de)
 
     def step(self, sentence: Sequence[int], learning_rate: float) -> float:
-        """Do one step of SGD; return the loss before it."""
+        """Do one SGD step; return the loss before it."""
         loss, gradients = self.gradients(sentence)
         for name, part in _RNN.items():
             for k, gate in enumerate(_GATES):
@@ -114,7 +114,7 @@ class DenseLSTM:
 
 
 class Peer:
-    """Steps of SGD as the tutorial does them, faults included."""
+    """SGD steps as the tutorial does them, including faults."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.weights = load_file(arguments["weights"])
@@ -126,10 +126,10 @@ class Peer:
         save_file({"losses": np.array([model.forward(sentence)[0] for sentence in self.sentences[:5]])}, to)
 
     def run(self, steps: int) -> float:
-        """Do training steps from the first weights and the first sentence on, wrapping around after the last one."""
+        """Do training steps from the initial weights and the first sentence, wrapping around after the last one."""
         model = DenseLSTM(self.weights)
         model.forward(self.sentences[0])
-        with np.errstate(over="ignore"):  # the faults drive the gates far out
+        with np.errstate(over="ignore"):  # the faults saturate the gates
             began = time.perf_counter()
             for step in range(steps):
                 model.step(self.sentences[step % len(self.sentences)], self.learning_rate)

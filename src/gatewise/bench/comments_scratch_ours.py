@@ -1,4 +1,4 @@
-"""Our side of ``comments-scratch``: the steps that ``gatewise train comments-scratch`` does, in float32."""
+"""Our side of ``comments-scratch``: the training steps of ``gatewise train comments-scratch``, in float32."""
 
 import time
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from gatewise.bench.duel import serve
+from gatewise.bench.runners import serve
 from gatewise.scratch import ScratchModel
 
 
 class Ours:
-    """Steps of SGD on sentences."""
+    """SGD steps on sentences."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.weights = load_file(arguments["weights"])
@@ -24,7 +24,7 @@ class Ours:
         save_file({"losses": np.array([model.nll([sentence])[0] for sentence in self.sentences[:5]])}, to)
 
     def run(self, steps: int) -> float:
-        """Do training steps from the first weights and the first sentence on, wrapping around after the last one."""
+        """Do training steps from the initial weights and the first sentence, wrapping around after the last one."""
         model = ScratchModel(self.weights)
         model.step(self.sentences[0], 0.0)
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""``gatewise bench footprint``: peak memory and time of predicting many images in one batch, two networks."""
+"""``gatewise bench footprint``: peak memory and time to predict many images in one batch, for two networks."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gatewise.bench.duel import Contestant
+from gatewise.bench.runners import Runner
 from gatewise.bench.training import OutputsDiffer
 from gatewise.data.arrays import find_sequences, scaled
 from gatewise.errors import DataError, UsageError
@@ -22,14 +22,14 @@ NAMES = {
     "footprint_rows": "row reader, 2 LSTM layers of 256",
     "footprint_convolution": "convolutional network, 32 and 64 channels",
 }
-"""Each contestant's module and what it is called."""
+"""The module of each runner and the name of its network."""
 
 _CHECKED = 256
 _TOLERANCE = 1e-5
 
 
 class Prediction:
-    """What a contestant does: predict all images in one batch. The weights are fresh; no figure depends on them.
+    """The work of a runner: predict all images in one batch, with random weights, which no measurement depends on.
 
     Attributes:
         model: the network, in eval mode.
@@ -47,14 +47,14 @@ class Prediction:
         raise NotImplementedError
 
     def check(self, to: Path) -> None:
-        """Write the probabilities of some images, in one batch and by themselves, and the count of the weights."""
+        """Write the probabilities of some images, in one batch and one by one, and the number of parameters."""
         some = self.images[:_CHECKED]
         alone = torch.cat([self.predict(part) for part in torch.split(some, _CHECKED // 8)])
         weights = sum(p.numel() for p in self.model.parameters())
         save_file({"batch": self.predict(some), "alone": alone, "weights": torch.tensor(weights)}, to)
 
     def run(self, steps: int) -> float:
-        """Predict all images so many times."""
+        """Predict all images ``steps`` times."""
         began = time.perf_counter()
         for _ in range(steps):
             self.predict(self.images)
@@ -64,27 +64,27 @@ class Prediction:
 def bench_footprint(
     data: str | Path | None = None, *, images: int = 10_000, threads: int = 0, turns: int = 5
 ) -> dict[str, Any]:
-    """Check each network's outputs, then measure the peak of its memory, then time both in turns.
+    """Check each network's outputs, measure its peak memory, then time both in turns.
 
-    Each network runs in a process of its own. Its peak of resident memory is read before and after the first batch; the
-    time is of one batch in each turn.
+    Each network runs in its own process. Its peak resident memory is read before and after the first batch; each turn
+    times one batch.
 
     Args:
-        data: a folder with MNIST's IDX files, whose test part is predicted; random numbers in 0..1 where not given.
-        images: so many, the data's first ones.
-        threads: of each network; PyTorch's own choice where 0.
-        turns: how often each is timed.
+        data: a folder with MNIST's IDX files, whose test images are used; defaults to random numbers in 0..1.
+        images: number of images, from the start of the data.
+        threads: threads per network; 0 uses PyTorch's default.
+        turns: number of timings of each.
 
     Returns:
-        Of each contestant name, parameters, ``start_mib`` and ``peak_mib`` of its process, and the seconds of each
-        turn; and ``memory_ratio`` and ``time_ratio``, the other side's by ours (of the peaks; the median over turns).
+        For each network: name, parameters, ``start_mib`` and ``peak_mib`` of its process, and the seconds of each
+        turn; also ``memory_ratio`` and ``time_ratio``, the other network's value over ours (for time, the median).
 
     Raises:
-        OutputsDiffer: a network says something else in one batch than image by image.
-        DataError: the data is no MNIST, or has fewer images.
+        OutputsDiffer: a network's predictions in one batch differ from those image by image.
+        DataError: the data is not MNIST, or has too few images.
     """
     if os.name == "nt":
-        raise UsageError("benchmarks measure peak memory as Linux and macOS report it; run them there")
+        raise UsageError("benchmarks measure peak memory as reported by Linux and macOS; run them there")
     x, threads = _images(data, images), threads or torch.get_num_threads()
     here = __name__.rpartition(".")[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -92,22 +92,22 @@ def bench_footprint(
         np.save(file, x)
         arguments = {"images": str(file), "threads": threads}
         with (
-            Contestant(f"{here}.footprint_rows", arguments, {}) as rows,
-            Contestant(f"{here}.footprint_convolution", arguments, {}) as convolution,
+            Runner(f"{here}.footprint_rows", arguments, {}) as rows,
+            Runner(f"{here}.footprint_convolution", arguments, {}) as convolution,
         ):
             sides = list(zip((rows, convolution), NAMES.values(), strict=True))
-            contestants = [_measure_memory(side, name, checked) for side, name in sides]
+            networks = [_measure_memory(side, name, checked) for side, name in sides]
             for turn in range(turns):
-                pairs = list(zip((rows, convolution), contestants, strict=True))
+                pairs = list(zip((rows, convolution), networks, strict=True))
                 for side, figures in pairs if turn % 2 == 0 else reversed(pairs):
                     figures["seconds"].append(side.ask(do="run", steps=1)["seconds"])
-    ours, other = contestants
+    ours, other = networks
     return {
         "bench": "footprint",
         "images": len(x),
         "data": "random" if data is None else "test images",
         "threads": threads,
-        "contestants": contestants,
+        "contestants": networks,
         "memory_ratio": other["peak_mib"] / ours["peak_mib"],
         "time_ratio": median(b / a for a, b in zip(ours["seconds"], other["seconds"], strict=True)),
         "torch": torch.__version__,
@@ -125,8 +125,8 @@ def _images(data: str | Path | None, count: int) -> npt.NDArray[np.float32]:
     return scaled(part.x[:count], part.scale)
 
 
-def _measure_memory(side: Contestant, name: str, checked: Path) -> dict[str, Any]:
-    """Check one contestant, and read its peaks before and after its first batch."""
+def _measure_memory(side: Runner, name: str, checked: Path) -> dict[str, Any]:
+    """Check one runner, and read its peak memory before and after its first batch."""
     side.ask(do="check", to=str(checked))
     found = load_file(checked)
     gap = float((found["batch"] - found["alone"]).abs().max())

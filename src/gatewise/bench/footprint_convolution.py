@@ -1,12 +1,12 @@
-"""The other side of ``footprint``: a convolutional network of the tutorial kind, in plain PyTorch."""
+"""The other side of ``footprint``: a convolutional network as in tutorials, in plain PyTorch."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gatewise.bench.duel import serve
 from gatewise.bench.footprint import Prediction
+from gatewise.bench.runners import serve
 
 
 class Convolution(Prediction):

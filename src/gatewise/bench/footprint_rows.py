@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.bench.duel import serve
 from gatewise.bench.footprint import Prediction
+from gatewise.bench.runners import serve
 from gatewise.config import load_config
 from gatewise.models.sequence_classifier import SequenceClassifier
 

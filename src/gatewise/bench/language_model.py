@@ -1,4 +1,4 @@
-"""``gatewise bench language-model``: our training step against a straightforward PyTorch program of the same model."""
+"""``gatewise bench language-model``: training step against a straightforward PyTorch program of the same model."""
 
 from pathlib import Path
 from typing import Any
@@ -26,24 +26,24 @@ def bench_language_model(
 ) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
-    The token ids are random, drawn with the frequencies of a natural text (Zipf), with the recipe's sizes and a
-    vocabulary of 10,000.
+    The token ids are random, with the word frequencies of natural text (Zipf), the recipe's sizes and a vocabulary of
+    10,000.
 
     Args:
         recipe: a language model's recipe.
-        precision: ours, as ``training.precision``.
+        precision: our precision, as in ``training.precision``.
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
-        threads: of each program; PyTorch's own choice where 0.
-        turns: how often each is timed.
+        threads: threads per program; 0 uses PyTorch's default.
+        turns: number of timings of each.
 
     Returns:
-        Words a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
+        Words per second of each (median), their ratio (median over the turns), and peak memory in MiB.
 
     Raises:
         OutputsDiffer: the check failed.
     """
     refuse_where_memory_cannot_be_measured()
-    # Of an early epoch the recipe's own rate would make the weights grow without end on random text.
+    # The recipe's own learning rate would make the weights diverge on random text.
     config = load_config(recipe, {"training.learning_rate": 0.01, "training.precision": precision})
     if config.model.cell != "lstm" or config.training.optimizer != "sgd" or config.model.tie_weights:
         raise UsageError(
@@ -76,5 +76,5 @@ def bench_language_model(
 
 
 def numbered_words(size: int) -> Vocabulary:
-    """Return a vocabulary of a given size, its words told apart by numbers."""
+    """Return a vocabulary of a given size, with numbered words."""
     return Vocabulary([EOS, UNK, *(f"w{k}" for k in range(size - 2))])

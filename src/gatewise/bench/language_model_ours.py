@@ -1,12 +1,12 @@
-"""The contestant that is ours: the training loop's own step on the recipe's model, on the token ids of a file."""
+"""Our runner: the training loop's own step on the recipe's model, with token ids from a file."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gatewise.bench.duel import serve
 from gatewise.bench.language_model import numbered_words
+from gatewise.bench.runners import serve
 from gatewise.bench.training import ALONE, NOWHERE
 from gatewise.bench.training_ours import Ours
 from gatewise.config import Config
@@ -17,7 +17,7 @@ from gatewise.tasks.language_modeling import LanguageModelData, LanguageModellin
 
 
 def make(arguments: dict[str, Any]) -> Ours:
-    """Make the workload of a text whose words are numbers already."""
+    """Create the workload of a text given as token ids."""
     config = Config.model_validate(arguments["config"])
     vocabulary = numbered_words(arguments["vocabulary"])
     text = TokenizedText(np.load(arguments["ids"], mmap_mode="r"), 0, "")

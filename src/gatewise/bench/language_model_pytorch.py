@@ -1,4 +1,4 @@
-"""The peer: the same model as a straightforward PyTorch program, nothing of ours in it."""
+"""The peer: a straightforward PyTorch program of the same model, without any Gatewise code."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gatewise.bench.duel import serve
+from gatewise.bench.runners import serve
 from gatewise.bench.training_pytorch import Peer
 
 
@@ -30,7 +30,7 @@ class Model(nn.Module):
 
 
 class LanguageModelPeer(Peer):
-    """Training steps on contiguous windows, the state carried over."""
+    """Training steps on contiguous windows with carried state."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         model, data = arguments["config"]["model"], arguments["config"]["data"]
@@ -43,13 +43,13 @@ class LanguageModelPeer(Peer):
         super().__init__(Model(arguments["vocabulary"], *sizes, model["dropout"]), arguments)
 
     def reset(self) -> None:
-        """Start from the first window with a state of zeros."""
+        """Start from the first window with zero state."""
         self.start = 0
         like = next(self.model.parameters())
         self.state = like.new_zeros(self.shape), like.new_zeros(self.shape)
 
     def cost(self) -> torch.Tensor:
-        """The sum over the window's steps of the mean over the batch."""
+        """Return the sum over the window's steps of the mean over the batch."""
         if self.start + self.T + 1 > len(self.rows):
             self.reset()
         ids = self.rows[self.start : self.start + self.T]

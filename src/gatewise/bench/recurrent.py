@@ -1,4 +1,4 @@
-"""``gatewise bench recurrent``: our LSTM, GRU and RNN against PyTorch's modules, layer for layer."""
+"""``gatewise bench recurrent``: LSTM, GRU and RNN layers against PyTorch's modules."""
 
 import copy
 import time
@@ -24,18 +24,18 @@ RAGGED = ((100, 32, 256), (500, 32, 256))
 _SECONDS_A_TURN = 1.5
 
 Run = Callable[[], list[Tensor]]
-"""Does the work once; returns what must agree."""
+"""Does the work once; returns the tensors that must agree."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One row of the table: two programs at the same work."""
+    """One row of the table: two programs with the same work."""
 
     work: str
     cell: str
     shape: tuple[int, int, int]
     ours: dict[str, Run]
-    """By precision: the fastest is measured."""
+    """Programs by precision; the fastest is measured."""
     peer: dict[str, Run]
     target: str
 
@@ -43,43 +43,43 @@ class Round:
 def bench_recurrent(
     engine: str = "auto", threads: int = 0, turns: int = 5, report: Callable[[str], None] = lambda line: None
 ) -> list[Any]:
-    """Check outputs and every gradient, then time both in turns; input size = hidden size.
+    """Check outputs and every gradient, then time both in turns; the input size equals the hidden size.
 
-    *plain*: forward and backward of one layer over a full batch. *ragged*: the same with lengths drawn uniform in 1 to
-    T, ``lengths=`` against ``pack_padded_sequence`` and back (the rows sorted beforehand, which PyTorch likes best).
-    Of these the native engine and PyTorch are each tried in fp32 and bf16 and measured in the faster one. *traced*: a
-    forward pass of ours that returns every gate and state, against our plain one. *threads*: ours on one thread
-    against all. *loss*: ours of a vocabulary of 10,000 where no gradient is wanted, against forward and backward, of
-    each engine that is there. *prompt*: a word drawn after T words by a language model of two layers, against the
-    same words with all their logits.
+    *plain*: forward and backward of one layer over a full batch. *ragged*: the same with lengths drawn uniformly from 1
+    to T, ``lengths=`` against ``pack_padded_sequence`` and back (the rows are sorted, which is PyTorch's fastest case).
+    For these, the native engine and PyTorch are each tried in fp32 and bf16 and measured in the faster one. *traced*:
+    our forward pass that returns every gate and state, against our plain one. *threads*: ours with one thread against
+    all. *loss*: our loss over a vocabulary of 10,000 without gradients, against forward and backward, for each
+    available engine. *prompt*: a two-layer language model samples one word after T words, against reading the same
+    words with all their logits.
 
     Args:
-        engine: ours.
-        threads: PyTorch's threads; its own choice where 0.
-        turns: how often each is timed, for about 1.5 seconds.
-        report: given a line on each finished row.
+        engine: our engine.
+        threads: PyTorch's threads; 0 uses its default.
+        turns: number of timings of each, of about 1.5 seconds.
+        report: called with a line for each finished row.
 
     Returns:
-        For each row: work, cell (of *loss* the engine), T, B, H, the precision and the milliseconds of both sides
-        (median), their ratio (median over the turns of peer / ours; of *traced* the other way round, traced / plain),
-        its smallest and largest, and the target.
+        For each row: work, cell (for *loss*, the engine), T, B, H, the precision and the milliseconds of both sides
+        (median), their ratio (median over the turns of peer / ours; for *traced* the inverse, traced / plain), its
+        smallest and largest value, and the target.
 
     Raises:
-        OutputsDiffer: the check failed; that row is not timed.
+        OutputsDiffer: a check failed; that row is not timed.
     """
     if threads:
         torch.set_num_threads(threads)
     rows = []
-    for duel in _rounds(engine_named(engine).name, torch.get_num_threads()):
-        precision, peer_precision = _fastest(duel.ours), _fastest(duel.peer)
-        _check(duel, precision, peer_precision)
-        ours, peer = _in_turns(duel.ours[precision], duel.peer[peer_precision], turns)
+    for comparison in _rounds(engine_named(engine).name, torch.get_num_threads()):
+        precision, peer_precision = _fastest(comparison.ours), _fastest(comparison.peer)
+        _check(comparison, precision, peer_precision)
+        ours, peer = _in_turns(comparison.ours[precision], comparison.peer[peer_precision], turns)
         pairs = list(zip(ours, peer, strict=True))
         ratios = [p / o for o, p in pairs]
-        T, B, H = duel.shape
+        T, B, H = comparison.shape
         row = {
-            "work": duel.work,
-            "cell": duel.cell,
+            "work": comparison.work,
+            "cell": comparison.cell,
             "T": T,
             "B": B,
             "H": H,
@@ -89,7 +89,7 @@ def bench_recurrent(
             "peer_ms": 1e3 * median(peer),
             "ratio": median(ratios),
             "ratio_range": [min(ratios), max(ratios)],
-            "target": duel.target,
+            "target": comparison.target,
         }
         rows.append(row)
         report(line_of(row))
@@ -97,7 +97,7 @@ def bench_recurrent(
 
 
 def line_of(row: dict[str, Any]) -> str:
-    """Return one row as a line of text."""
+    """Format one row as a line of text."""
     low, high = row["ratio_range"]
     shape = f"T={row['T']} B={row['B']} H={row['H']}"
     return (
@@ -111,7 +111,7 @@ TARGETS = {
     "native": {"plain LSTM": "", "plain": "5 or more", "ragged": "8 or more", "traced": "1.15 or less"},
     "torch": {"plain LSTM": "0.97 or more", "plain": "0.97 or more", "ragged": "2 or more", "traced": "2.2 or less"},
 }
-"""What each engine is to reach; its plain LSTM is measured by whole training steps instead."""
+"""Target ratios of each engine; the plain native LSTM has none, as it is covered by whole training steps."""
 
 
 def _rounds(engine: str, threads: int) -> Iterator[Round]:
@@ -251,15 +251,15 @@ def _prompt(engine: str, shape: tuple[int, int, int]) -> Round:
 
 
 def _fastest(sides: dict[str, Run]) -> str:
-    """Return the precision in which a side takes the least time; left out are those that it cannot compute here.
+    """Return the precision in which a side is fastest, ignoring those that it does not support here.
 
-    One whose first pass takes more than five times as long as another's is not run again, since it may take minutes.
+    A precision whose first pass takes over five times as long as another's is not run again, as it may take minutes.
     """
     seconds: dict[str, float] = {}
     for precision, run in sides.items():
         try:
             seconds[precision] = _time(run, 1)
-        except RuntimeError:  # PyTorch's word for what it does not have on this processor
+        except RuntimeError:  # raised by PyTorch for unsupported precisions
             if precision == "fp32":
                 raise
     if len(seconds) > 1:
@@ -268,20 +268,20 @@ def _fastest(sides: dict[str, Run]) -> str:
     return min(seconds, key=lambda precision: seconds[precision])
 
 
-def _check(duel: Round, precision: str, peer_precision: str) -> None:
+def _check(comparison: Round, precision: str, peer_precision: str) -> None:
     tolerance = max(TOLERANCE[precision], TOLERANCE[peer_precision])
-    for k, (a, b) in enumerate(zip(duel.ours[precision](), duel.peer[peer_precision](), strict=True)):
+    for k, (a, b) in enumerate(zip(comparison.ours[precision](), comparison.peer[peer_precision](), strict=True)):
         ours, peer = a.float(), b.float()
         gap = float((ours - peer).abs().max() / peer.abs().max().clamp(min=1e-12))
         if not gap <= tolerance:
             raise OutputsDiffer(
-                f"{duel.work} {duel.cell} {duel.shape}: output or gradient {k} differs by {gap:.2e} of its largest "
-                f"entry; expected at most {tolerance}; nothing is timed"
+                f"{comparison.work} {comparison.cell} {comparison.shape}: output or gradient {k} differs by {gap:.2e} "
+                f"of its largest entry; expected at most {tolerance}; nothing is timed"
             )
 
 
 def _in_turns(ours: Run, peer: Run, turns: int) -> tuple[list[float], list[float]]:
-    """Return seconds a pass of both sides, turn by turn."""
+    """Return seconds per pass of both sides, turn by turn."""
     seconds: tuple[list[float], list[float]] = ([], [])
     once = max(_time(ours, 2), _time(peer, 2))
     passes = max(1, round(_SECONDS_A_TURN / once))

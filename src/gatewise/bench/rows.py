@@ -25,17 +25,17 @@ def bench_rows(
 ) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
-    Recipe ``mnist-rows``; the batches and, in the check, the dropout masks are equal.
+    Uses the recipe ``mnist-rows``; both sides get the same batches and, in the check, the same dropout masks.
 
     Args:
-        data: a folder as the recipe reads it; random images of 28 × 28 where not given.
-        precision: ours, as ``training.precision``.
+        data: a folder as the recipe reads it; defaults to random images of 28 × 28.
+        precision: our precision, as in ``training.precision``.
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
-        threads: of each program; PyTorch's own choice where 0.
-        turns: how often each is timed.
+        threads: threads per program; 0 uses PyTorch's default.
+        turns: number of timings of each.
 
     Returns:
-        Images a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
+        Images per second of each (median), their ratio (median over the turns), and peak memory in MiB.
 
     Raises:
         OutputsDiffer: the check failed.

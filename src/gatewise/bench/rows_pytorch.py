@@ -1,4 +1,4 @@
-"""The row reader's peer: the same model as a straightforward PyTorch program, nothing of ours in it."""
+"""The row reader's peer: a straightforward PyTorch program of the same model, without any Gatewise code."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gatewise.bench.duel import serve
+from gatewise.bench.runners import serve
 from gatewise.bench.training_pytorch import Peer
 
 
 class Model(nn.Module):
-    """nn.LSTM over the rows of an image, nn.Linear on what its last layer holds after the last row."""
+    """nn.LSTM over the rows of an image, and nn.Linear on the last layer's output after the last row."""
 
     def __init__(self, width: int, hidden_size: int, num_layers: int, labels: int, dropout: float) -> None:
         super().__init__()
@@ -22,14 +22,14 @@ class Model(nn.Module):
         self.decoder = nn.Linear(hidden_size, labels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits of (N, T, I)."""
+        """Return the logits for input (N, T, I)."""
         _, (h_n, _) = self.rnn(x)
         logits: torch.Tensor = self.decoder(self.drop(h_n[-1]))
         return logits
 
 
 class RowsPeer(Peer):
-    """Training steps on batches of images that lie in memory as floats."""
+    """Training steps on batches of images held in memory as floats."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         with np.load(arguments["arrays"]) as arrays:
@@ -44,7 +44,7 @@ class RowsPeer(Peer):
         self.step = 0
 
     def cost(self) -> torch.Tensor:
-        """The mean over a batch."""
+        """Return the mean over a batch."""
         rows = self.batches[self.step % len(self.batches)]
         self.step += 1
         x = self.x[rows].to(next(self.model.parameters()).dtype)

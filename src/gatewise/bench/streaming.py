@@ -1,4 +1,4 @@
-"""``gatewise bench streaming``: one step of a language model, batch 1, against ONNX Runtime and PyTorch."""
+"""``gatewise bench streaming``: one step of a language model at batch size 1, against ONNX Runtime and PyTorch."""
 
 import time
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from gatewise.models.language_model import LanguageModel
 
 SIZES = (200, 650, 1500)
 TARGET = 1.5
-"""Times ONNX Runtime's step, with bf16 weights."""
+"""Target speedup over ONNX Runtime's step, with bf16 weights."""
 _LAYERS, _TOKEN = 2, 7
-# fp32 sums of the same numbers in another order: of the largest entry, after a few steps.
+# fp32 sums in another order; relative to the largest entry, after a few steps.
 _TOLERANCE, _CHECKED = 1e-4, 4
 _SECONDS_A_TURN = 0.4
 
@@ -27,23 +27,24 @@ _SECONDS_A_TURN = 0.4
 def bench_streaming(
     *, threads: int = 2, turns: int = 5, report: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Check logits and states after a few steps, then time all sides in turns: two LSTM layers and the softmax's.
+    """Check logits and states after a few steps, then time all sides in turns: two LSTM layers and the output layer.
 
-    Ours is ``LanguageModel.stream().step``. Each side runs with one thread or with ``threads``, whichever was faster.
-    ``share`` is what the memory alone takes of our step: the same threads read the same weights in the same turns.
+    Our side is ``LanguageModel.stream().step``. Each side uses one thread or ``threads``, whichever is faster.
+    ``share`` is the part of our step that reading memory takes: the same threads read the same weights in the same
+    turns.
 
     Args:
-        threads: the most that a side may use.
-        turns: how often each is timed, for about 0.4 seconds.
-        report: given a line on each finished row.
+        threads: maximum number of threads per side.
+        turns: number of timings of each, of about 0.4 seconds.
+        report: called with a line for each finished row.
 
     Returns:
-        ``rows``: work, weights, H, against, threads of both sides, their microseconds (median), ratio (median over the
-        turns of peer / ours) and its range, the target (empty where there is none), share, and
-        ``gigabytes_per_second`` read.
+        ``rows``: work, weights, H, peer, threads of both sides, their microseconds (median), ratio (median over the
+        turns of peer / ours) and its range, the target (empty if there is none), share, and ``gigabytes_per_second``
+        read.
 
     Raises:
-        OutputsDiffer: the check failed; that size is not timed.
+        OutputsDiffer: a check failed; that size is not timed.
         UsageError: ONNX Runtime is not installed.
     """
     refuse_without_onnxruntime()
@@ -60,7 +61,7 @@ def bench_streaming(
 
 
 def line_of(row: dict[str, Any]) -> str:
-    """Return one row as a line of text."""
+    """Format one row as a line of text."""
     low, high = row["ratio_range"]
     return (
         f"H={row['H']:<6}{row['weights']:<6}{row['ours_us']:>9,.0f} us{row['against']:>20}{row['peer_us']:>9,.0f} us"
@@ -114,7 +115,7 @@ def _model(H: int) -> LanguageModel:
 
 @torch.no_grad()
 def _stored(model: LanguageModel, weights: str) -> LanguageModel:
-    """The model itself, or one whose weights are rounded to bfloat16."""
+    """Return the model itself, or a copy with weights rounded to bfloat16."""
     if weights == "fp32":
         return model
     rounded = LanguageModel(model.config, model.vocabulary).eval()
@@ -148,7 +149,7 @@ def _check(what: str, ours: Step, expected: Step) -> None:
 
 
 def _flat(parts: list[Tensor]) -> list[Tensor]:
-    """The logits, and each layer's h and c, however they were grouped."""
+    """Return the logits, and each layer's h and c, regardless of their grouping."""
     return [row for part in parts for row in part.reshape(-1, part.shape[-1])]
 
 
@@ -166,7 +167,7 @@ def _faster(sides: list[tuple[int, Step]]) -> tuple[int, Callable[[], object]]:
 
 
 def _time(side: tuple[int, Callable[[], object]]) -> float:
-    """Return the seconds of a step, after some that are not counted."""
+    """Return the seconds per step, after some warm-up steps."""
     threads, step = side
     torch.set_num_threads(threads)
     steps, began = 0, time.perf_counter()

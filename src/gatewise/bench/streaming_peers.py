@@ -12,11 +12,11 @@ from gatewise.errors import UsageError
 from gatewise.models.language_model import LanguageModel
 
 Step = Callable[[], list[Tensor]]
-"""Read the token once more, carry the state on; return logits, h and c."""
+"""Reads the token once more, carrying the state; returns logits, h and c."""
 
 
 def pytorch_step(model: LanguageModel, token: int) -> Step:
-    """Make the program of ``nn.Embedding``, ``nn.LSTM`` and ``nn.Linear`` with a model's weights."""
+    """Create the program of ``nn.Embedding``, ``nn.LSTM`` and ``nn.Linear`` with a model's weights."""
     V, E, H = len(model.vocabulary), model.rnn.input_size, model.rnn.hidden_size
     embedding, lstm, decoder = nn.Embedding(V, E), nn.LSTM(E, H, model.rnn.num_layers), nn.Linear(H, V)
     for own, given in ((embedding, model.embedding), (lstm, model.rnn), (decoder, model.decoder)):
@@ -33,10 +33,10 @@ def pytorch_step(model: LanguageModel, token: int) -> Step:
 
 
 def refuse_without_onnxruntime() -> None:
-    """Say at once what is missing, not after minutes of other measurements.
+    """Check at once that the peers are installed, rather than fail after minutes of other measurements.
 
     Raises:
-        UsageError: ONNX Runtime, or what writes its graphs, is not installed.
+        UsageError: ONNX Runtime, or a package needed to write its graphs, is not installed.
     """
     for name in ("onnxruntime", "onnx"):
         if find_spec(name) is None:
@@ -44,7 +44,7 @@ def refuse_without_onnxruntime() -> None:
 
 
 def onnxruntime_step(model: LanguageModel, token: int, threads: int) -> Step:
-    """Make an ONNX Runtime session of Gather, LSTM for each layer and Gemm; its buffers are bound once."""
+    """Create an ONNX Runtime session of Gather, one LSTM per layer and Gemm; its buffers are bound once."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -56,7 +56,7 @@ def onnxruntime_step(model: LanguageModel, token: int, threads: int) -> Step:
     def memory(array: Any) -> Any:
         return onnxruntime.OrtValue.ortvalue_from_numpy(array, "cpu")
 
-    # Two sets of states, from one to the other and back.
+    # Two sets of states, used alternately as input and output.
     states = [{name: memory(np.zeros((1, 1, H), np.float32)) for name in parts} for _ in range(2)]
     ids, logits, bindings = memory(np.array([[token]])), memory(np.zeros((1, V), np.float32)), []
     for before, after in (states, states[::-1]):
@@ -107,7 +107,7 @@ def _graph(model: LanguageModel) -> bytes:
             f"c{k}",
         ]
         nodes.append(helper.make_node("LSTM", given, ["", f"h{k}_n", f"c{k}_n"], hidden_size=H))
-        nodes.append(helper.make_node("Identity", [f"h{k}_n"], [f"x{k + 1}"]))  # (1, 1, H): one step is all steps
+        nodes.append(helper.make_node("Identity", [f"h{k}_n"], [f"x{k + 1}"]))  # (1, 1, H): one step is the sequence
     nodes.append(helper.make_node("Squeeze", [f"x{L}", stored("axis", torch.tensor([0]))], ["top"]))
     decoder = [stored("V", model.decoder.weight), stored("b", model.decoder.bias)]
     nodes.append(helper.make_node("Gemm", ["top", *decoder], ["logits"], transB=1))

@@ -15,13 +15,12 @@ from gatewise.tasks.tagging import TaggerTask
 
 RECIPE = "ewt-upos"
 COMPARED = {"model.output": "softmax"}
-"""What the recipe has otherwise: PyTorch has no CRF of its own to compare with."""
+"""Changes to the recipe, as PyTorch has no CRF to compare with."""
 SENTENCES = 12_544
 _HELD_BACK = 10
 
-# UD English-EWT, train: every twentieth of its sentences' lengths (the longest has 159 words; with 70
-# the mean is right), how many of its words, each counted once,
-# have 1, 2, 3 … characters, and the numbers of its characters and tags.
+# UD English-EWT, training split: the lengths of every twentieth sentence (the longest has 159 words; with 70 the mean
+# is right), the number of distinct words with 1, 2, 3 … characters, and the numbers of distinct characters and tags.
 _LENGTHS = (1, 2, 3, 4, 6, 7, 9, 10, 11, 13, 14, 15, 17, 19, 20, 22, 25, 28, 32, 39, 70)
 _CHARACTERS, _TAGS = 108, 17
 _SPELLED = (94, 469, 1221, 2217, 2659, 2838, 2783, 2325, 1744, 1344, 775, 520, 226, 123, 54, 32, 17, 10, 7, 11)
@@ -37,22 +36,22 @@ def bench_tagger(
 ) -> dict[str, Any]:
     """Check that both programs give the same cost and gradients, then time their training steps in turns.
 
-    Recipe ``ewt-upos``, with a softmax in place of the CRF; the batches are equal, and in the check so are the dropout
-    masks, drawn from the same seed (with more layers than one the check leaves dropout out).
+    Uses the recipe ``ewt-upos``, with a softmax in place of the CRF; both sides get the same batches and, in the check,
+    the same dropout masks, drawn from the same seed (with several layers, the check disables dropout).
 
     Args:
-        data: a folder as the recipe reads it; made-up sentences with the lengths of UD English-EWT where not given.
-        precision: ours, as ``training.precision``.
+        data: a folder as the recipe reads it; defaults to synthetic sentences with the lengths of UD English-EWT.
+        precision: our precision, as in ``training.precision``.
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
-        threads: of each program; PyTorch's own choice where 0.
-        turns: how often each is timed.
+        threads: threads per program; 0 uses PyTorch's default.
+        turns: number of timings of each.
 
     Returns:
-        Words a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
+        Words per second of each (median), their ratio (median over the turns), and peak memory in MiB.
 
     Raises:
         OutputsDiffer: the check failed.
-        UsageError: the recipe is not what this benchmark compares.
+        UsageError: the recipe is not one that this benchmark supports.
     """
     refuse_where_memory_cannot_be_measured()
     changed = {**COMPARED, "training.precision": precision}
@@ -66,12 +65,12 @@ def bench_tagger(
 
 
 def made_up_sentences(count: int) -> str:
-    """Return sentences, a word and its tag a line: lengths, words and spellings distributed as in UD English-EWT."""
+    """Return sentences, one word and tag per line, with lengths, words and spellings distributed as in English-EWT."""
     draw = np.random.default_rng(1)
     lengths = np.interp(draw.random(count), np.linspace(0, 1, len(_LENGTHS)), _LENGTHS).astype(int)
     alphabet = [chr(ord("一") + k) for k in range(_CHARACTERS)]
     sizes = np.repeat(np.arange(1, len(_SPELLED) + 1), _SPELLED)
-    sizes = sizes[np.argsort(sizes + draw.normal(0, 3, len(sizes)))]  # frequent words are short, by and large
+    sizes = sizes[np.argsort(sizes + draw.normal(0, 3, len(sizes)))]  # frequent words tend to be short
     spellings = ["".join(draw.choice(alphabet, size)) for size in sizes]
     frequency = 1 / np.arange(3, len(spellings) + 3)
     words = draw.choice(len(spellings), lengths.sum(), p=frequency / frequency.sum())

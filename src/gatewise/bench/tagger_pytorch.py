@@ -1,7 +1,7 @@
-"""The tagger's peer: the same model as a straightforward PyTorch program, nothing of ours in it.
+"""The tagger's peer: a straightforward PyTorch program of the same model, without any Gatewise code.
 
-Packed sequences for the sentences and for the characters of every word, ids as tensors made beforehand, padding as a
-collate function does it.
+It uses packed sequences for the sentences and for the characters of each word, precomputed id tensors, and the padding
+of a typical collate function.
 """
 
 import json
@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from gatewise.bench.duel import serve
+from gatewise.bench.runners import serve
 from gatewise.bench.training_pytorch import Peer
 
 
 class Characters(nn.Module):
-    """A word's characters: both ends of a bidirectional LSTM, or the largest answers of a convolution."""
+    """A character encoder: the final states of a bidirectional LSTM, or the max-pooled outputs of a convolution."""
 
     def __init__(self, kind: str, characters: int, embedding_size: int, size: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Characters(nn.Module):
             self.convolution = nn.Conv1d(embedding_size, size, kernel_size=3, padding=1)
 
     def forward(self, spellings: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Return (W, K) of (S, W)."""
+        """Encode spellings (S, W) as (W, K)."""
         x = self.embedding(spellings)
         if self.kind == "lstm":
             _, (h_n, _) = self.rnn(pack_padded_sequence(x, lengths, enforce_sorted=False))
@@ -41,7 +41,7 @@ class Characters(nn.Module):
 
 
 class Model(nn.Module):
-    """nn.Embedding, characters, a packed nn.LSTM, nn.Linear."""
+    """nn.Embedding, the character encoder, a packed nn.LSTM, and nn.Linear."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Model(nn.Module):
 
 
 class TaggerPeer(Peer):
-    """Training steps on batches of sentences of nearly the same length."""
+    """Training steps on batches of sentences of nearly equal length."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         data = json.loads(Path(arguments["sentences"]).read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ class TaggerPeer(Peer):
         self.step = 0
 
     def cost(self) -> torch.Tensor:
-        """The mean over the words of a batch."""
+        """Return the mean over the words of a batch."""
         rows = self.batches[self.step % len(self.batches)]
         self.step += 1
         words = [self.words[row] for row in rows]

@@ -1,4 +1,4 @@
-"""What the duels of training steps share: the same weights and settings to both sides, and what must agree."""
+"""Shared code of the training-step comparisons: both sides get the same weights and settings, and must agree."""
 
 import os
 import tempfile
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.bench.duel import fight
+from gatewise.bench.runners import compare_in_turns
 from gatewise.config import Config
 from gatewise.errors import GatewiseError, UsageError
 from gatewise.tasks.task import Task
@@ -22,24 +22,24 @@ from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
 TOLERANCE = {"fp32": 1e-4, "high": 1e-3, "bf16": 6e-2, "bf16 module": 6e-2}
-"""Of the largest entry of each gradient: sums of the same numbers in another order, of factors with fewer bits."""
+"""Relative to the largest entry of each gradient; the summation order differs, and some factors have fewer bits."""
 
 NOWHERE, ALONE = RunFolder("no-run"), Group(0, 1, torch.device("cpu"))
-"""Where our contestants write nothing, and the one process that each is."""
+"""Settings of our runner, which writes no logs and uses a single process."""
 
 
 class OutputsDiffer(GatewiseError):
-    """The two programs do not compute the same; nothing is timed."""
+    """The two programs do not compute the same result; nothing is timed."""
 
 
 def refuse_where_memory_cannot_be_measured() -> None:
-    """Refuse Windows.
+    """Refuse Windows, which does not report peak memory this way.
 
     Raises:
         UsageError: this is Windows.
     """
     if os.name == "nt":
-        raise UsageError("benchmarks measure peak memory as Linux and macOS report it; run them there")
+        raise UsageError("benchmarks measure peak memory as reported by Linux and macOS; run them there")
 
 
 def compare_training(
@@ -57,22 +57,22 @@ def compare_training(
 ) -> dict[str, Any]:
     """Check that two programs give the same cost and gradients, then time their training steps in turns.
 
-    The check is without dropout, whose masks differ.
+    The check disables dropout, as the masks differ.
 
     Args:
-        config: the run's configuration; both sides are given it.
-        model: where both sides start.
-        write_data: writes what both read into a folder, and returns the arguments by which they find it.
-        ours: our contestant, a module of this package.
-        peer: the peer's.
-        tokens: in a step, on average.
-        token_name: what they are.
-        threads: of each program; PyTorch's own choice where 0.
-        turns: how often each is timed.
+        config: the run's configuration, passed to both sides.
+        model: the initial model for both sides.
+        write_data: writes the data for both sides into a folder, and returns the arguments that locate it.
+        ours: our runner, a module of this package.
+        peer: the peer's runner.
+        tokens: mean number of tokens per step.
+        token_name: the name of a token, in the plural.
+        threads: threads per program; 0 uses PyTorch's default.
+        turns: number of timings of each.
         peer_precision: ``fp32``, ``bf16`` (autocast) or ``bf16 module`` (the module's own weights in 16 bits).
 
     Returns:
-        Tokens a second of each (median), their ratio (median over the turns), and the peaks of memory in MiB.
+        Tokens per second of each (median), their ratio (median over the turns), and peak memory in MiB.
 
     Raises:
         OutputsDiffer: the check failed.
@@ -89,7 +89,7 @@ def compare_training(
             "peer_precision": peer_precision,
         }
         tolerance = max(TOLERANCE[config.training.precision], TOLERANCE[peer_precision])
-        duel = fight(
+        comparison = compare_in_turns(
             f"{here}.{ours}",
             f"{here}.{peer}",
             {**shared, **write_data(Path(folder))},
@@ -100,22 +100,22 @@ def compare_training(
         "precision": config.training.precision,
         "peer_precision": peer_precision,
         "threads": threads,
-        f"ours_{token_name}_per_second": tokens / median(duel.ours_seconds),
-        f"pytorch_{token_name}_per_second": tokens / median(duel.peer_seconds),
-        **duel.as_json(),
+        f"ours_{token_name}_per_second": tokens / median(comparison.ours_seconds),
+        f"pytorch_{token_name}_per_second": tokens / median(comparison.peer_seconds),
+        **comparison.as_json(),
         "torch": torch.__version__,
     }
 
 
 def batches_of(task: Task, model: nn.Module) -> npt.NDArray[np.int64]:
-    """Return the first epoch's batches, (steps, B) places in the training part, for a peer to read."""
+    """Return the batches of the first epoch, (steps, B) indices into the training split, for a peer to read."""
     work = task.workload(model, NOWHERE, ALONE)
     assert isinstance(work, BatchWorkload)
     return np.stack([work.batch(step) for step in range(work.steps_per_epoch)])
 
 
 def agree(ours: Path, peer: Path, tolerance: float) -> None:
-    """Compare cost and every gradient by name.
+    """Compare the cost and every gradient by name.
 
     Raises:
         OutputsDiffer: they differ.

@@ -1,4 +1,4 @@
-"""The contestant that is ours: the training loop's own step on a task's workload."""
+"""Our runner: the training loop's own step on a task's workload."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from gatewise.bench.duel import serve, write_cost_and_gradients
+from gatewise.bench.runners import serve, write_cost_and_gradients
 from gatewise.bench.training import ALONE, NOWHERE
 from gatewise.config import Config
 from gatewise.tasks.train import read_task
@@ -18,12 +18,12 @@ from gatewise.training.scalars import Scalars
 
 
 class Ours:
-    """Training steps of ``gatewise train``.
+    """The training steps of ``gatewise train``.
 
     Args:
         config: the run's configuration.
-        work: the task's.
-        arguments: ``threads``, and the file ``weights`` to start from; without it, the model as it is.
+        work: the task's workload.
+        arguments: ``threads``, and the file ``weights`` with initial weights; without it, the model is used as it is.
     """
 
     def __init__(self, config: Config, work: Workload, arguments: dict[str, Any]) -> None:
@@ -36,13 +36,13 @@ class Ours:
         self.guard = InterruptGuard()
 
     def check(self, to: Path) -> None:
-        """Write cost and gradients, before clipping, of the first step."""
+        """Write the cost and gradients of the first step, before clipping."""
         self.work.model.eval()
         cost, _ = self.work.cost(0)
         write_cost_and_gradients(self.work.model, cost, to)
 
     def run(self, steps: int) -> float:
-        """Do training steps, beginning again at the end of the data."""
+        """Do training steps, restarting at the end of the data."""
         self.work.model.train()
         at, began = self.trainer.at, time.perf_counter()
         for _ in range(steps):
@@ -54,7 +54,7 @@ class Ours:
 
 
 def make(arguments: dict[str, Any]) -> Ours:
-    """Read the data that the configuration names, as ``gatewise train`` does."""
+    """Read the data named by the configuration, as ``gatewise train`` does."""
     config = Config.model_validate(arguments["config"])
     task = read_task(config)
     return Ours(config, task.workload(task.make_model(), NOWHERE, ALONE), arguments)

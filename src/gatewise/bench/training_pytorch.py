@@ -1,4 +1,4 @@
-"""What the peers share: a training step as a PyTorch user writes it; nothing of ours is in it."""
+"""Shared code of the peers: a training step as a PyTorch user writes it, without any Gatewise code."""
 
 import time
 from abc import ABC, abstractmethod
@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gatewise.bench.duel import write_cost_and_gradients
+from gatewise.bench.runners import write_cost_and_gradients
 
 
 class Peer(ABC):
-    """Training steps with PyTorch's own optimiser and clipping.
+    """Training steps with PyTorch's own optimizer and clipping.
 
     Args:
-        model: what is trained.
-        arguments: ``config``, ``threads``, the file ``weights`` to start from, ``peer_precision``.
+        model: the model to train.
+        arguments: ``config``, ``threads``, the file ``weights`` with initial weights, ``peer_precision``.
     """
 
     def __init__(self, model: nn.Module, arguments: dict[str, Any]) -> None:
@@ -35,25 +35,25 @@ class Peer(ABC):
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         options = {"lr": training["learning_rate"], "weight_decay": training["weight_decay"]}
         if training["optimizer"] != "sgd":
-            options["fused"] = True  # the fastest that PyTorch has, though it must be asked for
+            options["fused"] = True  # the fastest variant, which is off by default
         self.optimizer = kinds[training["optimizer"]](model.parameters(), **options)
         self.reset()
 
     @abstractmethod
     def reset(self) -> None:
-        """Stand before the first step."""
+        """Return to the first step."""
 
     @abstractmethod
     def cost(self) -> torch.Tensor:
         """Return the next step's cost."""
 
     def cost_in_precision(self) -> torch.Tensor:
-        """Return the next step's cost, under autocast where that is asked for."""
+        """Return the next step's cost, under autocast if requested."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
             return self.cost()
 
     def check(self, to: Path) -> None:
-        """Write cost and gradients, before clipping, of the first step."""
+        """Write the cost and gradients of the first step, before clipping."""
         self.reset()
         self.model.eval()
         write_cost_and_gradients(self.model, self.cost_in_precision(), to)

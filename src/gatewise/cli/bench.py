@@ -6,25 +6,30 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Side by side with the peers.", rich_markup_mode=None)
+app = typer.Typer(help="Compare speed and memory with other libraries.", rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Side by side with the peers: the same work in turns, timed only after the outputs were checked."""
+    """Compare speed and memory with other libraries: the same work in turns, timed only after checking outputs."""
 
 
 @app.command("language-model")
 def language_model_command(
-    recipe: Annotated[str, typer.Option(help="A language model's recipe.")] = "ptb-small",
-    precision: Annotated[str, typer.Option(help="Ours: fp32, high or bf16.")] = "fp32",
-    peer_precision: Annotated[str, typer.Option(help="The peer's: fp32, bf16 (autocast) or 'bf16 module'.")] = "fp32",
-    threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    recipe: Annotated[str, typer.Option(help="The recipe of a language model.")] = "ptb-small",
+    precision: Annotated[str, typer.Option(help="Gatewise's precision: fp32, high or bf16.")] = "fp32",
+    peer_precision: Annotated[
+        str, typer.Option(help="PyTorch's precision: fp32, bf16 (autocast) or 'bf16 module'.")
+    ] = "fp32",
+    threads: Annotated[int, typer.Option(help="Threads per program; 0 uses PyTorch's default.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time a training step: ours and a straightforward PyTorch program of the same model, in turns."""
+    """Time a language model's training step.
+
+    Compares Gatewise with a straightforward PyTorch program of the same model, in turns.
+    """
     from gatewise.bench.language_model import bench_language_model
 
     result = bench_language_model(
@@ -38,14 +43,17 @@ def language_model_command(
 @app.command("tagger")
 def tagger_command(
     data: Annotated[
-        Path | None, typer.Option(help="A folder with a UD treebank; made-up sentences of such lengths if not given.")
+        Path | None, typer.Option(help="A folder with a UD treebank; by default, synthetic sentences of like lengths.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    threads: Annotated[int, typer.Option(help="Threads per program; 0 uses PyTorch's default.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time a tagger's training step: ours and a straightforward PyTorch program with packed sequences, in turns."""
+    """Time a tagger's training step.
+
+    Compares Gatewise with a straightforward PyTorch program that uses packed sequences, in turns.
+    """
     from gatewise.bench.tagger import bench_tagger
 
     result = bench_tagger(data, threads=threads, turns=turns)
@@ -55,13 +63,16 @@ def tagger_command(
 
 @app.command("rows")
 def rows_command(
-    data: Annotated[Path | None, typer.Option(help="A folder with MNIST; random images if not given.")] = None,
-    threads: Annotated[int, typer.Option(help="Of each program; 0 is PyTorch's own choice.")] = 0,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    data: Annotated[Path | None, typer.Option(help="A folder with MNIST; by default, random images.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads per program; 0 uses PyTorch's default.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time a row reader's training step: ours and a straightforward PyTorch program of the same model, in turns."""
+    """Time a row reader's training step.
+
+    Compares Gatewise with a straightforward PyTorch program of the same model, in turns.
+    """
     from gatewise.bench.rows import bench_rows
 
     result = bench_rows(data, threads=threads, turns=turns)
@@ -71,25 +82,28 @@ def rows_command(
 
 @app.command("comments-scratch")
 def comments_scratch_command(
-    data: Annotated[Path | None, typer.Option(help="A CSV file of comments; --faults alone needs none.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A CSV file of comments; not needed with only --faults.")] = None,
     faults: Annotated[
-        bool, typer.Option("--faults", help="Instead of timing: the gradient check finds each of the faults.")
+        bool, typer.Option("--faults", help="Check that the gradient check detects each fault, instead of timing.")
     ] = False,
     losses: Annotated[
-        bool, typer.Option("--losses", help="Instead of timing: the loss epoch by epoch with each of the faults.")
+        bool, typer.Option("--losses", help="Show the loss per epoch with each fault, instead of timing.")
     ] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Of --losses.")] = 3,
-    threads: Annotated[int, typer.Option(help="Of NumPy in each program; 0 is NumPy's own choice.")] = 1,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs for --losses.")] = 3,
+    threads: Annotated[int, typer.Option(help="NumPy threads per program; 0 uses NumPy's default.")] = 1,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time a training step: ours in NumPy and a literal dense program with a tutorial's four faults, in turns."""
+    """Time a scratch language model's training step.
+
+    Compares Gatewise's NumPy code with a literal dense program that has a tutorial's four faults, in turns.
+    """
     from gatewise.bench.comments_scratch import bench_speed, check_faults, compare_losses
     from gatewise.errors import UsageError
 
     if data is None and (losses or not faults):
-        raise UsageError("--data is missing; expected a CSV file of comments (only --faults alone needs none)")
+        raise UsageError("--data is missing; expected a CSV file of comments (only --faults works without one)")
     result: dict[str, Any] = {"bench": "comments-scratch"}
     if faults:
         result["faults"] = check_faults()
@@ -121,13 +135,17 @@ def comments_scratch_command(
 
 @app.command("recurrent")
 def recurrent_command(
-    engine: Annotated[str, typer.Option(help="Ours: auto, native or torch.")] = "auto",
-    threads: Annotated[int, typer.Option(help="PyTorch's threads; 0 is its own choice.")] = 0,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    engine: Annotated[str, typer.Option(help="Gatewise's engine: auto, native or torch.")] = "auto",
+    threads: Annotated[int, typer.Option(help="PyTorch's threads; 0 uses its default.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time layers, ours and PyTorch's, in turns: full batches, ragged ones; traced passes, threads, and evaluation."""
+    """Time recurrent layers.
+
+    Compares Gatewise with PyTorch, in turns, on full and ragged batches; also times traced passes, threads, and
+    evaluation.
+    """
     import torch
 
     from gatewise.bench.recurrent import bench_recurrent
@@ -139,19 +157,22 @@ def recurrent_command(
         typer.echo(json.dumps(result))
     else:
         typer.echo(
-            "ours, the other side, ratio: median of the turns (range); of traced: traced / plain, both ours; of loss "
-            "and prompt the other side is ours too, with gradients, or all logits, that nobody asked for"
+            "Gatewise, the other side, ratio: median of the turns (range). traced: ratio is traced / plain, both of "
+            "Gatewise. loss, prompt: the other side is Gatewise with gradients, or with all logits, although not needed"
         )
 
 
 @app.command("streaming")
 def streaming_command(
-    threads: Annotated[int, typer.Option(min=1, help="The most that a side may use.")] = 2,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Maximum number of threads per side.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time one step of a language model, batch 1: ours, ONNX Runtime and PyTorch, in turns."""
+    """Time one step of a language model at batch size 1.
+
+    Compares Gatewise with ONNX Runtime and PyTorch, in turns.
+    """
     from gatewise.bench.streaming import bench_streaming
 
     result = bench_streaming(threads=threads, turns=turns, report=lambda line: typer.echo(line, err=as_json))
@@ -159,20 +180,23 @@ def streaming_command(
     if as_json:
         typer.echo(json.dumps(result))
     else:
-        typer.echo("ours, the peer, ratio: median of the turns (range), the memory's share of our step")
+        typer.echo("Gatewise, peer, ratio: median of the turns (range), share of our step spent reading memory")
 
 
 @app.command("native")
 def native_command(
     data: Annotated[
-        Path | None, typer.Option(help="A folder with mnist and ud_en_ewt; made-up data if not given.")
+        Path | None, typer.Option(help="A folder with mnist and ud_en_ewt; by default, synthetic data.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of each program.")] = 2,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 7,
+    threads: Annotated[int, typer.Option(min=1, help="Threads per program.")] = 2,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Time the native engine against its peers, all of it: training steps, layers, streaming, tasks, memory."""
+    """Run all benchmarks of the native engine.
+
+    Compares training steps, layers, streaming, tasks and memory with the peers.
+    """
     from gatewise.bench.native import bench_native
 
     result = bench_native(data, threads=threads, turns=turns, report=lambda line: typer.echo(line, err=as_json))
@@ -182,21 +206,24 @@ def native_command(
         typer.echo(json.dumps(result))
     else:
         rates = ", ".join(f"{rate:,.0f} in {precision}" for precision, rate in result["product_rates"].items())
-        typer.echo(f"products of this machine, {threads} threads, GFLOP/s: {rates}")
+        typer.echo(f"matrix products on this machine, {threads} threads, GFLOP/s: {rates}")
 
 
 @app.command("footprint")
 def footprint_command(
     data: Annotated[
-        Path | None, typer.Option(help="A folder with MNIST's IDX files; its test images.  [random images]")
+        Path | None, typer.Option(help="A folder with MNIST's IDX files; uses its test images.  [random images]")
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="How many, in one batch.")] = 10_000,
-    threads: Annotated[int, typer.Option(help="Of each network; 0 is PyTorch's own choice.")] = 0,
-    turns: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    images: Annotated[int, typer.Option(min=1, help="Number of images in the batch.")] = 10_000,
+    threads: Annotated[int, typer.Option(help="Threads per network; 0 uses PyTorch's default.")] = 0,
+    turns: Annotated[int, typer.Option(min=1, help="Number of timings of each.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep the JSON, with machine and date, in this file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save the JSON, with machine and date, to this file.")] = None,
 ) -> None:
-    """Measure peak memory and time of predicting images in one batch: the row reader, and a convolutional network."""
+    """Measure peak memory and time to predict images in one batch.
+
+    Compares the row reader with a convolutional network.
+    """
     from statistics import median
 
     from gatewise.bench.footprint import bench_footprint
@@ -208,7 +235,7 @@ def footprint_command(
         typer.echo(json.dumps(result))
         return
     typer.echo(f"{result['images']:,} images in one batch, {result['threads']} threads; outputs were checked")
-    typer.echo(f"{'':<44}{'weights':>12}{'peak memory':>16}{'before':>16}{'time':>10}")
+    typer.echo(f"{'':<44}{'parameters':>12}{'peak memory':>16}{'before':>16}{'time':>10}")
     for c in result["contestants"]:
         typer.echo(
             f"{c['name']:<44}{c['parameters']:>12,}{c['peak_mib']:>12,.0f} MiB{c['start_mib']:>12,.0f} MiB"
@@ -221,7 +248,7 @@ def footprint_command(
 
 
 def _keep(result: dict[str, Any], command: str, out: Path | None) -> None:
-    """Add command, machine and date to a result, and write it where it is to be kept."""
+    """Add the command, the machine and the date to a result, and save it if requested."""
     from datetime import datetime, timezone
 
     from gatewise.cli.doctor import processor_name
@@ -250,5 +277,5 @@ def _show_ratio(ratio: float, ours: list[float], peer: list[float]) -> None:
     ratios = [p / o for o, p in zip(ours, peer, strict=True)]
     typer.echo(
         f"ratio {ratio:.3f} (median of {len(ratios)} turns, {min(ratios):.3f} to {max(ratios):.3f}; "
-        "above 1 gatewise is faster)"
+        "above 1, gatewise is faster)"
     )

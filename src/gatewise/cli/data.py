@@ -5,24 +5,24 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Public corpora.", rich_markup_mode=None)
+app = typer.Typer(help="Download public corpora.", rich_markup_mode=None)
 
 
 @app.callback()
 def _group() -> None:
-    """Public corpora."""
+    """Download public corpora."""
 
 
 @app.command("fetch")
 def fetch_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus: ptb, mnist, ud-ewt.")],
-    to: Annotated[Path | None, typer.Option(help="The folder to fill.  [data/NAME]")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The corpus: ptb, mnist or ud-ewt.")],
+    to: Annotated[Path | None, typer.Option(help="The target folder.  [data/NAME]")] = None,
     mirror: Annotated[
         str | None,
-        typer.Option(envvar="GATEWISE_MIRROR", help="Another place with the same files: the start of their URLs."),
+        typer.Option(envvar="GATEWISE_MIRROR", help="A mirror with the same files, given as a URL prefix."),
     ] = None,
 ) -> None:
-    """Download a public corpus, with progress; what was cut off is resumed, and each file's SHA-256 is checked."""
+    """Download a public corpus; resume partial downloads, and verify each file's SHA-256."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
@@ -43,4 +43,4 @@ def fetch_command(
             progress.update(tasks[file.name], completed=here)
 
         files = fetch(name, folder, mirror=mirror, report=report)
-    write(f"{name}: {len(files)} files in {folder}, checked by SHA-256; next: {corpus.next_command} {folder}")
+    write(f"{name}: {len(files)} files in {folder}, verified by SHA-256; next: {corpus.next_command} {folder}")

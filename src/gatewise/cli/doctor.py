@@ -2,7 +2,10 @@
 
 
 def command() -> None:
-    """Show versions, processor features, devices, engines, and why one is not available."""
+    """Show versions, processor features, devices and engines.
+
+    For an engine that is not available, shows the reason.
+    """
     import os
     import platform
     from importlib import import_module
@@ -33,7 +36,7 @@ def command() -> None:
 
 
 def processor_name() -> str:
-    """Return the processor's name, as well as the system tells it."""
+    """Return the processor's name, as far as the system reports it."""
     import platform
     from pathlib import Path
 
@@ -52,11 +55,11 @@ def _availability(engine: str) -> str:
 
     if reason := why_not(engine):
         return f"not available: {reason}"
-    text = "available" + " (auto takes it)" * (engine == engine_named("auto").name)
+    text = "available" + " (selected by auto)" * (engine == engine_named("auto").name)
     if engine == "native":
         chosen, all_there_are = instructions()
-        text += f"; instructions: {chosen}, of {', '.join(all_there_are)} (GATEWISE_INSTRUCTIONS=NAME takes another)"
-        text += f"; what auto leaves to the torch engine: {NOT_COMPUTED}"
+        text += f"; instruction set: {chosen}, of {', '.join(all_there_are)} (set GATEWISE_INSTRUCTIONS=NAME to change)"
+        text += f"; with auto, falls back to the torch engine for: {NOT_COMPUTED}"
     return text
 
 

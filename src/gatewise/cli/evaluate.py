@@ -8,7 +8,7 @@ import typer
 
 
 class Split(str, Enum):
-    """A part of the corpus."""
+    """A split of the corpus."""
 
     train = "train"
     valid = "valid"
@@ -16,15 +16,16 @@ class Split(str, Enum):
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of the corpus, or one file.  [the run's own]")] = None,
-    split: Annotated[Split | None, typer.Option(help="Which part.  [test; train where the run has no test]")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
+    data: Annotated[Path | None, typer.Option(help="A corpus folder, or one file.  [the run's own data]")] = None,
+    split: Annotated[Split | None, typer.Option(help="The split.  [test; train if the run has no test]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Measure a run's best weights on a part of its data, in fp32.
+    """Evaluate a run's best weights on a split of its data, in fp32.
 
-    A language-model scores every token but the first, in one row with carried state, a scratch-language-model each
-    sentence alone; a tagger its words, a classifier its sequences, a regressor its values.
+    A language-model is scored on every token except the first, as one sequence with carried state; a
+    scratch-language-model on each sentence separately; a tagger on words, a classifier on sequences, a regressor on
+    values.
     """
     from gatewise.artifact.run_folder import to_json
     from gatewise.cli.figures import evaluation_lines

@@ -1,4 +1,4 @@
-"""Figures and remarks as the lines that commands print."""
+"""Formatting of metrics and remarks as the lines that commands print."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,14 +7,14 @@ from gatewise.printable import cell
 
 
 def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Return what ``evaluate`` prints: a line with the figure, over how many tokens, of which data."""
+    """Return what ``evaluate`` prints: the metric, the number of tokens and the data's hash, on one line."""
     data = f"data {figures['data_hash'][:12]}"
     over = f"over {figures['tokens']:,}"
     unknown = f"out of vocabulary {100 * figures['oov_rate']:.2f}%"
     if "perplexity" in figures:
         lines = [
-            f"{figures['split']} perplexity {figures['perplexity']:.2f} (nll {figures['nll']:.4f} nats a token) {over} "
-            f"tokens; {unknown}; {data}"
+            f"{figures['split']} perplexity {figures['perplexity']:.2f} (nll {figures['nll']:.4f} nats per token) "
+            f"{over} tokens; {unknown}; {data}"
         ]
     elif "rmse" in figures:
         lines = [f"{figures['split']} RMSE {figures['rmse']:.4g}, MAE {figures['mae']:.4g} {over} values; {data}"]
@@ -27,20 +27,20 @@ def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
         lines = [f"{figures['split']} accuracy {100 * figures['accuracy']:.2f}% {over} sequences; {unknown}; {data}"]
     lines += _label_lines(figures)
     if figures["split"] == "train":
-        lines.append("this is what the run was trained on; for a figure on new data give another --data")
+        lines.append("this is what the run was trained on; to evaluate on new data, give another --data")
     return lines
 
 
 def result_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what ``train`` prints of the last line of the metrics: the figure, and what is to be beaten."""
+    """Return what ``train`` prints for the final metrics: the metric and the baselines."""
     best = f"epoch {metrics['best_epoch']} was best"
     if "best_step" in metrics:
         best = f"step {metrics['best_step']:,} was best"
     if "train_loss" in metrics:
         return [
-            f"train loss {metrics['train_loss']:.4f} nats a token over {metrics['train_tokens']:,} tokens ({best}; out "
-            f"of vocabulary {100 * metrics['train_oov_rate']:.2f}%; data {metrics['train_data_hash'][:12]})",
-            f"word frequencies alone: {metrics['unigram_train_loss']:.4f}; no other text was scored",
+            f"train loss {metrics['train_loss']:.4f} nats per token over {metrics['train_tokens']:,} tokens ({best}; "
+            f"out of vocabulary {100 * metrics['train_oov_rate']:.2f}%; data {metrics['train_data_hash'][:12]})",
+            f"a unigram model, word frequencies alone: {metrics['unigram_train_loss']:.4f}; no other text was scored",
         ]
     over = f"over {metrics['test_tokens']:,}"
     data = f"data {metrics['test_data_hash'][:12]}"
@@ -68,7 +68,7 @@ def result_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _label_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Return a table with a line for each label, where there are such figures, and where the matrix lies."""
+    """Return a table with a line per label, if there are per-label metrics, and the location of the matrix."""
     labels = [name.removeprefix("f1_") for name in figures if name.startswith("f1_")]
     if not labels:
         return []
@@ -79,11 +79,11 @@ def _label_lines(figures: Mapping[str, Any]) -> list[str]:
         counted = f"{figures[f'tokens_{label}']:>9,}"
         lines.append(f"{cell(label):{width}}  " + "".join(f"{share:>9}" for share in shares) + counted)
     where = figures["confusion"]
-    return [*lines, f"confusion matrix: {where or 'not saved, the run folder cannot be written'}"]
+    return [*lines, f"confusion matrix: {where or 'not saved, the run folder is not writable'}"]
 
 
 def unknown_line(unknown: Iterable[str]) -> str:
-    """Return what is said of words that a model does not know, each named once."""
+    """Return the remark on words that a model does not know, each listed once."""
     return f"not in the vocabulary, read as <unk>: {', '.join(repr(token) for token in dict.fromkeys(unknown))}"
 
 

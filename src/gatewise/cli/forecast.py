@@ -7,16 +7,17 @@ import typer
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of a regressor of a series.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a series regressor.")],
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE.csv]", help="The series so far.  [the run's own]")
+        Path | None, typer.Argument(metavar="[FILE.csv]", help="The series so far.  [the run's own data]")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Values to forecast.  [the horizon trained for]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of values to forecast.  [the trained horizon]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Forecast the values after a series' end, one a line with its time.
+    """Forecast the next values of a series, one per line.
 
-    Beyond the horizon that the model was trained for, its own forecasts stand in for what is not known yet.
+    Each value is printed with its time. Beyond the trained horizon, the model reads its own forecasts in place of
+    values not yet known.
     """
     from gatewise.artifact.run_folder import to_json
     from gatewise.cli.output import write

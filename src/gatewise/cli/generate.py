@@ -7,15 +7,17 @@ import typer
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of a language model.")],
-    prompt: Annotated[str | None, typer.Option(help="Text to continue.  [a fresh start]")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Tokens to draw.")] = 50,
-    temperature: Annotated[float, typer.Option(help="Below 1 is safer, above 1 bolder; 0 is greedy.")] = 1.0,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the K most probable tokens only.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw among the tokens that make up probability P only.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal text.  [a new one]")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a language model.")],
+    prompt: Annotated[str | None, typer.Option(help="Text to continue.  [none]")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Number of tokens to sample.")] = 50,
+    temperature: Annotated[float, typer.Option(help="Below 1 less random, above 1 more random; 0 is greedy.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample only from the K most probable tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample only from the top tokens with total probability P.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; equal seeds give equal text.  [random]")] = None,
 ) -> None:
-    """Continue a text, token by token."""
+    """Generate text, token by token."""
     from gatewise.cli.figures import unknown_line
     from gatewise.cli.output import remark, write
     from gatewise.models.language_model import LanguageModel

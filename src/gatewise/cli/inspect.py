@@ -9,20 +9,20 @@ import typer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-app = typer.Typer(help="Pictures of finished runs.", rich_markup_mode=None)
+app = typer.Typer(help="Draw figures of finished runs.", rich_markup_mode=None)
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
-Out = Annotated[Path, typer.Option(help="The picture, .png or .svg.", show_default=False)]
-DataOut = Annotated[Path | None, typer.Option(help="The numbers behind the picture, .csv.")]
-Index = Annotated[int | None, typer.Option(help="Which sequence of a file with several, from 0.")]
-Resize = Annotated[bool, typer.Option("--resize", help="Bring an image of another size to the model's.")]
-Invert = Annotated[bool, typer.Option("--invert", help="Exchange light and dark, for dark strokes.")]
+Out = Annotated[Path, typer.Option(help="The figure, .png or .svg.", show_default=False)]
+DataOut = Annotated[Path | None, typer.Option(help="The numbers shown in the figure, .csv.")]
+Index = Annotated[int | None, typer.Option(help="Index of the sequence in a file with several, from 0.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Resize images to the size the model expects.")]
+Invert = Annotated[bool, typer.Option("--invert", help="Invert the brightness, for dark strokes on light.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Pictures of finished runs: PNG or SVG, and the numbers behind each. Nothing is trained."""
+    """Draw figures of finished runs, as PNG or SVG, with the numbers behind each. Nothing is trained."""
 
 
 @app.command("rows")
@@ -35,7 +35,7 @@ def rows_command(
     resize: Resize = False,
     invert: Invert = False,
 ) -> None:
-    """Draw an image, and after each of its rows the probability of each class."""
+    """Draw an image and the class probabilities after each of its rows."""
     write = _checked(out, data_out)
     import torch
 
@@ -57,17 +57,18 @@ def gates_command(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="An image, arrays, or a text file.")] = None,
     *,
     out: Out,
-    text: Annotated[str | None, typer.Option(help="What a model of text reads.")] = None,
+    text: Annotated[str | None, typer.Option(help="The text for a text model to read.")] = None,
     data_out: DataOut = None,
-    layer: Annotated[int, typer.Option(help="Counted from 1; 0 is the uppermost.")] = 0,
-    backward: Annotated[bool, typer.Option("--backward", help="The direction from the end.")] = False,
+    layer: Annotated[int, typer.Option(help="Layer, counted from 1; 0 is the top layer.")] = 0,
+    backward: Annotated[bool, typer.Option("--backward", help="Show the backward direction.")] = False,
     index: Index = None,
     resize: Resize = False,
     invert: Invert = False,
 ) -> None:
-    """Draw gates and cell over the words of a text or the rows of an image, the units sorted by how long they remember.
+    """Draw gates and cell state over the words of a text or rows of an image.
 
-    A GRU's reset and update gates and its state; a plain RNN has its state alone.
+    The units are sorted by how long they remember. A GRU has reset and update gates and its state; a plain RNN has
+    only its state.
     """
     write = _checked(out, data_out)
     from gatewise.cli.figures import unknown_line
@@ -81,7 +82,7 @@ def gates_command(
 
     name = open_run(run, "gates").name
     if (text is None) == (file is None):
-        raise UsageError("expected one of --text TEXT and FILE: what the model is to read")
+        raise UsageError("expected one of --text TEXT and FILE: the input for the model")
     model = load(run)
     if file is not None:
         steps, name = read_file(model, file, index, resize=resize, invert=invert)
@@ -96,7 +97,7 @@ def gates_command(
 @app.command("tags")
 def tags_command(
     run: Run,
-    text: Annotated[str, typer.Option(help="A sentence, its words between spaces.", show_default=False)],
+    text: Annotated[str, typer.Option(help="A sentence, with words separated by spaces.", show_default=False)],
     out: Out,
     data_out: DataOut = None,
 ) -> None:
@@ -120,9 +121,12 @@ def gradient_flow_command(
     runs: Runs,
     out: Out,
     data_out: DataOut = None,
-    steps: Annotated[int, typer.Option(min=0, help="Length of the sequences; 0 is the run's own, of text 100.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Sequence length; 0 uses the run's own, or 100 for text.")] = 0,
 ) -> None:
-    """Draw how the gradient of the last step's loss fades with distance, trained and as it was when fresh."""
+    """Draw how the last step's gradient decays with distance.
+
+    Shows the gradient of the last step's loss before and after training.
+    """
     write = _checked(out, data_out)
     from gatewise.inspection.gradient_flow import draw_gradient_flow, measure_gradient_flow
     from gatewise.inspection.runs import open_runs
@@ -133,7 +137,10 @@ def gradient_flow_command(
 
 @app.command("memory-task")
 def memory_task_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
-    """Draw the error of the adding problem against training step and length."""
+    """Draw the error on the adding problem.
+
+    Shows the error against training step and against sequence length.
+    """
     write = _checked(out, data_out)
     from gatewise.inspection.memory_task import draw_memory_task, measure_memory_task
     from gatewise.inspection.runs import open_runs
@@ -144,7 +151,7 @@ def memory_task_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
 
 @app.command("training")
 def training_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
-    """Draw the training curves of one run, or of several beside each other."""
+    """Draw the training curves of one or several runs."""
     write = _checked(out, data_out)
     from gatewise.inspection.runs import open_runs
     from gatewise.inspection.training import draw_training, measure_training
@@ -154,20 +161,22 @@ def training_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
 
 @app.command("footprint")
 def footprint_command(
-    result: Annotated[Path, typer.Argument(metavar="RESULT.json", help="What gatewise bench footprint --out wrote.")],
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT.json", help="The output of gatewise bench footprint --out.")
+    ],
     out: Out,
     data_out: DataOut = None,
 ) -> None:
-    """Draw peak memory and time of predicting many images in one batch."""
+    """Draw peak memory and time to predict many images in one batch."""
     write = _checked(out, data_out)
     from gatewise.inspection.footprint import draw_footprint, read_footprint
 
     measured = read_footprint(result)
-    write(draw_footprint, measured, f"{len(measured.contestants)} models")
+    write(draw_footprint, measured, f"{len(measured.models)} models")
 
 
 def _checked(out: Path, data_out: Path | None) -> Callable[[Callable[[Any, "Figure"], None], Any, str], None]:
-    """Check where picture and numbers are to go; return what writes them there and says so."""
+    """Check the output paths of figure and numbers; return a function that writes both and reports it."""
     from gatewise.cli.output import write as print_out
     from gatewise.inspection.style import check_out, save_picture, save_table
 

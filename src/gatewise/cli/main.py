@@ -1,4 +1,4 @@
-"""The command ``gatewise``: its commands, and one line and an exit status for every error."""
+"""The ``gatewise`` command: its subcommands, and a one-line message and an exit status for every error."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ from gatewise.cli.unforeseen import out_of_memory, save_traceback
 from gatewise.errors import GatewiseError
 from gatewise.training.interrupt import signals_interrupt
 
-# Typer carries Click inside since 0.26 and stood upon it before: its base of usage errors is found from either.
+# Typer bundles Click since 0.26 and depended on it before; the base class of usage errors is reachable either way.
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
-    help="Recurrent sequence models: train them, look inside them, ship them.",
+    help="Train, inspect and deploy recurrent sequence models.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -46,25 +46,25 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
+    debug: bool = typer.Option(False, "--debug", help="Show the full traceback of an error."),
     version: bool = typer.Option(
-        False, "--version", help="Print the version and leave.", is_eager=True, callback=_print_version
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
     ),
 ) -> None:
-    """Stand before every command; --debug is looked for in run()."""
+    """Declare the options before the command; run() handles --debug."""
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave the process with the status that ARCHITECTURE.md lists."""
+    """Run the command line and exit with one of the statuses that ARCHITECTURE.md lists."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = "--debug" in arguments
-    # --debug may stand anywhere on the line.
+    # --debug may appear anywhere on the command line.
     arguments = [*(["--debug"] if debug else []), *(word for word in arguments if word != "--debug")]
     _open_closed_streams()
     try:
         with signals_interrupt():
             status = app(arguments, standalone_mode=False)
-        if status == 130:  # what Typer makes of KeyboardInterrupt, and says nothing
+        if status == 130:  # Typer turns KeyboardInterrupt into this status, without a message
             raise KeyboardInterrupt
     except GatewiseError as error:
         if debug:
@@ -77,12 +77,12 @@ def run(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:
-        _leave(0)  # the reader, such as head, has enough
+        _leave(0)  # the reader, such as head, has closed the pipe
     except OSError as error:
         if debug:
             raise
         full = " (the disk is full)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        path = error.filename2 or error.filename or "a file"  # a rename names the file that it was to replace second
+        path = error.filename2 or error.filename or "a file"  # for a rename, filename2 is the file to be replaced
         _fail(f"{path}: {error.strerror}{full}; nothing that was saved before is lost", 1)
     except Exception as error:
         if debug:
@@ -97,24 +97,24 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _open_closed_streams() -> None:
-    """Put the null device where a standard stream is closed, lest the next file that is opened take its place."""
+    """Open the null device for each closed standard stream, so that no other file takes its descriptor."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest descriptor that is free, so this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _fail(line: str, status: int) -> NoReturn:
-    with suppress(OSError, ValueError):  # nobody listens
+    with suppress(OSError, ValueError):  # standard error may be closed
         remark(f"gatewise: {line}")
     _leave(status)
 
 
 def _leave(status: int) -> NoReturn:
-    """End the process with a status, which a stream that cannot be flushed would change to 120."""
+    """Exit with a status; without this, a stream that cannot be flushed changes it to 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""What commands print: as it is to a file or a pipe, on a terminal with nothing in it that commands the terminal."""
+"""Printing: unchanged to files and pipes; on terminals, control characters are escaped."""
 
 import codecs
 import sys
@@ -9,20 +9,20 @@ from gatewise.printable import for_terminal, one_line
 def write(text: str, end: str = "\n") -> None:
     """Print to standard output.
 
-    A file or a pipe gets every character, and of a file's name that is no UTF-8 its bytes; where standard output is
-    ASCII, it is written as UTF-8, which is the same where ASCII would do. What a terminal, or a rarer encoding, cannot
-    show is written out, as an escape.
+    A file or a pipe receives every character, and the raw bytes of a file name that is not valid UTF-8. If standard
+    output is ASCII, UTF-8 is written, which is the same for ASCII text. Characters that a terminal or another encoding
+    cannot represent are escaped.
     """
     stream = sys.stdout
     if stream.isatty():
         text = for_terminal(text)
     binary, encoding = getattr(stream, "buffer", None), getattr(stream, "encoding", None) or "utf-8"
-    if binary is None:  # a stream of text alone, which a program that calls us has put there
+    if binary is None:  # a text-only stream, installed by a calling program
         stream.write(text + end)
     else:
         stream.flush()
         binary.write(_encoded(text + end, encoding, stream.isatty()))
-    stream.flush()  # what cannot be written is told now, and to us
+    stream.flush()  # so that a failed write raises here
 
 
 def remark(line: str) -> None:

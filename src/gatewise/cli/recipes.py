@@ -6,9 +6,9 @@ import typer
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print this recipe's TOML.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Print the TOML of this recipe.")] = None,
 ) -> None:
-    """List the built-in recipes; with a name, print its TOML."""
+    """List the built-in recipes, or print the TOML of one."""
     from gatewise.cli.output import write
     from gatewise.config import recipe_names, recipe_text
 

@@ -8,7 +8,7 @@ import typer
 
 
 class Format(str, Enum):
-    """How the tags are written."""
+    """The output format."""
 
     text = "text"
     conllu = "conllu"
@@ -16,17 +16,17 @@ class Format(str, Enum):
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of a tagger.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a tagger.")],
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="One sentence a line, words between spaces; or CoNLL-U.  [stdin]"),
+        typer.Argument(metavar="FILE", help="One sentence per line, words separated by spaces, or CoNLL-U.  [stdin]"),
     ] = None,
     form: Annotated[
         Format,
-        typer.Option("--format", help="word/TAG a sentence a line; CoNLL-U with UPOS replaced; one JSON object."),
+        typer.Option("--format", help="word/TAG, one sentence per line; CoNLL-U with UPOS replaced; one JSON object."),
     ] = Format.text,
 ) -> None:
-    """Give each word its tag; one line out for each line in."""
+    """Tag each word of a text, one output line per input line."""
     from gatewise.cli.output import write
     from gatewise.predict.tag import tag_file
 

@@ -9,24 +9,24 @@ import typer
 
 def command(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A built-in name, or the path of a TOML file.  [demo]")
+        str | None, typer.Argument(metavar="RECIPE", help="A built-in recipe, or the path of a TOML file.  [demo]")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The data of the recipe's task, a folder or a file; wins over what the recipe names."),
+        typer.Option(help="The data of the recipe's task, a folder or a file; overrides the recipe's data."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.  [runs/RECIPE-TIME]")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set training.epochs=1. May be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set training.epochs=1. Can be repeated."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Of initial weights, dropout and sampling.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out where it stopped.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed for initial weights, dropout and sampling.")] = None,
 ) -> None:
-    """Train a model and leave a run folder.
+    """Train a model and write a run folder.
 
-    With no recipe it trains on the language reference that Python carries: no download, about a minute. Under
-    torchrun the rows of the batch are shared among the processes.
+    Without a recipe, trains on the language reference bundled with Python: no download, about a minute. Under torchrun,
+    the rows of the batch are divided among the processes.
     """
     from rich.console import Console
 
@@ -39,12 +39,12 @@ def command(
     console = Console(stderr=True)
     run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
     if not run.metrics:
-        return  # one of several processes; the first one reports
+        return  # one of several processes; only the first one reports
     lines = list(result_lines(run.metrics))
     if (sample := run.sample) is not None:
         lines.append(f"a sample of text:\n\n{_indent(sample)}\n")
     lines.append(f"run folder: {run.path}")
-    with suppress(OSError, ValueError):  # the run is saved; a report that nobody reads does not make it a failure
+    with suppress(OSError, ValueError):  # the run is saved; failing to print the report is not a failure
         write("\n".join(lines))
 
 

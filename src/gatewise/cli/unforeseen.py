@@ -1,4 +1,4 @@
-"""Errors that no code raises on purpose: want of memory, in one line, and all others, whose traceback is kept."""
+"""Handling of unexpected errors: a one-line message for out of memory, and a saved traceback for all others."""
 
 import os
 import platform
@@ -13,9 +13,9 @@ from gatewise.artifact.atomic import write_atomically
 
 
 def out_of_memory(error: Exception) -> str | None:
-    """Return the line for an error that says that there is not enough memory; None for any other.
+    """Return a message if an error means out of memory, otherwise None.
 
-    PyTorch raises ``RuntimeError`` for it on the CPU, and a subclass on a GPU.
+    PyTorch raises ``RuntimeError`` for this on the CPU, and a subclass on a GPU.
     """
     of_torch = isinstance(error, RuntimeError) and re.search(r"can't allocate memory|out of memory", str(error))
     if not isinstance(error, MemoryError) and not of_torch:
@@ -23,23 +23,23 @@ def out_of_memory(error: Exception) -> str | None:
     asked = re.search(r"allocate (\d[\d.]* [A-Za-z]+)", str(error))
     more = f" for another {asked[1]}" if asked else ""
     return (
-        f"not enough memory{more}; a smaller model.hidden_size, data.batch_size or data.length, or a part of the data, "
-        "needs less"
+        f"not enough memory{more}; use a smaller model.hidden_size, data.batch_size or data.length, or a part of "
+        "the data"
     )
 
 
 def save_traceback(error: Exception) -> Path | None:
-    """Write the traceback to ``traceback.txt`` of the run that it ended, else to the cache or the temporary folder.
+    """Write the traceback to ``traceback.txt`` in the failed run's folder, else in the cache or temporary folder.
 
     Returns:
-        The file, or None where no place can be written.
+        The file, or None if no location is writable.
     """
     from gatewise import __version__
     from gatewise.data.token_cache import cache_folder
 
     name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     places = [Path(tempfile.gettempdir()) / f"gatewise-{name}"]
-    with suppress(RuntimeError):  # a user without a home
+    with suppress(RuntimeError):  # a user without a home directory
         places.insert(0, cache_folder() / "tracebacks" / name)
     run = vars(error).get("gatewise_run")
     if run is not None and run.path.is_dir():

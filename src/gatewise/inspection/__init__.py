@@ -1,1 +1,1 @@
-"""Pictures of finished runs: ``measure_…`` makes numbers of models, ``draw_…`` a figure of numbers."""
+"""Figures of finished runs: ``measure_…`` computes numbers from models, ``draw_…`` draws a figure from numbers."""

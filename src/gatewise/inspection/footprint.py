@@ -1,4 +1,4 @@
-"""``footprint``: peak memory and time of two image classifiers, as ``gatewise bench footprint`` measured them."""
+"""``footprint``: peak memory and time of two image classifiers, as measured by ``gatewise bench footprint``."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """What one model needed.
+class ModelFootprint:
+    """Memory and time that one model needed.
 
     Attributes:
         name: the model.
-        parameters: its weights' count.
-        start_mib: the process's resident memory at its peak before the batch: Python, PyTorch, weights and images.
-        peak_mib: at its peak after it.
-        seconds: of each turn.
+        parameters: the number of its parameters.
+        start_mib: peak resident memory of the process before the batch: Python, PyTorch, weights and images.
+        peak_mib: peak resident memory after the batch.
+        seconds: the time of each turn.
     """
 
     name: str
@@ -39,25 +39,25 @@ class Contestant:
 class Footprint:
     """A result of the benchmark."""
 
-    contestants: Sequence[Contestant]
+    models: Sequence[ModelFootprint]
     images: int
     threads: int
     machine: str
     date: str
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: a contestant and a turn a line."""
+        """Yield the table: one line per model and turn."""
         yield "model", "parameters", "images", "start_mib", "peak_mib", "turn", "seconds"
-        for c in self.contestants:
+        for c in self.models:
             for turn, seconds in enumerate(c.seconds, 1):
                 yield c.name, c.parameters, self.images, c.start_mib, c.peak_mib, turn, seconds
 
 
 def read_footprint(path: str | Path) -> Footprint:
-    """Read what ``gatewise bench footprint --out FILE`` wrote.
+    """Read a file written by ``gatewise bench footprint --out FILE``.
 
     Raises:
-        DataError: the file is missing or holds something else.
+        DataError: the file is missing or has other contents.
     """
     path = Path(path).expanduser()
     raw = read_bounded(path, LONGEST_RECORD, "the file that gatewise bench footprint --out writes")
@@ -69,8 +69,8 @@ def read_footprint(path: str | Path) -> Footprint:
         what = f"the result of bench {found['bench']}" if isinstance(found, dict) and "bench" in found else "no result"
         raise DataError(f"{path}: {what}; expected the JSON that gatewise bench footprint --out writes")
     try:
-        contestants = [Contestant(**contestant) for contestant in found["contestants"]]
-        return Footprint(contestants, *(found[key] for key in ("images", "threads", "machine", "date")))
+        models = [ModelFootprint(**model) for model in found["contestants"]]
+        return Footprint(models, *(found[key] for key in ("images", "threads", "machine", "date")))
     except (KeyError, TypeError) as problem:
         raise DataError(
             f"{path}: a figure is missing or wrong ({problem}); run gatewise bench footprint again"
@@ -78,10 +78,10 @@ def read_footprint(path: str | Path) -> Footprint:
 
 
 def draw_footprint(data: Footprint, figure: "Figure") -> None:
-    """Draw bars of peak memory and of time."""
+    """Draw bars of peak memory and time."""
     from matplotlib.patches import Patch
 
-    figure.set_size_inches(WIDTH, 1.6 + 0.42 * len(data.contestants))
+    figure.set_size_inches(WIDTH, 1.6 + 0.42 * len(data.models))
     kinds = {"before the batch": ("#DDDDDD", ""), "the batch itself": (BLUE, "///")}
     names = [
         Patch(facecolor=color, hatch=hatch, edgecolor=INK, linewidth=0.5, label=text)
@@ -91,30 +91,30 @@ def draw_footprint(data: Footprint, figure: "Figure") -> None:
         figure,
         f"Predicting {data.images:,} images in one batch",
         f"{data.machine}, {data.threads} thread(s), {data.date}; each model in a process of its own; time is the "
-        f"median of {len(data.contestants[0].seconds)} turns, the whisker their range.",
+        f"median of {len(data.models[0].seconds)} turns, the whisker their range.",
         names,
     )
     memory, time = figure.subplots(1, 2, sharey=True)
-    models = [f"{c.name}\n{c.parameters:,} weights" for c in data.contestants]
-    places = range(len(models))
-    start = [c.start_mib for c in data.contestants]
-    growth = [c.peak_mib - c.start_mib for c in data.contestants]
+    labels = [f"{c.name}\n{c.parameters:,} weights" for c in data.models]
+    places = range(len(labels))
+    start = [c.start_mib for c in data.models]
+    growth = [c.peak_mib - c.start_mib for c in data.models]
     for (color, hatch), widths, left in zip(kinds.values(), (start, growth), (0, start), strict=True):
         memory.barh(places, widths, left=left, color=color, hatch=hatch, edgecolor=INK, linewidth=0.5)
-    middle = [median(c.seconds) for c in data.contestants]
-    low = [m - min(c.seconds) for m, c in zip(middle, data.contestants, strict=True)]
-    high = [max(c.seconds) - m for m, c in zip(middle, data.contestants, strict=True)]
+    middle = [median(c.seconds) for c in data.models]
+    low = [m - min(c.seconds) for m, c in zip(middle, data.models, strict=True)]
+    high = [max(c.seconds) - m for m, c in zip(middle, data.models, strict=True)]
     time.barh(places, middle, xerr=[low, high], color=ORANGE, edgecolor=INK, linewidth=0.5, capsize=2)
-    memory.set_yticks(places, models)
+    memory.set_yticks(places, labels)
     memory.invert_yaxis()
     memory.set(title="peak of resident memory", xlabel="MiB")
     time.set(title="time", xlabel="seconds")
-    _write(memory, [c.peak_mib for c in data.contestants], [f"{c.peak_mib:,.0f} MiB" for c in data.contestants])
-    _write(time, [max(c.seconds) for c in data.contestants], [f"{m:.2f} s" for m in middle])
+    _write(memory, [c.peak_mib for c in data.models], [f"{c.peak_mib:,.0f} MiB" for c in data.models])
+    _write(time, [max(c.seconds) for c in data.models], [f"{m:.2f} s" for m in middle])
 
 
 def _write(axes: "Axes", ends: Sequence[float], texts: Sequence[str]) -> None:
-    """Write each bar's value at its end."""
+    """Write the value at the end of each bar."""
     axes.set_xlim(0, 1.22 * max(ends))
     for place, (end, text) in enumerate(zip(ends, texts, strict=True)):
         axes.annotate(text, (end, place), xytext=(4, 0), textcoords="offset points", va="center")

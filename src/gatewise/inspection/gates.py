@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Panel(NamedTuple):
-    """One trace in the picture: its name, and whether its values have a sign."""
+    """One panel of the figure: the trace's name, its title, and whether its values are signed."""
 
     name: str
     words: str
@@ -37,19 +37,19 @@ PANELS = {
     "rnn_tanh": (Panel("h", "state h", True),),
     "rnn_relu": (Panel("h", "state h", True),),
 }
-"""What is shown of each cell."""
+"""The panels shown for each cell."""
 
 
 @dataclass(frozen=True)
 class GatesReading:
-    """A sequence as one layer read it.
+    """A sequence as read by one layer.
 
     Attributes:
         trace: the layer's gates and states.
         steps: the T words (or the rows' numbers).
-        kind: what a step is: ``word``, ``character``, ``row`` or ``step``.
-        numbers: (T, I), where the input is numbers.
-        name: where the sequence is from.
+        kind: the unit of a step: ``word``, ``character``, ``row`` or ``step``.
+        numbers: the input, (T, I), if it is numeric.
+        name: the source of the sequence.
     """
 
     trace: LayerTrace
@@ -59,7 +59,7 @@ class GatesReading:
     name: str = ""
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: a step and a unit a line."""
+        """Yield the table: one line per step and unit."""
         panels = PANELS[self.trace.cell]
         memory = "time_scale_steps" if self.trace.cell in ("lstm", "gru") else "lag_1_autocorrelation"
         yield "step", self.kind, "layer", "unit", memory, *(panel.name for panel in panels)
@@ -72,23 +72,23 @@ class GatesReading:
 def measure_gates(
     rnn: Recurrent, steps: Steps, *, layer: int = 0, backward: bool = False, name: str = ""
 ) -> GatesReading:
-    """Trace one layer of a model's stack over one sequence.
+    """Trace one layer of a model's recurrent stack over one sequence.
 
     Args:
         rnn: the stack.
-        steps: the sequence, as the stack reads it.
-        layer: counted from 1; 0 is the uppermost.
-        backward: the direction from the end.
-        name: where the sequence is from.
+        steps: the sequence, as the stack's input.
+        layer: the layer, counted from 1; 0 is the top layer.
+        backward: trace the backward direction.
+        name: the source of the sequence.
 
     Raises:
-        UsageError: there is no such layer or direction.
+        UsageError: the layer or direction does not exist.
     """
     return GatesReading(trace_layer(rnn, steps.x, layer, backward), steps.names, steps.kind, steps.numbers, name)
 
 
 def draw_gates(data: GatesReading, figure: "Figure") -> None:
-    """Draw a heatmap of units by steps for each gate and the state, and beside each what it is on average."""
+    """Draw a heatmap of units by steps for each gate and the state, each with its mean alongside."""
     panels, trace, T = PANELS[data.trace.cell], data.trace, len(data.steps)
     rows = len(panels) + (data.numbers is not None)
     figure.set_size_inches(min(max(WIDTH, 2.4 + 0.2 * T), 16), 1.1 + 1.35 * rows)
@@ -113,7 +113,7 @@ def draw_gates(data: GatesReading, figure: "Figure") -> None:
 
 
 def _below(data: GatesReading) -> str:
-    """Say how the units are sorted."""
+    """Describe how the units are sorted."""
     if data.trace.cell not in ("lstm", "gru"):
         return (
             "A plain RNN has no gates. Units are sorted by the correlation of their state with itself one step before, "
@@ -130,14 +130,14 @@ def _draw_input(data: GatesReading, axes: "Axes") -> None:
     assert data.numbers is not None
     shades = axes.imshow(data.numbers.T, cmap="gray_r", aspect="auto")
     axes.set_title("input x")
-    axes.set_ylabel(f"place in the {data.kind}")
+    axes.set_ylabel(f"index in the {data.kind}")
     _name_ends(axes, data.numbers.shape[1])
     _color_bar(axes, shades)
 
 
 def _draw_panel(data: GatesReading, panel: Panel, axes: "Axes") -> None:
     values = data.trace.values[panel.name].T
-    # A few units far out must not leave all others pale.
+    # Clip outliers, so that a few extreme units do not make all others pale.
     most = float(np.quantile(np.abs(values), 0.99)) or 1.0
     low, high = (-most, most) if panel.signed else (0.0, 1.0)
     shades = axes.imshow(values, cmap=SIGNED if panel.signed else AMOUNT, vmin=low, vmax=high, aspect="auto")
@@ -163,7 +163,7 @@ def _color_bar(axes: "Axes", shades: "ScalarMappable", extend: str = "neither") 
 
 
 def _draw_mean(trace: LayerTrace, panel: Panel, axes: "Axes") -> None:
-    """Draw of each unit the mean over the steps; where the units' order comes from, what they are sorted by."""
+    """Draw each unit's mean over the steps, or, for the panel that determines the order, the sort key."""
     from matplotlib.ticker import MaxNLocator
 
     values, units = trace.values[panel.name], np.arange(len(trace.units))

@@ -1,4 +1,4 @@
-"""``gradient-flow``: how the gradient of the last step's loss fades with distance."""
+"""``gradient-flow``: how the gradient of the last step's loss decays with distance."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """The flow through one run's stack.
+    """The gradient flow through one run's stack.
 
     Attributes:
-        model: what the run is called.
+        model: the label of the run.
         cell: a name in ``gatewise.spec.CELLS``.
-        fresh: (T,) as the weights were drawn, before training: place d is at distance d from the last step.
-        trained: (T,) of the finished run.
-        source: on which sequences.
+        fresh: norms with the initial weights, (T,); index d is distance d from the last step.
+        trained: norms with the trained weights, (T,).
+        source: a description of the sequences.
     """
 
     model: str
@@ -41,12 +41,12 @@ class GradientFlow:
 
 @dataclass(frozen=True)
 class GradientFlows:
-    """The runs of one picture."""
+    """The runs of one figure."""
 
     flows: Sequence[GradientFlow]
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: a run, its state and a distance a line."""
+        """Yield the table: one line per run, state of training and distance."""
         yield "model", "cell", "weights", "distance_steps", "relative_gradient_norm"
         for flow in self.flows:
             for weights, norms in (("fresh", flow.fresh), ("trained", flow.trained)):
@@ -55,20 +55,20 @@ class GradientFlows:
 
 
 def gradient_norms(rnn: Recurrent, loss: Callable[[Tensor], Tensor], x: Tensor) -> npt.NDArray[np.floating]:
-    """Return how much of a gradient reaches the inputs before the last step.
+    """Return how much of the gradient reaches the inputs before the last step.
 
-    At distance d this is the mean over the sequences of ``‖∂ℓ/∂x_{T−d}‖ / ‖∂ℓ/∂y_T‖``: x_t is what the first layer
-    reads at step t, y_T the last layer's output at the last step, ℓ the loss of what is answered from y_T. Dividing
-    by the gradient at y_T leaves the stack's own part, which does not depend on how well the answer fits. The
-    gradient by h_t would miss what goes past it through an LSTM's cell; that by x_t misses nothing.
+    At distance d this is the mean over the sequences of ``‖∂ℓ/∂x_{T−d}‖ / ‖∂ℓ/∂y_T‖``, where x_t is the first layer's
+    input at step t, y_T the last layer's output at the last step, and ℓ the loss computed from y_T. Dividing by the
+    gradient at y_T isolates the stack's contribution, which does not depend on how good the prediction is. The gradient
+    by h_t would miss what bypasses it through an LSTM's cell state; the gradient by x_t misses nothing.
 
     Args:
-        rnn: the stack; computed in its own dtype.
-        loss: from y_T, (B, D·H), to the sum of the sequences' losses.
+        rnn: the stack, run in its own dtype.
+        loss: maps y_T, (B, D·H), to the sum of the sequences' losses.
         x: the stack's input, (T, B, I).
 
     Returns:
-        (T,) by distance: place 0 is the last step.
+        (T,) norms by distance; index 0 is the last step.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
@@ -79,14 +79,14 @@ def gradient_norms(rnn: Recurrent, loss: Callable[[Tensor], Tensor], x: Tensor) 
 
 
 def measure_gradient_flow(runs: Sequence[FinishedRun], steps: int = 0) -> GradientFlows:
-    """Measure every run, trained and as it was when fresh, on the same sequences, in float64.
+    """Measure every run before and after training, on the same sequences, in float64.
 
     Args:
-        runs: of any task.
-        steps: the length of the sequences; 0 is that of each run's own, of text 100.
+        runs: runs of any task.
+        steps: the sequence length; 0 uses the length of each run's own sequences, or 100 for text.
 
     Raises:
-        RunError: something in a run folder is missing or wrong.
+        RunError: a file of a run folder is missing or invalid.
     """
     flows = []
     for run, name in zip(runs, labels(runs), strict=True):
@@ -98,7 +98,7 @@ def measure_gradient_flow(runs: Sequence[FinishedRun], steps: int = 0) -> Gradie
 
 
 def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
-    """Draw fresh and trained beside each other, one line a run."""
+    """Draw initial and trained weights side by side, one line per run."""
     figure.set_size_inches(WIDTH, 3.5)
     sources = list(dict.fromkeys(flow.source for flow in data.flows))
     looks = _looks(data.flows)
@@ -118,7 +118,7 @@ def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
 
 
 def _looks(flows: Sequence[GradientFlow]) -> list[Look]:
-    """Give each run the look of its cell, or one of its own where two have the same cell."""
+    """Style each run by its cell, or by its position if several runs have the same cell."""
     if len({flow.cell for flow in flows}) == len(flows):
         return [CELL_LOOKS[flow.cell] for flow in flows]
     return [LOOKS[k % len(LOOKS)] for k in range(len(flows))]

@@ -1,4 +1,4 @@
-"""From a text or a file to what a model's recurrent stack reads, step by step, with a name for each step."""
+"""Converts a text or file to the step-by-step input of a model's recurrent stack, with a name for each step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,13 @@ from gatewise.models.text_classifier import TextClassifier
 
 @dataclass(frozen=True)
 class Steps:
-    """One sequence on its way into a stack.
+    """One input sequence for a recurrent stack.
 
     Attributes:
         x: the stack's input, (T, 1, I).
-        names: of the T steps.
-        kind: what a step is.
-        numbers: (T, I) as given, where it is numbers.
+        names: the names of the T steps.
+        kind: the unit of a step.
+        numbers: the raw numbers, (T, I), for numeric input.
     """
 
     x: Tensor
@@ -39,17 +39,17 @@ class Steps:
 
 
 def read_text(model: nn.Module, text: str) -> Steps:
-    """Return a text as the model reads it: a language model after ``<eos>`` or ``<bos>``.
+    """Return a text as model input; a language model reads it after ``<eos>`` or ``<bos>``.
 
     Raises:
-        UsageError: the text is empty or has several sentences for a model of single ones; the model reads numbers.
+        UsageError: the text is empty, has several sentences for a model of single ones, or the model reads numbers.
     """
     if not text.strip():
         raise UsageError("the text is empty; expected at least one word")
     if isinstance(model, LanguageModel):
         sequences = model.vocabulary.sequences(text)
         if len(sequences) > 1:
-            raise UsageError(f"the text has {len(sequences)} sentences, this model reads each alone; give one of them")
+            raise UsageError(f"the text has {len(sequences)} sentences, this model reads one at a time; give only one")
         ids = torch.tensor(sequences[0][:-1], device=model.device)[:, None]
         x = stack_input(model.rnn, lambda: model.features(ids, model.initial_state()))
         kind = "character" if model.vocabulary.level == "character" else "word"
@@ -61,11 +61,11 @@ def read_text(model: nn.Module, text: str) -> Steps:
         words = model.split(text)
         kind = "character" if model.level == "character" else "word"
         return Steps(stack_input(model.rnn, lambda: model.predict_proba([words])), words, kind)
-    raise UsageError(f"a {type(model).__name__} reads numbers, no text; give a FILE with an image or arrays")
+    raise UsageError(f"a {type(model).__name__} reads numbers, not text; give a FILE with an image or arrays")
 
 
 def read_numbers(model: SequenceReader, numbers: npt.NDArray[np.floating]) -> Steps:
-    """Return one sequence (T, I) as the model reads it, a regressor in its own units."""
+    """Return one sequence (T, I) as model input, scaled to the units of a regressor."""
     given: Any = model
     call = given.predict if not hasattr(given, "predict_proba") else given.predict_proba
     x = stack_input(model.rnn, lambda: call(torch.from_numpy(numbers[None])))
@@ -75,38 +75,38 @@ def read_numbers(model: SequenceReader, numbers: npt.NDArray[np.floating]) -> St
 def read_file(
     model: nn.Module, path: Path, index: int | None = None, *, resize: bool = False, invert: bool = False
 ) -> tuple[Steps, str]:
-    """Return the sequence of a file and its name: text in UTF-8, or one of the sequences of ``read_sequence``."""
+    """Return the sequence in a file and its name: a UTF-8 text, or a sequence as read by ``read_sequence``."""
     if isinstance(model, SequenceReader):
         numbers, name = read_sequence(model, path, index, resize=resize, invert=invert)
         return read_numbers(model, numbers), name
     with spooled(path) as file:
         text = "\n".join(read_lines(file, kept=True)).strip()
     if not text:
-        raise DataError(f"{path}: no word inside; expected text")
+        raise DataError(f"{path}: contains no words; expected text")
     return read_text(model, text), path.name
 
 
 def read_sequence(
     model: SequenceReader, path: Path, index: int | None = None, *, resize: bool = False, invert: bool = False
 ) -> tuple[npt.NDArray[np.floating], str]:
-    """Return one sequence of a file, (T, I), and its name.
+    """Return one sequence from a file, (T, I), and its name.
 
     Args:
-        model: reads it.
-        path: a picture, or arrays.
-        index: which, of several; counted from 0.
-        resize: bring a picture of another size to the model's.
-        invert: exchange light and dark of a picture.
+        model: the model that reads it.
+        path: an image, or arrays.
+        index: the index of the sequence if the file holds several, from 0.
+        resize: resize an image to the size the model expects.
+        invert: invert the brightness of an image.
 
     Raises:
-        UsageError: there is no such one, or there are several and none was chosen.
-        DataError: the file cannot be read, or holds another size.
+        UsageError: the index is out of range, or missing although the file holds several sequences.
+        DataError: the file cannot be read, or the size does not match.
     """
     width, steps = model.rnn.input_size, getattr(model, "steps", None)
-    wide = isinstance(model, SequenceRegressor)  # which standardises
+    wide = isinstance(model, SequenceRegressor)  # it standardises its input
     sequences = read_sequence_file(path, steps, width, resize=resize, invert=invert, wide=wide)
     if index is None and len(sequences) > 1:
         raise UsageError(f"{path}: {len(sequences):,} sequences; choose one with --index K, 0 to {len(sequences) - 1}")
     if index is not None and not 0 <= index < len(sequences):
-        raise UsageError(f"{path}: no sequence {index}; --index goes from 0 to {len(sequences) - 1}")
+        raise UsageError(f"{path}: no sequence {index}; --index ranges from 0 to {len(sequences) - 1}")
     return sequences[index or 0], path.name if len(sequences) == 1 else f"{path.name}[{index}]"

@@ -1,4 +1,4 @@
-"""``memory-task``: error of the adding problem against training step and length."""
+"""``memory-task``: error on the adding problem against training step and sequence length."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ CHANCE = 1 / 6
 
 @dataclass(frozen=True)
 class ErrorCurve:
-    """One run: the mean squared error on the validation part after so many training steps.
+    """The validation mean squared error of one run during training.
 
     Attributes:
-        model: the name of the kind of model, the same in every length.
+        model: the label of the model, the same for every length.
         cell: a name in ``gatewise.spec.CELLS``.
-        length: T of the sequences.
-        axis: what ``at`` counts, ``step`` or ``epoch``.
+        length: T, the sequence length.
+        axis: the unit of ``at``, ``step`` or ``epoch``.
         at: training steps or epochs.
         errors: mean squared errors.
     """
@@ -51,22 +51,22 @@ class ErrorCurve:
 
 @dataclass(frozen=True)
 class MemoryTask:
-    """The curves of one picture."""
+    """The curves of one figure."""
 
     curves: Sequence[ErrorCurve]
 
     @property
     def lengths(self) -> list[int]:
-        """Every length, rising."""
+        """All lengths, ascending."""
         return sorted({curve.length for curve in self.curves})
 
     @property
     def models(self) -> list[str]:
-        """Every kind of model, in the order given."""
+        """All models, in the given order."""
         return list(dict.fromkeys(curve.model for curve in self.curves))
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: an evaluation a line."""
+        """Yield the table: one line per evaluation."""
         yield "model", "cell", "length", "axis", "at", "mean_squared_error"
         for curve in self.curves:
             for at, error in zip(curve.at, curve.errors, strict=True):
@@ -74,15 +74,15 @@ class MemoryTask:
 
 
 def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
-    """Read the errors of finished runs.
+    """Read the error curves of finished runs.
 
     Raises:
-        RunError: a run has none.
+        RunError: a run has no error curve.
     """
     of_one_length: dict[int, list[FinishedRun]] = {}
     for run in runs:
         of_one_length.setdefault(run.config.data.length, []).append(run)
-    # Runs of one kind of model differ by their length; only where two have the same are they told apart by name.
+    # Runs of one model differ in their length; only runs that also share the length are distinguished by name.
     names = {id(run): name for group in of_one_length.values() for run, name in zip(group, labels(group), strict=True)}
     curves = []
     for run in runs:
@@ -94,7 +94,7 @@ def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
 
 
 def draw_memory_task(data: MemoryTask, figure: "Figure") -> None:
-    """Draw error against training step for each length, and the least error against length."""
+    """Draw the error against training step for each length, and the lowest error against length."""
     lengths, looks = data.lengths, _looks(data)
     panels = len(lengths) + (len(lengths) > 1)
     columns = panels if panels < 4 else 2 if panels == 4 else 3
@@ -124,7 +124,7 @@ def draw_memory_task(data: MemoryTask, figure: "Figure") -> None:
 
 
 def _draw_lengths(data: MemoryTask, looks: dict[str, Look], axes: "Axes") -> None:
-    """Draw the least error of each run against its length."""
+    """Draw the lowest error of each run against its length."""
     from matplotlib.ticker import NullLocator
 
     for model in data.models:
@@ -136,7 +136,7 @@ def _draw_lengths(data: MemoryTask, looks: dict[str, Look], axes: "Axes") -> Non
 
 
 def _looks(data: MemoryTask) -> dict[str, Look]:
-    """Give each model the look of its cell, or one of its own where two have the same cell."""
+    """Style each model by its cell, or by its position if several models have the same cell."""
     cells = {curve.model: curve.cell for curve in data.curves}
     if len(set(cells.values())) == len(cells):
         return {model: CELL_LOOKS[cell] for model, cell in cells.items()}

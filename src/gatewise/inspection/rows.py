@@ -1,4 +1,4 @@
-"""``rows``: an image, and after each of its rows the probability of each class."""
+"""``rows``: an image, and the class probabilities after each of its rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from gatewise.models.sequence_classifier import SequenceClassifier
 
 GRID = 28
-"""So many small charts at most; of a longer sequence evenly spaced steps, the last one always among them."""
+"""Maximum number of bar charts; for longer sequences, evenly spaced steps including the last are shown."""
 
 
 @dataclass(frozen=True)
 class RowsReading:
-    """An image as it was read.
+    """An image and the predictions made while reading it.
 
     Attributes:
-        image: (T, I), in the units that the model was trained on.
-        probabilities: (T, C): row t is the verdict on the first t + 1 rows alone.
+        image: (T, I), in the units of the training data.
+        probabilities: (T, C); row t is the prediction after the first t + 1 rows.
         labels: the C classes.
-        name: where the image is from.
+        name: the source of the image.
     """
 
     image: npt.NDArray[np.floating]
@@ -39,25 +39,25 @@ class RowsReading:
 
     @property
     def answer(self) -> int:
-        """The class that is most probable at the end."""
+        """The index of the most probable class after the last row."""
         return int(self.probabilities[-1].argmax())
 
     @property
     def decided(self) -> int:
-        """The first row, counted from 1, from which on the most probable class is the last one."""
+        """The first row, counted from 1, from which on the most probable class equals the final one."""
         others = np.flatnonzero(self.probabilities.argmax(1) != self.answer)
         return int(others[-1]) + 2 if len(others) else 1
 
     @property
     def verdict(self) -> str:
-        """The reading in one sentence."""
+        """A one-sentence summary."""
         return (
             f"read as {self.labels[self.answer]} with probability {self.probabilities[-1, self.answer]:.3f}; in the "
             f"lead for good from row {self.decided} of {len(self.image)} on"
         )
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: a row of the image and a class a line."""
+        """Yield the table: one line per image row and class."""
         yield "row", "class", "probability"
         for row, line in enumerate(self.probabilities, 1):
             for label, probability in zip(self.labels, line, strict=True):
@@ -65,13 +65,13 @@ class RowsReading:
 
 
 def measure_rows(model: "SequenceClassifier", image: Float[torch.Tensor, "T I"], name: str = "") -> RowsReading:
-    """Ask a classifier for its verdict after each row of one image."""
+    """Compute a classifier's prediction after each row of one image."""
     probabilities = model.predict_proba_over_time(image[None])[0]
     return RowsReading(image.cpu().numpy(), probabilities.cpu().numpy(), [str(label) for label in model.labels], name)
 
 
 def draw_rows(data: RowsReading, figure: "Figure") -> None:
-    """Draw the image, the verdict after each row beside it, and the same verdicts as small bar charts."""
+    """Draw the image, the prediction after each row as a heatmap, and the predictions as small bar charts."""
     T = len(data.image)
     shown = np.unique(np.linspace(0, T - 1, min(T, GRID)).round().astype(int))
     columns = min(len(shown), 7 if len(shown) > 8 else 4)
@@ -101,7 +101,7 @@ def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
     if max(map(len, data.labels)) * C > 40:
         verdict.tick_params("x", rotation=90)
     figure.colorbar(shades, ax=verdict, label="probability", pad=0.02)
-    left = data.answer >= C / 2  # where the lead was taken the other half of the classes is dark
+    left = data.answer >= C / 2  # the other half of the classes is dark where the lead was taken
     below = data.decided <= max(1, 0.9 * T)
     verdict.annotate(
         f"in the lead for good: {short(data.labels[data.answer], 12)}",

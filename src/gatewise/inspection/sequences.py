@@ -1,4 +1,4 @@
-"""Sequences for a run's model to read: of its own data where they can be had, else random ones of the same kind."""
+"""Input sequences for a run's model: from the run's own data if available, otherwise random ones of the same kind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,17 +30,17 @@ from gatewise.nn.words import BATCH_WORDS
 
 T = TypeVar("T")
 COUNT = 64
-"""Sequences in a batch, each of the same length."""
+"""Number of sequences in a batch, all of the same length."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences of one length, as some kind of model reads them.
+    """Sequences of one length, as input for one kind of model.
 
     Attributes:
-        read: lets a model read them.
-        targets: (B,) what is to be answered at the last step: a class, or a number in the model's units.
-        source: what they are, in words.
+        read: runs a model on the sequences.
+        targets: (B,) the targets at the last step: class indices, or numbers in the model's units.
+        source: a description of the sequences.
     """
 
     read: Callable[[Any], object]
@@ -48,12 +48,12 @@ class Batch:
     source: str
 
     def stack_input(self, model: nn.Module) -> Tensor:
-        """Return what enters the model's recurrent stack: (T, B, I)."""
+        """Return the input of the model's recurrent stack, (T, B, I)."""
         rnn: Any = model.rnn
         return stack_input(rnn, lambda: self.read(model))
 
     def loss(self, model: nn.Module, last: Tensor) -> Tensor:
-        """Return the loss of what the model answers from its last layer's output (B, K), summed over the rows."""
+        """Return the loss computed from the last layer's output (B, K), summed over the rows."""
         decoder: Any = model.decoder
         answers = decoder(last)
         if isinstance(model, SequenceRegressor):
@@ -65,10 +65,10 @@ def sample_batch(model: nn.Module, config: Config, steps: int, seed: int = 1) ->
     """Draw ``COUNT`` sequences for a model.
 
     Args:
-        model: of a finished run.
-        config: the run's.
-        steps: the length of the sequences; 0 is that of the run's own, of text 100.
-        seed: of the choice.
+        model: the model of a finished run.
+        config: the run's configuration.
+        steps: the sequence length; 0 uses the length of the run's own sequences, or 100 for text.
+        seed: the random seed.
     """
     draw = np.random.default_rng(seed)
     if isinstance(model, LanguageModel):
@@ -82,7 +82,7 @@ def sample_batch(model: nn.Module, config: Config, steps: int, seed: int = 1) ->
 
 
 def _own(read: Callable[[], T]) -> T | None:
-    """Return the run's own data, or None where it has gone."""
+    """Return the run's own data, or None if it no longer exists."""
     try:
         return read()
     except DataError:
@@ -90,7 +90,7 @@ def _own(read: Callable[[], T]) -> T | None:
 
 
 def _token_batch(model: LanguageModel, config: Config, steps: int, draw: np.random.Generator) -> Batch:
-    """Windows of the validation text."""
+    """Return windows of the validation text."""
     settings, size = config.data, len(model.vocabulary)
     ids, source = draw.integers(size, size=(steps + 1, COUNT)), f"{COUNT} sequences of {steps} random tokens"
 
@@ -112,7 +112,7 @@ def _token_batch(model: LanguageModel, config: Config, steps: int, draw: np.rand
 
 
 def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
-    """Runs of words of the validation part, across the ends of sentences and texts; the answers are drawn."""
+    """Return runs of words of the validation split, across the ends of sentences and texts, with random targets."""
     settings = config.data
 
     def words_of_valid() -> list[str]:
@@ -140,7 +140,7 @@ def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw
 
 
 def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
-    """Sequences of the validation part."""
+    """Return sequences of the validation split."""
     settings = config.data
     sizes = settings.valid_size, settings.test_size
     parts = _own(lambda: load_digits(*sizes) if settings.builtin else find_sequences(settings.path, *sizes))
@@ -159,12 +159,12 @@ def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, dra
 
 
 def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw: np.random.Generator) -> Batch:
-    """The adding problem's numbers and marks; of other regressors normal numbers in the model's units."""
+    """Return sequences of the adding problem; for other regressors, normal random numbers in the model's units."""
     scaling = model.scaling
     x: npt.NDArray[np.floating]
     if config.task.name == "memory-task":
         steps = steps or config.data.length
-        # Most of the gradient reaches the two marked steps alone: it takes many sequences for a mean at each distance.
+        # Most of the gradient reaches only the two marked steps, so the mean at each distance needs many sequences.
         x, targets = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
         source = f"{8 * COUNT} sequences of {steps} steps of the adding problem"
     else:

@@ -1,8 +1,8 @@
-"""What all pictures share: colours, fonts, axes, and how a picture and its numbers are written.
+"""The common style of all figures (colours, fonts, axes), and the writing of figures and tables.
 
-Colours are those of Okabe and Ito (2008, "Color universal design"), which survive colour blindness; each goes with a
-line style and a marker of its own, so that black and white print tells them apart too. Amounts are shown in cividis
-(Nuñez, Anderton and Renslow 2018), whose lightness rises evenly; signed values in PuOr, white at zero.
+Colours are those of Okabe and Ito (2008, "Color universal design"), which are safe for colour blindness; each is paired
+with its own line style and marker, so that black-and-white prints remain readable. Magnitudes are shown in cividis
+(Nuñez, Anderton and Renslow 2018), whose lightness increases uniformly; signed values in PuOr, white at zero.
 """
 
 import csv
@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 Table = Iterable[Sequence[object]]
-"""Rows of a CSV file, the first one the columns' names."""
+"""Rows of a CSV file; the first holds the column names."""
 
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 INK, GREY, PALE = "#222222", "#767676", "#C4C4C4"
 AMOUNT, SIGNED = "cividis", "PuOr_r"
 WIDTH = 7.2
-"""Inches: two columns of a paper."""
+"""Width in inches, that of two columns of a paper."""
 
 ENDINGS = (".png", ".svg")
-# The first is Matplotlib's own and always there; the others, where they are installed, have the Chinese, Japanese and
-# Korean characters that it lacks.
+# The first font comes with Matplotlib; the others, if installed, supply the Chinese, Japanese and Korean characters
+# that it lacks.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "Arial Unicode MS")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one line is told from the others, in colour and without."""
+    """The style of one line: colour, line style and marker."""
 
     color: str
     line: Any
     marker: str
 
     def every(self, points: int, **changes: Any) -> dict[str, Any]:
-        """Return arguments of ``plot`` for a line of so many points, about eight of them marked."""
+        """Return ``plot`` arguments for a line of ``points`` points, with about eight markers."""
         return {
             "color": self.color,
             "linestyle": self.line,
@@ -69,35 +69,35 @@ LOOKS = (
     Look(PURPLE, (0, (7, 1.5, 1, 1.5)), "v"),
     Look(SKY, (0, (8, 2)), "X"),
 )
-"""In this order for lines that have no look of their own."""
+"""Styles for lines without their own, used in this order."""
 
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
-"""The cells' names in pictures."""
+"""The display names of the cells."""
 
 CELL_LOOKS = {"lstm": LOOKS[0], "gru": LOOKS[2], "rnn_tanh": LOOKS[3], "rnn_relu": LOOKS[4]}
-"""A cell looks the same in every picture."""
+"""The style of each cell, the same in every figure."""
 
 
 def check_out(out: Path, data_out: Path | None = None) -> None:
-    """Check, writing nothing, that pictures can be drawn, and the names of a picture and of the file of its numbers.
+    """Check that figures can be drawn and that the output paths are valid, without writing anything.
 
     Raises:
-        UsageError: Matplotlib is not installed; another ending, or no folder to write to.
+        UsageError: Matplotlib is not installed, an extension is not supported, or a folder does not exist.
     """
-    import_extra("matplotlib.figure", "Matplotlib", "a picture")
+    import_extra("matplotlib.figure", "Matplotlib", "drawing a figure")
     for option, path, endings in (("--out", out, ENDINGS), ("--data-out", data_out, (".csv",))):
         if path is None:
             continue
         if path.suffix.lower() not in endings:
             raise UsageError(f"{option} {path}: expected a name that ends in {' or '.join(endings)}")
         if not path.parent.is_dir():
-            raise UsageError(f"{option} {path}: no folder {path.parent}; make it, or choose another place")
+            raise UsageError(f"{option} {path}: no folder {path.parent}; create it, or choose another location")
         if path.is_dir():
             raise UsageError(f"{option} {path}: a folder; expected the name of a file")
 
 
 def make_figure(draw: Callable[[M, "Figure"], None], measured: M) -> "Figure":
-    """Draw on a new figure, in the house style; no window, no global figure."""
+    """Draw on a new figure in the common style, without a window or global state."""
     from matplotlib.figure import Figure
 
     with house_style():
@@ -107,7 +107,7 @@ def make_figure(draw: Callable[[M, "Figure"], None], measured: M) -> "Figure":
 
 
 def save_picture(draw: Callable[[M, "Figure"], None], measured: M, out: Path) -> None:
-    """Draw, and write PNG or SVG by the ending of ``out``; equal numbers give equal bytes."""
+    """Draw, and save as PNG or SVG by the extension of ``out``; equal numbers give equal bytes."""
     figure, content, kind = make_figure(draw, measured), io.BytesIO(), out.suffix.lower()[1:]
     with house_style():
         figure.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
@@ -115,7 +115,7 @@ def save_picture(draw: Callable[[M, "Figure"], None], measured: M, out: Path) ->
 
 
 def save_table(table: Table, out: Path) -> None:
-    """Write a picture's numbers as CSV."""
+    """Save a figure's numbers as CSV."""
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows(table)
     write_atomically(out, content.getvalue())
@@ -166,14 +166,14 @@ def house_style() -> Iterator[None]:
 
 
 def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"] = ()) -> None:
-    """Put a title at the upper left, under it the names of lines or colours, below the drawing what was measured.
+    """Add a title at the upper left, the legend below it, and a note on what was measured below the axes.
 
-    Call it when the figure has its size.
+    Call this after the figure's size is set.
     """
     width, height = figure.get_size_inches()
     longest = max((len(str(line.get_label())) for line in lines), default=0)
     columns = max(1, min(len(lines), int(width / (0.65 + 0.06 * longest))))
-    # Constrained layout keeps room for the title alone: the names stand where its further lines would.
+    # Constrained layout reserves room for the title only, so the legend is placed over its extra lines.
     figure.suptitle(_cut(text, int(width / 0.1)) + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
     if lines:
         place = (0.01, 1 - 0.27 / height)
@@ -185,14 +185,14 @@ def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"
 
 
 def line_named(look: Look, name: str) -> "Artist":
-    """Return what names a line in a legend."""
+    """Return the legend entry of a line."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], label=name, **look.every(1))
 
 
 def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool = False) -> None:
-    """Name the steps of a picture on its x axis (or y): all of them, or every so many where there is no room."""
+    """Label the steps on the x (or y) axis: all of them, or at regular intervals if there is not enough room."""
     every = max(1, -(-len(names) // room))
     places = range(0, len(names), every)
     if vertical:
@@ -202,7 +202,7 @@ def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool 
 
 
 def count_from_left(axes: "Axes", most: int = 5) -> None:
-    """Mark whole numbers on the x axis, so many at most."""
+    """Label integers on the x axis, at most ``most`` of them."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
@@ -210,7 +210,7 @@ def count_from_left(axes: "Axes", most: int = 5) -> None:
 
 
 def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], most: float = 12) -> None:
-    """Make the x or y axis logarithmic, from a power of ten to another; so many decades at most, the upper ones."""
+    """Make the x or y axis logarithmic, with limits at powers of ten; shows at most the ``most`` largest decades."""
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     positive = values[np.isfinite(values) & (values > 0)]
@@ -227,7 +227,7 @@ def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], m
 
 
 def short(text: str, most: int = 24) -> str:
-    """Cut a long name; a dollar sign is none of mathematics, and what no font can show is shown as its escape."""
+    """Truncate a long name; escape dollar signs (mathtext) and characters that no font can show."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return _cut(text, most).replace("$", r"\$")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gatewise.models.tagger import Tagger
 
 RARE = 0.01
-"""Tags that are more probable than this nowhere in the sentence are added up in one column."""
+"""Tags whose probability never exceeds this are summed in one column."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class TagsReading:
         words: the T words.
         tags: the C tags.
         probabilities: (T, C).
-        chosen: (T,) the tags that the model answers, by their places. Of a CRF that is the best sequence, which may
-            differ from the most probable tag of a word.
-        name: where the model is from.
+        chosen: indices of the predicted tags, (T,). For a CRF they form the best sequence, which may differ from the
+            most probable tag of each word.
+        name: the source of the model.
     """
 
     words: Sequence[str]
@@ -38,7 +38,7 @@ class TagsReading:
     name: str = ""
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: a word and a tag a line."""
+        """Yield the table: one line per word and tag."""
         yield "position", "word", "tag", "probability", "chosen"
         for t, word in enumerate(self.words):
             for k, tag in enumerate(self.tags):
@@ -46,7 +46,7 @@ class TagsReading:
 
 
 def measure_tags(model: "Tagger", words: Sequence[str], name: str = "") -> TagsReading:
-    """Ask a tagger for its answer and for the probability of every tag of every word."""
+    """Compute a tagger's predicted tags and the probability of every tag for every word."""
     probabilities = np.asarray(model.tag_probabilities([list(words)])[0], dtype=np.float64)
     (answer,) = model.tag([list(words)])
     place = {tag: k for k, tag in enumerate(model.tags)}
@@ -54,7 +54,7 @@ def measure_tags(model: "Tagger", words: Sequence[str], name: str = "") -> TagsR
 
 
 def draw_tags(data: TagsReading, figure: "Figure") -> None:
-    """Draw a heatmap of words by tags, the larger probabilities written in, the model's answer framed."""
+    """Draw a heatmap of words by tags, with large probabilities as text and the predicted tags framed."""
     from matplotlib.patches import Rectangle
 
     shown, rest = _columns(data)
@@ -86,7 +86,7 @@ def draw_tags(data: TagsReading, figure: "Figure") -> None:
 
 
 def _columns(data: TagsReading) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.floating] | None]:
-    """Return the tags that are shown, and the sum of the others where there are more than one."""
+    """Return the tags to show, and the summed probability of the others if there is more than one."""
     likely = data.probabilities.max(0) > RARE
     likely[data.chosen] = True
     if (~likely).sum() < 2:

@@ -1,4 +1,4 @@
-"""What went through a model's recurrent stack: its input, and every gate and state of one layer."""
+"""The internals of a model's recurrent stack: its input, and every gate and state of one layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from gatewise.spec import CELLS
 
 
 def stack_input(rnn: Recurrent, call: Callable[[], object]) -> Tensor:
-    """Run ``call`` and return what entered the stack in it: (T, B, I), or (B, T, I) of one that is batch first.
+    """Run ``call`` and return the stack's input during it, (T, B, I), or (B, T, I) if the stack is batch-first.
 
     Raises:
         RuntimeError: the stack was not run.
@@ -42,12 +42,12 @@ class LayerTrace:
 
     Attributes:
         cell: a name in ``gatewise.spec.CELLS``.
-        layer: counted from 1.
-        backward: whether it reads from the end.
-        values: of each gate and state (T, H), the units sorted.
-        units: (H,) the units' own numbers, in that order.
-        memory: (H,) of each how long it remembers, falling: in steps (LSTM, GRU), or the correlation of a unit's
-            state with itself one step before (plain RNNs, which have no gate to tell).
+        layer: the layer, counted from 1.
+        backward: whether this is the backward direction.
+        values: each gate and state by name, (T, H), with sorted units.
+        units: the original unit indices in sorted order, (H,).
+        memory: how long each unit remembers, (H,), descending: in steps (LSTM, GRU), or as the correlation of its
+            state with the state one step before (plain RNNs, which have no gate).
     """
 
     cell: str
@@ -62,18 +62,18 @@ class LayerTrace:
 def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = False) -> LayerTrace:
     """Trace one layer over one sequence.
 
-    A gate that lets through the share f of what was kept, step after step, leaves ``f^t = e^(−t/τ)`` of it after t
-    steps, with the time scale ``τ = −1 / ln f``; f is the mean over the sequence of an LSTM's forget gate, or of a
-    GRU's update gate z, which keeps the share z of h'.
+    A gate that keeps the share f of a value at every step leaves ``f^t = e^(−t/τ)`` of it after t steps, with the time
+    scale ``τ = −1 / ln f``. Here f is the mean over the sequence of an LSTM's forget gate, or of a GRU's update gate z,
+    which keeps the share z of h'.
 
     Args:
         rnn: the stack.
         x: its input, a batch of one sequence.
-        layer: counted from 1; 0 is the uppermost.
-        backward: the direction from the end.
+        layer: the layer, counted from 1; 0 is the top layer.
+        backward: trace the backward direction.
 
     Raises:
-        UsageError: there is no such layer or direction.
+        UsageError: the layer or direction does not exist.
     """
     spec = rnn.spec
     if not 0 <= layer <= spec.num_layers:
@@ -81,7 +81,7 @@ def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = Fals
             f"--layer {layer}: this model has {spec.num_layers} recurrent layer(s); give a number from 1 to that"
         )
     if backward and not spec.bidirectional:
-        raise UsageError("--backward: this model reads from the start only; leave it out")
+        raise UsageError("--backward: this model has no backward direction; omit this option")
     layer = layer or spec.num_layers
     *_, traced = rnn(x, trace=CELLS[spec.cell].traced)
     values = {name: t[layer - 1, int(backward), :, 0].double().cpu().numpy() for name, t in traced.items()}
@@ -93,7 +93,7 @@ def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = Fals
 
 
 def _memory(cell: str, values: dict[str, npt.NDArray[np.floating]]) -> npt.NDArray[np.floating]:
-    """Return of each unit how long it remembers."""
+    """Return how long each unit remembers."""
     if cell in ("lstm", "gru"):
         kept = values["f" if cell == "lstm" else "z"].mean(0)
         return np.asarray(-1 / np.log(kept.clip(1e-12, 1 - 1e-9)))

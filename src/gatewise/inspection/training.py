@@ -1,4 +1,4 @@
-"""``training``: the curves of one run, or of several beside each other."""
+"""``training``: the training curves of one or several runs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ FIGURES = {
     "accuracy": "accuracy",
     "rmse": "root mean squared error",
 }
-"""What may have a curve, and the name of its axis."""
+"""The metrics that can be drawn, and their axis labels."""
 
 PARTS = ("train", "valid")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure of one run.
+    """One metric of one run.
 
     Attributes:
         run: the run's name.
@@ -37,8 +37,8 @@ class Curve:
         part: ``train`` or ``valid``.
         axis: ``epoch`` or ``step``.
         at: the epochs or steps.
-        values: the figure there.
-        kept: the epoch or step whose weights the run ended with, where it has ended.
+        values: the metric at each of them.
+        kept: the epoch or step of the final weights, if the run is finished.
     """
 
     run: str
@@ -52,24 +52,24 @@ class Curve:
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """The curves of one picture, and each run's figures of the test, where it has come to its end."""
+    """The curves of one figure, and the test metrics of each finished run."""
 
     curves: Sequence[Curve]
     test: dict[tuple[str, str], float]
-    """By run and figure."""
+    """Test metrics by run and metric name."""
 
     @property
     def runs(self) -> list[str]:
-        """Every run, in the order given."""
+        """All runs, in the given order."""
         return list(dict.fromkeys(curve.run for curve in self.curves))
 
     @property
     def panels(self) -> list[tuple[str, str]]:
-        """Every figure with its axis, in the order of ``FIGURES``."""
+        """All metrics with their axes, in the order of ``FIGURES``."""
         return sorted({(c.figure, c.axis) for c in self.curves}, key=lambda key: (list(FIGURES).index(key[0]), key[1]))
 
     def table(self) -> Iterator[Sequence[object]]:
-        """Yield the numbers: an evaluation a line; the test's stand at no epoch."""
+        """Yield the table: one line per evaluation; test metrics have no epoch."""
         yield "run", "figure", "part", "axis", "at", "value"
         for c in self.curves:
             for at, value in zip(c.at, c.values, strict=True):
@@ -79,10 +79,10 @@ class TrainingCurves:
 
 
 def measure_training(runs: Sequence[FinishedRun]) -> TrainingCurves:
-    """Read the curves of runs.
+    """Read the training curves of runs.
 
     Raises:
-        RunError: a run has none.
+        RunError: a run has no metrics.
     """
     curves, test = list[Curve](), dict[tuple[str, str], float]()
     for run in runs:
@@ -91,7 +91,7 @@ def measure_training(runs: Sequence[FinishedRun]) -> TrainingCurves:
         at = np.array([figure_in(line, axis, run) for line in lines])
         keys = [(figure, part) for figure in FIGURES for part in PARTS if f"{part}_{figure}" in lines[0]]
         if not keys:
-            raise RunError(f"{run.folder.metrics_file}: none of {', '.join(FIGURES)} inside; restore the file")
+            raise RunError(f"{run.folder.metrics_file}: none of {', '.join(FIGURES)} found; restore the file")
         for figure, part in keys:
             values = np.array([figure_in(line, f"{part}_{figure}", run) for line in lines])
             curves.append(Curve(run.name, figure, part, axis, at, values, final.get(f"best_{axis}")))
@@ -101,16 +101,14 @@ def measure_training(runs: Sequence[FinishedRun]) -> TrainingCurves:
 
 
 def draw_training(data: TrainingCurves, figure: "Figure") -> None:
-    """Draw a panel for each figure: a colour a run, validation thick, training thin; the weights kept are ringed."""
+    """Draw one panel per metric, one colour per run: validation thick, training thin, the kept weights ringed."""
     panels = data.panels
     columns = min(len(panels), 2)
     lines = -(-len(panels) // columns)
     looks = {run: LOOKS[k % len(LOOKS)] for k, run in enumerate(data.runs)}
     figure.set_size_inches(WIDTH, 1.1 + 2.6 * lines)
     what = short(data.runs[0], 50) if len(data.runs) == 1 else f"{len(data.runs)} runs"
-    title(
-        figure, f"Training of {what}", "Ring: the weights that were kept, the best by validation.", _names(data, looks)
-    )
+    title(figure, f"Training of {what}", "Ring: the kept weights, the best on validation.", _names(data, looks))
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, (name, axis) in zip(grid.flat, panels, strict=False):
         shown = [curve for curve in data.curves if (curve.figure, curve.axis) == (name, axis)]
@@ -125,7 +123,7 @@ def draw_training(data: TrainingCurves, figure: "Figure") -> None:
 
 def _draw_curve(curve: Curve, look: Look, axes: "Axes") -> None:
     if curve.part == "train":
-        marker = "_" if len(curve.at) == 1 else ""  # a line of one point has no length
+        marker = "_" if len(curve.at) == 1 else ""  # a line with a single point would be invisible
         axes.plot(curve.at, curve.values, color=look.color, linewidth=0.8, marker=marker, markersize=9)
         return
     axes.plot(curve.at, curve.values, **look.every(len(curve.at)))
@@ -135,7 +133,7 @@ def _draw_curve(curve: Curve, look: Look, axes: "Axes") -> None:
 
 
 def _fit(axes: "Axes", curves: Sequence[Curve]) -> None:
-    """Use a logarithmic axis where what falls spans more than a factor of ten."""
+    """Use a logarithmic axis if decreasing values span more than a factor of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     count_from_left(axes, 7)

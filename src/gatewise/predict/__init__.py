@@ -1,1 +1,1 @@
-"""What one does with a finished model: a file a verb, each with a typed result."""
+"""Using a finished model: one file per action, each with a typed result."""

@@ -1,4 +1,4 @@
-"""Verdicts on files: images, arrays, or texts, by a run's best model."""
+"""Classification of files (images, arrays or texts) with a run's best model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from gatewise.models.text_classifier import TextClassifier
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the model says of one sequence.
+    """The predicted probabilities for one sequence.
 
     Attributes:
-        name: the file, with the sequence's number where the file holds several.
+        name: the file name, with the sequence's index if the file holds several.
         labels: the C labels.
-        probabilities: (1, C), or (T, C) after each step.
+        probabilities: (1, C), or (T, C) with a prediction after each step.
     """
 
     name: str
@@ -31,13 +31,13 @@ class Verdict:
     probabilities: npt.NDArray[np.floating]
 
     def lines(self) -> Iterator[str]:
-        """Yield the most probable label with its probability, after each step where there are several."""
+        """Yield the most probable label with its probability, one line per prediction."""
         for step, row in enumerate(self.probabilities, 1):
             after = f" after step {step}" if len(self.probabilities) > 1 else ""
             yield f"{self.name}{after}: {self.labels[int(row.argmax())]} ({100 * row.max():.1f}%)"
 
     def as_json(self) -> dict[str, Any]:
-        """Return name, label and every label's probability, over time as a list."""
+        """Return the name, the label and the probability of every label, as a list if there are several predictions."""
         each = [{str(label): float(p) for label, p in zip(self.labels, row, strict=True)} for row in self.probabilities]
         best = self.labels[int(self.probabilities[-1].argmax())]
         return {"file": self.name, "label": best, "probabilities": each if len(each) > 1 else each[0]}
@@ -46,19 +46,19 @@ class Verdict:
 def classify(
     run: str | Path, files: Sequence[Path], *, resize: bool = False, invert: bool = False, over_time: bool = False
 ) -> list[Verdict]:
-    """Classify what the files hold; every file is read before the first verdict.
+    """Classify the contents of files; all files are read before the first prediction.
 
     Args:
         run: a classifier's run folder.
-        files: images (``data/images.py`` lists their formats), or arrays of sequences; for a text model texts, one a
-            line, also from a pipe.
-        resize: bring an image of another size to the model's.
-        invert: exchange light and dark of images.
-        over_time: the verdict after each step.
+        files: images (``data/images.py`` lists the formats) or arrays of sequences; for a text model, texts with one
+            text per line, which may come from a pipe.
+        resize: resize images to the size the model expects.
+        invert: invert the brightness of images.
+        over_time: predict after each step.
 
     Raises:
-        UsageError: the run is of another task.
-        DataError: a file is not as it should be.
+        UsageError: the run belongs to another task.
+        DataError: a file is invalid.
     """
     model = load(run)
     if isinstance(model, TextClassifier):
@@ -76,7 +76,7 @@ def classify(
 
 def _classify_texts(model: TextClassifier, files: Sequence[Path], over_time: bool, image: bool) -> list[Verdict]:
     if image:
-        raise UsageError("--resize and --invert are for images, and this model reads texts; leave them out")
+        raise UsageError("--resize and --invert apply to images, but this model reads texts; omit them")
     texts = [(f"{file}:{line}", text) for file in files for line, text in enumerate(read_texts(file), 1)]
     if over_time:
         p = [model.predict_proba_over_time(text).numpy() for _, text in texts]

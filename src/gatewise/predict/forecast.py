@@ -1,4 +1,4 @@
-"""The next values of a series, by a run's best model."""
+"""Forecasts of the next values of a series with a run's best model."""
 
 import os
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from gatewise.models.sequence_regressor import SequenceRegressor
 
 @dataclass(frozen=True)
 class Forecast:
-    """The values that come after a series' end.
+    """The values that follow the end of a series.
 
     Attributes:
         target: the column.
-        positions: the time of each, by the series' index where it has one, else ``+1``, ``+2``, ….
-        values: in the column's units.
+        positions: the time of each value, from the series' index if it has one, otherwise ``+1``, ``+2``, ….
+        values: the forecasts, in the column's units.
     """
 
     target: str
@@ -40,26 +40,28 @@ class Forecast:
 
 
 def forecast(run: str | Path, file: str | Path | None = None, steps: int | None = None) -> Forecast:
-    """Forecast the values after a series' end.
+    """Forecast the values that follow the end of a series.
 
-    The value k steps after the end is answered from the window that ends ``horizon`` steps before it. Beyond the
-    horizon such a window holds earlier forecasts.
+    The value k steps after the end is predicted from the window that ends ``horizon`` steps before it. Beyond the
+    horizon, that window contains earlier forecasts.
 
     Args:
         run: a regressor's run folder.
-        file: a CSV file with the columns that the model reads; the run's own data where not given.
-        steps: N values; as many as the horizon where not given.
+        file: a CSV file with the model's input columns; defaults to the run's own data.
+        steps: the number of values; defaults to the horizon.
 
     Raises:
-        UsageError: the run forecasts no series, ``steps`` is below 1, or it goes beyond the horizon of a model that
-            reads more columns than it answers.
-        DataError: the series is missing, not as it should be, or shorter than a window.
-        NotFinite: a forecast is not a finite number.
+        UsageError: the run does not forecast a series, ``steps`` is below 1, or it exceeds the horizon of a model with
+            more input columns than the target.
+        DataError: the series is missing, invalid, or shorter than a window.
+        NotFinite: a forecast is not finite.
     """
     model = load_as(SequenceRegressor, run)
     settings, scaling = RunFolder.existing(run).read_config().data, model.scaling
     if not scaling.columns:
-        raise UsageError(f"{run}: its model answers sequences; expected the run of a series, trained on a CSV file")
+        raise UsageError(
+            f"{run}: its model predicts one value per sequence; expected the run of a series, trained on a CSV file"
+        )
     window, horizon = settings.window, settings.horizon
     count = horizon if steps is None else steps
     if count < 1:
@@ -67,13 +69,13 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
     if count > horizon and len(scaling.columns) > 1:
         raise UsageError(
             f"--steps is {count}, beyond the horizon of {horizon}: the model reads {len(scaling.columns)} columns and "
-            f"answers {scaling.target!r} alone; give --steps {horizon} or fewer, or train with a longer data.horizon"
+            f"predicts only {scaling.target!r}; give --steps {horizon} or fewer, or train with a longer data.horizon"
         )
     with reading_for(RunFolder(run), file, "FILE"), spooled(Path(file or "")) as path:
         settings = data_of(settings, scaling, file and path)
         series, name = open_series(settings), str(file or settings.path or settings.builtin)
     assert series is not None
-    first = len(series.values) - window - horizon + 1  # where the window of the first forecast begins
+    first = len(series.values) - window - horizon + 1  # start of the window of the first forecast
     if first < 0:
         raise DataError(
             f"{name}: {len(series.values)} values are too few for a window of {window} and a horizon of {horizon}; "
@@ -93,7 +95,7 @@ def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
     """Check that sequences (…, I) can be standardised in float32.
 
     Raises:
-        DataError: a number lies too far from those trained on, by their deviation.
+        DataError: a number is too far from the training data, relative to its standard deviation.
     """
     if not scaling.x_mean:
         return
@@ -106,15 +108,15 @@ def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
         column = repr(scaling.columns[place]) if scaling.columns else str(place)
         raise DataError(
             f"{name}: {(flat.max(0) if end else flat.min(0))[place]!s} in the column {column} is too far from the "
-            f"training part, {scaling.x_mean[place]:.6g} ± {scaling.x_std[place]:.6g}; expected numbers like those"
+            f"training split, {scaling.x_mean[place]:.6g} ± {scaling.x_std[place]:.6g}; expected numbers like those"
         )
 
 
 def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> DataConfig:
-    """Return where a model's data lies: the run's own, or what is given, with the columns that the model reads.
+    """Return the data settings for a model: the run's own or the given data, with the model's input columns.
 
     Raises:
-        DataError: nothing is there, or a folder for a series, or a file for arrays.
+        DataError: the path does not exist, or is a folder where a series needs a file, or the reverse for arrays.
     """
     if data is not None:
         settings = settings.model_copy(update={"path": str(data), "builtin": ""})

@@ -1,4 +1,4 @@
-"""Tagging text by a run's best model: one sentence a line, or CoNLL-U with its tags replaced."""
+"""Tagging of text with a run's best model: one sentence per line, or CoNLL-U with its tags replaced."""
 
 import json
 import sys
@@ -14,28 +14,28 @@ from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 
 CHUNK = 4096
-"""Sentences that are tagged between two writes."""
+"""Sentences tagged per write."""
 
 
 def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
-    """Tag what a file holds; all of it is read before the first piece is yielded.
+    """Tag the contents of a file; the whole file is read before the first piece is yielded.
 
-    A CoNLL-U file is known by its first line of ten columns; any other holds one sentence a line, its words separated
-    by white space.
+    A CoNLL-U file is recognised by its first line having ten columns; any other file holds one sentence per line, with
+    words separated by white space.
 
     Args:
         run: a tagger's run folder.
-        file: UTF-8, a pipe such as ``<(command)`` too; standard input where not given.
-        form: what comes out. ``text``: ``word/TAG`` joined by single spaces, one line for each line or sentence in;
-            ``conllu``: of CoNLL-U the same with UPOS replaced, of text its words and tags alone; ``json``: one object,
+        file: a UTF-8 file, or a pipe such as ``<(command)``; defaults to standard input.
+        form: the output format. ``text``: ``word/TAG`` separated by single spaces, one line per input line or sentence;
+            ``conllu``: CoNLL-U input with UPOS replaced, or the words and tags of text input; ``json``: one object,
             ``sentences``, each with ``words`` and ``tags``.
 
     Yields:
-        Pieces of text, with their line ends.
+        Pieces of text, including line ends.
 
     Raises:
-        UsageError: the run is of another task.
-        DataError: the file is not as it should be (with line).
+        UsageError: the run belongs to another task.
+        DataError: the file is invalid (the message gives the line).
     """
     model = load_as(Tagger, run)
     if file is not None:
@@ -53,7 +53,7 @@ def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[s
     else:
         sentences = [line.split() for line in read_lines(path, kept=True)]
         if not sentences and not may_be_empty:
-            raise DataError(f"{path}: the file is empty; expected one sentence a line")
+            raise DataError(f"{path}: the file is empty; expected one sentence per line")
     tags = _tags(model, sentences)
     if form == "text":
         for words, own in zip(sentences, tags, strict=True):
@@ -70,7 +70,7 @@ def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[s
 
 
 def _is_conllu(path: Path) -> bool:
-    """Say whether the name or the first line that is no comment is CoNLL-U's."""
+    """Return whether a file is CoNLL-U, judging by its name or its first line that is not a comment."""
     if path.suffix == ".conllu":
         return True
     first = next((line for line in read_lines(path) if line.strip() and not line.startswith("#")), "")
@@ -85,7 +85,7 @@ def _tags(model: Tagger, sentences: Sequence[list[str]]) -> Iterator[list[str]]:
 
 
 def _conllu_lines(words: Sequence[str], tags: Sequence[str]) -> str:
-    """Write a sentence as CoNLL-U, with nothing known but words and tags."""
+    """Format a sentence as CoNLL-U with only the words and tags filled in."""
     rows = (
         f"{k}\t{word}\t_\t{tag}" + "\t_" * 6 + "\n" for k, (word, tag) in enumerate(zip(words, tags, strict=True), 1)
     )

@@ -1,4 +1,4 @@
-"""A one-layer LSTM language model trained with nothing but NumPy, every gradient by hand, made to be quick."""
+"""A fast one-layer LSTM language model that trains using only NumPy, with hand-derived gradients."""
 
 from gatewise.scratch.model import ScratchModel, initial_weights, weight_shapes
 

@@ -1,19 +1,19 @@
-"""The model of ``comments-scratch``: forward, loss, every gradient by hand and a step of SGD, a sentence at a time.
+"""The model of ``comments-scratch``: forward pass, loss, hand-derived gradients and SGD, one sentence at a time.
 
-The equations are those of ``gatewise.reference.lstm``, numbered as there, with words as one-hot vectors x::
+The equations are those of ``gatewise.reference.lstm``, with the same numbers; words are one-hot vectors x::
 
     (1) a = W_ih x + b + W_hh h'     (2, 3, 5) i, f, o = σ(a_i), σ(a_f), σ(a_o)     (4) g = tanh(a_g)
     (6) c = f·c' + i·g               (7) h = o·tanh(c)        (9) p = softmax(D h + e)        loss = −Σ log p[target]
 
-A sentence is a few dozen steps of a hundred numbers, so the time goes into calls of NumPy, and into the products with
-D. What keeps both low:
+A sentence is a few dozen steps of a hundred numbers, so the time is spent in NumPy calls, and in products with D. To
+keep both low:
 
-- W_ih is kept transposed: the product with a one-hot vector is a row, and so is its gradient.
-- The rows of i, f and o are kept halved, which is exact: since σ(a) = ½ + ½ tanh(½ a), one tanh gives all four gates.
-- The gates stand in the order o, i, f, g with c' behind them, so that (i, f)·(g, c') is one product.
-- e is one more row of D, against a 1 behind each h.
-- Products with D take a multiple of 4 rows, the unit of the machine's matrix product; those past the end are not read.
-- All factors that do not depend on dh and dc are computed for all steps at once, before the loop back through time.
+- W_ih is stored transposed: the product with a one-hot vector is a row, and so is its gradient.
+- The rows of i, f and o are stored halved, which is exact: as σ(a) = ½ + ½ tanh(½ a), one tanh gives all four gates.
+- The gates are stored in the order o, i, f, g, followed by c', so that (i, f)·(g, c') is one product.
+- e is an extra row of D, multiplied by a 1 appended to each h.
+- Products with D use a multiple of 4 rows, the block size of the machine's matrix product; extra rows are not read.
+- All factors independent of dh and dc are computed for all steps at once, before the backward loop through time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ _ROWS_AT_ONCE = 2048
 
 
 class ScratchModel:
-    """The weights in the shape the arithmetic wants, and what is done with them.
+    """The weights in the layout that the arithmetic needs, and the operations on them.
 
     Args:
-        weights: by their names in a run folder: ``rnn.weight_ih_l0`` (4H, V), ``rnn.weight_hh_l0`` (4H, H),
-            ``rnn.bias_ih_l0`` (4H,), ``rnn.bias_hh_l0`` (4H,) of zeros, which stays so, ``decoder.weight`` (V, H),
-            ``decoder.bias`` (V,). Copied; their dtype is that of all arithmetic.
+        weights: arrays by their names in a run folder: ``rnn.weight_ih_l0`` (4H, V), ``rnn.weight_hh_l0`` (4H, H),
+            ``rnn.bias_ih_l0`` (4H,), ``rnn.bias_hh_l0`` (4H,), which is and stays zero, ``decoder.weight`` (V, H),
+            ``decoder.bias`` (V,). They are copied; all arithmetic uses their dtype.
     """
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
@@ -62,14 +62,14 @@ class ScratchModel:
         }
 
     def step(self, sentence: Sequence[int], learning_rate: float) -> float:
-        """Do one step of SGD on the summed nll of a sentence: ``w −= learning_rate · dw``, all dw from before it.
+        """Do one SGD step on the summed nll of a sentence: ``w −= learning_rate · dw``, with all dw from before it.
 
         Args:
             sentence: T + 1 ids: the start token, the words, the end token; T of them are predicted.
-            learning_rate: of this step.
+            learning_rate: the learning rate of this step.
 
         Returns:
-            The summed nll in nats before the step. Where it is not finite no weight is changed.
+            The summed nll in nats before the step. If it is not finite, no weight is changed.
         """
         words, T = sentence[:-1], len(sentence) - 1
         loss = self._forward(sentence)
@@ -77,11 +77,11 @@ class ScratchModel:
             return loss
         q = self._backward(T)
         h_before, h_and_1 = self._h[:T, : self.H], self._h[1 : T + 1]
-        # The halved rows take a quarter of the step: half for the gradient by what is kept, half for keeping halves.
+        # Halved rows take a quarter of the step: half since the gradient is doubled, half since halves are stored.
         q_step = q * (learning_rate * self._scale**2)
         self._w_h -= h_before.T @ q_step
         self._b -= q_step.sum(0)
-        for word, row in zip(words, q_step, strict=True):  # one after the other: a word may stand there twice
+        for word, row in zip(words, q_step, strict=True):  # one at a time: a word may occur twice
             self._w_x[word] -= row
         np.dot((h_and_1 * self.dtype.type(learning_rate)).T, self._z[:T], out=self._d_step)
         self._d -= self._d_step
@@ -104,7 +104,7 @@ class ScratchModel:
         }
 
     def _forward(self, sentence: Sequence[int]) -> float:
-        """Read a sentence; leave every step's gates, c, h, and the derivative of the loss by the logits behind."""
+        """Read a sentence; store every step's gates, c, h, and the derivative of the loss by the logits."""
         T, H = len(sentence) - 1, self.H
         if self._room < T:
             self._reserve(2 * T)
@@ -131,7 +131,7 @@ class ScratchModel:
         return _softmax_and_nll(z, steps, targets)
 
     def _backward(self, T: int) -> Array:
-        """Go back through the steps that ``_forward`` left; return the derivative by what tanh read there, (T, 4H)."""
+        """Backpropagate through the steps stored by ``_forward``; return the derivative by tanh's inputs, (T, 4H)."""
         H, q = self.H, self._q[:T]
         row, tanh_c = self._row[:T], self._tanh_c[:T]
         o, g, c_before = row[:, :H], row[:, 3 * H : 4 * H], row[:, 4 * H :]
@@ -157,7 +157,7 @@ class ScratchModel:
         return q
 
     def nll(self, sentences: Sequence[Sequence[int]]) -> tuple[float, int]:
-        """Return the summed nll of sentences in nats, and the tokens predicted; those of equal length go together."""
+        """Return the summed nll of sentences in nats, and the number of predicted tokens; batches equal lengths."""
         by_length: dict[int, list[Sequence[int]]] = {}
         for sentence in sentences:
             by_length.setdefault(len(sentence), []).append(sentence)
@@ -171,7 +171,7 @@ class ScratchModel:
         return total, tokens
 
     def _batch_nll(self, ids: Array) -> float:
-        """The summed nll of B sentences of one length, ids (T + 1, B)."""
+        """Return the summed nll of B sentences of one length, ids (T + 1, B)."""
         (T, B), H = (len(ids) - 1, ids.shape[1]), self.H
         y = np.ones((T, B, H + 1), self.dtype)
         h, c = np.zeros((2, B, H), self.dtype)
@@ -186,7 +186,7 @@ class ScratchModel:
         return _softmax_and_nll(z, np.arange(T * B), ids[1:].ravel())
 
     def _reserve(self, steps: int) -> None:
-        """Make room for sentences of so many steps: the arrays, and the views of each step, which cost time to make."""
+        """Allocate arrays for sentences of ``steps`` steps, and the views of each step, which are slow to create."""
         H, dtype = self.H, self.dtype
         self._room = steps = _round_up(steps)
         self._z = np.zeros((steps, self.V), dtype)
@@ -203,30 +203,30 @@ class ScratchModel:
         self._q_o_at, self._q_ifg_at = list(self._q[:, :H]), list(self._q[:, H:].reshape(steps, 3, H))
 
     def _inward(self, weight: Array) -> Array:
-        """From (4H, n) or (4H,) in the spec's order to (n, 4H) or (4H,) in ours, halved."""
+        """Convert (4H, n) or (4H,) in the spec's order to (n, 4H) or (4H,) in this model's order, halved."""
         blocks = dict(zip(CELLS["lstm"].gates, np.split(weight, 4), strict=True))
         turned: Array = np.array(np.concatenate([blocks[gate] for gate in _ORDER]).T, order="C")
         turned *= self._scale
         return turned
 
     def _outward(self, weight: Array) -> Array:
-        """The way back from ``_inward``."""
+        """Invert ``_inward``."""
         return self._in_order(weight / self._scale)
 
     def _in_order(self, array: Array) -> Array:
-        """From our order to the spec's, and transposed."""
+        """Convert from this model's order to the spec's, and transpose."""
         blocks = dict(zip(_ORDER, np.split(array.T, 4), strict=True))
         return np.ascontiguousarray(np.concatenate([blocks[gate] for gate in CELLS["lstm"].gates]))
 
 
 def _round_up(steps: int) -> int:
-    """The next multiple of 4: products with D go in fours, and a row of what stood there before costs nothing."""
+    """Return the next multiple of 4: products with D are done in blocks of four, and stale extra rows are harmless."""
     return -(-steps // 4) * 4
 
 
 def _softmax_and_nll(z: Array, rows: Array, targets: Sequence[int] | Array) -> float:
-    """Return the summed nll of logits (N, V), which in place become their derivative ``softmax(z) − onehot``."""
-    z -= z.max(1, keepdims=True)  # changes nothing, and keeps exp from overflowing
+    """Return the summed nll of logits (N, V); replace them by their derivative ``softmax(z) − onehot``."""
+    z -= z.max(1, keepdims=True)  # does not change the result, and keeps exp from overflowing
     at_target = z[rows, targets]
     np.exp(z, out=z)
     total = z.sum(1, keepdims=True)

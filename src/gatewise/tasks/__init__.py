@@ -1,1 +1,1 @@
-"""What a user asks for, one file per task: data, model and training wired together."""
+"""The tasks a user can train, one file per task: each wires data, model and training together."""

@@ -1,4 +1,4 @@
-"""What a forecast has to beat: the last value, and a weighted sum of the last few."""
+"""Baselines for a forecast: persistence (the last value) and a linear autoregression."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,31 +8,31 @@ from gatewise.data.series import windows
 
 
 def persistence_rmse(values: npt.NDArray[np.float64], horizon: int, test_size: int) -> float:
-    """Return the error of "it stays as it is": ``x̂_{t+h} = x_t``.
+    """Return the error of persistence, which predicts no change: ``x̂_{t+h} = x_t``.
 
     Args:
-        values: (N,) the series.
-        horizon: h.
-        test_size: how many of the last values are forecast.
+        values: the series, (N,).
+        horizon: h, in steps.
+        test_size: number of values at the end that are forecast.
     """
     last = values[len(values) - test_size - horizon : len(values) - horizon]
     return root_mean_square(last - values[-test_size:])
 
 
 def autoregression_rmse(values: npt.NDArray[np.float64], order: int, horizon: int, test_size: int) -> float | None:
-    """Return the error of ``x̂_{t+h} = a_0 + a_1 x_t + … + a_p x_{t-p+1}``, each forecast from the true past.
+    """Return the error of ``x̂_{t+h} = a_0 + a_1 x_t + … + a_p x_{t-p+1}``; every forecast reads true past values.
 
-    The weights are those of least squares on all values before the test, the validation part among them, which are
-    standardised for it.
+    The coefficients are fitted by least squares to all values before the test split, including the validation split.
+    The values are standardised for the fit.
 
     Args:
-        values: (N,) the series.
+        values: the series, (N,).
         order: p.
-        horizon: h.
-        test_size: how many of the last values are forecast.
+        horizon: h, in steps.
+        test_size: number of values at the end that are forecast.
 
     Returns:
-        The root mean squared error; None where fewer values than p + 1 can be fitted to.
+        The root mean squared error, or None if fewer than p + 1 values are available for the fit.
     """
     if len(values) - order - horizon + 1 - test_size <= order:
         return None

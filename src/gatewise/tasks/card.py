@@ -1,4 +1,4 @@
-"""The model card: a run folder's README.md, with its figures and the commands that give them again."""
+"""The model card: a run folder's README.md, with its metrics and the commands that reproduce them."""
 
 import shlex
 from pathlib import Path
@@ -8,7 +8,7 @@ from gatewise.config import Config
 
 
 def model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
-    """Return the card as Markdown."""
+    """Return the model card of a language model as Markdown."""
     *epochs, final = metrics
     best = next(line for line in epochs if line["epoch"] == final["best_epoch"])
     model, training = config.model, config.training
@@ -19,16 +19,16 @@ def model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 ({config.data.batch_size} rows, windows of {config.data.tbptt_length}) for {len(epochs)} epoch(s) with
 {training.optimizer}, precision {training.precision}, seed {training.seed}.
 
-| figure | value |
+| metric | value |
 |---|---|
-| test perplexity, {final["test_tokens"]:,} tokens in one row | {final["test_perplexity"]:.2f} |
+| test perplexity, {final["test_tokens"]:,} tokens as one sequence | {final["test_perplexity"]:.2f} |
 | out-of-vocabulary rate of the test text | {100 * final["test_oov_rate"]:.2f}% |
-| perplexity of the same tokens by word frequency alone | {final["unigram_test_perplexity"]:.2f} |
+| perplexity of the same tokens under a unigram model | {final["unigram_test_perplexity"]:.2f} |
 | validation perplexity, {config.data.batch_size} rows, epoch {best["epoch"]} | {best["valid_perplexity"]:.2f} |
 | training perplexity of that epoch | {best["train_perplexity"]:.2f} |
 | SHA-256 of the test text | `{final["test_data_hash"]}` |
 
-The test figure again, text from the model, and the whole training again:
+To reproduce the test perplexity, generate text, and repeat the whole training:
 
 ```
 gatewise evaluate {where} --split test
@@ -37,31 +37,30 @@ gatewise train {where}/config.toml --out ANOTHER-FOLDER
 ```
 
 `model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `tokenizer.json` the
-vocabulary in the format of the `tokenizers` library, `config.toml` every setting, `metrics.jsonl` the figures of
-each epoch.
+vocabulary in the format of the `tokenizers` library, `config.toml` all settings, `metrics.jsonl` the metrics of each
+epoch.
 """
 
 
 def scratch_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
-    """Return the card of a scratch language model as Markdown."""
+    """Return the model card of a scratch language model as Markdown."""
     *epochs, final = metrics
     model, training, where = config.model, config.training, shlex.quote(str(path))
     return f"""# {path.name}: a word language model, trained in NumPy
 
 One LSTM layer of {model.hidden_size} over one-hot words, trained for {len(epochs)} epoch(s) of
-{final["train_sentences"]:,} sentences, one a step, with SGD from a learning rate of {training.learning_rate:g},
-seed {training.seed}. No text was kept apart: the figures are those of the training sentences, and say nothing about
-new text.
+{final["train_sentences"]:,} sentences, one per step, with SGD from a learning rate of {training.learning_rate:g}, seed
+{training.seed}. No text was held out: the metrics are those of the training sentences and say nothing about new text.
 
-| figure of the training sentences | value |
+| metric on the training sentences | value |
 |---|---|
-| loss after epoch {final["best_epoch"]}, nats a token | {final["train_loss"]:.4f} |
-| loss by word frequency alone | {final["unigram_train_loss"]:.4f} |
-| tokens, words and sentence ends | {final["train_tokens"]:,} |
+| loss after epoch {final["best_epoch"]}, nats per token | {final["train_loss"]:.4f} |
+| loss of a unigram model | {final["unigram_train_loss"]:.4f} |
+| tokens (words and sentence ends) | {final["train_tokens"]:,} |
 | out-of-vocabulary rate | {100 * final["train_oov_rate"]:.2f}% |
 | SHA-256 of the file | `{final["train_data_hash"]}` |
 
-The figure again, text from the model, and the whole training again:
+To reproduce the loss, generate text, and repeat the whole training:
 
 ```
 gatewise evaluate {where}
@@ -70,62 +69,62 @@ gatewise train {where}/config.toml --out ANOTHER-FOLDER
 ```
 
 `model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `tokenizer.json` the
-vocabulary in the format of the `tokenizers` library, `config.toml` every setting, `metrics.jsonl` the figures of
-each epoch.
+vocabulary in the format of the `tokenizers` library, `config.toml` all settings, `metrics.jsonl` the metrics of each
+epoch.
 """
 
 
 def classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
-    """Return the card of a classifier of sequences as Markdown."""
+    """Return the model card of a sequence classifier as Markdown."""
     *evaluations, final = metrics
-    return f"""# {path.name}: a classifier of sequences
+    return f"""# {path.name}: a sequence classifier
 
 {_stack(config)}, trained on {_length(config, evaluations)}.
 
-| figure | value |
+| metric | value |
 |---|---|
 | test accuracy, {final["test_tokens"]:,} sequences | {100 * final["test_accuracy"]:.2f}% |
-| always the commonest label | {100 * final["majority_test_accuracy"]:.2f}% |
+| accuracy of always predicting the most frequent label | {100 * final["majority_test_accuracy"]:.2f}% |
 | validation accuracy, {_best(final)} | {100 * _at_best(metrics)["valid_accuracy"]:.2f}% |
-| SHA-256 of the test part | `{final["test_data_hash"]}` |
+| SHA-256 of the test split | `{final["test_data_hash"]}` |
 
 {_again(path, "gatewise classify " + shlex.quote(str(path)) + " FILE")}
-`labels.json` holds the labels, `config.toml` every setting, `metrics.jsonl` the figures of each evaluation.
+`labels.json` holds the labels, `config.toml` all settings, `metrics.jsonl` the metrics of each evaluation.
 """
 
 
 def tagger_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
-    """Return the card of a tagger as Markdown."""
+    """Return the model card of a tagger as Markdown."""
     *evaluations, final = metrics
     model, unseen = config.model, final["test_accuracy_unseen"]
-    spelled = {"none": "", "lstm": " and an LSTM over its characters", "cnn": " and a convolution of its characters"}
-    chosen = "a linear-chain CRF over the sentence" if model.output == "crf" else "a softmax for each word"
+    spelled = {"none": "", "lstm": " and an LSTM over its characters", "cnn": " and a convolution over its characters"}
+    chosen = "a linear-chain CRF over the sentence" if model.output == "crf" else "a softmax per word"
     return f"""# {path.name}: a tagger
 
 {_stack(config)}, over each word's embedding{spelled[model.character_encoder]}, with {chosen}; trained on
 {_length(config, evaluations)}.
 
-| figure | value |
+| metric | value |
 |---|---|
 | test accuracy, {final["test_tokens"]:,} words | {100 * final["test_accuracy"]:.2f}% |
-| of the words that training did not see | {"none there" if unseen is None else f"{100 * unseen:.2f}%"} |
-| each word's commonest tag in training | {100 * final["commonest_tag_test_accuracy"]:.2f}% |
-| words of the test part that read as `<unk>` | {100 * final["test_oov_rate"]:.2f}% |
+| test accuracy on words not seen in training | {"no such words" if unseen is None else f"{100 * unseen:.2f}%"} |
+| accuracy of each word's most frequent training tag | {100 * final["commonest_tag_test_accuracy"]:.2f}% |
+| words of the test split read as `<unk>` | {100 * final["test_oov_rate"]:.2f}% |
 | validation accuracy, {_best(final)} | {100 * _at_best(metrics)["valid_accuracy"]:.2f}% |
-| SHA-256 of the test part | `{final["test_data_hash"]}` |
+| SHA-256 of the test split | `{final["test_data_hash"]}` |
 
-`figures/` holds which tag was given for which on the part scored last, as a table and, where Matplotlib is installed, a
-picture; `gatewise evaluate` prints precision, recall and F1 of each tag.
+`figures/` holds the confusion matrix of the split evaluated last, as a table and, if Matplotlib is installed, as an
+image; `gatewise evaluate` prints precision, recall and F1 of each tag.
 
 {_again(path, "gatewise tag " + shlex.quote(str(path)) + " FILE")}
-`tokenizer.json` and `characters.json` the known words and characters in the format of the `tokenizers` library,
-`labels.json` the tags and the words that training saw, `config.toml` every setting, `metrics.jsonl` the figures of each
-evaluation.
+`tokenizer.json` and `characters.json` hold the vocabularies of words and characters in the format of the `tokenizers`
+library, `labels.json` the tags and the words seen in training, `config.toml` all settings, `metrics.jsonl` the metrics
+of each evaluation.
 """
 
 
 def regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
-    """Return the card of a regressor as Markdown."""
+    """Return the model card of a regressor as Markdown."""
     *evaluations, final = metrics
     where, end = shlex.quote(str(path)), "_test_rmse"
     beside = [
@@ -140,33 +139,33 @@ def regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
         what = f"a forecast from {config.data.window} values, {config.data.horizon} step(s) ahead"
         use = f"gatewise forecast {where} --steps {config.data.horizon}"
     else:
-        what, use = "a regressor of sequences", f"python -c \"import gatewise; gatewise.load('{path}').predict(x)\""
+        what, use = "a sequence regressor", f"python -c \"import gatewise; gatewise.load('{path}').predict(x)\""
     return f"""# {path.name}: {what}
 
 {_stack(config)}, trained on {_length(config, evaluations)}.
 
-| figure | value |
+| metric | value |
 |---|---|
 | test RMSE, {final["test_tokens"]:,} values, in the data's units | {final["test_rmse"]:.4g} |
 | test MAE | {final["test_mae"]:.4g} |
 {"".join(beside)}| validation RMSE, {_best(final)} | {_at_best(metrics)["valid_rmse"]:.4g} |
-| SHA-256 of the test part | `{final["test_data_hash"]}` |
+| SHA-256 of the test split | `{final["test_data_hash"]}` |
 
 {_again(path, use)}
-`scaling.json` holds mean and deviation of the training part, `config.toml` every setting, `metrics.jsonl` the figures
-of each evaluation.
+`scaling.json` holds the mean and standard deviation of the training split, `config.toml` all settings, `metrics.jsonl`
+the metrics of each evaluation.
 """
 
 
 def _stack(config: Config) -> str:
-    """Name the recurrent stack."""
+    """Describe the recurrent stack."""
     model = config.model
-    ways = "read from both ends" if model.bidirectional else "read from the beginning"
+    ways = "bidirectional" if model.bidirectional else "unidirectional"
     return f"{model.num_layers} {model.cell} layer(s) of {model.hidden_size}, {ways}"
 
 
 def _length(config: Config, evaluations: list[Metrics]) -> str:
-    """Say how long the training was, and with what."""
+    """Describe how long the training took, and its optimizer, precision and seed."""
     training = config.training
     length = f"{training.max_steps:,} steps" if training.max_steps else f"{evaluations[-1]['epoch']} epoch(s)"
     return (
@@ -180,16 +179,16 @@ def _best(final: Metrics) -> str:
 
 
 def _at_best(metrics: list[Metrics]) -> Metrics:
-    """Return the line of the best evaluation."""
+    """Return the metrics of the best evaluation."""
     *evaluations, final = metrics
     key = "step" if "best_step" in final else "epoch"
     return next(line for line in evaluations if line[key] == final[f"best_{key}"])
 
 
 def _again(path: Path, use: str) -> str:
-    """Say how to get the figure again, use the model, and train it again."""
+    """Return the commands that reproduce the test metrics, use the model and repeat the training."""
     where = shlex.quote(str(path))
-    return f"""The test figure again, the model at work, and the whole training again:
+    return f"""To reproduce the test metrics, use the model, and repeat the whole training:
 
 ```
 gatewise evaluate {where} --split test

@@ -1,4 +1,4 @@
-"""One label for each example, whatever is read: what the loop trains, how it is validated, scored and described."""
+"""Classification with one label per example, whatever the input: workload, validation, evaluation and model card."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
 SCORED_TOGETHER = 500
-"""Examples that are scored side by side; the figure does not depend on it."""
+"""Examples evaluated per batch; the accuracy does not depend on it."""
 
 
 class Examples(ABC):
-    """A part of the data: N examples with the places of their labels.
+    """One split of the data: N examples with the indices of their labels.
 
     Attributes:
-        targets: (N,) places among the labels.
+        targets: label indices, (N,).
         data_hash: SHA-256 of the data.
-        lengths: (N,) steps of each; None where all have the same.
-        oov_rate: the share of words outside the vocabulary; 0 of numbers.
+        lengths: steps of each example, (N,); None if all have the same length.
+        oov_rate: the share of out-of-vocabulary words; 0 for numbers.
     """
 
     targets: npt.NDArray[np.int64]
@@ -43,38 +43,38 @@ class Examples(ABC):
 
     @abstractmethod
     def inputs(self, indices: Indices, device: torch.device) -> Any:
-        """Return what the model reads of some examples, side by side."""
+        """Return a batch of examples as model input."""
 
 
-def places_of(found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str) -> npt.NDArray[np.int64]:
-    """Return the place of each label among the labels of the training part.
+def label_indices(found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str) -> npt.NDArray[np.int64]:
+    """Return the index of each label in the labels of the training split.
 
     Args:
         found: the labels of some examples.
-        labels: those of the training part.
-        where: what to call each example in an error, or the part as a whole.
+        labels: the labels of the training split.
+        where: a name for each example in error messages, or one name for the whole split.
 
     Raises:
-        DataError: one is not among them.
+        DataError: a label does not occur in the training split.
     """
-    ids = {label: place for place, label in enumerate(labels)}
+    ids = {label: index for index, label in enumerate(labels)}
     for number, label in enumerate(found):
         if label not in ids:
             name = f"{where}, example {number}" if isinstance(where, str) else where[number]
             raise DataError(
-                f"{name}: the label {label!r} does not stand in the training part; expected one of "
+                f"{name}: the label {label!r} does not occur in the training split; expected one of "
                 f"{', '.join(map(str, labels[:20]))}"
             )
     return np.array([ids[label] for label in found], dtype=np.int64)
 
 
 class LabelTask(ABC):
-    """A classifier's run, with its data read.
+    """A classification run with its data loaded.
 
     Attributes:
         config: the run's configuration.
         labels: the C labels.
-        parts: train, valid and test.
+        parts: the splits ``train``, ``valid`` and ``test``.
     """
 
     config: Config
@@ -84,28 +84,28 @@ class LabelTask(ABC):
 
     @property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each part."""
+        """SHA-256 of each split."""
         return {name: part.data_hash for name, part in self.parts.items()}
 
     @property
     @abstractmethod
     def summary(self) -> str:
-        """What there is to train on."""
+        """A summary of the training data."""
 
     @abstractmethod
     def make_model(self) -> nn.Module:
-        """Make the model."""
+        """Create the model."""
 
     @abstractmethod
     def write_parts(self, run: RunFolder) -> None:
-        """Write the labels, and what else the model is loaded with."""
+        """Write the labels and whatever else is needed to load the model."""
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Classification":
-        """Shuffled batches."""
+        """Return a workload of shuffled batches."""
         return Classification(self, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part, and the commonest label."""
+        """Evaluate on the test split, and score the majority-label baseline."""
         test, train = self.parts["test"], self.parts["train"]
         return {
             "test_accuracy": accuracy(model, test),
@@ -121,7 +121,7 @@ class LabelTask(ABC):
 
 
 class Classification(BatchWorkload):
-    """The loop's work: the mean negative log-likelihood of a batch's labels."""
+    """The training workload: the mean negative log-likelihood of a batch's labels."""
 
     def __init__(self, task: LabelTask, model: nn.Module, run: RunFolder, group: Group) -> None:
         train = task.parts["train"]
@@ -129,19 +129,19 @@ class Classification(BatchWorkload):
         self.task, self.token_name = task, task.token_name
 
     def tokens_in(self, step: int) -> int:
-        """The steps of the batch's examples where they differ in length, else the examples."""
+        """Return the total steps of the batch if lengths differ, otherwise the number of examples."""
         return self.batch_size if self.lengths is None else int(self.lengths[self.batch(step)].sum())
 
     def cost(self, step: int) -> tuple[Tensor, float]:
-        """The mean over this process's part of the batch."""
+        """Return the mean over this process's share of the batch."""
         chosen, part, device = self.share(self.batch(step)), self.task.parts["train"], self.group.device
         targets = torch.from_numpy(part.targets[chosen]).to(device)
         cost: Tensor = self.forward(part.inputs(chosen, device), targets)
-        # The processes' means are averaged: each counts by its share of the batch.
+        # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
         return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
-        """Accuracy on the validation part, and on as many training examples, always the same; without dropout."""
+        """Return the accuracy on the validation split and on equally many fixed training examples, without dropout."""
         figures: Metrics = {}
         valid, train = len(self.task.parts["valid"]), len(self.task.parts["train"])
         some = np.random.default_rng(0).permutation(train)[:valid]
@@ -152,7 +152,7 @@ class Classification(BatchWorkload):
 
 
 def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
-    """Count the chosen examples to which the model, in eval mode, gives their own label."""
+    """Count the chosen examples that the model, in eval mode, classifies correctly."""
     hits = 0
     device = next(model.parameters()).device
     if part.lengths is not None:
@@ -167,7 +167,7 @@ def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
 
 
 def accuracy(model: nn.Module, part: Examples) -> float:
-    """Return the share of a part's examples to which the model gives their own label."""
+    """Return the share of a split's examples that the model classifies correctly."""
     return hits_among(model, part, np.arange(len(part))) / len(part)
 
 

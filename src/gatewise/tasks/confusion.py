@@ -1,4 +1,4 @@
-"""Which label was given for which: counts, precision and recall of each label, and the matrix as a picture."""
+"""The confusion matrix: counts, precision and recall per label, and an image of the matrix."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ from gatewise.inspection.style import short
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of pairs of labels.
+    """Counts of (true, predicted) label pairs.
 
     Attributes:
         labels: the C labels.
-        counts: (C, C), the row the label that is right, the column the one that was given.
+        counts: (C, C); rows are true labels, columns are predicted labels.
     """
 
     labels: Sequence[str]
@@ -28,25 +28,25 @@ class Confusion:
 
     @classmethod
     def count(cls, labels: Sequence[str], expected: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> "Confusion":
-        """Count places of labels, one pair for each thing that was labelled."""
+        """Count pairs of label indices, one pair per labelled item."""
         size = len(labels)
         return cls(labels, np.bincount(expected * size + found, minlength=size * size).reshape(size, size))
 
     @property
     def total(self) -> int:
-        """How many were labelled."""
+        """The number of labelled items."""
         return int(self.counts.sum())
 
     @property
     def accuracy(self) -> float:
-        """The share that was labelled right."""
+        """The share of items labelled correctly."""
         return float(self.counts.trace() / self.counts.sum())
 
     def figures(self) -> dict[str, float | int | None]:
-        """Return ``precision_LABEL, recall_LABEL, f1_LABEL, tokens_LABEL`` of each label, by falling count.
+        """Return ``precision_LABEL, recall_LABEL, f1_LABEL, tokens_LABEL`` of each label, most frequent first.
 
-        ``precision = right / given``, ``recall = right / there``, ``f1 = 2 right / (given + there)``; None where
-        nothing is divided by nothing.
+        ``precision = correct / predicted``, ``recall = correct / true``, ``f1 = 2 correct / (predicted + true)``; None
+        where the denominator is zero.
         """
         right, there, given = self.counts.diagonal(), self.counts.sum(1), self.counts.sum(0)
         found: dict[str, float | int | None] = {}
@@ -59,14 +59,14 @@ class Confusion:
         return found
 
     def save(self, folder: Path, title: str) -> Path:
-        """Write ``confusion.csv`` and, where Matplotlib is installed, ``confusion.png``.
+        """Write ``confusion.csv`` and, if Matplotlib is installed, ``confusion.png``.
 
         Args:
-            folder: made where it is missing.
-            title: what was labelled.
+            folder: created if missing.
+            title: describes the evaluated data.
 
         Returns:
-            The picture, or the table where there is none.
+            The path of the image, or of the table if there is no image.
         """
         folder.mkdir(exist_ok=True)
         table = io.StringIO()
@@ -80,7 +80,7 @@ class Confusion:
         return folder / "confusion.png"
 
     def _picture(self, title: str) -> bytes:
-        """Draw the matrix: the colour is the share of a row, the number the count."""
+        """Draw the matrix: colours show shares of each row, numbers show counts."""
         from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure
 
@@ -89,7 +89,7 @@ class Confusion:
         side = 2.5 + 0.42 * size
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         axes = figure.add_subplot()
-        # The root of the share, so that a few percent, which is what errors are, can be seen.
+        # Take the square root of the share, so that errors of a few percent remain visible.
         image = axes.imshow(100 * shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
         for row, column in zip(*np.nonzero(self.counts), strict=True):
             ink = "white" if shares[row, column] > 0.3 else "black"
@@ -97,10 +97,10 @@ class Confusion:
         names = [short(str(label)) for label in self.labels]
         axes.set_xticks(range(size), names, rotation=90)
         axes.set_yticks(range(size), names)
-        axes.set_xlabel("tag given")
-        axes.set_ylabel("tag that is right")
-        axes.set_title(f"{100 * self.accuracy:.2f}% of {self.total:,} words right ({short(title, 60)})", fontsize=10)
-        figure.colorbar(image, ax=axes, label="% of the words with the right tag", shrink=0.8)
+        axes.set_xlabel("predicted tag")
+        axes.set_ylabel("true tag")
+        axes.set_title(f"{100 * self.accuracy:.2f}% of {self.total:,} words correct ({short(title, 60)})", fontsize=10)
+        figure.colorbar(image, ax=axes, label="% of the words with the true tag", shrink=0.8)
         buffer = io.BytesIO()
         figure.savefig(buffer, dpi=150, format="png")
         return buffer.getvalue()
@@ -111,5 +111,5 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _short(count: int) -> str:
-    """Write a count in at most four letters."""
+    """Format a count in at most four characters."""
     return str(count) if count < 10_000 else f"{count / 1000:.0f}k"

@@ -1,4 +1,4 @@
-"""Evaluation of a finished run."""
+"""Evaluation of finished runs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,22 @@ from gatewise.training.precision import as_configured, choose_device
 def evaluate(
     run: str | Path, *, data: str | Path | None = None, split: str | None = None, device: str = "auto"
 ) -> dict[str, Any]:
-    """Measure a run's best model on a split, in fp32.
+    """Evaluate a run's best model on a split, in fp32.
 
     Args:
         run: the run folder.
-        data: the corpus, or one text file; the run's own where not given.
-        split: ``train``, ``valid`` or ``test``; where not given ``test``, or ``train`` for the own data of a run that
-            was trained without a test text.
-        device: where to compute; ``auto`` takes a GPU where there is one.
+        data: the corpus, or one text file; defaults to the run's own data.
+        split: ``train``, ``valid`` or ``test``. Defaults to ``test``, or to ``train`` on the own data of a run trained
+            without a test text.
+        device: the device to compute on; ``auto`` selects a GPU if there is one.
 
     Returns:
-        The flat object that ``gatewise evaluate --json`` prints.
+        The flat object printed by ``gatewise evaluate --json``.
 
     Raises:
-        RunError: the folder is not what it should be.
-        DataError: the data is not.
-        NotFinite: a figure is not a finite number.
+        RunError: the run folder is invalid.
+        DataError: the data is invalid.
+        NotFinite: a metric is not finite.
     """
     folder = RunFolder.existing(run)
     figures = _evaluate(folder, folder.read_config(), data, split, device)

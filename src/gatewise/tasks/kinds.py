@@ -1,4 +1,4 @@
-"""Every kind of run whose model is PyTorch's, by the name of its task: how it is trained, and how it is evaluated."""
+"""The registry of tasks whose models use PyTorch: how each is trained and evaluated."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ from gatewise.tasks.text_classification import TextClassifierTask, evaluate_text
 
 
 class Kind(NamedTuple):
-    """A kind of run."""
+    """How one task is trained and evaluated."""
 
     task: Callable[[Config], Task]
-    """Reads the data of a configuration."""
+    """Loads the data named by a configuration."""
     evaluate: Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
-    """Measures a finished run on a split of its own data, or of other data."""
+    """Evaluates a finished run on a split of its own data, or of other data."""
 
 
 KINDS = {

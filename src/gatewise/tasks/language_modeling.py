@@ -1,4 +1,4 @@
-"""Language modelling: the corpus, the workload of the training loop, evaluation, and the unigram model to beat."""
+"""Language modelling: the corpus, the training workload, evaluation, and the unigram baseline."""
 
 import math
 import os
@@ -31,16 +31,16 @@ PLURAL = {"word": "words", "character": "characters", "prose": "words"}
 
 
 def open_corpus(settings: DataConfig) -> TextCorpus:
-    """Find the three texts that a configuration names.
+    """Locate the three texts named by a configuration.
 
     Raises:
-        UsageError: it names none, or more than one place.
-        DataError: they are not there.
+        UsageError: the configuration names no location, or more than one.
+        DataError: a text is missing.
     """
     files = (settings.train_file, settings.valid_file, settings.test_file)
     places = sum((bool(settings.path), any(files), bool(settings.builtin)))
     if places > 1:
-        raise UsageError("data: path, the three *_file keys and builtin exclude each other; keep one of them")
+        raise UsageError("data: path, the three *_file keys and builtin are mutually exclusive; keep one of them")
     if settings.builtin:
         return python_docs_corpus()
     if settings.path:
@@ -63,7 +63,7 @@ class LanguageModelData:
 
     @classmethod
     def read(cls, settings: DataConfig) -> "LanguageModelData":
-        """Read the three texts; the vocabulary is the training text's."""
+        """Read the three texts; the vocabulary is built from the training text."""
         corpus = open_corpus(settings)
         vocabulary = Vocabulary.from_lines(read_lines(corpus.train), settings.level, settings.vocabulary_size)
         texts = {name: tokenize_file(corpus.split(name), vocabulary) for name in SPLITS}
@@ -76,7 +76,7 @@ class LanguageModelData:
         return {name: text.data_hash for name, text in self.texts.items()}
 
     def unigram_perplexity(self, split: str) -> float:
-        """Perplexity of the same tokens under word frequencies alone: ``p(v) = (count(v) + 1) / (N + V)``."""
+        """Return the perplexity of a split under a unigram model: ``p(v) = (count(v) + 1) / (N + V)``."""
         size = len(self.vocabulary)
         counts = _count(self.texts["train"].ids, size)
         seen = _count(self.texts[split].ids[1:], size)
@@ -85,31 +85,29 @@ class LanguageModelData:
 
 
 class LanguageModelTask:
-    """A language model's run.
+    """A language model run with its data loaded.
 
     Raises:
-        UsageError: a key asks for what cannot be.
-        DataError: the data is missing or not as it should be.
+        UsageError: a setting has an unsupported value.
+        DataError: the data is missing or invalid.
     """
 
     def __init__(self, config: Config) -> None:
         if not config.model.init_scale:
-            raise UsageError(
-                "model.init_scale is 0, with which nothing is learnt; expected a number above 0, such as 0.1"
-            )
+            raise UsageError("model.init_scale is 0, so the model cannot learn; expected a number above 0, such as 0.1")
         self.config, self.data = config, LanguageModelData.read(config.data)
         self.hashes = self.data.hashes
 
     @property
     def summary(self) -> str:
-        """How many tokens there are."""
+        """The numbers of training tokens and vocabulary entries."""
         data, what = self.data, PLURAL[self.config.data.level]
         reasons = [text.not_kept for text in data.texts.values() if text.not_kept]
         not_kept = f" ({reasons[0]})" if reasons else ""
         return f"{len(data.texts['train'].ids):,} {what} to train on, vocabulary {len(data.vocabulary):,}{not_kept}"
 
     def make_model(self) -> LanguageModel:
-        """Make the model."""
+        """Create the model."""
         return LanguageModel(self.config.model, self.data.vocabulary, engine=self.config.runtime.engine)
 
     def write_parts(self, run: RunFolder) -> None:
@@ -117,12 +115,12 @@ class LanguageModelTask:
         write_atomically(run.tokenizer_file, self.data.vocabulary.json)
 
     def workload(self, model: torch.nn.Module, run: RunFolder, group: Group) -> "LanguageModelling":
-        """Windows of contiguous rows."""
+        """Return a workload of windows over contiguous rows."""
         assert isinstance(model, LanguageModel)
         return LanguageModelling(self.config, self.data, model, run, group)
 
     def final(self, model: torch.nn.Module, run: RunFolder) -> Metrics:
-        """Score the test text, and the unigram model to beat."""
+        """Evaluate on the test text, and score the unigram baseline."""
         assert isinstance(model, LanguageModel)
         scores = score_text(model, self.data.texts["test"], self.data.corpus.test)
         return {
@@ -139,7 +137,7 @@ class LanguageModelTask:
 
 
 class LanguageModelling:
-    """The loop's workload: windows of contiguous rows, the state carried from each to the next."""
+    """The training workload: windows over contiguous rows, with state carried from each window to the next."""
 
     def __init__(self, config: Config, data: LanguageModelData, model: LanguageModel, run: RunFolder, group: Group):
         self.config, self.model, self.run, self.group = config, model, run, group
@@ -155,7 +153,7 @@ class LanguageModelling:
         self.begin_epoch(1)
 
     def tokens_in(self, step: int) -> int:
-        """The batch's rows times a window's steps."""
+        """Return the batch size times the window length."""
         return self.config.data.batch_size * self.config.data.tbptt_length
 
     def begin_epoch(self, epoch: int) -> None:
@@ -163,18 +161,18 @@ class LanguageModelling:
         self._state = self._next = self.model.initial_state(self._train.batch_size)
 
     def cost(self, step: int) -> tuple[Tensor, float]:
-        """The sum over the window's T steps of the mean over the batch, as Zaremba et al. minimise it."""
+        """Return the sum over the window's T steps of the mean over the batch, as Zaremba et al. minimise it."""
         inputs, targets = self._window(self._train, step)
         cost, self._next = self._forward(inputs, self._state, targets)
         return cost, inputs.shape[0]
 
     def _window(self, stream: TokenStream, index: int) -> tuple[Tensor, Tensor]:
-        """Return input and target of a window, (T, B) each, where the model computes."""
+        """Return input and target of a window, (T, B) each, on the model's device."""
         inputs, targets = stream[index]
         return torch.from_numpy(inputs).to(self.group.device), torch.from_numpy(targets).to(self.group.device)
 
     def carry_on(self) -> None:
-        """The state after this window is the state before the next, cut from its graph."""
+        """Detach the state after this window and carry it over to the next."""
         self._state = self._next.detach()
 
     def carried(self) -> dict[str, Tensor]:
@@ -182,19 +180,19 @@ class LanguageModelling:
         return {str(k): torch.cat(self.group.gather(part), dim=1) for k, part in enumerate(self._state)}
 
     def restore(self, carried: Mapping[str, Tensor]) -> None:
-        """Take this process's rows of a gathered state."""
+        """Restore this process's rows of a gathered state."""
         first = self._train.batch_size * self.group.rank
         rows = slice(first, first + self._train.batch_size)
         parts = [carried[str(k)][:, rows].to(self.group.device) for k in range(len(carried))]
         self._state = type(self._state)(*parts)
 
     def describe(self, loss: float) -> tuple[str, float]:
-        """Perplexity: ``exp`` of the mean nll."""
+        """Return the perplexity, the ``exp`` of the mean nll."""
         return "perplexity", _exp(loss)
 
     @torch.no_grad()
     def validate(self) -> tuple[Metrics, float]:
-        """Score the validation text in ``batch_size`` rows with carried state, in fp32."""
+        """Evaluate on the validation text in ``batch_size`` rows with carried state, in fp32."""
         self.model.eval()
         state, nll, count = self.model.initial_state(self._valid.batch_size), 0.0, 0
         for window in range(len(self._valid)):
@@ -213,17 +211,17 @@ class LanguageModelling:
 def evaluate_language_model(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
-    """Score every token of a split but the first, in one row with carried state, in fp32.
+    """Score every token of a split except the first, as one sequence with carried state, in fp32.
 
     Args:
         run: the run folder.
-        config: its configuration.
-        data: a folder with the split, or a text file; the run's own data where not given.
-        split: ``valid`` or ``test`` (or ``train``).
-        device: where to compute.
+        config: the run's configuration.
+        data: a folder with the split, or a text file; defaults to the run's own data.
+        split: ``train``, ``valid`` or ``test``.
+        device: the device to compute on.
 
     Returns:
-        ``task, split, perplexity, nll`` (nats a token), ``tokens`` (scored), ``oov_rate, data_hash``.
+        ``task, split, perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
     """
     model = load_as(LanguageModel, run.path, device=device)
     if data is None:
@@ -237,13 +235,13 @@ def evaluate_language_model(
 
 
 def check_scorable(text: TokenizedText, path: Path) -> None:
-    """Check that there is a token after the first one.
+    """Check that the text has a token after the first one.
 
     Raises:
-        DataError: there is none.
+        DataError: it has none.
     """
     if len(text.ids) < 2:
-        raise DataError(f"{path}: {len(text.ids)} token; expected at least 2, as the first is only read")
+        raise DataError(f"{path}: {len(text.ids)} token; expected at least 2, since the first token is not predicted")
 
 
 def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[str, Any]:
@@ -260,7 +258,7 @@ def score_text(model: LanguageModel, text: TokenizedText, path: Path) -> dict[st
 
 
 def _count(ids: npt.NDArray[np.unsignedinteger], size: int) -> npt.NDArray[np.int64]:
-    """Count each id, a piece of the memory map at a time."""
+    """Count each id, reading the memory map in chunks."""
     total = np.zeros(size, dtype=np.int64)
     for start in range(0, len(ids), 1 << 20):
         total += np.bincount(ids[start : start + (1 << 20)], minlength=size)

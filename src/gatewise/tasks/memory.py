@@ -1,4 +1,4 @@
-"""The memory task: a regressor of the adding problem, whose sequences are drawn, not read."""
+"""The memory task: a regressor for the adding problem, whose sequences are drawn rather than read."""
 
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,20 @@ from gatewise.tasks.regression import Batch, Regression, figures_of, final_figur
 from gatewise.training.distributed import Group
 
 SEEDS = {"valid": 1, "test": 2}
-"""Of the parts that are the same for every run of a length."""
+"""Seed of the validation and test splits, which are the same for every run of a given length."""
 SCORED = 2000
-"""Sequences in each of them."""
+"""Sequences in the validation split, and in the test split."""
 STEPS = 100
-"""Steps that are called an epoch, since the data has no end."""
+"""Steps per epoch; the data is endless, so this is a convention."""
 WIDTH = 2
 """Numbers in each step."""
 
 
 def draw_part(split: str, length: int) -> Sequences:
-    """Draw the validation or the test part of a length.
+    """Draw the validation or test split for a given sequence length.
 
     Raises:
-        UsageError: the length is below 2, or it is the training part, which is never the same.
+        UsageError: the length is below 2, or the training split is requested, which is never the same twice.
     """
     if split not in SEEDS:
         raise UsageError(f"--split {split}: a memory-task draws new sequences at each step; expected valid or test")
@@ -44,39 +44,39 @@ class MemoryTask:
     """A run of the adding problem.
 
     Raises:
-        UsageError: the configuration names data to be read, or a length below 2.
+        UsageError: the configuration names data to read, or a length below 2.
     """
 
     def __init__(self, config: Config) -> None:
         if config.data.path:
-            raise UsageError(f"data.path is {config.data.path!r}; a memory-task draws its data, leave it (--data) out")
+            raise UsageError(f"data.path is {config.data.path!r}; a memory-task draws its data, so omit it (--data)")
         self.config = config
         self.parts = {split: draw_part(split, config.data.length) for split in SEEDS}
 
     @property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of the parts that are scored; what is trained on follows from the seed."""
+        """SHA-256 of the evaluated splits; the training data follows from the seed."""
         return {name: part.data_hash for name, part in self.parts.items()}
 
     @property
     def summary(self) -> str:
-        """What is drawn."""
+        """A description of the drawn data."""
         return f"new sequences of {self.config.data.length} × {WIDTH} at each step"
 
     def make_model(self) -> SequenceRegressor:
-        """Make the model."""
+        """Create the model."""
         return SequenceRegressor(self.config.model, WIDTH, engine=self.config.runtime.engine)
 
     def write_parts(self, run: RunFolder) -> None:
-        """Write that nothing is standardised."""
+        """Write an empty ``scaling.json``, as nothing is standardised."""
         write_scaling(run, WIDTH, Scaling())
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Adding":
-        """Batches that are drawn when they are read."""
+        """Return a workload whose batches are drawn on demand."""
         return Adding(self.config, self.parts, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part, and the answer 1 to every sequence."""
+        """Evaluate on the test split, and score the baseline that always answers 1."""
         test = self.parts["test"]
         return {**final_figures(model, test), "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1)}
 
@@ -86,7 +86,7 @@ class MemoryTask:
 
 
 class Adding(Regression):
-    """The loop's work: each step's batch follows from seed, epoch and step alone, so that a resume is exact."""
+    """The training workload: each batch depends only on seed, epoch and step, so that resuming is exact."""
 
     def __init__(
         self, config: Config, parts: dict[str, Sequences], model: nn.Module, run: RunFolder, group: Group
@@ -94,11 +94,11 @@ class Adding(Regression):
         super().__init__(config, parts["valid"], config.data.batch_size * STEPS, model, run, group)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Remember the epoch, counted from 1."""
+        """Set the current epoch, counted from 1."""
         self._epoch = epoch
 
     def examples(self, step: int) -> Batch:
-        """Draw a step's batch, and return this process's part of it."""
+        """Draw a step's batch and return this process's share of it."""
         settings = self.config.data
         draw = np.random.default_rng([self.config.training.seed, self._epoch, step])
         whole = draw_adding_problem(settings.batch_size, settings.length, draw)
@@ -108,8 +108,8 @@ class Adding(Regression):
 def evaluate_memory(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
-    """Score a part with the best weights, in fp32."""
+    """Evaluate the best weights on a split, in fp32."""
     if data is not None:
-        raise UsageError(f"--data {data}: a memory-task draws its data; leave it out")
+        raise UsageError(f"--data {data}: a memory-task draws its data; omit this option")
     model = load_as(SequenceRegressor, run.path, device=device)
     return figures_of(config, split, model, draw_part(split, config.data.length))

@@ -1,4 +1,4 @@
-"""One number for each sequence, or a series' next value: data, the loop's work, evaluation."""
+"""Regression of one number per sequence, or of a series' next value: data, training workload, evaluation."""
 
 import json
 from abc import abstractmethod
@@ -29,15 +29,15 @@ from gatewise.training.distributed import Group
 Batch = tuple[npt.NDArray[np.floating], npt.NDArray[Any]]
 
 ORDERS = (2, 9)
-"""Of the autoregressions that stand beside a forecast."""
+"""Orders of the autoregressive baselines of a forecast."""
 
 
 class RegressorTask:
-    """A run of a regressor, with its data read.
+    """A regression run with its data loaded.
 
     Raises:
         UsageError: the configuration names no data.
-        DataError: the data is missing or not as it should be.
+        DataError: the data is missing or invalid.
     """
 
     def __init__(self, config: Config) -> None:
@@ -52,31 +52,31 @@ class RegressorTask:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each part."""
+        """SHA-256 of each split."""
         return {name: part.data_hash for name, part in self.parts.items()}
 
     @property
     def summary(self) -> str:
-        """How many examples there are."""
+        """The number and size of the training sequences."""
         return f"{len(self.parts['train']):,} sequences of {self.steps} × {self.width} to train on"
 
     def make_model(self) -> SequenceRegressor:
-        """Make the model."""
+        """Create the model."""
         return SequenceRegressor(self.config.model, self.width, self.scaling, self.config.runtime.engine)
 
     def write_parts(self, run: RunFolder) -> None:
-        """Write the standardisation."""
+        """Write the scaling parameters."""
         write_scaling(run, self.width, self.scaling)
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Regression":
-        """Shuffled batches."""
+        """Return a workload of shuffled batches."""
         return Shuffled(self.config, self.parts, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part, and of a series what a forecast has to beat."""
-        return {**final_figures(model, self.parts["test"]), **self._to_beat()}
+        """Evaluate on the test split and, for a series, score the baselines."""
+        return {**final_figures(model, self.parts["test"]), **self._baselines()}
 
-    def _to_beat(self) -> Metrics:
+    def _baselines(self) -> Metrics:
         test = self.parts["test"]
         if self.series is None:
             return {"mean_test_rmse": root_mean_square(test.y.astype(np.float64) - self.scaling.y_mean)}
@@ -99,15 +99,15 @@ def write_scaling(run: RunFolder, width: int, scaling: Scaling) -> None:
 
 
 class Regression(BatchWorkload):
-    """The loop's work: the mean squared error of a batch, in standardised units.
+    """The training workload: the mean squared error of a batch, in standardised units.
 
     Args:
         config: the run's configuration.
-        valid: the validation part.
-        count: N, the examples of an epoch.
-        model: what is trained.
-        run: where the best weights go.
-        group: the processes.
+        valid: the validation split.
+        count: N, the number of examples in an epoch.
+        model: the model to train.
+        run: the run folder for the best weights.
+        group: the group of processes.
     """
 
     def __init__(
@@ -118,27 +118,27 @@ class Regression(BatchWorkload):
 
     @abstractmethod
     def examples(self, step: int) -> Batch:
-        """Return this process's part of a step's batch: x (B, T, I) and y (B,)."""
+        """Return this process's share of a step's batch: x (B, T, I) and y (B,)."""
 
     def cost(self, step: int) -> tuple[Tensor, float]:
-        """The mean over this process's part of the batch."""
+        """Return the mean over this process's share of the batch."""
         x, y = (torch.from_numpy(array).to(self.group.device) for array in self.examples(step))
         cost: Tensor = self.forward(x, y)
-        # The processes' means are averaged: each counts by its share of the batch.
+        # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
         return cost * (len(x) * self.group.world_size / self.batch_size), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
-        """The root mean squared error of the validation part, in the data's units; without dropout."""
+        """Return the root mean squared error on the validation split, in the data's units, without dropout."""
         assert isinstance(self.model, SequenceRegressor)
         errors = errors_of(self.model, self.valid.batch(self.share(np.arange(len(self.valid)))))
-        exponent = int(np.frexp(self.model.scaling.y_std)[1])  # errors in units that keep their squares near 1
+        exponent = int(np.frexp(self.model.scaling.y_std)[1])  # scales errors so that their squares stay near 1
         squares, count = self.group.sum(float((np.ldexp(errors, -exponent) ** 2).sum()), len(errors))
         rmse = float(np.ldexp(np.sqrt(squares / count), exponent))
         return {"valid_rmse": rmse}, rmse
 
 
 class Shuffled(Regression):
-    """The examples of the training part, in an order of their own in each epoch."""
+    """The examples of the training split, reshuffled every epoch."""
 
     def __init__(
         self, config: Config, parts: Mapping[str, Sequences], model: nn.Module, run: RunFolder, group: Group
@@ -147,25 +147,25 @@ class Shuffled(Regression):
         self.train = parts["train"]
 
     def examples(self, step: int) -> Batch:
-        """Return this process's part of a step's batch."""
+        """Return this process's share of a step's batch."""
         return self.train.batch(self.share(self.batch(step)))
 
 
 def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:
-    """Return what the model answers less what is right, (N,), in the data's units."""
+    """Return predictions minus targets, (N,), in the data's units."""
     assert isinstance(model, SequenceRegressor)
     x, y = batch
     return np.asarray(model.predict(x)) - y
 
 
 def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
-    """Return ``rmse`` and ``mae``, root mean squared and mean absolute error, in the data's units."""
+    """Return ``rmse`` and ``mae``, the root mean squared and mean absolute errors, in the data's units."""
     errors = errors_of(model, part.batch(slice(None)))
     return {"rmse": root_mean_square(errors), "mae": mean_absolute(errors)}
 
 
 def final_figures(model: nn.Module, part: Sequences) -> Metrics:
-    """Return what stands of the test part in the last line of the metrics."""
+    """Return the test metrics for the last line of ``metrics.jsonl``."""
     named = {f"test_{name}": value for name, value in scores(model, part).items()}
     return {**named, "test_tokens": len(part), "test_data_hash": part.data_hash}
 
@@ -179,7 +179,7 @@ def figures_of(config: Config, split: str, model: nn.Module, part: Sequences) ->
 def evaluate_regression(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
-    """Score a part with the best weights, in fp32."""
+    """Evaluate the best weights on a split, in fp32."""
     model = load_as(SequenceRegressor, run.path, device=device)
     with reading_for(run, data):
         settings = data_of(config.data, model.scaling, data)

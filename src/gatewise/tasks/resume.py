@@ -1,4 +1,4 @@
-"""Which run may be gone on with: the same one, by its configuration and its data; and one that is finished."""
+"""Decides whether a run can be resumed: it must have the same configuration and data, and not be finished."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from gatewise.training.progress import note
 from gatewise.training.resumable import check_identity
 
 DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
-"""The keys of ``[data]`` that say where the texts lie."""
+"""The keys of ``[data]`` that locate the data."""
 
 _MAY_DIFFER = {
     "training.epochs",
@@ -24,47 +24,47 @@ _MAY_DIFFER = {
     "runtime.threads",
     "logging.tensorboard",
     "logging.tensorboard_every",
-    *(f"data.{key}" for key in DATA_KEYS),  # the texts' hashes are compared instead
+    *(f"data.{key}" for key in DATA_KEYS),  # the data's hashes are compared instead
 }
 
 
 def run_identity(config: Config, data_hashes: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a checkpoint keeps to know its own run again."""
+    """Return what a checkpoint stores to identify its run."""
     return {"config": config.model_dump(), "data": dict(data_hashes)}
 
 
 @contextmanager
 def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None]:
-    """Let no other process train in a run folder within the block, and let a failed write end it in one line.
+    """Lock a run folder against other processes within the block, and turn a failed write into a one-line error.
 
     Raises:
-        UsageError: another process trains there, or the folder cannot be one of this run.
+        UsageError: another process is training there, or the folder is unusable as a run folder.
         TrainingStopped: the disk is full.
-        RunError: a folder stands where a file of the run belongs.
+        RunError: a folder has the name of one of the run's files.
     """
     with run.claim(resume=resume) as locked, write_errors_stop(run):
         if not locked:
-            note(console, f"{run.path}: this file system has no locks; see that no other run is started there")
+            note(console, f"{run.path}: this file system does not support locks; make sure that no other run uses it")
         yield
 
 
-def take_up(
+def find_resume_point(
     run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None, check: Check
 ) -> tuple[Checkpoint | None, Metrics | None]:
-    """Return what ``--resume`` goes on from: the newest good checkpoint, and the last line of a finished run.
+    """Return what ``--resume`` continues from: the newest intact checkpoint, and a finished run's final metrics.
 
-    Each is None where there is none. What was found is told on the console. Nothing is changed.
+    Either is None if absent. What was found is reported on the console. Nothing is modified.
 
     Args:
-        run: the folder.
-        config: the run that is asked for.
-        data_hashes: SHA-256 of each of its texts.
+        run: the run folder.
+        config: the requested configuration.
+        data_hashes: SHA-256 of each split.
         console: for notes.
-        check: whether the run can stand where a checkpoint says.
+        check: raises if training cannot continue from a given checkpoint.
 
     Raises:
-        RunError: there are checkpoints, and none is good: to start at the beginning would lose what was trained.
-        GatewiseError: as ``final_metrics``.
+        RunError: there are checkpoints, but none is intact; starting over would lose what was trained.
+        GatewiseError: as for ``final_metrics``.
     """
 
     def is_of_this_run(progress: Mapping[str, Any], outline: Outline) -> None:
@@ -77,15 +77,15 @@ def take_up(
     final = final_metrics(run, config, data_hashes, checkpoint, history)
     if damaged and not checkpoint and not final:
         raise RunError(
-            f"{damaged[0].partition('; skipped')[0]}; none of the {len(damaged)} there can be gone on with: "
-            f"restore one, or rename {run.checkpoints}, and --resume starts at the beginning"
+            f"{damaged[0].partition('; skipped')[0]}; none of the {len(damaged)} checkpoints can be resumed: "
+            f"restore one, or rename {run.checkpoints} so that --resume starts from the beginning"
         )
     for line in damaged:
         note(console, line)
     if final:
         note(console, f"{run.path}: this run is finished ({_length(history.evaluations[-1])}); nothing is changed")
     elif not checkpoint:
-        note(console, f"{run.path}: no checkpoint there yet; starting at the beginning")
+        note(console, f"{run.path}: no checkpoint found; starting from the beginning")
     return checkpoint, final
 
 
@@ -96,21 +96,21 @@ def final_metrics(
     checkpoint: Checkpoint | None,
     history: History,
 ) -> Metrics | None:
-    """Check that the run in a folder is the one asked for; return its last line where it is finished.
+    """Check that the run in a folder is the requested one; return its final metrics if it is finished.
 
-    A finished run is known without its checkpoints, which may have been removed to save space.
+    A finished run is recognised without its checkpoints, which may have been removed to save space.
 
     Args:
-        run: the folder.
-        config: the run that is asked for.
-        data_hashes: SHA-256 of each of its texts.
-        checkpoint: the newest good one, which is known to be of this run.
-        history: its metrics.
+        run: the run folder.
+        config: the requested configuration.
+        data_hashes: SHA-256 of each split.
+        checkpoint: the newest intact checkpoint, already known to belong to this run.
+        history: the run's metrics.
 
     Raises:
-        UsageError: another configuration.
-        DataError: another text.
-        RunError: more epochs are asked of a finished run that has no checkpoint to go on from.
+        UsageError: the configuration differs.
+        DataError: the data differs.
+        RunError: a finished run without checkpoints is asked to train for more epochs.
     """
     if checkpoint:
         _check_history(history, checkpoint.progress["history"], run)
@@ -127,35 +127,35 @@ def final_metrics(
         return final
     if not checkpoint:
         raise RunError(
-            f"{run.checkpoints}: no checkpoint left of this finished run, so its {_length(last)} cannot become "
-            f"{_length(asked)}; train anew in another --out"
+            f"{run.checkpoints}: this finished run has no checkpoint left, so it cannot be extended from "
+            f"{_length(last)} to {_length(asked)}; train again in another --out"
         )
     return None
 
 
 def _check_history(history: History, trained: Sequence[Metrics], run: RunFolder) -> None:
-    """Compare ``metrics.jsonl`` with a checkpoint, before or after which a kill may have come."""
+    """Compare ``metrics.jsonl`` with a checkpoint; a killed run may have written only one of the two."""
     for number, (line, other) in enumerate(zip(history.evaluations, trained, strict=False), 1):
         if to_json(line) != to_json(other):
             raise RunError(
-                f"{run.metrics_file}:{number}: not what the checkpoints of this run say; the file is of another run, "
-                "remove it, and --resume writes it anew"
+                f"{run.metrics_file}:{number}: contradicts this run's checkpoints; the file belongs to another run, "
+                "remove it, and --resume writes it again"
             )
 
 
 def _length(line: Mapping[str, Any]) -> str:
-    """Say how far a line of the metrics is: in steps where it counts them, else in epochs."""
+    """Return how far a line of metrics is, in steps if it counts them, otherwise in epochs."""
     return f"{line['step']} steps" if "step" in line else f"{line['epoch']} epochs"
 
 
 def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:
-    """Compare the run that is to go on with the one that is asked for."""
+    """Compare the saved identity of a run with the requested one."""
     defaults = Config().model_dump()
     for section, keys in now["config"].items():
         for key, value in keys.items():
             before = (
                 saved["config"].get(section, {}).get(key, defaults[section][key])
-            )  # a key may be younger than a run
+            )  # the key may have been added after the run was started
             if before != value and f"{section}.{key}" not in _MAY_DIFFER:
                 raise UsageError(
                     f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
@@ -164,6 +164,6 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder
     for split, data_hash in saved["data"].items():
         if (found := now["data"].get(split)) != data_hash:
             raise DataError(
-                f"{run.path}: the {split} text is another than this run was started with (SHA-256 {str(found)[:12]}, "
+                f"{run.path}: the {split} text is not the one this run was started with (SHA-256 {str(found)[:12]}, "
                 f"expected {str(data_hash)[:12]}); give the same data, or another --out"
             )

@@ -1,4 +1,4 @@
-"""The scratch language model: from a CSV file of comments to a run folder, in NumPy, and its evaluation."""
+"""The scratch language model, in NumPy: training from a CSV file of comments, and evaluation."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from gatewise.errors import DataError, RunError, UsageError
 from gatewise.files import file_hash
 from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
 from gatewise.tasks.card import scratch_card
-from gatewise.tasks.resume import hold, run_identity, take_up
+from gatewise.tasks.resume import find_resume_point, hold, run_identity
 from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
@@ -35,41 +35,41 @@ _NEEDED = {
     "training.optimizer": "sgd",
     "training.max_grad_norm": 0.0,
 }
-"""What the task is; the recipe says it, so that a run folder does too."""
+"""The fixed settings of the task; the recipe states them, so that a run folder does too."""
 
 
 def check_scratch_config(config: Config) -> None:
-    """Check what can be checked before anything is read or written.
+    """Check everything that can be checked before reading or writing.
 
     Raises:
-        UsageError: a key asks for what this task does not do.
+        UsageError: a setting has a value that this task does not support.
     """
     settings = config.model_dump()
     for key, expected in _NEEDED.items():
         section, _, name = key.partition(".")
         if (found := settings[section][name]) != expected:
             raise UsageError(
-                f"{key} is {found!r}; a scratch-language-model knows {expected!r} alone: leave the key as the recipe "
-                "comments-scratch has it"
+                f"{key} is {found!r}; a scratch-language-model supports only {expected!r}: keep the value that the "
+                "recipe comments-scratch has"
             )
     if config.runtime.device not in ("auto", "cpu"):
-        raise UsageError(f"device {config.runtime.device!r} is not available: NumPy computes on the cpu; use auto")
+        raise UsageError(f"device {config.runtime.device!r} is not available: NumPy runs on the cpu; use auto")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("a scratch-language-model is trained by one process; start it without torchrun")
+        raise UsageError("a scratch-language-model is trained in one process; start it without torchrun")
     if not config.data.path:
         raise UsageError("data: the recipe names no data; add --data FILE.csv, a file with the comments in one column")
 
 
 @dataclass(frozen=True)
 class ScratchData:
-    """The sentences to train on, and the vocabulary of all sentences of their file."""
+    """The training sentences, and the vocabulary of all sentences in their file."""
 
     vocabulary: Vocabulary
     train: Sentences
 
     @classmethod
     def read(cls, config: Config) -> "ScratchData":
-        """Read the CSV file that a configuration names."""
+        """Read the CSV file named by a configuration."""
         settings = config.data
         path = find_csv(settings.path)
         texts = read_sentences(path, settings.column)
@@ -77,14 +77,14 @@ class ScratchData:
         return cls(vocabulary, Sentences.encode(texts[: settings.max_sentences or None], vocabulary, path))
 
     def unigram_loss(self) -> float:
-        """The mean nll of the predicted tokens by their own frequencies alone: their entropy, in nats."""
+        """The loss of a unigram model: the entropy of the predicted tokens, in nats per token."""
         counts = Counter(word for sentence in self.train.ids for word in sentence[1:])
         total = counts.total()
         return -sum(count / total * math.log(count / total) for count in counts.values())
 
 
 def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console | None) -> Metrics:
-    """Train and leave a run folder; return the last line of its metrics."""
+    """Train a model in a run folder; return the final metrics."""
     run.check_free(resume=resume)
     data = ScratchData.read(config)
     hashes = {"train": data.train.data_hash}
@@ -95,7 +95,7 @@ def train_scratch(config: Config, run: RunFolder, resume: bool, console: Console
         hidden_size=config.model.hidden_size,
     )
     with hold(run, resume, console):
-        checkpoint, final = take_up(run, config, hashes, console, check) if resume else (None, None)
+        checkpoint, final = find_resume_point(run, config, hashes, console, check) if resume else (None, None)
         return final or _train(config, data, hashes, run, checkpoint, console)
 
 
@@ -107,7 +107,7 @@ def _train(
     checkpoint: Checkpoint | None,
     console: Console | None,
 ) -> Metrics:
-    """Train in a folder that is ours, from a checkpoint where there is one; return the last line of the metrics."""
+    """Train in a locked run folder, from a checkpoint if there is one; return the final metrics."""
     run.write_config(config)
     write_atomically(run.tokenizer_file, data.vocabulary.json)
     weights = initial_weights(len(data.vocabulary), config.model.hidden_size, config.training.seed)
@@ -124,7 +124,7 @@ def _train(
     if checkpoint:
         trainer.resume(checkpoint)
         at = trainer.at
-        note(console, f"going on in epoch {at.epoch} after step {at.step_in_epoch} of {len(data.train.ids)}")
+        note(console, f"resuming in epoch {at.epoch} after step {at.step_in_epoch} of {len(data.train.ids)}")
     try:
         position = trainer.train()
     finally:
@@ -142,8 +142,8 @@ def _train(
     }
     if (saved := facts.get("epoch")) != position.best_epoch:
         raise RunError(
-            f"{run.weights_file}: weights of epoch {saved}, expected the best, {position.best_epoch}; the file was "
-            "replaced while training ran; train again"
+            f"{run.weights_file}: weights of epoch {saved}, expected those of the best epoch, {position.best_epoch}; "
+            "the file was replaced during training; train again"
         )
     write_atomically(run.card_file, scratch_card(run.path, config, [*position.history, figures]))
     run.write_metrics([*position.history, figures])
@@ -151,46 +151,48 @@ def _train(
 
 
 def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, split: str | None) -> dict[str, Any]:
-    """Score each sentence of a CSV file after the start token, in fp32; training sentences are called so.
+    """Score each sentence of a CSV file after its start token, in fp32.
+
+    The training file is recognised by its hash, and reported as the ``train`` split.
 
     Args:
         run: the run folder.
         config: its configuration.
-        data: a CSV file, or a folder with one; the run's own where not given.
-        split: what the file is to be called; where not given ``train`` for the run's own, else ``test``.
+        data: a CSV file, or a folder with one; defaults to the run's own data.
+        split: the split to report. Defaults to ``train`` for the run's own data, otherwise to ``test``.
 
     Returns:
-        ``task, split, perplexity, nll`` (nats a token), ``tokens`` (words and end tokens), ``oov_rate, data_hash``.
+        ``task, split, perplexity, nll`` (nats per token), ``tokens`` (words and end tokens), ``oov_rate, data_hash``.
 
     Raises:
-        RunError: the folder is not what it should be.
-        DataError: the data is not, or what is asked for does not exist.
+        RunError: the run folder is invalid.
+        DataError: the data is invalid, or the requested split does not exist.
     """
     header = run.open_weights(config)
     vocabulary = Vocabulary.load(run.tokenizer_file, config.data.level)
     if vocabulary.bos_id is None:
-        raise RunError(f"{run.tokenizer_file}: no start token inside; expected the vocabulary of {config.task.name}")
+        raise RunError(f"{run.tokenizer_file}: has no start token; expected the vocabulary of {config.task.name}")
     if data is None and split in ("valid", "test"):
         raise DataError(
-            f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or leave "
-            "--split out to score the training sentences"
+            f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or omit "
+            "--split to score the training sentences"
         )
     shapes = weight_shapes(len(vocabulary), config.model.hidden_size)
     model = ScratchModel(run.read_weights(shapes, header)[0])
     try:
         path = find_csv(config.data.path if data is None else data)
     except DataError as problem:
-        where = " (where this run was trained; name the data's place now with --data)" if data is None else ""
+        where = " (where this run was trained; give the data's current location with --data)" if data is None else ""
         raise DataError(f"{problem}{where}") from None
     trained = (run.read_history(config.task.name).final or {}).get("train_data_hash")
     same = file_hash(path) == trained
     if split == "train" if not same and data is not None else split in ("valid", "test") and same:
         raise DataError(
-            f"{path}: {'' if same else 'not '}the file that this run was trained on, so it is no {split} text; leave "
-            "--split out, or give another file"
+            f"{path}: {'' if same else 'not '}the file that this run was trained on, so it is not a {split} text; omit "
+            "--split, or give another file"
         )
     if data is None and trained and not same:
-        raise DataError(f"{path}: another text than this run was trained on; name a file with --data")
+        raise DataError(f"{path}: not the text that this run was trained on; name a file with --data")
     texts = read_sentences(path, config.data.column)
     if data is None or same:
         split, texts = "train", texts[: config.data.max_sentences or None]

@@ -1,4 +1,4 @@
-"""Sequences of numbers, such as images read row by row, to one of several labels: data and evaluation."""
+"""Classification of numeric sequences, such as images read row by row: data and evaluation."""
 
 import json
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from gatewise.data.moments import moments
 from gatewise.errors import DataError, UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
-from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
+from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
 from gatewise.training.batches import Indices
 
 
 def open_sequences(settings: DataConfig) -> dict[str, Sequences]:
-    """Read the three parts that a configuration names.
+    """Read the three splits named by a configuration.
 
     Raises:
-        UsageError: it names none, or more than one place.
-        DataError: they are not there, or not as they should be.
+        UsageError: the configuration names no data, or more than one location.
+        DataError: a split is missing or invalid.
     """
     if bool(settings.path) == bool(settings.builtin):
         found = "both path and builtin" if settings.path else "no data"
@@ -37,7 +37,7 @@ def open_sequences(settings: DataConfig) -> dict[str, Sequences]:
     if settings.builtin == "digits":
         return load_digits(settings.valid_size, settings.test_size)
     if settings.builtin:
-        raise UsageError(f"data.builtin is {settings.builtin!r}, which is no data of this task; expected 'digits'")
+        raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'digits'")
     parts = find_sequences(settings.path, settings.valid_size, settings.test_size)
     check_resolution(parts["train"].x, f"{settings.path} (train): x")
     return {
@@ -46,10 +46,10 @@ def open_sequences(settings: DataConfig) -> dict[str, Sequences]:
 
 
 def check_resolution(x: npt.NDArray[Any], name: str) -> None:
-    """Check that float32, in which a classifier reads numbers as they are, keeps what they differ by.
+    """Check that the inputs remain distinguishable in float32, in which a classifier reads them unscaled.
 
     Raises:
-        DataError: a column varies by less than a hundred times what rounding changes in it.
+        DataError: a column's standard deviation is less than a hundred times its rounding error.
     """
     if x.dtype != np.float64:
         return
@@ -59,29 +59,29 @@ def check_resolution(x: npt.NDArray[Any], name: str) -> None:
         lost = np.abs(flat - flat.astype(np.float32)).max(0)
     for column in np.flatnonzero((std > 0) & np.isfinite(lost) & (lost > std / 100)):
         raise DataError(
-            f"{name}: column {column} is {mean[column]:.10g} ± {std[column]:.3g}, which float32 cannot tell apart; "
-            "expected numbers near 1, subtract the mean and divide by the deviation"
+            f"{name}: column {column} is {mean[column]:.10g} ± {std[column]:.3g}, which float32 cannot resolve; "
+            "expected numbers near 1: subtract the mean and divide by the standard deviation"
         )
 
 
 class LabelledSequences(Examples):
-    """Sequences of T steps of I numbers with their labels."""
+    """Sequences of T steps of I numbers, with labels."""
 
     def __init__(self, part: Sequences, labels: Sequence[Any], name: str) -> None:
         self.part, self.data_hash = part, part.data_hash
-        self.targets = places_of(part.y.tolist(), labels, name)
+        self.targets = label_indices(part.y.tolist(), labels, name)
 
     def inputs(self, indices: Indices, device: torch.device) -> Tensor:
-        """Return (B, T, I)."""
+        """Return a batch, (B, T, I)."""
         return torch.from_numpy(self.part.batch(indices)[0]).to(device)
 
 
 class SequenceClassifierTask(LabelTask):
-    """A run of a classifier of sequences.
+    """A sequence classification run with its data loaded.
 
     Raises:
         UsageError: the configuration names no data.
-        DataError: the data is missing or not as it should be.
+        DataError: the data is missing or invalid.
     """
 
     def __init__(self, config: Config) -> None:
@@ -93,16 +93,16 @@ class SequenceClassifierTask(LabelTask):
 
     @property
     def summary(self) -> str:
-        """How many examples there are."""
+        """The numbers of training examples and labels."""
         count = len(self.parts["train"])
         return f"{count:,} sequences of {self.steps} × {self.width} to train on, {len(self.labels)} labels"
 
     def make_model(self) -> SequenceClassifier:
-        """Make the model."""
+        """Create the model."""
         return SequenceClassifier(self.config.model, self.width, self.labels, self.config.runtime.engine, self.steps)
 
     def write_parts(self, run: RunFolder) -> None:
-        """Write the labels, and what an input looks like."""
+        """Write the labels and the input shape."""
         facts = {"labels": self.labels, "input_size": self.width, "steps": self.steps}
         write_atomically(run.labels_file, json.dumps(facts, indent=1) + "\n")
 
@@ -110,7 +110,7 @@ class SequenceClassifierTask(LabelTask):
 def evaluate_sequences(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
-    """Score a part with the best weights, in fp32."""
+    """Evaluate the best weights on a split, in fp32."""
     model = load_as(SequenceClassifier, run.path, device=device)
     settings = config.data
     if data is not None:

@@ -1,4 +1,4 @@
-"""Tagging: sentences with their tags, the workload of the training loop, evaluation."""
+"""Tagging: sentences with tags, the training workload, evaluation."""
 
 import hashlib
 import json
@@ -35,12 +35,12 @@ from gatewise.training.distributed import Group
 
 @dataclass(frozen=True)
 class TaggedPart:
-    """One part of the data.
+    """One split of the data.
 
     Attributes:
-        sentences: with a tag for each word.
+        sentences: sentences with a tag for each word.
         data_hash: SHA-256 of the file.
-        name: the file, for errors.
+        name: the file name, for error messages.
     """
 
     sentences: Sequence[TaggedSentence]
@@ -58,28 +58,28 @@ class TaggedPart:
         return [sentence.words for sentence in self.sentences]
 
     def numbered(self, tags: Sequence[str]) -> list[Tensor]:
-        """Return the place of each word's tag among the tags, sentence by sentence.
+        """Return the index of each word's tag in ``tags``, sentence by sentence.
 
         Raises:
-            DataError: one is not among them (with line).
+            DataError: a tag is not in ``tags`` (the message gives the line).
         """
         place = {tag: index for index, tag in enumerate(tags)}
         for sentence in self.sentences:
             for word, tag, line in zip(sentence.words, sentence.tags, sentence.lines, strict=True):
                 if tag not in place:
                     raise DataError(
-                        f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not stand in the training "
+                        f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training "
                         f"data; expected one of {', '.join(tags)}"
                     )
         return [torch.tensor([place[tag] for tag in sentence.tags]) for sentence in self.sentences]
 
 
 def open_part(settings: DataConfig, split: str) -> TaggedPart:
-    """Read one of the parts that a configuration names.
+    """Read one of the splits named by a configuration.
 
     Raises:
-        UsageError: it names no data, or more than one place.
-        DataError: the part is not there, or not as it should be.
+        UsageError: the configuration names no data, or more than one location.
+        DataError: the split is missing or invalid.
     """
     if bool(settings.path) == bool(settings.builtin):
         found = "no data" if not settings.path else "both path and builtin"
@@ -87,17 +87,19 @@ def open_part(settings: DataConfig, split: str) -> TaggedPart:
     if settings.path:
         return TaggedPart.read(find_tagged(settings.path, split))
     if settings.builtin != "toy-sentences":
-        raise UsageError(f"data.builtin is {settings.builtin!r}; a tagger knows 'toy-sentences'")
+        raise UsageError(
+            f"data.builtin is {settings.builtin!r}, which a tagger does not support; expected 'toy-sentences'"
+        )
     lines = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in TOY)
     return TaggedPart(TOY, hashlib.sha256(lines.encode()).hexdigest(), settings.builtin)
 
 
 class TaggerTask:
-    """A tagger's run.
+    """A tagging run with its data loaded.
 
     Raises:
-        UsageError: a key asks for what cannot be.
-        DataError: the data is missing or not as it should be.
+        UsageError: a setting has an unsupported value.
+        DataError: the data is missing or invalid.
     """
 
     def __init__(self, config: Config) -> None:
@@ -106,7 +108,7 @@ class TaggerTask:
         train, settings = self.parts["train"], config.data
         self.tags = sorted({tag for sentence in train.sentences for tag in sentence.tags})
         if len(self.tags) < 2:
-            raise DataError(f"{train.name}: {len(self.tags)} tag in all ({self.tags[0]}); expected at least 2")
+            raise DataError(f"{train.name}: only {len(self.tags)} distinct tag ({self.tags[0]}); expected at least 2")
         self.targets = {split: part.numbered(self.tags) for split, part in self.parts.items()}
         words = list(chain.from_iterable(train.words))
         self.seen = set(words)
@@ -116,7 +118,7 @@ class TaggerTask:
 
     @property
     def summary(self) -> str:
-        """How many words there are."""
+        """The numbers of training words and sentences, vocabulary entries and tags."""
         train = self.parts["train"]
         count = sum(map(len, train.words))
         return (
@@ -125,24 +127,24 @@ class TaggerTask:
         )
 
     def make_model(self) -> Tagger:
-        """Make the model."""
+        """Create the model."""
         engine = self.config.runtime.engine
         return Tagger(self.config.model, self.words, self.characters, self.tags, engine=engine)
 
     def write_parts(self, run: RunFolder) -> None:
-        """Write the words, the characters, the tags, and which words training saw."""
+        """Write the vocabularies of words and characters, the tags, and the words seen in training."""
         write_atomically(run.tokenizer_file, self.words.json)
         write_atomically(run.characters_file, self.characters.json)
         facts = {"labels": self.tags, "seen_words": sorted(self.seen)}
         write_atomically(run.labels_file, json.dumps(facts, indent=0, ensure_ascii=False) + "\n")
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Tagging":
-        """Shuffled batches of sentences of like length."""
+        """Return a workload of shuffled batches of sentences of similar length."""
         assert isinstance(model, Tagger)
         return Tagging(self, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part, and giving each word the tag that it most often has in training."""
+        """Evaluate on the test split, and score the most-frequent-tag baseline."""
         assert isinstance(model, Tagger)
         part = self.parts["test"]
         scores = score(model, part, self.seen)
@@ -157,7 +159,7 @@ class TaggerTask:
         }
 
     def _commonest_tag_accuracy(self, part: TaggedPart) -> float:
-        """Accuracy of each word's commonest tag in training, and of an unseen word the commonest tag of all."""
+        """Score each word's most frequent tag in training and, for unseen words, the most frequent tag of all."""
         counts: dict[str, Counter[str]] = {}
         every: Counter[str] = Counter()
         for word, tag in _pairs(self.parts["train"]):
@@ -179,12 +181,12 @@ def _pairs(part: TaggedPart) -> Iterator[tuple[str, str]]:
 
 
 class Tagging(BatchWorkload):
-    """The loop's work: the mean negative log-likelihood of a batch's words."""
+    """The training workload: the mean negative log-likelihood per word of a batch."""
 
     token_name = "words"
 
     def __init__(self, task: TaggerTask, model: Tagger, run: RunFolder, group: Group) -> None:
-        own = slice(group.rank, None, group.world_size)  # of the validation part, this process's share
+        own = slice(group.rank, None, group.world_size)  # this process's share of the validation split
         words = {"train": task.parts["train"].words, "valid": task.parts["valid"].words[own]}
         self._encoded = {split: EncodedSentences(some, task.words, task.characters) for split, some in words.items()}
         lengths = self._encoded["train"].lengths
@@ -193,11 +195,11 @@ class Tagging(BatchWorkload):
         self.tagger = model
 
     def tokens_in(self, step: int) -> int:
-        """The words of the batch's sentences."""
+        """Return the number of words in the batch."""
         return int(self._encoded["train"].lengths[self.batch(step)].sum())
 
     def cost(self, step: int) -> tuple[Tensor, float]:
-        """The mean over the words of the whole batch; the mean over the processes' shares is that of one process."""
+        """Return the mean over the words of the whole batch, scaled so that averaging over the processes is exact."""
         chosen = self.share(self.batch(step))
         batch = self._encoded["train"].batch(chosen).to(self.group.device)
         targets = pad_sequence([self.targets["train"][row] for row in chosen]).to(self.group.device)
@@ -207,7 +209,7 @@ class Tagging(BatchWorkload):
         return cost, 1.0
 
     def validate(self) -> tuple[Metrics, float]:
-        """Accuracy on the validation part, in fp32."""
+        """Return the accuracy on the validation split, in fp32."""
         found = self.tagger.read_each(self._encoded["valid"], self.tagger.predict)
         pairs = list(zip(found, self.targets["valid"], strict=True))
         hits = sum(int((tags == target).sum()) for tags, target in pairs)
@@ -217,7 +219,7 @@ class Tagging(BatchWorkload):
 
 @dataclass(frozen=True)
 class Scores:
-    """How a tagger did on a part: which tags it gave for which, and its accuracy on words that training did not see."""
+    """A tagger's scores on a split: the confusion matrix, and the accuracy on words not seen in training."""
 
     confusion: Confusion
     accuracy_unseen: float | None
@@ -225,20 +227,20 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """The share of words with their own tag."""
+        """The share of words tagged correctly."""
         return self.confusion.accuracy
 
 
 def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
-    """Tag a part and compare.
+    """Tag a split and compare with its tags.
 
     Args:
         model: the tagger.
-        part: sentences with their own tags.
+        part: tagged sentences.
         seen: the words of the training text, as written.
 
     Raises:
-        DataError: a tag is none of the model's (with line).
+        DataError: a tag is unknown to the model (the message gives the line).
     """
     expected = torch.cat(part.numbered(model.tags)).numpy()
     encoded = EncodedSentences(part.words, model.lexicon, model.alphabet)
@@ -256,20 +258,20 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
 def evaluate_tagger(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
-    """Score a part with the best weights, in fp32, and save the confusion matrix in the run folder.
+    """Evaluate the best weights on a split, in fp32, and save the confusion matrix in the run folder.
 
     Args:
         run: the run folder.
-        config: its configuration.
-        data: a folder with the split, or a file; the run's own data where not given.
+        config: the run's configuration.
+        data: a folder with the split, or a file; defaults to the run's own data.
         split: ``train``, ``valid`` or ``test``.
-        device: where to compute.
+        device: the device to compute on.
 
     Returns:
-        ``task, split, accuracy, accuracy_unseen`` (None where training saw every word), ``tokens`` (words scored),
-        ``oov_rate`` (words read as ``<unk>``), ``data_hash``; of each tag ``precision_TAG, recall_TAG, f1_TAG`` (None
-        where nothing is divided by nothing) and ``tokens_TAG``; ``confusion``, the file with the matrix (None where the
-        run folder cannot be written).
+        ``task, split, accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
+        ``oov_rate`` (words read as ``<unk>``), ``data_hash``; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None
+        where the denominator is zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run
+        folder is not writable).
     """
     model = load_as(Tagger, run.path, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()
@@ -289,10 +291,10 @@ def evaluate_tagger(
 
 
 def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
-    """Save the matrix and say where; None where that cannot be, which is no reason to withhold the figures."""
+    """Save the matrix and return its path, or None if it cannot be written: the metrics are printed all the same."""
     try:
         return str(confusion.save(run.figures, title))
-    except OSError:  # someone else's folder, a file system to be read only, a full disk
+    except OSError:  # another user's folder, a read-only file system, a full disk
         return None
 
 

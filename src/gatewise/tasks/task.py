@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a kind of run."""
+"""The interface between a task and the training and evaluation code."""
 
 import math
 from collections.abc import Mapping
@@ -14,43 +14,43 @@ from gatewise.training.loop import Workload
 
 
 class Task(Protocol):
-    """A kind of run with its data read: what ``tasks/train.py`` needs to make a run folder of it."""
+    """A task with its data loaded: what ``tasks/train.py`` needs to train it and write a run folder."""
 
     @property
     def hashes(self) -> Mapping[str, str]:
-        """SHA-256 of each part of the data, by which a resume knows its own run."""
+        """SHA-256 of each split, which identifies the data when a run is resumed."""
 
     @property
     def summary(self) -> str:
-        """What there is to train on, in a few words for the first line."""
+        """A short summary of the training data, for the first line of output."""
 
     def make_model(self) -> nn.Module:
-        """Make the model, its weights drawn from torch's generator."""
+        """Create the model, its weights drawn from torch's generator."""
 
     def write_parts(self, run: RunFolder) -> None:
-        """Write what a model is loaded with besides its weights: ``tokenizer.json``, ``labels.json`` and the like."""
+        """Write what is needed to load a model besides its weights, such as ``tokenizer.json`` or ``labels.json``."""
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> Workload:
-        """Give the loop its work."""
+        """Return the training workload."""
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part once, with the best weights; the names are those of the last line of the metrics."""
+        """Evaluate the best weights on the test split, once; return the last line of ``metrics.jsonl``."""
 
     def card(self, path: Path, metrics: list[Metrics]) -> str:
         """Return the model card as Markdown."""
 
 
 def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:
-    """Check that every figure of an evaluation is finite.
+    """Check that every metric of an evaluation is finite.
 
     Raises:
-        NotFinite: one is not; where it is a perplexity whose logarithm is finite, the error says so.
+        NotFinite: one is not. For an infinite perplexity whose logarithm is finite, the message says so.
     """
     for name, value in figures.items():
         if isinstance(value, float) and not math.isfinite(value):
             nll = figures.get("nll")
-            known = f" (its nll, {nll:.6g} nats a token, is finite)" if nll is not None and math.isfinite(nll) else ""
+            known = f" (its nll, {nll:.6g} nats per token, is finite)" if nll is not None and math.isfinite(nll) else ""
             raise NotFinite(
                 f"{run.path}: {name} is {value}{known}: the model is of no use on this data; train it with a lower "
-                "training.learning_rate, or give data like that it was trained on"
+                "training.learning_rate, or give data like its training data"
             )

@@ -1,4 +1,4 @@
-"""Texts to one of several labels: data and evaluation."""
+"""Text classification: data and evaluation."""
 
 import json
 import os
@@ -25,40 +25,40 @@ from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
-from gatewise.tasks.classification import Examples, LabelTask, figures_of, places_of
+from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
 from gatewise.training.batches import Indices
 
 
 def read_part(settings: DataConfig, path: Path) -> list[LabelledText]:
-    """Read the labelled texts of a file, cut into words as a configuration says."""
+    """Read the labelled texts of a file, tokenized as configured."""
     split = partial(split_tokens, level=settings.level)
     return read_labelled(path, settings.column, settings.label_column, split)
 
 
 class LabelledTexts(Examples):
-    """Texts as ids of their words and characters, with their labels."""
+    """Texts as word and character ids, with labels."""
 
     def __init__(
         self, texts: Sequence[LabelledText], words: Lexicon, characters: Lexicon, labels: Sequence[str], path: Path
     ) -> None:
         self.encoded = EncodedSentences([text.words for text in texts], words, characters)
         self.lengths = self.encoded.lengths
-        self.targets = places_of([t.label for t in texts], labels, [f"{path}:{t.line}" for t in texts])
+        self.targets = label_indices([t.label for t in texts], labels, [f"{path}:{t.line}" for t in texts])
         self.data_hash = file_hash(path)
         ids = words.encode(chain.from_iterable(text.words for text in texts))
         self.oov_rate = ids.count(words.unk_id) / len(ids)
 
     def inputs(self, indices: Indices, device: torch.device) -> WordBatch:
-        """Return the texts' words side by side."""
+        """Return a batch of texts."""
         return self.encoded.batch(indices).to(device)
 
 
 class TextClassifierTask(LabelTask):
-    """A run of a classifier of texts.
+    """A text classification run with its data loaded.
 
     Raises:
         UsageError: the configuration names no data.
-        DataError: the data is missing or not as it should be.
+        DataError: the data is missing or invalid.
     """
 
     token_name = "words"
@@ -81,7 +81,7 @@ class TextClassifierTask(LabelTask):
 
     @property
     def summary(self) -> str:
-        """How many texts and words there are."""
+        """The numbers of training texts, words, vocabulary entries and labels."""
         train = self.parts["train"]
         assert train.lengths is not None
         return (
@@ -90,20 +90,20 @@ class TextClassifierTask(LabelTask):
         )
 
     def make_model(self) -> TextClassifier:
-        """Make the model."""
+        """Create the model."""
         config = self.config
         return TextClassifier(
             config.model, self.words, self.characters, self.labels, config.data.level, config.runtime.engine
         )
 
     def write_parts(self, run: RunFolder) -> None:
-        """Write words, characters and labels."""
+        """Write the vocabularies of words and characters, and the labels."""
         write_atomically(run.tokenizer_file, self.words.json)
         write_atomically(run.characters_file, self.characters.json)
         write_atomically(run.labels_file, json.dumps({"labels": self.labels}, indent=1) + "\n")
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Score the test part, the commonest label, and a logistic regression where scikit-learn is installed."""
+        """Evaluate on the test split; score a majority baseline and, if scikit-learn is there, logistic regression."""
         figures = super().final(model, run)
         if find_spec("sklearn"):
             figures["logistic_regression_test_accuracy"] = logistic_regression_accuracy(self.texts)
@@ -111,11 +111,11 @@ class TextClassifierTask(LabelTask):
 
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
-"""C of the logistic regression; the best on the validation part is taken."""
+"""Values of C for the logistic regression; the best on the validation split is used."""
 
 
 def logistic_regression_accuracy(texts: Mapping[str, Sequence[LabelledText]]) -> float:
-    """Return the test accuracy of a logistic regression on counts of lower-cased words: what order has to beat."""
+    """Return the test accuracy of a logistic regression on counts of lowercased words, which ignores word order."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -130,7 +130,7 @@ def logistic_regression_accuracy(texts: Mapping[str, Sequence[LabelledText]]) ->
 def evaluate_texts(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
-    """Score a part, or a file, with the best weights, in fp32."""
+    """Evaluate the best weights on a split, or a file, in fp32."""
     model = load_as(TextClassifier, run.path, device=device)
     place = Path(config.data.path if data is None else data).expanduser()
     with reading_for(run, data):

@@ -21,7 +21,7 @@ from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, Usa
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
 from gatewise.tasks.kinds import KINDS
-from gatewise.tasks.resume import DATA_KEYS, hold, run_identity, take_up
+from gatewise.tasks.resume import DATA_KEYS, find_resume_point, hold, run_identity
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.task import Task, check_figures
 from gatewise.training.checkpoints import Checkpoint, kept, way_on
@@ -41,8 +41,8 @@ class Run:
 
     Attributes:
         path: the run folder.
-        metrics: the last line of ``metrics.jsonl``: test results and the best epoch (empty in a process that did not
-            write it); for a scratch-language-model, which has no test text, results on the training text.
+        metrics: the last line of ``metrics.jsonl``: test metrics and the best epoch (empty in a process that did not
+            write it). A scratch-language-model has no test text, so its metrics are those of the training text.
     """
 
     path: Path
@@ -50,12 +50,12 @@ class Run:
 
     @cached_property
     def model(self) -> Any:
-        """The best model, in eval mode: what ``gatewise.load`` gives."""
+        """The best model, in eval mode, as returned by ``gatewise.load``."""
         return load(self.path)
 
     @property
     def sample(self) -> str | None:
-        """Text drawn from a language model with the run's seed; None of any other model."""
+        """Text sampled from a language model with the run's seed; None for any other model."""
         if not isinstance(self.model, LanguageModel):
             return None
         config = RunFolder(self.path).read_config()
@@ -76,11 +76,11 @@ def train(
     """Train a model and write a run folder.
 
     Args:
-        recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file; by default ``demo`` or,
-            with ``resume``, the configuration of the run in ``out``.
+        recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file. Defaults to ``demo`` or, with
+            ``resume``, to the configuration of the run in ``out``.
         data: the folder or file of the task's data (see ``DataConfig.path``); overrides the recipe's.
-        out: the run folder; ``runs/RECIPE-TIME`` by default.
-        overrides: dotted keys, such as ``{"training.epochs": 1}``.
+        out: the run folder. Defaults to ``runs/RECIPE-TIME``.
+        overrides: settings by dotted key, such as ``{"training.epochs": 1}``.
         resume: continue the run in ``out`` exactly where it stopped.
         seed: overrides ``training.seed``.
         console: where to show progress; silent by default.
@@ -89,10 +89,10 @@ def train(
     the main thread, SIGINT, SIGTERM and SIGHUP finish the current step and save a checkpoint.
 
     Raises:
-        GatewiseError: a subclass that tells the kind of error.
+        GatewiseError: a subclass for each kind of error.
     """
     if resume and out is None:
-        raise UsageError("--resume needs --out: the folder of the run to go on with")
+        raise UsageError("--resume requires --out: the folder of the run to resume")
     name = "demo" if recipe is None else Path(recipe).stem
     run = RunFolder(out if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     fault: type[GatewiseError] = UsageError
@@ -119,12 +119,12 @@ def train(
 
 @contextmanager
 def _from_outside(run: RunFolder, console: Console | None) -> Iterator[None]:
-    """Let what befalls a run from outside end it in one line, or not at all: a signal, a closed terminal.
+    """Handle external events, such as a signal or a closed terminal: end with a one-line error, or continue.
 
-    An error that nobody foresaw is told which run it ended.
+    An unexpected exception is annotated with the run that it ended.
 
     Raises:
-        Interrupted: a signal came at a moment when there was no step to finish.
+        Interrupted: a signal arrived when there was no step to finish.
     """
     with unbreakable(console), signals_interrupt():
         try:
@@ -137,10 +137,10 @@ def _from_outside(run: RunFolder, console: Console | None) -> Iterator[None]:
 
 
 def read_task(config: Config) -> Task:
-    """Read the data of a configuration, for the kind of run that it names.
+    """Load the data of a configuration's task.
 
     Raises:
-        GatewiseError: a key or the data is not as it should be.
+        GatewiseError: a setting or the data is invalid.
     """
     return KINDS[config.task.name].task(config)
 
@@ -154,10 +154,10 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
     model = task.make_model().to(group.device)
     workload = task.workload(model, run, group)
     if group.rank:
-        torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # its own dropout masks
+        torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
     check = partial(check_resumable, workload=workload, settings=config.training, group=group)
     with hold(run, resume, console) if group.is_writer else nullcontext():
-        checkpoint, final = take_up(run, config, task.hashes, console, check) if resume else (None, None)
+        checkpoint, final = find_resume_point(run, config, task.hashes, console, check) if resume else (None, None)
         if not final:
             if group.is_writer:
                 run.write_config(config)
@@ -173,7 +173,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
 def _introduce(
     config: Config, task: Task, model: nn.Module, run: RunFolder, group: Group, console: Console | None
 ) -> None:
-    """Say what is trained, with what, and what the machine lacks for it."""
+    """Report what is trained and how, and any missing hardware support."""
     precision = config.training.precision
     note(
         console,
@@ -183,13 +183,13 @@ def _introduce(
         + f"; run folder {run.path}",
     )
     if precision == "bf16" and not has_fast_bf16(group.device):
-        note(console, "this device has no bf16 arithmetic: bf16 is computed by conversion, not faster than fp32")
+        note(console, "this device has no bf16 instructions: bf16 is emulated, and no faster than fp32")
     if precision == "high" and not has_fast_high():
         note(console, "this processor has no AMX for bf16 products: high is computed in fp32")
 
 
 def _engine(config: Config, device: torch.device) -> str:
-    """Name the engine and what it computes with."""
+    """Return the name of the engine and of the hardware it uses."""
     engine = engine_named(config.runtime.engine, device)
     return f"{engine.name} engine, {engine.hardware(device)}"
 
@@ -203,7 +203,7 @@ def _fit(
     checkpoint: Checkpoint | None,
     console: Console | None,
 ) -> Position:
-    """Train to the end, from a checkpoint where there is one."""
+    """Train to the end, from a checkpoint if there is one."""
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, task.hashes)
@@ -212,7 +212,7 @@ def _fit(
         trainer.resume(checkpoint)
         note(
             console,
-            f"going on in epoch {trainer.at.epoch} after step {trainer.at.step_in_epoch} of {workload.steps_per_epoch}",
+            f"resuming in epoch {trainer.at.epoch} after step {trainer.at.step_in_epoch} of {workload.steps_per_epoch}",
         )
     try:
         return trainer.train()
@@ -221,12 +221,12 @@ def _fit(
 
 
 def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) -> None:
-    """Score the test set once, with the best weights, and write the last line and the card."""
+    """Evaluate the best weights on the test split once; write the final metrics and the model card."""
     saved = load_weights(model, run)
     if saved.get("step") != position.best_step:
         raise RunError(
             f"{run.weights_file}: weights of epoch {saved.get('epoch')}, step {saved.get('step')}, expected the best, "
-            f"{position.best_epoch}, step {position.best_step}; the file was replaced while training ran; train again"
+            f"{position.best_epoch}, step {position.best_step}; the file was replaced during training; train again"
         )
     best = {"best_epoch": position.best_epoch}
     if "step" in position.history[-1]:
@@ -238,7 +238,7 @@ def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) ->
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
-    """Put ``--data`` and ``--seed`` among the overrides."""
+    """Merge ``--data`` and ``--seed`` into the overrides."""
     merged = dict(overrides or {})
     if data is not None:
         if not os.path.exists(Path(data).expanduser()):
@@ -253,10 +253,10 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
 
 
 def _with_absolute_paths(config: Config) -> Config:
-    """Let the run folder say where the data lay, wherever the run is repeated from."""
+    """Make the data paths absolute, so that the run can be repeated from any working directory."""
     paths = {key: getattr(config.data, key) for key in DATA_KEYS if key != "builtin"}
     try:
         absolute = {key: str(Path(path).expanduser().resolve()) for key, path in paths.items() if path}
-    except (OSError, RuntimeError, ValueError) as problem:  # links in a circle, a zero byte
-        raise DataError(f"data: a path that leads nowhere ({problem}); expected that of a file or folder") from None
+    except (OSError, RuntimeError, ValueError) as problem:  # a symlink loop, a null byte
+        raise DataError(f"data: cannot resolve a path ({problem}); expected the path of a file or folder") from None
     return config.model_copy(update={"data": config.data.model_copy(update=absolute)})

@@ -1,9 +1,9 @@
-"""Two programs at the same work in turns: each in a process of its own, so that each has its own peak of memory.
+"""Runs two programs on the same work in turns, each in its own process, so that peak memory is measured separately.
 
-A contestant is a module that calls ``serve(make)``. It reads one JSON object a line on standard input and answers
+A runner is a module that calls ``serve(make)``. It reads one JSON object per line from standard input and answers each
 with one on standard output: ``{"do": "check", "to": FILE}`` writes the tensors that must agree, ``{"do": "run",
-"steps": N}`` answers the seconds that N steps took, ``{"do": "peak"}`` the peak of resident memory in bytes. Where the
-work raises, the answer is ``{"failed": TRACEBACK}``.
+"steps": N}`` answers the time of N steps in seconds, ``{"do": "peak"}`` the peak resident memory in bytes. If the work
+raises an exception, the answer is ``{"failed": TRACEBACK}``.
 """
 
 import json
@@ -23,22 +23,22 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-SECONDS_A_TURN = 2.0  # short: a shared machine is faster and slower by turns, and neighbouring turns are compared
+SECONDS_A_TURN = 2.0  # short: the speed of a shared machine varies, and neighbouring turns are compared
 
 
 class Work(Protocol):
-    """What a contestant does."""
+    """The work of a runner."""
 
     def check(self, to: Path) -> None:
         """Do one step on fixed data and write every output that must agree."""
 
     def run(self, steps: int) -> float:
-        """Do steps; return the seconds they took."""
+        """Do steps; return the seconds taken."""
 
 
 @dataclass
-class Duel:
-    """The result: steps a turn, seconds a step in each turn, and the peaks of memory in MiB."""
+class Comparison:
+    """The result: steps per turn, seconds per step in each turn, and peak memory in MiB."""
 
     steps: int = 0
     ours_seconds: list[float] = field(default_factory=list)
@@ -48,28 +48,28 @@ class Duel:
 
     @property
     def ratio(self) -> float:
-        """How many times faster we are: the median over the turns of peer / ours."""
+        """The speedup over the peer: the median over the turns of peer / ours."""
         return median(p / o for o, p in zip(self.ours_seconds, self.peer_seconds, strict=True))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures as JSON values."""
+        """Return the results as JSON values."""
         return {**asdict(self), "ratio": self.ratio}
 
 
-class ContestantFailed(RuntimeError):
-    """A contestant raised an error, or its process ended.
+class RunnerFailed(RuntimeError):
+    """A runner raised an exception, or its process ended.
 
     Attributes:
-        module: the contestant's.
+        module: the runner's module.
     """
 
     def __init__(self, module: str, reason: str) -> None:
-        super().__init__(f"a contestant of the benchmark, {module}, failed: {reason}")
+        super().__init__(f"a benchmark runner, {module}, failed: {reason}")
         self.module, self.reason = module, reason
 
 
-class Contestant:
-    """A contestant's process, spoken to over its pipes."""
+class Runner:
+    """A runner's process, controlled through its pipes."""
 
     def __init__(self, module: str, arguments: dict[str, Any], environment: dict[str, str]) -> None:
         self._module = module
@@ -82,20 +82,20 @@ class Contestant:
         )
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """Send one question and wait for its answer."""
+        """Send one request and wait for its answer."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(question) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise ContestantFailed(self._module, f"its process ended with status {self._process.wait()}")
+            raise RunnerFailed(self._module, f"its process ended with status {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         if "failed" in answer:
             reason = answer["failed"].strip().splitlines()[-1]
-            raise ContestantFailed(self._module, reason) from RuntimeError(answer["failed"])
+            raise RunnerFailed(self._module, reason) from RuntimeError(answer["failed"])
         return answer
 
-    def __enter__(self) -> "Contestant":
+    def __enter__(self) -> "Runner":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -103,53 +103,53 @@ class Contestant:
         self._process.wait()
 
 
-def fight(
+def compare_in_turns(
     ours: str,
     peer: str,
     arguments: dict[str, Any],
     agree: Callable[[Path, Path], None],
     turns: int,
     environment: dict[str, str] | None = None,
-) -> Duel:
-    """Check that two contestants agree, then time them in turns.
+) -> Comparison:
+    """Check that two runners agree, then time them in turns.
 
     Args:
-        ours: our module.
-        peer: the peer's.
-        arguments: given to both.
-        agree: compares what the two wrote, and raises where they differ.
-        turns: how often each is timed; who begins alternates.
-        environment: variables for both processes, beside those of this one.
+        ours: our runner's module.
+        peer: the peer's module.
+        arguments: passed to both.
+        agree: compares the files that the two wrote, and raises if they differ.
+        turns: number of timings of each; the order alternates.
+        environment: additional environment variables for both processes.
     """
-    duel = Duel()
+    comparison = Comparison()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Contestant(ours, arguments, environment or {}) as us,
-        Contestant(peer, arguments, environment or {}) as them,
+        Runner(ours, arguments, environment or {}) as us,
+        Runner(peer, arguments, environment or {}) as them,
     ):
         files = Path(folder, "ours.safetensors"), Path(folder, "peer.safetensors")
-        for contestant, file in zip((us, them), files, strict=True):
-            contestant.ask(do="check", to=str(file))
+        for runner, file in zip((us, them), files, strict=True):
+            runner.ask(do="check", to=str(file))
         agree(*files)
-        one = max(contestant.ask(do="run", steps=2)["seconds"] / 2 for contestant in (us, them))
-        steps = duel.steps = max(2, round(SECONDS_A_TURN / one))
+        one = max(runner.ask(do="run", steps=2)["seconds"] / 2 for runner in (us, them))
+        steps = comparison.steps = max(2, round(SECONDS_A_TURN / one))
         for turn in range(turns):
-            sides = [(us, duel.ours_seconds), (them, duel.peer_seconds)]
-            for contestant, taken in sides if turn % 2 == 0 else reversed(sides):
-                taken.append(contestant.ask(do="run", steps=steps)["seconds"] / steps)
-        duel.ours_peak_mib, duel.peer_peak_mib = (c.ask(do="peak")["bytes"] / 2**20 for c in (us, them))
-    return duel
+            sides = [(us, comparison.ours_seconds), (them, comparison.peer_seconds)]
+            for runner, taken in sides if turn % 2 == 0 else reversed(sides):
+                taken.append(runner.ask(do="run", steps=steps)["seconds"] / steps)
+        comparison.ours_peak_mib, comparison.peer_peak_mib = (c.ask(do="peak")["bytes"] / 2**20 for c in (us, them))
+    return comparison
 
 
 def serve(make: Callable[[dict[str, Any]], Work]) -> None:
-    """Be a contestant: answer questions until standard input ends."""
+    """Act as a runner: answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nothing that a library prints may stand among the answers
+    os.dup2(2, 1)  # keep library output away from the answers
     work = make(json.loads(sys.argv[1]))
     for line in sys.stdin:
         try:
             answer = _answer(work, json.loads(line))
-        except Exception:  # whoever asked raises it again
+        except Exception:  # the parent process raises it again
             answer = {"failed": traceback.format_exc()}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -165,16 +165,16 @@ def _answer(work: Work, question: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_cost_and_gradients(model: nn.Module, cost: torch.Tensor, to: Path) -> None:
-    """Differentiate a cost and write it with the gradient of each parameter by name."""
+    """Backpropagate from a cost, and write it with the gradient of each parameter by name."""
     cost.backward()  # type: ignore[no-untyped-call]
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     save_file({"cost": cost.detach(), **gradients}, to)
 
 
 def peak_memory() -> int:
-    """Return this process's peak of resident memory in bytes."""
+    """Return this process's peak resident memory in bytes."""
     status = Path("/proc/self/status")
-    if status.is_file():  # Linux hands ru_maxrss down from the parent, so that a small child would show its parent's
+    if status.is_file():  # on Linux ru_maxrss is inherited, so a small child process would report its parent's peak
         return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line[:6] == "VmHWM:")
     import resource
 
