@@ -59,7 +59,7 @@ def test_two_processes_resume_exactly_and_one_process_goes_on_and_says_what_diff
 
     _, err = finish(["--out", str(tmp_path / "other"), "--resume"], FORKED)
     assert "the checkpoint was saved with 2 processes, this run has 1" in err
-    gone_on = re.search(r"going on in epoch (\d+) after step", err)
+    gone_on = re.search(r"resuming in epoch (\d+) after step", err)
     assert gone_on
     *lines, alone = zip(epochs(whole), epochs(tmp_path / "other"), strict=True)
     for a, b in lines[: int(gone_on[1]) - 1]:
