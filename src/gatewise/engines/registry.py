@@ -75,12 +75,16 @@ def engine_for(name: str, device: torch.device, why_not_this: Callable[[Engine],
     Raises:
         ValueError: the named engine does not support the request; a one-line message gives the reason.
     """
+    if device.type != "meta" and name in NAMES:
+        if name in ("auto", "native"):
+            check_instructions()
+        for each in AUTO if name == "auto" else (name,):
+            if not (reason := why_not_this(EVERY[each])):
+                return EVERY[each]
     chosen = engine_named(name, device)
-    if device.type == "meta" or not (reason := why_not_this(chosen)):
-        return chosen
-    if name != "auto":
-        raise ValueError(cannot_run(name, reason))
-    return EVERY[AUTO[-1]]
+    if device.type != "meta":
+        raise ValueError(cannot_run(name, str(reason)))
+    return chosen
 
 
 def why_no_stream(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:

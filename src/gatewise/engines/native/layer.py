@@ -1,7 +1,6 @@
 """Whole layer passes in C++, without tensor operations in between; ``csrc/passes.hpp`` documents them."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from gatewise.engines.contract import (
     work_dtype,
 )
 from gatewise.engines.native.module import name_of, native, numbers_for
-from gatewise.spec import CELLS
 
 NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
 """The cases in which ``auto`` falls back to the torch engine."""
@@ -111,15 +109,6 @@ def kept_shapes(inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, .
     return [(rows, gates * H), (rows, H)] if gates > 1 else []
 
 
-_WEIGHTS, _BIASES = ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")
-"""The parameters of every cell here, in this order."""
-
-
-@lru_cache(1024)
-def _shapes(cell: str, input_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
-    return CELLS[cell].shapes(input_size, hidden_size, hidden_size)
-
-
 _Given = tuple[Ready | None, ...]
 """The tensors that C++ reads; they must stay alive while their addresses are used."""
 
@@ -127,22 +116,20 @@ _Given = tuple[Ready | None, ...]
 def _in_memory(inputs: LayerInputs, options: LayerOptions, dtype: torch.dtype) -> _Given:
     """Return x, h_0, c_0, weight_ih, weight_hh, bias_ih, bias_hh, h_mask and lengths for C++ (``Given``)."""
     (T, B, width), H, spec = inputs.x.shape, inputs.units, options.about
-    shapes = _shapes(options.cell, width, H)
-    weights = [readable(name, p, dtype, *shapes[name]) for name, p in zip(_WEIGHTS, inputs.params, strict=False)]  # type: ignore[arg-type]
-    biases = [
-        None if p is None else readable(name, p, dtype, *shapes[name])
-        for name, p in zip(_BIASES, inputs.params[2:4], strict=True)
-    ]
-    if biases.count(None) == 1:
-        raise ValueError(f"{_BIASES[biases.index(None)]} is missing; expected both biases, or neither")
+    w_ih, w_hh, b_ih, b_hh, *_ = inputs.params  # of every cell here
+    if (b_ih is None) != (b_hh is None):
+        raise ValueError(f"{'bias_ih' if b_ih is None else 'bias_hh'} is missing; expected both biases, or neither")
+    rows = len(spec.gates) * H
     state = [readable(f"{name}_0", s, dtype, B, H) for name, s in zip(spec.states, inputs.state, strict=True)]
     h_mask, lengths = inputs.h_mask, inputs.lengths
     return (
         readable("x", inputs.x, dtype, T, B, width),
         *state,
         *(None,) * (2 - len(state)),
-        *weights,
-        *biases,
+        readable("weight_ih", w_ih, dtype, rows, width),  # type: ignore[arg-type]
+        readable("weight_hh", w_hh, dtype, rows, H),  # type: ignore[arg-type]
+        None if b_ih is None else readable("bias_ih", b_ih, dtype, rows),
+        None if b_hh is None else readable("bias_hh", b_hh, dtype, rows),
         None if h_mask is None else readable("h_mask", h_mask, dtype, B, H),
         None if lengths is None else readable("lengths", lengths, torch.int64, B),
     )
