@@ -13,7 +13,7 @@ from gatewise.engines import ENGINES
 from gatewise.engines.contract import LayerInputs, LayerOptions
 from gatewise.engines.layer_operator import flatten
 from gatewise.engines.steps import STEPS, Product
-from gatewise.nn.state import KINDS, make_state
+from gatewise.nn.state import KINDS, state_kind
 from gatewise.reference import stack
 from gatewise.reference.cell import Array, input_gradients, outer, sigmoid
 from gatewise.spec import CELLS, CellSpec, RecurrentSpec
@@ -178,7 +178,7 @@ def test_its_module_has_names_a_trace_and_a_state_that_is_carried_and_saved(tmp_
     torch.testing.assert_close(torch.cat([first, rest]), whole)
     for a, b in zip(after, last, strict=True):
         torch.testing.assert_close(a, b)
-    assert type(make_state(SPEC, [x, x]))._fields == ("h", "m")
+    assert state_kind(SPEC)._fields == ("h", "m")
     with pytest.raises(ValueError, match=r"hx is a Tensor; expected \(h_0, m_0\)"):
         one_way(x, x)
 

@@ -19,7 +19,7 @@ def without_type_checks() -> ModuleType:
     The tests' checks of types would be first to refuse a wrong argument, and a compiler cannot see through them.
     """
     recurrent, state = (loaded_anew(f"gatewise.nn.{name}") for name in ("recurrent", "state"))
-    vars(recurrent).update(LSTMState=state.LSTMState, RNNState=state.RNNState, make_state=state.make_state)
+    vars(recurrent).update(LSTMState=state.LSTMState, RNNState=state.RNNState, state_kind=state.state_kind)
     return recurrent
 
 

@@ -28,6 +28,5 @@ def test_pages_are_not_mapped_anew_at_each_step() -> None:
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     given_back = faults("given back")
-    # A system that is short of memory takes pages from a process that keeps them, too: not three times in a row.
-    kept = next((n for n in map(faults, ["kept"] * 3) if n * 20 < given_back), None)
-    assert kept is not None, given_back
+    kept = faults("kept")
+    assert kept * 10 < given_back, (kept, given_back)  # a system may take pages back by itself, but not at each step

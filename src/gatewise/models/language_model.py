@@ -22,7 +22,7 @@ from gatewise.models.sampling import check_sampling, sample
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
-from gatewise.nn.state import make_state
+from gatewise.nn.state import state_kind
 from gatewise.nn.words import batches_by_length
 
 SCORE_WINDOW = 1024
@@ -149,7 +149,7 @@ class LanguageModel(nn.Module):
         stream: Stream[State] = streaming_engine().stream(
             self.rnn.spec,
             dict(self.rnn.named_parameters()),
-            state=lambda *parts: make_state(self.rnn.spec.about, parts),
+            state=state_kind(self.rnn.spec.about),
             table=None if self.config.one_hot else self.embedding.weight,
             one_hot=self.config.one_hot,
             decoder=(self.decoder.weight, self.decoder.bias),

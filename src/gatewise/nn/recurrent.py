@@ -17,7 +17,7 @@ from gatewise.engines.contract import LayerInputs, LayerOptions
 from gatewise.engines.switches import switches
 from gatewise.nn.checks import autocast_dtype, check_input, check_lengths, check_state, check_trace
 from gatewise.nn.dropout import dropout, dropout_mask
-from gatewise.nn.state import LSTMState, RNNState, make_state
+from gatewise.nn.state import LSTMState, RNNState, state_kind
 from gatewise.spec import RecurrentSpec
 
 State = LSTMState | RNNState
@@ -82,7 +82,7 @@ class Recurrent(nn.Module):
             if not isinstance(flag, bool):
                 raise ValueError(f"{name} is {flag!r}; expected True or False")
         self.spec = RecurrentSpec(cell, input_size, hidden_size, num_layers, bias, bool(bidirectional), proj_size)
-        self._kinds = self.spec.kinds()
+        self._kinds, self._state_kind = self.spec.kinds(), state_kind(self.spec.about)
         pair = variational_dropout if isinstance(variational_dropout, tuple) else (variational_dropout,) * 2
         if len(pair) != 2:
             raise ValueError(f"variational_dropout is {pair}; expected a probability, or a pair (input, h')")
@@ -143,9 +143,7 @@ class Recurrent(nn.Module):
 
     def _zeros(self, batch_size: int, like: Tensor) -> State:
         passes = self.num_layers * self.spec.num_directions
-        zeros: State = make_state(
-            self.spec.about, [like.new_zeros(passes, batch_size, size) for size in self.spec.state_sizes]
-        )
+        zeros: State = self._state_kind(*[like.new_zeros(passes, batch_size, size) for size in self.spec.state_sizes])
         return zeros
 
     def forward(
@@ -226,7 +224,7 @@ class Recurrent(nn.Module):
         grid = (self.num_layers, spec.num_directions)
         return (
             torch.cat(y, -1) if len(y) > 1 else y[0],
-            make_state(spec.about, [torch.stack(parts) for parts in zip(*after, strict=True)]),
+            self._state_kind(*(torch.stack(parts) for parts in zip(*after, strict=True))),
             {name: torch.stack(parts).view(*grid, *y[0].shape[:2], -1) for name, parts in traced.items()},
         )
 
@@ -284,7 +282,7 @@ class Recurrent(nn.Module):
             return self._zeros(rows, like)
         parts = check_state(hx, self.spec, None if unbatched else rows, like)
         parts = [part.unsqueeze(1) if unbatched else part for part in parts]
-        state: State = make_state(self.spec.about, parts)
+        state: State = self._state_kind(*parts)
         return state
 
     def _slow_forward(self, *input: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
 """The state of a recurrent stack as an immutable value, which can be moved, reset and saved."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -110,12 +110,12 @@ KINDS: dict[tuple[str, ...], type[Any]] = {("h", "c"): LSTMState, ("h",): RNNSta
 """The class of the state of a cell by the names of its states."""
 
 
-def make_state(cell: CellSpec, parts: Sequence[Tensor]) -> Any:
-    """Return the state of a cell made of its parts; a cell with other states gets its own class."""
+def state_kind(cell: CellSpec) -> type[Any]:
+    """Return the class of the state of a cell; a cell with other states than these gets its own."""
     if cell.states not in KINDS:
         own = NamedTuple("_Parts", [(name, Tensor) for name in cell.states])  # type: ignore[misc]
         KINDS[cell.states] = type("State", (own, _Value), {"__slots__": ()})
-    return KINDS[cell.states](*parts)
+    return KINDS[cell.states]
 
 
 # Lets torch.load(weights_only=True) read a state that torch.save wrote, and torch.export.save write a program that
