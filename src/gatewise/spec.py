@@ -24,7 +24,6 @@ class CellSpec:
         traced: the values of each step that can be traced: gates after their activation, and states.
         input_bias_apart: whether ``bias_hh`` must not be added to ``bias_ih``, because a gate multiplies the recurrent
             product alone.
-        whole_row: whether the gates need all products of a row at once, as for a norm or a projection.
     """
 
     gates: tuple[str, ...]
@@ -33,7 +32,6 @@ class CellSpec:
     projection: str | None = None
     traced: tuple[str, ...] = ("h",)
     input_bias_apart: bool = False
-    whole_row: bool = False
 
     def shapes(self, input_size: int, hidden_size: int, output_size: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter of one layer and direction by name.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gatewise.engines import ENGINES, engine_named, why_not
+from gatewise.engines import ENGINES, engine_for, engine_named, why_not
 from gatewise.engines.contract import Engine
 from gatewise.engines.registry import NAMES
 
@@ -44,3 +44,15 @@ def test_what_cannot_be_had_says_why_in_one_line(name: str, device: torch.device
     assert why_not(name, device) == text
     with pytest.raises(ValueError, match=f"^engine '{name}' is not available: {text}$"):
         engine_named(name, device)
+
+
+@pytest.mark.parametrize("name", ["reference", "native"])
+def test_an_engine_that_is_not_available_on_a_device_is_not_asked(name: str) -> None:
+    """Whatever the capability: the device is checked in one place."""
+
+    def never(engine: Engine) -> str | None:
+        raise AssertionError(engine)
+
+    with pytest.raises(ValueError, match=f"^engine '{name}' is not available: "):
+        engine_for(name, torch.device("cuda:0"), never)
+    assert engine_for("auto", torch.device("cuda:0"), lambda engine: None) is ENGINES["torch"]

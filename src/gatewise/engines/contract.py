@@ -229,8 +229,23 @@ class Engine(ABC):
         """Return ``√ Σ g²`` over the gradients of all parameters."""
 
     @abstractmethod
-    def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
-        """Perform ``optimizer.step()`` with the gradients multiplied by ``clip``."""
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        norm: float,
+        max_norm: float,
+        threads: int,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        """Perform ``optimizer.step()`` with clipped gradients: ``g · min(1, max_norm / (norm + 1e-6))``.
+
+        Args:
+            optimizer: the optimizer.
+            norm: the norm of all gradients.
+            max_norm: its limit; 0 for none.
+            threads: the maximum number of threads.
+            scaler: the loss scaler, whose scale has been removed from the gradients; it may be disabled.
+        """
 
     @abstractmethod
     def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:

@@ -42,6 +42,27 @@ def gradients_again(
     return [next(found) if n else None for n in wanted]
 
 
+def layer_gradients_again(
+    inputs: LayerInputs, options: LayerOptions, needed: Sequence[bool], upstream: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Rerun a pass by the step function of the cell and differentiate it, as ``gradients_again`` does.
+
+    Args:
+        inputs: the inputs of the pass.
+        options: its options.
+        needed: whether the gradient of x, of each state and of each parameter is needed.
+        upstream: the gradients of y and of each final state.
+    """
+    states = len(inputs.state)
+
+    def run(x: Tensor, *rest: Tensor) -> list[Tensor]:
+        again = inputs._replace(x=x, state=rest[:states], params=rest[states:])
+        y, last, _, _ = differentiable_forward(again, options._replace(trace=False))
+        return [y, *last]
+
+    return gradients_again(run, (inputs.x, *inputs.state, *inputs.params), needed, upstream)
+
+
 def differentiable_forward(inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
     """Run one pass by the step function of the cell; ``saved`` is empty."""
     x, state, params, h_mask, lengths = inputs

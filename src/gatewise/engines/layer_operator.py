@@ -14,7 +14,7 @@ from gatewise.engines.boundary import check_devices, readable
 from gatewise.engines.checks import check_backward, check_layer
 from gatewise.engines.contexts import is_plain, is_transformed, known_numbers, refuse_onnx, refuse_tracing
 from gatewise.engines.contract import LayerInputs, LayerOptions, LayerOutputs, work_dtype
-from gatewise.engines.differentiable import differentiable_forward, gradients_again
+from gatewise.engines.differentiable import differentiable_forward, layer_gradients_again
 from gatewise.engines.registry import ENGINES
 from gatewise.engines.switches import as_switched
 
@@ -140,15 +140,7 @@ def _differentiate(
     if not torch.is_grad_enabled() and plain:
         found = backward(known[0], known[1:])
         return [d if n else None for d, n in zip(found, needed, strict=True)]
-    states, again = len(inputs.state), options._replace(trace=False)
-
-    def run(x: Tensor, *rest: Any) -> list[Tensor]:
-        state, params, others = rest[:states], rest[states:-2], rest[-2:]
-        y, last, _, _ = differentiable_forward(LayerInputs(x, state, params, *others), again)
-        return [y, *last]
-
-    given = (inputs.x, *inputs.state, *inputs.params, inputs.h_mask, inputs.lengths)
-    return gradients_again(run, given, needed, known)
+    return layer_gradients_again(inputs, options, needed, known)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -182,8 +174,8 @@ def _differentiate_operator(
     return dx, found[:states], dparams, *(None,) * (_N_INPUTS - 3 + _N_OPTIONS + 1)
 
 
-torch.library.impl("gatewise::layer_forward", "default", lambda *arguments: _forward(*_switched(arguments)))
-torch.library.impl("gatewise::layer_backward", "default", lambda *arguments: _backward(*_switched(arguments)))
+torch.library.impl("gatewise::layer_forward", "default", _forward)
+torch.library.impl("gatewise::layer_backward", "default", _backward)
 torch.library.register_autograd("gatewise::layer_forward", _differentiate_operator, setup_context=_setup_context)
 
 
@@ -226,7 +218,7 @@ class _Pass(torch.autograd.Function):
 
 def _unflatten(arguments: Any) -> tuple[LayerInputs, LayerOptions, str]:
     x, state, params, h_mask, lengths, there = arguments[:_N_INPUTS]
-    options = LayerOptions(*arguments[_N_INPUTS : _N_INPUTS + _N_OPTIONS])
+    options = as_switched(LayerOptions(*arguments[_N_INPUTS : _N_INPUTS + _N_OPTIONS]))
     if sum(there) != len(params):
         raise ValueError(f"there lists {sum(there)} parameters, but params has {len(params)}; expected the same number")
     return LayerInputs(x, tuple(state), _with_gaps(params, there), h_mask, lengths), options, arguments[-1]
@@ -236,12 +228,6 @@ def _with_gaps(params: Sequence[Any], there: Sequence[bool]) -> tuple[Any, ...]:
     """Insert None for each absent parameter."""
     found = iter(params)
     return tuple(next(found) if is_there else None for is_there in there)
-
-
-def _switched(arguments: Any) -> Any:
-    """Return the arguments of the operator, with PyTorch's current settings for those that a graph left open."""
-    options = LayerOptions(*arguments[-1 - _N_OPTIONS : -1])
-    return *arguments[: -1 - _N_OPTIONS], *as_switched(options), arguments[-1]
 
 
 def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:

@@ -24,10 +24,6 @@ class ReferenceEngine(TorchEngine):
         """Return the reason why the engine is not available: NumPy runs on the CPU only."""
         return None if device.type == "cpu" else f"it uses NumPy on the CPU, but the tensors are on {device}"
 
-    def why_not_layer(self, inputs: LayerInputs, options: LayerOptions) -> str | None:
-        """Return the reason why the pass is not supported, or None: NumPy runs on the CPU only."""
-        return self.why_not(inputs.x.device)
-
     def hardware(self, device: torch.device) -> str:
         """Return the name of the library."""
         return "NumPy"

@@ -9,7 +9,6 @@ from gatewise.engines.native.engine import NativeEngine
 from gatewise.engines.native.module import check_instructions, why_not_built
 from gatewise.engines.reference import ReferenceEngine
 from gatewise.engines.torch.engine import TorchEngine
-from gatewise.spec import RecurrentSpec
 
 EVERY: dict[str, Engine] = {engine.name: engine for engine in (ReferenceEngine(), TorchEngine(), NativeEngine())}
 """All engines."""
@@ -75,21 +74,12 @@ def engine_for(name: str, device: torch.device, why_not_this: Callable[[Engine],
     Raises:
         ValueError: the named engine does not support the request; a one-line message gives the reason.
     """
-    if device.type != "meta" and name in NAMES:
-        if name in ("auto", "native"):
-            check_instructions()
-        for each in AUTO if name == "auto" else (name,):
-            if not (reason := why_not_this(EVERY[each])):
-                return EVERY[each]
     chosen = engine_named(name, device)
-    if device.type != "meta":
-        raise ValueError(cannot_run(name, str(reason)))
-    return chosen
-
-
-def why_no_stream(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return the reason why a stack cannot be streamed, or None if ``streaming_engine`` supports it."""
-    return streaming_engine().why_not_stream(spec, device, dtype)
+    if device.type == "meta" or not (reason := why_not_this(chosen)):
+        return chosen
+    if name != "auto":
+        raise ValueError(cannot_run(name, reason))
+    return EVERY[AUTO[-1]]
 
 
 def streaming_engine() -> Engine:

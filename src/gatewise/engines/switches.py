@@ -26,7 +26,7 @@ def switches() -> Switches:
     """Return PyTorch's settings; while a graph is compiled, a marker to read them when it runs."""
     if torch.compiler.is_compiling():
         return Switches(AT_RUN_TIME, False)
-    return Switches(torch.get_num_threads(), not _exact())
+    return _now()
 
 
 Options = TypeVar("Options", LayerOptions, LossOptions)
@@ -36,8 +36,11 @@ def as_switched(options: Options) -> Options:
     """Return options with PyTorch's current settings in place of those that a graph left open."""
     if options.threads != AT_RUN_TIME:
         return options
-    threads, high = torch.get_num_threads(), not _exact()
-    return options._replace(threads=threads, high=high)
+    return options._replace(**_now()._asdict())
+
+
+def _now() -> Switches:
+    return Switches(torch.get_num_threads(), not _exact())
 
 
 def _exact() -> bool:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gatewise.config import ModelConfig
 from gatewise.data.vocabulary import Vocabulary
 from gatewise.engines.native.stream import STORED, Stream
-from gatewise.engines.registry import streaming_engine, why_no_stream
+from gatewise.engines.registry import streaming_engine
 from gatewise.engines.switches import switches
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
@@ -159,7 +159,7 @@ class LanguageModel(nn.Module):
         return stream
 
     def _why_no_stream(self) -> str | None:
-        return why_no_stream(self.rnn.spec, self.device, self.decoder.weight.dtype)
+        return streaming_engine().why_not_stream(self.rnn.spec, self.device, self.decoder.weight.dtype)
 
     def score(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> tuple[float, int]:
         """Score every token of a stream except the first, in one row with carried state, in eval mode and fp32.

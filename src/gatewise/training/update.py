@@ -80,13 +80,7 @@ class Update:
 
     def step(self, norm: float, max_grad_norm: float) -> None:
         """Run an optimizer step with gradients of this norm, clipped unless ``max_grad_norm`` is 0."""
-        clip = max_grad_norm / (norm + 1e-6) if 0 < max_grad_norm < norm else 1.0
-        if not self.scaler.is_enabled():
-            self.engine.update(self.optimizer, min(1.0, clip), switches().threads)
-            return
-        if clip < 1:
-            nn.utils.clip_grads_with_norm_(self.parameters, max_grad_norm, torch.tensor(norm))
-        self.scaler.step(self.optimizer)
+        self.engine.update(self.optimizer, norm, max_grad_norm, switches().threads, self.scaler)
 
 
 def _by_rows(model: nn.Module) -> list[nn.Embedding]:

@@ -101,9 +101,16 @@ class NativeEngine(Engine):
         """Return the norm, summed in double precision."""
         return update.gradient_norm(parameters, threads)
 
-    def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
-        """Perform a step."""
-        update.step(optimizer, clip, threads)
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        norm: float,
+        max_norm: float,
+        threads: int,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        """Perform a step; the gradients are clipped as they are read."""
+        update.step(optimizer, min(1.0, max_norm / (norm + 1e-6)) if 0 < max_norm < norm else 1.0, threads)
 
     def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
         """Return the reason why a stack cannot be streamed, or None."""

@@ -19,7 +19,7 @@ from gatewise.engines.contract import (
     packed_rows,
     work_dtype,
 )
-from gatewise.engines.differentiable import differentiable_forward, gradients_again
+from gatewise.engines.differentiable import differentiable_forward, layer_gradients_again
 from gatewise.engines.torch import dropout, fused, loss
 from gatewise.engines.torch.cells import LOOPS, Params
 from gatewise.engines.torch.packing import Packing
@@ -160,12 +160,19 @@ class TorchEngine(Engine):
         """Return the norm of all gradients."""
         return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
-    def update(self, optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
+    def update(
+        self,
+        optimizer: torch.optim.Optimizer,
+        norm: float,
+        max_norm: float,
+        threads: int,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
         """Clip the gradients in place and perform the optimizer's own step."""
-        if clip != 1:
-            parameters = (p for group in optimizer.param_groups for p in group["params"])
-            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], clip)
-        optimizer.step()
+        if 0 < max_norm < norm:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grads_with_norm_(parameters, max_norm, torch.tensor(norm))
+        scaler.step(optimizer)
 
     def why_not_stream(self, spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
         """Return the reason why streaming is not supported."""
@@ -210,19 +217,19 @@ def _backward_by_steps(
     inputs: LayerInputs, dy: Tensor, dstate: Sequence[Tensor], options: LayerOptions, needs_dx: bool
 ) -> LayerGradients:
     """Rerun the steps of the cell and differentiate them."""
-    states = len(inputs.state)
-
-    def again(*given: Tensor) -> list[Tensor]:
-        x, state, params = given[0], given[1 : 1 + states], given[1 + states :]
-        own = inputs._replace(x=x, state=state, params=params)
-        y, last, _, _ = differentiable_forward(own, options._replace(trace=False))
-        return [y, *last]
-
-    given = [None if t is None else t.detach().requires_grad_() for t in (inputs.x, *inputs.state, *inputs.params)]
-    needed = [needs_dx, *[True] * (len(given) - 1)]
+    leaves = LayerInputs(
+        inputs.x.detach().requires_grad_(),
+        tuple(part.detach().requires_grad_() for part in inputs.state),
+        tuple(None if p is None else p.detach().requires_grad_() for p in inputs.params),
+        inputs.h_mask,
+        inputs.lengths,
+    )
+    states, given = len(inputs.state), (inputs.x, *inputs.state, *inputs.params)
     with fused.autograd_is_there():
-        found = gradients_again(again, given, needed, [dy, *dstate])
-    return LayerGradients(found[0], tuple(found[1 : 1 + states]), tuple(found[1 + states :]))  # type: ignore[arg-type]
+        found = layer_gradients_again(leaves, options, [needs_dx, *[True] * (len(given) - 1)], [dy, *dstate])
+    dx, *others = found
+    known = [torch.zeros_like(t) if d is None and t is not None else d for d, t in zip(others, given[1:], strict=True)]
+    return LayerGradients(dx, tuple(known[:states]), tuple(known[states:]))  # type: ignore[arg-type]
 
 
 def _transposed_product(da: Tensor, x: Tensor, factors: torch.dtype) -> Tensor:
