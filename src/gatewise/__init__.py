@@ -1,12 +1,13 @@
 """Gatewise: recurrent sequence models, to understand, to train, to ship.
 
-The public names are imported when first used: importing the package loads neither torch nor plots.
+The public names are imported when first used: importing the package loads neither torch nor plots. They need the extra
+``train``; ``gatewise.runtime`` needs NumPy alone.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, TrainingStopped, UsageError
+from gatewise.extras import import_extra
 
 if TYPE_CHECKING:
     from gatewise.models.language_model import LanguageModel
@@ -50,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_extra(_HOMES[name], "", f"gatewise.{name}", "train"), name)
     raise AttributeError(f"module 'gatewise' has no attribute {name!r}")
 
 

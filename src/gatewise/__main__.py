@@ -1,6 +1,20 @@
-"""``python -m gatewise`` is the command ``gatewise``."""
+"""The command ``gatewise``, which is also ``python -m gatewise``."""
 
-from gatewise.cli.main import run
+import sys
+
+from gatewise.errors import MissingPackage
+from gatewise.extras import import_extra
+
+
+def run() -> None:
+    """Run the command line, or name the extra that it needs."""
+    try:
+        main = import_extra("gatewise.cli.main", "", "the command line", "train")
+    except MissingPackage as problem:
+        print(f"gatewise: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_status)
+    main.run()
+
 
 if __name__ == "__main__":
     run()

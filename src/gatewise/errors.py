@@ -23,6 +23,10 @@ class UsageError(GatewiseError):
     exit_status = 2
 
 
+class MissingPackage(UsageError, ImportError):
+    """A package that Gatewise needs for this is not installed; the message names the extra that brings it."""
+
+
 class DataError(GatewiseError):
     """Data is missing, empty, unreadable or too short."""
 
@@ -45,6 +49,14 @@ class NotFinite(GatewiseError):
     """A model's output or a metric is not finite."""
 
     exit_status = 1
+
+    @classmethod
+    def of(cls, what: str) -> "NotFinite":
+        """Return the error for outputs of a model; ``what`` names them, in the plural."""
+        return cls(
+            f"{what} are not finite: the weights or the input are too large; scale the input as in training, or train "
+            "again with a lower training.learning_rate"
+        )
 
 
 class Interrupted(GatewiseError):

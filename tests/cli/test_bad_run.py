@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gatewise.data.vocabulary import Vocabulary
+from gatewise.data.tokenizer_file import vocabulary_json
+from gatewise.runtime.vocabulary import Vocabulary
 from tests.cli.conftest import Gatewise, contents
 from tests.conftest import unseal
 
@@ -237,7 +238,9 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ["tokenizer.json: JSON nested too deeply", *TOKENIZER],
     ),
     "tokenizer of another run": (
-        unsealed(lambda run: (run / "tokenizer.json").write_text(Vocabulary(["<eos>", "<unk>", "the"]).json)),
+        unsealed(
+            lambda run: (run / "tokenizer.json").write_text(vocabulary_json(Vocabulary(["<eos>", "<unk>", "the"])))
+        ),
         ["embedding.weight has shape (14, 8)", "expected (3, 8)", "different runs"],
     ),
     "tokenizer without <unk>": (

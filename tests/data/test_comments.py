@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gatewise.data.comments import Sentences, find_csv, read_sentences
-from gatewise.data.vocabulary import BOS, EOS, UNK, Vocabulary
 from gatewise.errors import DataError
+from gatewise.runtime.vocabulary import BOS, EOS, UNK, Vocabulary
 from tests.conftest import real_data
 
 ALL = [

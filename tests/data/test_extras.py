@@ -6,10 +6,10 @@ import math
 import pytest
 
 from gatewise.data.arrays import load_digits
-from gatewise.data.extras import import_extra
 from gatewise.data.images import read_image
 from gatewise.data.series import load_sunspots
 from gatewise.errors import UsageError
+from gatewise.extras import import_extra
 from tests.conftest import REPOSITORY
 
 

@@ -13,9 +13,9 @@ import pytest
 from gatewise.data import token_cache
 from gatewise.data.text import read_lines
 from gatewise.data.token_cache import cache_folder, tokenize_file
-from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.errors import DataError
 from gatewise.files import file_hash
+from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
 
 WORDS = Vocabulary(["the", EOS, "dog", "ate", UNK])
 

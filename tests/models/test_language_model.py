@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
-from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.engines import ENGINES, why_not
 from gatewise.engines.native.module import why_not_built
 from gatewise.engines.native.stream import Stream
@@ -16,6 +15,7 @@ from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
 from gatewise.nn import words
 from gatewise.nn.dropout import dropout
+from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
 from gatewise.spec import CELLS
 from tests.tolerances import RELATIVE, differ
 

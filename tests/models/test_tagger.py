@@ -7,12 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
-from gatewise.data.lexicon import Lexicon
 from gatewise.engines import ENGINES
 from gatewise.errors import UsageError
 from gatewise.models.tagger import Tagger
 from gatewise.nn import words
 from gatewise.nn.words import EncodedSentences, WordBatch
+from gatewise.runtime.lexicon import Lexicon
 from tests.tolerances import RELATIVE, differ
 
 SENTENCES = [

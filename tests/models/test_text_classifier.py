@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from gatewise.config import ModelConfig
-from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.runtime.lexicon import Lexicon
 
 TEXTS = ["the dog ate", "everybody read that long long book", "no", "the dog ate that book"]
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
-from gatewise.data.lexicon import Lexicon
 from gatewise.nn.words import CharacterEncoder, EncodedSentences, WordBatch, WordEncoder
+from gatewise.runtime.lexicon import Lexicon
 from tests.tolerances import RELATIVE, differ
 
 SENTENCES = [

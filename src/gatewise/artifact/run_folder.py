@@ -13,11 +13,11 @@ from gatewise.artifact.history import History
 from gatewise.artifact.history import Metrics as Metrics
 from gatewise.artifact.history import to_json as to_json
 from gatewise.artifact.lock import HOLDER, LOCK, check_unlocked, locked
-from gatewise.artifact.parts import Labels, Scaling, read_scaling
-from gatewise.artifact.sealed import Header
-from gatewise.artifact.weights_file import Arrays, check_parts, digests, read_arrays, read_weights_header, write_arrays
-from gatewise.config import Config, load_config, place_of_key, to_toml
+from gatewise.artifact.sealed import write_arrays
+from gatewise.config import Config, load_config, to_toml
 from gatewise.errors import DataError, RunError, UsageError
+from gatewise.runtime.run_reader import RunReader
+from gatewise.runtime.weights_file import digests, read_arrays, read_weights_header
 
 _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
@@ -28,50 +28,21 @@ _PROBE = ".gatewise-probe"
 """A file with which earlier versions tested whether a folder is writable."""
 
 
-class RunFolder:
-    """Paths, readers and writers of the files of one run.
+class RunFolder(RunReader):
+    """Paths, readers and writers of all files of one run.
 
     Args:
         path: the folder.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
-        self.config_file = self.path / "config.toml"
-        self.weights_file = self.path / "model.safetensors"
-        self.tokenizer_file = self.path / "tokenizer.json"
-        self.characters_file = self.path / "characters.json"
-        self.labels_file = self.path / "labels.json"
-        self.scaling_file = self.path / "scaling.json"
-        self.parts = (self.tokenizer_file, self.characters_file, self.labels_file, self.scaling_file)
+        super().__init__(path)
         self.metrics_file = self.path / "metrics.jsonl"
         self.card_file = self.path / "README.md"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
         self.traceback_file = self.path / "traceback.txt"
-
-    @classmethod
-    def existing(cls, path: str | Path) -> "RunFolder":
-        """Return the folder of an existing run.
-
-        Raises:
-            RunError: the folder does not exist, or does not contain a run.
-        """
-        run = cls(path)
-        try:
-            if not run.path.is_dir():
-                what = "a file" if run.path.exists() else "no such folder"
-                raise RunError(f"{run.path}: {what}; expected a run folder created by gatewise train")
-            if not run.config_file.is_file():
-                raise RunError(
-                    f"{run.path}: no config.toml in this folder; expected a run folder created by gatewise train"
-                )
-        except OSError as problem:
-            raise RunError(
-                f"{run.path}: cannot read it ({problem.strerror}); expected a run folder created by gatewise train"
-            ) from None
-        return run
 
     def check_free(self, *, resume: bool) -> None:
         """Check, without writing anything, that a new run can be created here, or that there is a run to resume.
@@ -142,45 +113,6 @@ class RunFolder:
         """Write ``config.toml`` with the value of every key."""
         write_atomically(self.config_file, to_toml(config))
 
-    def open_weights(self, config: Config | None = None) -> Header:
-        """Read the header of ``model.safetensors``, and check that the files next to it belong to it.
-
-        Args:
-            config: the configuration that must match the weights; None skips this check.
-
-        Raises:
-            RunError: the file is missing, damaged, of a newer format, or does not match the other files or ``config``.
-        """
-        header = read_weights_header(self.weights_file)
-        check_parts(self.weights_file, header, self.parts)
-        trained_with = header.facts.get("config")
-        if config and isinstance(trained_with, dict):
-            for key, value in config.meaning().items():
-                if trained_with.get(key, value) != value:
-                    raise RunError(
-                        f"{place_of_key(self.config_file, key)}: {key} is {value!r}, but the weights were trained with "
-                        f"{trained_with[key]!r:.100}; restore that value, or train again"
-                    )
-        return header
-
-    def read_weights(
-        self, expected: Mapping[str, Sequence[int]], header: Header | None = None
-    ) -> tuple[Arrays, Mapping[str, Any]]:
-        """Read ``model.safetensors``, checking every name and shape first, then the hash.
-
-        Args:
-            expected: the shape of each array by name.
-            header: the result of ``open_weights``, if it was called already.
-
-        Returns:
-            The arrays by name, and the metadata saved with them.
-
-        Raises:
-            RunError: the file is missing or damaged, has other names, shapes or types, or holds non-finite numbers.
-        """
-        header = header or self.open_weights()
-        return read_arrays(self.weights_file, header, expected), header.facts
-
     def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
         """Write ``model.safetensors``, sealed with the metadata ``facts`` and the current hashes of the other files."""
         write_arrays(self.weights_file, arrays, facts, self.parts)
@@ -204,22 +136,6 @@ class RunFolder:
         if write and header.sealed and header.facts.get("files") != digests(self.parts):
             self.write_weights(arrays, facts)
         return facts
-
-    def read_labels(self, *needed: str) -> Labels:
-        """Read ``labels.json``; ``needed`` lists the keys that it must contain in addition to ``labels``.
-
-        Raises:
-            RunError: the file is missing or invalid.
-        """
-        return Labels.read(self.labels_file, *needed)
-
-    def read_scaling(self) -> tuple[int, Scaling]:
-        """Read ``scaling.json``; return I, the number of inputs per step, and the standardization.
-
-        Raises:
-            RunError: the file is missing or invalid.
-        """
-        return read_scaling(self.scaling_file)
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
         """Write ``metrics.jsonl``, one JSON object per line."""

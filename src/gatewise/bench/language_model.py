@@ -8,9 +8,9 @@ import torch
 
 from gatewise.bench.training import compare_training, refuse_where_memory_cannot_be_measured
 from gatewise.config import load_config
-from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.errors import UsageError
 from gatewise.models.language_model import LanguageModel
+from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
 
 VOCABULARY = 10_000
 _WINDOWS = 50

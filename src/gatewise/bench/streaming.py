@@ -12,8 +12,8 @@ from gatewise.bench.language_model import VOCABULARY
 from gatewise.bench.streaming_peers import Step, onnxruntime_step, pytorch_step, refuse_without_onnxruntime
 from gatewise.bench.training import OutputsDiffer
 from gatewise.config import ModelConfig
-from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.models.language_model import LanguageModel
+from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
 
 SIZES = (200, 650, 1500)
 TARGET = 1.5

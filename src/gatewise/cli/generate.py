@@ -22,7 +22,7 @@ def command(
     from gatewise.cli.output import remark, write
     from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load_as
-    from gatewise.models.sampling import check_sampling
+    from gatewise.runtime.sampling import check_sampling
 
     check_sampling(max_tokens, temperature, top_k, top_p, seed)
     model = load_as(LanguageModel, run)

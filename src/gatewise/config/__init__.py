@@ -1,6 +1,6 @@
 """The typed configuration of a run, its TOML form, the built-in recipes and ``--set`` overrides."""
 
-from gatewise.config.load import load_config, parse_override, place_of_key, recipe_names, recipe_text, to_toml
+from gatewise.config.load import load_config, parse_override, recipe_names, recipe_text, to_toml
 from gatewise.config.schema import Config, DataConfig, LoggingConfig, ModelConfig, RuntimeConfig, TrainingConfig
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "TrainingConfig",
     "load_config",
     "parse_override",
-    "place_of_key",
     "recipe_names",
     "recipe_text",
     "to_toml",

@@ -2,8 +2,6 @@
 
 import difflib
 import os
-import re
-import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -13,16 +11,10 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from gatewise.config.schema import Config
-from gatewise.errors import GatewiseError, RunError, UsageError
-from gatewise.files import LARGEST_SETTINGS, MOST_DOTS
+from gatewise.errors import GatewiseError, UsageError
+from gatewise.files import LARGEST_SETTINGS
 from gatewise.reading import read_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # the same library, before it became part of Python
-
-Tables = dict[str, dict[str, Any]]
+from gatewise.runtime.settings import parse_tables, parse_toml, place
 
 
 def recipe_names() -> list[str]:
@@ -63,21 +55,7 @@ def load_config(
         UsageError: an override is invalid.
     """
     text, source = _read(recipe, error)
-    try:
-        tables = _parse(text)
-    except RecursionError:
-        raise error(f"{source}: invalid TOML (nested too deeply); expected [data], [model], [training], …") from None
-    except ValueError as problem:  # invalid TOML, or a number of more digits than Python parses
-        line = re.search(r"at line (\d+)", str(problem))
-        where = f"{source}:{line[1]}" if line else source
-        reason = re.sub(r"\s*\(at .*\)", "", str(problem))
-        if "int_max_str_digits" in reason:  # Python's own message is meant for programmers
-            reason = "a number with too many digits"
-        raise error(f"{where}: invalid TOML ({reason}); fix this line") from None
-    for name, value in tables.items():
-        if not isinstance(value, dict):
-            where = _place(text, source, name)
-            raise error(f"{where}: {name} is not inside a section; expected [data], [model], [training], …")
+    tables = parse_tables(text, source, error)
     merged = {section: dict(keys) for section, keys in tables.items()}
     for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
@@ -97,7 +75,7 @@ def load_config(
         Config.model_validate(tables)
     except ValidationError as problem:
         if key not in (overrides or {}) and _explain(problem)[0] == key:
-            raise error(f"{_place(text, source, key)}: {reason}") from None
+            raise error(f"{place(text, source, key)}: {reason}") from None
     raise UsageError(f"--set: {reason}")
 
 
@@ -107,7 +85,7 @@ def parse_override(assignment: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, such as --set training.epochs=1")
     try:
-        (value,) = _parse(f"v = {raw.strip()}").values()
+        (value,) = parse_toml(f"v = {raw.strip()}").values()
     except (ValueError, RecursionError):  # invalid TOML, or more than one value
         value = raw.strip()
     return key.strip(), value
@@ -118,30 +96,12 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(config.model_dump())
 
 
-def place_of_key(path: Path, key: str) -> str:
-    """Return ``FILE:LINE`` of the line of a run's ``config.toml`` that sets a dotted key, or ``FILE`` if none does."""
-    return _place(read_text(path, LARGEST_SETTINGS, "a TOML file", RunError), str(path), key)
-
-
 def _read(recipe: str | Path, error: type[GatewiseError]) -> tuple[str, str]:
     """Return the TOML text and its name for messages."""
     path = Path(recipe)
     if isinstance(recipe, str) and path.suffix != ".toml" and not os.path.isfile(path):
         return recipe_text(recipe), f"recipe {recipe}"
     return read_text(path, LARGEST_SETTINGS, "a TOML file", error), str(path)
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """Parse TOML.
-
-    Raises:
-        ValueError: the text is not valid TOML.
-        RecursionError: it is nested too deeply.
-    """
-    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
-        raise RecursionError
-    tables: dict[str, Any] = tomllib.loads(text)
-    return tables
 
 
 def _explain(problem: ValidationError) -> tuple[str, str]:
@@ -185,19 +145,3 @@ def _nearest(name: str, known: list[str]) -> str:
     match = [key for key in known if "." in name and key.rpartition(".")[2] == ending]
     match = match or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {match[0]}?" if match else ""
-
-
-def _place(text: str, source: str, key: str) -> str:
-    """Return ``FILE:LINE`` of the line that sets a dotted key (or opens its section), or ``FILE`` if none does."""
-    if not source.endswith(".toml"):
-        return source
-    section, _, name = key.partition(".")
-    current = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\]]+)\]", line):
-            current = header[1].strip()
-            if not name and current == section:
-                return f"{source}:{number}"
-        elif (a := re.match(r"\s*([\w.-]+)\s*=", line)) and key == (f"{current}.{a[1]}" if current else a[1]):
-            return f"{source}:{number}"
-    return source

@@ -91,7 +91,7 @@ class DataConfig(_Section):
     the yearly numbers that ship with statsmodels (regressor)."""
     level: Annotated[Literal["word", "character", "prose"], For(LM, SCRATCH, TEXT)] = "word"
     """What a token is: a whitespace-separated word, a character, or with ``prose`` a lower-cased word, number or
-    punctuation mark, split by the rules of ``data/prose.py``."""
+    punctuation mark, split by the rules of ``runtime/prose.py``."""
     vocabulary_size: Annotated[NotNegative, For(LM, SCRATCH)] = 0
     """Number of most frequent tokens to keep, including ``<unk>`` and the start and end tokens; 0 keeps all."""
     min_count: Annotated[Positive, For(*WORDS)] = 1

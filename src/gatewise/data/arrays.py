@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.data.array_files import check_numbers, in_float32, load_arrays
-from gatewise.data.extras import import_extra
 from gatewise.data.idx import read_idx as read_idx
 from gatewise.data.text import find_part
 from gatewise.errors import DataError
+from gatewise.extras import import_extra
 from gatewise.files import open_regular
 
 PIXEL = 1 / 255

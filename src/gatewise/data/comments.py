@@ -4,11 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewise.data.prose import split_sentences, split_words
 from gatewise.data.table import Table
-from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError
 from gatewise.files import file_hash
+from gatewise.runtime.prose import split_sentences, split_words
+from gatewise.runtime.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

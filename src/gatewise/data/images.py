@@ -8,8 +8,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.extras import import_extra
 from gatewise.errors import DataError
+from gatewise.extras import import_extra
 from gatewise.files import LARGEST_PICTURE, MOST_PIXELS, check_memory, open_regular, size
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.extras import import_extra
 from gatewise.data.table import Table
 from gatewise.errors import DataError
+from gatewise.extras import import_extra
 from gatewise.files import file_hash
 
 

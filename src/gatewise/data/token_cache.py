@@ -14,10 +14,10 @@ import numpy.typing as npt
 import platformdirs
 
 from gatewise.data.text import read_lines
-from gatewise.data.vocabulary import Vocabulary, split_tokens
 from gatewise.errors import DataError
 from gatewise.files import file_hash
 from gatewise.reading import parse_json
+from gatewise.runtime.vocabulary import Vocabulary, split_tokens
 
 _CHUNK = 1 << 20
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.artifact.atomic import write_atomically
-from gatewise.data.extras import import_extra
 from gatewise.errors import UsageError
+from gatewise.extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -12,8 +12,5 @@ def check_finite(answers: Tensor, what: str) -> Tensor:
         NotFinite: an output is not finite; without this check, the argmax of NaNs would look like a valid result.
     """
     if not bool(answers.isfinite().all()):
-        raise NotFinite(
-            f"{what} are not finite: the weights or the input are too large; scale the input as in training, or "
-            "train again with a lower training.learning_rate"
-        )
+        raise NotFinite.of(what)
     return answers

@@ -12,18 +12,18 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.config import ModelConfig
-from gatewise.data.vocabulary import Vocabulary
 from gatewise.engines.native.stream import STORED, Stream
 from gatewise.engines.registry import streaming_engine
 from gatewise.engines.switches import switches
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
-from gatewise.models.sampling import check_sampling, sample
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
 from gatewise.nn.state import state_kind
 from gatewise.nn.words import batches_by_length
+from gatewise.runtime.sampling import Sampler, check_sampling
+from gatewise.runtime.vocabulary import Vocabulary
 
 SCORE_WINDOW = 1024
 """The number of steps per call without gradients; the state is carried over, so results do not depend on it."""
@@ -233,7 +233,7 @@ class LanguageModel(nn.Module):
             temperature: divides the logits; 0 always takes the most probable token.
             top_k: sample from the k most probable tokens only.
             top_p: sample from the smallest set of tokens whose probabilities reach p.
-            seed: the same seed gives the same text; None uses a new seed.
+            seed: the same seed gives the same text, on every device; None uses a new seed.
 
         Returns:
             The prompt and its continuation.
@@ -247,8 +247,7 @@ class LanguageModel(nn.Module):
         bos, eos = self.vocabulary.bos_id, self.vocabulary.eos_id
         # The loop starts with the last of these; the logits after the others are not needed.
         *before, last = [eos if bos is None else bos] if prompt is None else self.vocabulary.sequences(prompt)[-1][:-1]
-        generator = torch.Generator(self.device)
-        generator.manual_seed(seed) if seed is not None else generator.seed()
+        sampler = Sampler(temperature, top_k, top_p, seed)
         state, drawn = self.initial_state(), list[int]()
         with in_eval_mode(self):
             streamed = max_tokens >= STREAMED_FROM and self.rnn.engine in ("auto", "native")
@@ -260,7 +259,7 @@ class LanguageModel(nn.Module):
                 logits, state = step(torch.tensor([last], device=self.device), state)
                 if bos is not None:
                     logits[0, bos] = -math.inf
-                last = sample(logits[0], temperature, top_k, top_p, generator)
+                last = sampler.draw(logits[0].float().numpy(force=True))
                 drawn.append(last)
                 if last == eos and bos is not None:
                     last, state = bos, self.initial_state()

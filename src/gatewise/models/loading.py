@@ -10,15 +10,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.config import Config, place_of_key
-from gatewise.data.lexicon import Lexicon
-from gatewise.data.vocabulary import Vocabulary
+from gatewise.config import Config
 from gatewise.errors import RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.runtime.settings import place_of_key
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -45,7 +44,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
     """
     run = RunFolder.existing(path)
     config = run.read_config()
-    header = run.open_weights(config)
+    header = run.open_weights(config.meaning())
     if config.model.num_layers > len(header.shapes):
         raise RunError(
             f"{run.config_file}: model.num_layers is {config.model.num_layers}, but {run.weights_file.name} holds "
@@ -59,8 +58,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
         reason = str(problem).splitlines()[0]
         raise RunError(f"{run.config_file}: a model cannot have these sizes ({reason}); restore them") from None
     arrays, _ = run.read_weights({name: tensor.shape for name, tensor in model.state_dict().items()}, header)
-    # A copy, because the arrays are views of the bytes of the file.
-    model.load_state_dict({name: torch.from_numpy(array).clone() for name, array in arrays.items()}, assign=True)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
     if isinstance(model, LanguageModel) and config.model.tie_weights:
         if not torch.equal(model.decoder.weight, model.embedding.weight):
             raise RunError(
@@ -107,7 +105,7 @@ Maker = Callable[[], nn.Module]
 
 
 def _language_model(run: RunFolder, config: Config) -> Maker:
-    return partial(LanguageModel, config.model, Vocabulary.load(run.tokenizer_file, config.data.level))
+    return partial(LanguageModel, config.model, run.read_vocabulary(config.data.level))
 
 
 def _classifier(run: RunFolder, config: Config) -> Maker:
@@ -117,12 +115,12 @@ def _classifier(run: RunFolder, config: Config) -> Maker:
 
 
 def _text_classifier(run: RunFolder, config: Config) -> Maker:
-    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
+    words, characters = run.read_words()
     return partial(TextClassifier, config.model, words, characters, _names(run), config.data.level)
 
 
 def _tagger(run: RunFolder, config: Config) -> Maker:
-    words, characters = Lexicon.load(run.tokenizer_file), Lexicon.load(run.characters_file)
+    words, characters = run.read_words()
     return partial(Tagger, config.model, words, characters, _names(run, "seen_words"))
 
 

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from gatewise.artifact.parts import Scaling as Scaling
 from gatewise.config import ModelConfig
 from gatewise.data.moments import moments
 from gatewise.models.sequence_reader import BATCH, SequenceReader
 from gatewise.nn import in_eval_mode
+from gatewise.runtime.parts import Scaling as Scaling
 
 
 class SequenceRegressor(SequenceReader):

@@ -7,13 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
-from gatewise.data.lexicon import Lexicon
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
 from gatewise.nn.crf import CRF
 from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+from gatewise.runtime.lexicon import Lexicon
 
 
 class Tagger(WordEncoder):

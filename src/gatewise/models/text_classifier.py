@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
-from gatewise.data.lexicon import Lexicon
-from gatewise.data.vocabulary import split_tokens
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
 from gatewise.nn import draw_weights, in_eval_mode, make_stack, pool
 from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+from gatewise.runtime.lexicon import Lexicon
+from gatewise.runtime.vocabulary import split_tokens
 
 
 class TextClassifier(WordEncoder):

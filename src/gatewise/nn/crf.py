@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gatewise.runtime.viterbi import viterbi
+
 
 class CRF(nn.Module):
     """Score whole sequences of tags (Lafferty, McCallum and Pereira 2001; Lample et al. 2016, arXiv 1603.01360, 2.2).
@@ -60,26 +62,11 @@ class CRF(nn.Module):
     def decode(self, emissions: Float[Tensor, "T B C"], lengths: Int[Tensor, " B"]) -> Int[Tensor, "T B"]:
         """Return the best sequence of tags for each row (Viterbi 1967), int64, 0 past its length.
 
-        ``δₜ[c] = eₜ[c] + max_c' (δₜ₋₁[c'] + transitions[c', c])``; the best c' is stored, and the
-        path is traced back from the end of the row.
+        ``runtime.viterbi`` computes it, on the CPU.
         """
-        T, B, C = emissions.shape
-        path = torch.zeros(T, B, dtype=torch.long, device=emissions.device)
-        if not T:
-            return path
-        inside = _inside(emissions, lengths)
-        e, transitions = _cut(emissions, inside), self.transitions.double()
-        best, stay, came_from = self.start.double() + e[0], torch.arange(C, device=e.device), list[Tensor]()
-        for t in range(1, T):
-            score, before = (best[:, :, None] + transitions).max(1)
-            best = torch.where(inside[t, :, None], score + e[t], best)
-            came_from.append(torch.where(inside[t, :, None], before, stay))
-        tag = (best + self.end.double()).argmax(1)
-        for t in range(T - 1, 0, -1):
-            path[t] = tag
-            tag = came_from[t - 1].gather(1, tag[:, None])[:, 0]
-        path[0] = tag
-        return path.where(inside, 0)
+        scores = (given.double().numpy(force=True) for given in (emissions, self.transitions, self.start, self.end))
+        path = viterbi(next(scores), lengths.numpy(force=True), *scores)
+        return torch.from_numpy(path).to(emissions.device)
 
     def marginals(self, emissions: Float[Tensor, "T B C"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "T B C"]:
         """Return the marginal probability of each tag at each step; 0 past the length of a row.

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
-from gatewise.data.lexicon import Lexicon
 from gatewise.nn.recurrent import make_stack
+from gatewise.runtime.lexicon import Lexicon
 
 BATCH_ROWS, BATCH_WORDS = 128, 8192
 """The maximum numbers of sentences and of words (with padding) in a batch without gradients; results do not depend on

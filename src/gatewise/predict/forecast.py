@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gatewise.artifact.parts import Scaling
 from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.config import DataConfig
 from gatewise.data.regression import open_series
@@ -18,6 +17,7 @@ from gatewise.files import spooled
 from gatewise.models.finite import check_finite
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
+from gatewise.runtime.parts import Scaling
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from gatewise.data.python_docs import python_docs_corpus
 from gatewise.data.streams import TokenStream
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.data.token_cache import TokenizedText, tokenize_file
-from gatewise.data.vocabulary import Vocabulary
+from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
+from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.tasks.card import model_card
 from gatewise.training.distributed import Group
 
@@ -112,7 +113,7 @@ class LanguageModelTask:
 
     def write_parts(self, run: RunFolder) -> None:
         """Write the vocabulary."""
-        write_atomically(run.tokenizer_file, self.data.vocabulary.json)
+        write_atomically(run.tokenizer_file, vocabulary_json(self.data.vocabulary))
 
     def workload(self, model: torch.nn.Module, run: RunFolder, group: Group) -> "LanguageModelling":
         """Return a workload of windows over contiguous rows."""

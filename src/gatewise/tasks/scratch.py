@@ -14,9 +14,10 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.comments import Sentences, find_csv, read_sentences
-from gatewise.data.vocabulary import Vocabulary
+from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.files import file_hash
+from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
 from gatewise.tasks.card import scratch_card
 from gatewise.tasks.resume import find_resume_point, hold, run_identity
@@ -109,7 +110,7 @@ def _train(
 ) -> Metrics:
     """Train in a locked run folder, from a checkpoint if there is one; return the final metrics."""
     run.write_config(config)
-    write_atomically(run.tokenizer_file, data.vocabulary.json)
+    write_atomically(run.tokenizer_file, vocabulary_json(data.vocabulary))
     weights = initial_weights(len(data.vocabulary), config.model.hidden_size, config.training.seed)
     note(
         console,
@@ -168,7 +169,7 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
         RunError: the run folder is invalid.
         DataError: the data is invalid, or the requested split does not exist.
     """
-    header = run.open_weights(config)
+    header = run.open_weights(config.meaning())
     vocabulary = Vocabulary.load(run.tokenizer_file, config.data.level)
     if vocabulary.bos_id is None:
         raise RunError(f"{run.tokenizer_file}: has no start token; expected the vocabulary of {config.task.name}")

@@ -19,14 +19,15 @@ from torch.nn.utils.rnn import pad_sequence
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config, DataConfig
-from gatewise.data.lexicon import Lexicon
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS
+from gatewise.data.tokenizer_file import lexicon_json
 from gatewise.errors import DataError, UsageError
 from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
+from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.card import tagger_card
 from gatewise.tasks.confusion import Confusion
 from gatewise.training.batches import BatchWorkload
@@ -133,8 +134,8 @@ class TaggerTask:
 
     def write_parts(self, run: RunFolder) -> None:
         """Write the vocabularies of words and characters, the tags, and the words seen in training."""
-        write_atomically(run.tokenizer_file, self.words.json)
-        write_atomically(run.characters_file, self.characters.json)
+        write_atomically(run.tokenizer_file, lexicon_json(self.words))
+        write_atomically(run.characters_file, lexicon_json(self.characters))
         facts = {"labels": self.tags, "seen_words": sorted(self.seen)}
         write_atomically(run.labels_file, json.dumps(facts, indent=0, ensure_ascii=False) + "\n")
 

@@ -17,14 +17,15 @@ from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config, DataConfig
 from gatewise.data.arrays import check_classes
 from gatewise.data.labelled import LabelledText, find_labelled, read_labelled
-from gatewise.data.lexicon import Lexicon
 from gatewise.data.text import SPLITS
-from gatewise.data.vocabulary import split_tokens
+from gatewise.data.tokenizer_file import lexicon_json
 from gatewise.errors import UsageError
 from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
+from gatewise.runtime.lexicon import Lexicon
+from gatewise.runtime.vocabulary import split_tokens
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
 from gatewise.training.batches import Indices
 
@@ -98,8 +99,8 @@ class TextClassifierTask(LabelTask):
 
     def write_parts(self, run: RunFolder) -> None:
         """Write the vocabularies of words and characters, and the labels."""
-        write_atomically(run.tokenizer_file, self.words.json)
-        write_atomically(run.characters_file, self.characters.json)
+        write_atomically(run.tokenizer_file, lexicon_json(self.words))
+        write_atomically(run.characters_file, lexicon_json(self.characters))
         write_atomically(run.labels_file, json.dumps({"labels": self.labels}, indent=1) + "\n")
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:

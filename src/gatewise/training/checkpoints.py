@@ -18,19 +18,11 @@ from torch import Tensor
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.artifact.sealed import (
-    FORMAT,
-    DamagedError,
-    Header,
-    check_version,
-    metadata_of,
-    read_header,
-    read_sealed,
-    seal,
-)
+from gatewise.artifact.sealed import metadata_of, seal
 from gatewise.errors import Interrupted, RunError, TrainingStopped
 from gatewise.files import check_regular
 from gatewise.reading import parse_json
+from gatewise.runtime.sealed import FORMAT, DamagedError, Header, check_version, read_header, read_sealed
 
 KEPT = 2
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from gatewise.data.comments import read_sentences
 from gatewise.data.text import SPLITS, TextCorpus, read_lines
 from gatewise.data.token_cache import tokenize_file
-from gatewise.data.vocabulary import BOS, EOS, UNK, Vocabulary
+from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import RunError
+from gatewise.runtime.vocabulary import BOS, EOS, UNK, Vocabulary
 from tests.conftest import real_data
 
 LEVELS = ["word", "character"]
@@ -96,7 +97,7 @@ def test_decode_undoes_encode(level: str, lines: list[str]) -> None:
 @given(known=LINES, lines=LINES)
 def test_the_tokenizers_library_gives_the_same_ids(level: str, known: list[str], lines: list[str]) -> None:
     vocabulary = Vocabulary.from_lines(known, level)
-    tokenizer = Tokenizer.from_str(vocabulary.json)
+    tokenizer = Tokenizer.from_str(vocabulary_json(vocabulary))
     for line in known + lines:
         assert tokenizer.encode(line).ids == vocabulary.encode_line(line), repr(line)
 
@@ -105,13 +106,17 @@ def test_the_tokenizers_library_gives_the_same_ids(level: str, known: list[str],
 def test_save_and_load(tmp_path: Path, level: str) -> None:
     vocabulary = Vocabulary.from_lines(["b b b 中文 é", "a \x00 <unk> \U0001f600"], level)
     path = tmp_path / "tokenizer.json"
-    path.write_text(vocabulary.json, encoding="utf-8")
+    path.write_text(vocabulary_json(vocabulary), encoding="utf-8")
     again = Vocabulary.load(path, level)
-    assert (again.tokens, again.level, again.json) == (vocabulary.tokens, level, vocabulary.json)
+    assert (again.tokens, again.level, vocabulary_json(again)) == (
+        vocabulary.tokens,
+        level,
+        vocabulary_json(vocabulary),
+    )
 
 
 def damaged_files() -> dict[str, bytes]:
-    whole = Vocabulary(["a", EOS, UNK]).json
+    whole = vocabulary_json(Vocabulary(["a", EOS, UNK]))
     gap = json.loads(whole)
     gap["model"]["vocab"]["a"] = 7
     unknown = json.loads(whole)
@@ -161,7 +166,7 @@ def test_damaged_file(tmp_path: Path, content: bytes) -> None:
 def test_another_level_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     for level in (*LEVELS, "prose"):
-        path.write_text(Vocabulary(["a", EOS, UNK], level).json)
+        path.write_text(vocabulary_json(Vocabulary(["a", EOS, UNK], level)))
         for other in (*LEVELS, "prose"):
             if other == level:
                 assert Vocabulary.load(path, other).level == level
@@ -174,7 +179,7 @@ def test_another_level_is_refused(tmp_path: Path) -> None:
 
 def test_tokens_that_were_added_where_they_stand(tmp_path: Path) -> None:
     """What the tokenizers library writes for a vocabulary whose special tokens were named to it."""
-    tokenizer = Tokenizer.from_str(Vocabulary(["a", EOS, UNK]).json)
+    tokenizer = Tokenizer.from_str(vocabulary_json(Vocabulary(["a", EOS, UNK])))
     tokenizer.add_special_tokens([EOS, UNK])
     (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
     assert Vocabulary.load(tmp_path / "tokenizer.json", "word").tokens == ["a", EOS, UNK]
@@ -202,16 +207,16 @@ def test_a_start_token_is_kept_and_puts_each_sentence_behind_it(tmp_path: Path) 
     assert vocabulary.tokens == [BOS, EOS, "dog", "!", "a", "the", UNK]  # <bos> and <eos> are counted alike
     assert vocabulary.sequences("The dog? A CAT!\nDog") == [[0, 5, 2, 6, 1], [0, 4, 6, 3, 1], [0, 2, 1]]
     assert vocabulary.sequences("") == [[0, 1]]
-    (tmp_path / "tokenizer.json").write_text(vocabulary.json)
+    (tmp_path / "tokenizer.json").write_text(vocabulary_json(vocabulary))
     loaded = Vocabulary.load(tmp_path / "tokenizer.json", "prose")
     assert (loaded.bos_id, loaded.tokens) == (0, vocabulary.tokens)
-    assert Tokenizer.from_str(vocabulary.json).encode("The dog").ids == [0, 5, 2, 1]
+    assert Tokenizer.from_str(vocabulary_json(vocabulary)).encode("The dog").ids == [0, 5, 2, 1]
 
 
 def test_the_start_token_is_no_word_of_the_text(tmp_path: Path) -> None:
     """A text with <bos> written in it gives a vocabulary without a start token, and loading keeps it so."""
     vocabulary = Vocabulary.from_lines(["<bos> a", "<bos> b"])
-    (tmp_path / "tokenizer.json").write_text(vocabulary.json)
+    (tmp_path / "tokenizer.json").write_text(vocabulary_json(vocabulary))
     loaded = Vocabulary.load(tmp_path / "tokenizer.json", "word")
     assert vocabulary.bos_id is None
     assert loaded.bos_id is None
@@ -229,6 +234,6 @@ def test_prose_is_read_alike_by_the_tokenizers_library() -> None:
     """On real comments, quotes, addresses and all."""
     texts = read_sentences(real_data("comments") / "comments.csv", "body")
     vocabulary = Vocabulary.from_lines(texts, "prose", 8000, start=True)
-    tokenizer = Tokenizer.from_str(vocabulary.json)
+    tokenizer = Tokenizer.from_str(vocabulary_json(vocabulary))
     for text in texts[::5]:
         assert tokenizer.encode(text).ids == [vocabulary.bos_id, *vocabulary.encode_line(text)], text

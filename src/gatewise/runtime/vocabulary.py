@@ -1,22 +1,14 @@
-"""The tokens that a model knows and their ids, stored as ``tokenizer.json``."""
+"""The tokens that a model knows and their ids, and the reader of ``tokenizer.json``."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Lowercase, Replace
-from tokenizers.normalizers import Sequence as InTurn
-from tokenizers.pre_tokenizers import Split
-from tokenizers.processors import TemplateProcessing
-
-from gatewise.data.prose import CURLY, TOKEN, split_sentences, split_words
 from gatewise.errors import RunError
 from gatewise.files import LARGEST_PART
 from gatewise.reading import read_json
+from gatewise.runtime.prose import TOKEN, split_sentences, split_words
 
 BOS = "<bos>"
 EOS = "<eos>"
@@ -25,7 +17,7 @@ UNK = "<unk>"
 # Word separators: exactly the characters that Python's str.split() treats as whitespace.
 _WHITE_SPACE = r"[\s\x1c-\x1f]+"
 
-_CUTS = {"word": (_WHITE_SPACE, "removed"), "character": (r"(?m:.)", "isolated"), "prose": (TOKEN, "removed")}
+CUTS = {"word": (_WHITE_SPACE, "removed"), "character": (r"(?m:.)", "isolated"), "prose": (TOKEN, "removed")}
 """How a ``tokenizers`` file splits each level: the pattern, and what happens to its matches (for prose, the rest)."""
 
 
@@ -40,7 +32,7 @@ class Vocabulary:
 
     Args:
         tokens: the tokens; a token's id is its index.
-        level: ``word`` (whitespace-separated), ``character``, or ``prose`` (the rules of ``data/prose.py``).
+        level: ``word`` (whitespace-separated), ``character``, or ``prose`` (the rules of ``runtime/prose.py``).
         start: whether the vocabulary has the start token ``<bos>``.
     """
 
@@ -111,22 +103,6 @@ class Vocabulary:
                 lines[-1].append(self.tokens[index])
         return "\n".join(self.separator.join(line) for line in lines)
 
-    @cached_property
-    def json(self) -> str:
-        """The vocabulary as a ``tokenizers`` file: ids, splitting, the final ``<eos>`` and the start token."""
-        tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
-        if self.level == "prose":
-            tokenizer.normalizer = InTurn(
-                [Lowercase(), *(Replace(Regex(curly), straight) for curly, straight in CURLY)]
-            )
-        pattern, behavior = _CUTS[self.level]
-        tokenizer.pre_tokenizer = Split(Regex(pattern), behavior=behavior, invert=self.level == "prose")
-        single, specials = f"$A {EOS}", [(EOS, self.eos_id)]
-        if self.bos_id is not None:
-            single, specials = f"{BOS} {single}", [(BOS, self.bos_id), *specials]
-        tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=specials)
-        return tokenizer.to_str(pretty=True)
-
     @classmethod
     def load(cls, path: Path, level: str) -> "Vocabulary":
         """Read a ``tokenizer.json``.
@@ -136,7 +112,7 @@ class Vocabulary:
         """
         content, tokens = read_tokenizer(path, "vocabulary", (EOS, UNK))
         pattern = _part(_part(content, "pre_tokenizer"), "pattern").get("Regex")
-        found = next((name for name, (cuts, _) in _CUTS.items() if pattern == cuts), level)
+        found = next((name for name, (cuts, _) in CUTS.items() if pattern == cuts), level)
         if found != level:
             raise RunError(
                 f"{path}: a vocabulary of {found}s, but data.level in config.toml is {level!r}; set it to {found!r}"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gatewise.artifact.parts import Labels, Scaling, read_scaling
 from gatewise.errors import RunError
+from gatewise.runtime.parts import Labels, Scaling, read_scaling
 
 LABELS: dict[str, Any] = {"labels": ["a", "b"], "input_size": 2, "steps": 3, "seen_words": ["x", "y", "x"]}
 SCALING: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatewise.data.prose import split_sentences, split_words
+from gatewise.runtime.prose import split_sentences, split_words
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from gatewise.data.lexicon import Lexicon
-from gatewise.data.vocabulary import UNK
+from gatewise.data.tokenizer_file import lexicon_json
 from gatewise.errors import RunError
+from gatewise.runtime.lexicon import Lexicon
+from gatewise.runtime.vocabulary import UNK
 
 WORDS = st.lists(
     st.sampled_from(["a", "A", "New York", "ΣΑΣ", "İ", UNK, "<UNK>", "ß", "'s", " "])
@@ -46,7 +47,7 @@ def test_words_hold_spaces_and_unknown_ones_read_as_unk() -> None:
 @given(known=WORDS, words=WORDS, lowercase=st.booleans())
 def test_the_tokenizers_library_gives_the_same_ids(known: list[str], words: list[str], lowercase: bool) -> None:
     lexicon = Lexicon.from_tokens(known, lowercase=lowercase)
-    tokenizer = Tokenizer.from_str(lexicon.json)
+    tokenizer = Tokenizer.from_str(lexicon_json(lexicon))
     for word in known + words:
         assert tokenizer.encode(word).ids == lexicon.encode([word]), repr(word)
 
@@ -55,13 +56,13 @@ def test_the_tokenizers_library_gives_the_same_ids(known: list[str], words: list
 def test_save_and_load(tmp_path: Path, lowercase: bool) -> None:
     lexicon = Lexicon.from_tokens(["New York", "中文", "\x00", UNK, "\U0001f600", "\u2028"], lowercase=lowercase)
     path = tmp_path / "tokenizer.json"
-    path.write_text(lexicon.json, encoding="utf-8")
+    path.write_text(lexicon_json(lexicon), encoding="utf-8")
     again = Lexicon.load(path)
-    assert (again.tokens, again.lowercase, again.json) == (lexicon.tokens, lowercase, lexicon.json)
+    assert (again.tokens, again.lowercase, lexicon_json(again)) == (lexicon.tokens, lowercase, lexicon_json(lexicon))
 
 
 def damaged_files() -> dict[str, bytes]:
-    whole = Lexicon(["a", UNK]).json
+    whole = lexicon_json(Lexicon(["a", UNK]))
     gap, unknown = json.loads(whole), json.loads(whole)
     gap["model"]["vocab"]["a"] = 7
     unknown["model"]["vocab"] = {"a": 0, "b": 1}

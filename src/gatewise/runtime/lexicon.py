@@ -1,16 +1,11 @@
-"""Vocabulary of pre-split words or characters, stored as a file of the tokenizers library."""
+"""Vocabulary of pre-split words or characters."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.normalizers import Lowercase
-
-from gatewise.data.vocabulary import UNK, read_tokenizer
 from gatewise.errors import RunError
+from gatewise.runtime.vocabulary import UNK, read_tokenizer
 
 
 class Lexicon:
@@ -52,17 +47,9 @@ class Lexicon:
         get, unk = self.ids.get, self.unk_id
         return [get(token, unk) for token in (map(lower, tokens) if self.lowercase else tokens)]
 
-    @cached_property
-    def json(self) -> str:
-        """The vocabulary as a ``tokenizers`` file that does not split its input."""
-        tokenizer = Tokenizer(WordLevel(vocab=self.ids, unk_token=UNK))
-        if self.lowercase:
-            tokenizer.normalizer = Lowercase()
-        return tokenizer.to_str(pretty=True)
-
     @classmethod
     def load(cls, path: Path) -> "Lexicon":
-        """Read a file that contains the value of ``json``.
+        """Read a file that ``lexicon_json`` wrote.
 
         Raises:
             RunError: the file is missing, is not a tokenizer file, or its ids have gaps.

@@ -1,31 +1,18 @@
-"""``model.safetensors``: sealed on writing; names, shapes, types and hash checked on reading."""
+"""Reading ``model.safetensors``: names, shapes, types, hash, and the files that belong to it are checked."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from gatewise.artifact.atomic import write_atomically
-from gatewise.artifact.sealed import DamagedError, Header, check_version, metadata_of, read_header, read_sealed, seal
 from gatewise.errors import RunError
 from gatewise.files import check_regular, file_hash
+from gatewise.runtime.sealed import DamagedError, Header, arrays_of, check_version, read_header, read_sealed
 
-Arrays = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[np.float32]]
 
 _A_PART = "the file as written by training: restore it, or train again"
-
-
-def write_arrays(
-    path: Path, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any], parts: Iterable[Path]
-) -> None:
-    """Write a weight file atomically, sealed with the metadata ``facts`` and the hashes of the existing parts."""
-    # The library ignores strides when it writes an array.
-    in_order = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(path, seal(save(in_order, metadata_of({**facts, "files": digests(parts)}))))
 
 
 def digests(parts: Iterable[Path]) -> dict[str, str]:
@@ -90,11 +77,9 @@ def read_arrays(path: Path, header: Header, expected: Mapping[str, Sequence[int]
     if extra := sorted(set(header.shapes) - set(expected)):
         raise RunError(f"{path}: unexpected {extra[0]!r:.100}; config.toml describes no such weight")
     try:
-        arrays: Arrays = load(read_sealed(path, header))
-    except (DamagedError, SafetensorError, MemoryError) as problem:
+        arrays = arrays_of(read_sealed(path, header), header)
+    except DamagedError as problem:
         raise _damaged(path, problem) from None
-    if {name: array.shape for name, array in arrays.items()} != header.shapes:
-        raise _damaged(path, "it was replaced while being read")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path}: {name} contains numbers that are not finite; train again")

@@ -3,11 +3,12 @@
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 
 from gatewise.errors import NotFinite, UsageError
-from gatewise.models.sampling import check_sampling, sample
+from gatewise.runtime.sampling import Sampler, check_sampling
 
 PROBABILITIES = [0.1, 0.4, 0.05, 0.3, 0.15]  # from most to least probable: 1, 3, 4, 0, 2
 LOGITS = torch.tensor(PROBABILITIES).log() + 7.0
@@ -21,8 +22,8 @@ def draw(
     draws: int = 500,
     seed: int = 1,
 ) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return [sample(logits, temperature, top_k, top_p, generator) for _ in range(draws)]
+    sampler = Sampler(temperature, top_k, top_p, seed)
+    return [sampler.draw(logits.float().numpy()) for _ in range(draws)]
 
 
 @pytest.mark.parametrize(
@@ -137,16 +138,28 @@ def test_what_is_not_finite_is_no_token(bad: float, temperature: float) -> None:
 
 @pytest.mark.parametrize("edge", [0.0, 1 - 2**-53])
 def test_the_least_and_the_greatest_draw_fall_on_possible_tokens(edge: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([edge], dtype=torch.float64))
+    monkeypatch.setattr(Sampler, "uniform", lambda _: edge)
     possible = torch.tensor([-math.inf, -math.inf, 1.0, 0.5, 1.0, -math.inf, -math.inf])
     assert draw(possible, draws=1) == ([4] if edge == 0 else [2])
     assert draw(possible, top_k=6, draws=1) == ([3] if edge == 0 else [2])
 
 
-def test_global_generator_is_left_alone() -> None:
-    state = torch.get_rng_state()
+def test_global_generators_are_left_alone() -> None:
+    state, words = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].copy()
     draw(draws=3)
     assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state(legacy=False)["state"]["key"] == words).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 - 1, 2**32 + 7, 2**63 - 1])
+def test_uniform_numbers_are_those_of_a_torch_generator(seed: int) -> None:
+    sampler, generator = Sampler(seed=seed), torch.Generator().manual_seed(seed)
+    for _ in range(700):  # the twister starts over after 624 words
+        assert sampler.uniform() == torch.rand(1, dtype=torch.float64, generator=generator).item()
+
+
+def test_no_seed_is_a_new_one() -> None:
+    assert Sampler().uniform() != Sampler().uniform()
 
 
 def test_impossible_tokens_and_half_precision() -> None:

@@ -1,0 +1,29 @@
+"""Optional packages: imported on first use, with a one-line error if one is missing."""
+
+import importlib
+from types import ModuleType
+
+from gatewise.errors import MissingPackage
+
+
+def import_extra(module: str, package: str, purpose: str, extra: str = "all") -> ModuleType:
+    """Import a module of an optional package, or a module of Gatewise that needs optional packages.
+
+    Args:
+        module: the module to import, such as ``PIL.Image`` or ``gatewise.tasks.train``.
+        package: the display name of its package, such as ``Pillow``; if empty, that of the missing module.
+        purpose: what needs it; this starts the error message.
+        extra: the extra of Gatewise that installs it.
+
+    Raises:
+        MissingPackage: the package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        missing, wanted = ((name or "").partition(".")[0] for name in (problem.name, module))
+        if not missing or (missing == wanted) == (wanted == "gatewise"):
+            raise  # the package is installed, but a part or a dependency of its own is missing
+        raise MissingPackage(
+            f"{purpose} needs {package or missing}, which is not installed; pip install 'gatewise[{extra}]'"
+        ) from None

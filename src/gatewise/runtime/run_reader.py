@@ -1,0 +1,136 @@
+"""Reading a finished run: the names of the files that inference needs, and a checked reader of each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gatewise.errors import RunError
+from gatewise.runtime.lexicon import Lexicon
+from gatewise.runtime.parts import Labels, Scaling, read_scaling
+from gatewise.runtime.sealed import Header
+from gatewise.runtime.settings import place_of_key, read_settings
+from gatewise.runtime.vocabulary import Vocabulary
+from gatewise.runtime.weights_file import Arrays, check_parts, read_arrays, read_weights_header
+
+R = TypeVar("R", bound="RunReader")
+
+
+class RunReader:
+    """Paths and readers of the files of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.config_file = self.path / "config.toml"
+        self.weights_file = self.path / "model.safetensors"
+        self.tokenizer_file = self.path / "tokenizer.json"
+        self.characters_file = self.path / "characters.json"
+        self.labels_file = self.path / "labels.json"
+        self.scaling_file = self.path / "scaling.json"
+        self.parts = (self.tokenizer_file, self.characters_file, self.labels_file, self.scaling_file)
+
+    @classmethod
+    def existing(cls: type[R], path: str | Path) -> R:
+        """Return the folder of an existing run.
+
+        Raises:
+            RunError: the folder does not exist, or does not contain a run.
+        """
+        run = cls(path)
+        try:
+            if not run.path.is_dir():
+                what = "a file" if run.path.exists() else "no such folder"
+                raise RunError(f"{run.path}: {what}; expected a run folder created by gatewise train")
+            if not run.config_file.is_file():
+                raise RunError(
+                    f"{run.path}: no config.toml in this folder; expected a run folder created by gatewise train"
+                )
+        except OSError as problem:
+            raise RunError(
+                f"{run.path}: cannot read it ({problem.strerror}); expected a run folder created by gatewise train"
+            ) from None
+        return run
+
+    def read_settings(self) -> dict[str, Any]:
+        """Return all settings of ``config.toml`` by dotted key, such as ``model.hidden_size``.
+
+        Training has validated them, and ``open_weights`` compares those that define the model with the weights.
+
+        Raises:
+            RunError: the file is missing or invalid (with line).
+        """
+        return read_settings(self.config_file)
+
+    def open_weights(self, settings: Mapping[str, Any] | None = None) -> Header:
+        """Read the header of ``model.safetensors``, and check that the files next to it belong to it.
+
+        Args:
+            settings: the settings, by dotted key, that must match the weights; None skips this check.
+
+        Raises:
+            RunError: the file is missing, damaged, of a newer format, or does not match the other files or settings.
+        """
+        header = read_weights_header(self.weights_file)
+        check_parts(self.weights_file, header, self.parts)
+        trained_with = header.facts.get("config")
+        if settings is not None and isinstance(trained_with, dict):
+            for key, value in settings.items():
+                if trained_with.get(key, value) != value:
+                    raise RunError(
+                        f"{place_of_key(self.config_file, key)}: {key} is {value!r}, but the weights were trained with "
+                        f"{trained_with[key]!r:.100}; restore that value, or train again"
+                    )
+        return header
+
+    def read_weights(
+        self, expected: Mapping[str, Sequence[int]], header: Header | None = None
+    ) -> tuple[Arrays, Mapping[str, Any]]:
+        """Read ``model.safetensors``, checking every name and shape first, then the hash.
+
+        Args:
+            expected: the shape of each array by name.
+            header: the result of ``open_weights``, if it was called already.
+
+        Returns:
+            The arrays by name, and the metadata saved with them.
+
+        Raises:
+            RunError: the file is missing or damaged, has other names, shapes or types, or holds non-finite numbers.
+        """
+        header = header or self.open_weights()
+        return read_arrays(self.weights_file, header, expected), header.facts
+
+    def read_vocabulary(self, level: str) -> Vocabulary:
+        """Read a language model's ``tokenizer.json``; ``level`` is the value of ``data.level``.
+
+        Raises:
+            RunError: the file is missing or invalid, or has another level.
+        """
+        return Vocabulary.load(self.tokenizer_file, level)
+
+    def read_words(self) -> tuple[Lexicon, Lexicon]:
+        """Read ``tokenizer.json`` and ``characters.json``: the words of a tagger or text classifier, their characters.
+
+        Raises:
+            RunError: a file is missing or invalid.
+        """
+        return Lexicon.load(self.tokenizer_file), Lexicon.load(self.characters_file)
+
+    def read_labels(self, *needed: str) -> Labels:
+        """Read ``labels.json``; ``needed`` lists the keys that it must contain in addition to ``labels``.
+
+        Raises:
+            RunError: the file is missing or invalid.
+        """
+        return Labels.read(self.labels_file, *needed)
+
+    def read_scaling(self) -> tuple[int, Scaling]:
+        """Read ``scaling.json``; return I, the number of inputs per step, and the standardization.
+
+        Raises:
+            RunError: the file is missing or invalid.
+        """
+        return read_scaling(self.scaling_file)
