@@ -16,7 +16,7 @@ from gatewise.engines.contract import (
     packed_rows,
     work_dtype,
 )
-from gatewise.engines.native.module import name_of, native, numbers_for
+from gatewise.engines.native.module import CELLS, name_of, native, numbers_for
 
 NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
 """The cases in which ``auto`` falls back to the torch engine."""
@@ -24,7 +24,7 @@ NOT_COMPUTED = "projected LSTMs, fp16, mixed dtypes, tensors on a GPU"
 
 def why_not_cell(cell: str, projected: bool) -> str | None:
     """Return the reason why a cell is not supported, or None."""
-    if cell not in native.Cell.__members__:
+    if cell not in CELLS:
         return f"cell {cell} is not supported"
     return "an output projection is not supported" if projected else None
 

@@ -21,6 +21,9 @@ except ModuleNotFoundError as error:
 except ImportError as error:  # it exists but is damaged or was built for another system
     _PROBLEM = " ".join(str(error).split())
 
+CELLS = tuple(native.Cell.__members__) if native is not None else ()
+"""The names of the cells that it supports; a tuple, because a compiler cannot trace ``__members__``."""
+
 
 def why_not_built() -> str | None:
     """Return the reason why the native engine is not available, with advice, or None."""

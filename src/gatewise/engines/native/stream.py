@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gatewise.engines.boundary import Ready, addresses, new, readable
-from gatewise.engines.native.module import name_of, native, why_not_built
+from gatewise.engines.native.module import CELLS, name_of, native, why_not_built
 from gatewise.spec import RecurrentSpec
 
 S = TypeVar("S", bound=tuple[Tensor, ...])
@@ -28,7 +28,7 @@ def why_not(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> st
         return f"the weights are on {device}, but the native engine runs on the CPU only"
     if dtype != torch.float32:
         return f"the weights are {name_of(dtype)}; expected float32"
-    if spec.cell not in native.Cell.__members__:
+    if spec.cell not in CELLS:
         return f"cell {spec.cell} is not supported"
     if spec.bidirectional:
         return "it is bidirectional, but a step sees past inputs only"
