@@ -4,8 +4,6 @@ It uses packed sequences for the sentences and for the characters of each word, 
 of a typical collate function.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from gatewise.bench.runners import serve
-from gatewise.bench.training_pytorch import Peer
+from benchmarks.training.pytorch import Peer
 
 
 class Characters(nn.Module):
@@ -48,7 +45,7 @@ class Model(nn.Module):
         model = arguments["config"]["model"]
         self.word_dropout, self.unk = model["word_dropout"], arguments["unk"]
         size, hidden_size = model["embedding_size"] or model["hidden_size"], model["hidden_size"]
-        self.embedding = nn.Embedding(arguments["words"], size)
+        self.embedding = nn.Embedding(arguments["vocabulary"], size)
         self.characters = Characters(
             model["character_encoder"],
             arguments["characters"],
@@ -63,7 +60,7 @@ class Model(nn.Module):
             dropout=model["dropout"] if model["num_layers"] > 1 else 0.0,
             bidirectional=model["bidirectional"],
         )
-        self.decoder = nn.Linear(hidden_size * (2 if model["bidirectional"] else 1), arguments["tags"])
+        self.decoder = nn.Linear(hidden_size * (2 if model["bidirectional"] else 1), arguments["labels"])
 
     def forward(
         self, words: torch.Tensor, lengths: torch.Tensor, spellings: torch.Tensor, spelling_lengths: torch.Tensor
@@ -83,12 +80,11 @@ class TaggerPeer(Peer):
     """Training steps on batches of sentences of nearly equal length."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        data = json.loads(Path(arguments["sentences"]).read_text(encoding="utf-8"))
-        self.words = [torch.tensor(ids) for ids in data["words"]]
-        self.tags = [torch.tensor(ids) for ids in data["tags"]]
-        spelled = {spelling: torch.tensor(ids) for spelling, ids in data["spellings"].items()}
-        self.spellings = [[spelled[word] for word in sentence] for sentence in data["forms"]]
-        self.batches = data["batches"]
+        self.words = [torch.tensor(ids) for ids in arguments["words"]]
+        self.tags = [torch.tensor(ids) for ids in arguments["tags"]]
+        spelled = {spelling: torch.tensor(ids) for spelling, ids in arguments["spellings"].items()}
+        self.spellings = [[spelled[word] for word in sentence] for sentence in arguments["forms"]]
+        self.batches = arguments["batches"]
         super().__init__(Model(arguments), arguments)
 
     def reset(self) -> None:
@@ -109,7 +105,3 @@ class TaggerPeer(Peer):
         )
         tags = pad_sequence([self.tags[row] for row in rows], padding_value=-100)
         return F.cross_entropy(logits.flatten(0, 1).float(), tags.flatten())
-
-
-if __name__ == "__main__":
-    serve(TaggerPeer)

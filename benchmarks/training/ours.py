@@ -1,20 +1,30 @@
 """Our runner: the training loop's own step on a task's workload."""
 
-import time
+import gc
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from gatewise.bench.runners import serve, write_cost_and_gradients
-from gatewise.bench.training import ALONE, NOWHERE
+from benchmarks.training.pytorch import write_cost_and_gradients
+from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
+from gatewise.tasks.task import Task
 from gatewise.tasks.train import read_task
+from gatewise.training.batches import BatchWorkload
+from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.loop import Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
 from gatewise.training.scalars import Scalars
+
+NOWHERE, ALONE = RunFolder("no-run"), Group(0, 1, torch.device("cpu"))
+"""Settings of our runner, which writes no logs and uses a single process."""
 
 
 class Ours:
@@ -42,15 +52,17 @@ class Ours:
         write_cost_and_gradients(self.work.model, cost, to)
 
     def run(self, steps: int) -> float:
-        """Do training steps, restarting at the end of the data."""
+        """Do training steps, restarting at the end of the data; return their seconds."""
         self.work.model.train()
-        at, began = self.trainer.at, time.perf_counter()
-        for _ in range(steps):
-            if at.step_in_epoch == self.work.steps_per_epoch:
-                at.step_in_epoch = 0
-                self.work.begin_epoch(1)
-            self.trainer.step(self.guard)
-        return time.perf_counter() - began
+        return timeit(self.step, gc.enable, number=steps)
+
+    def step(self) -> None:
+        """Do one training step."""
+        at = self.trainer.at
+        if at.step_in_epoch == self.work.steps_per_epoch:
+            at.step_in_epoch = 0
+            self.work.begin_epoch(1)
+        self.trainer.step(self.guard)
 
 
 def make(arguments: dict[str, Any]) -> Ours:
@@ -60,5 +72,8 @@ def make(arguments: dict[str, Any]) -> Ours:
     return Ours(config, task.workload(task.make_model(), NOWHERE, ALONE), arguments)
 
 
-if __name__ == "__main__":
-    serve(make)
+def batches_of(task: Task, model: nn.Module) -> npt.NDArray[np.int64]:
+    """Return the batches of the first epoch, (steps, B) indices into the training split, for a peer to read."""
+    work = task.workload(model, NOWHERE, ALONE)
+    assert isinstance(work, BatchWorkload)
+    return np.stack([work.batch(step) for step in range(work.steps_per_epoch)])

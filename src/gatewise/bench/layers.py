@@ -1,27 +1,28 @@
-"""``gatewise bench recurrent``: LSTM, GRU and RNN layers against PyTorch's modules."""
+"""LSTM, GRU and RNN layers against PyTorch's modules, as ``gatewise bench native`` times them."""
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import median
+from timeit import timeit
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from gatewise.bench.language_model import VOCABULARY, numbered_words
-from gatewise.bench.training import TOLERANCE, OutputsDiffer
+from gatewise.bench.harness import TOLERANCE, agree, in_turns, line_of, row
 from gatewise.config import ModelConfig
+from gatewise.data.vocabulary import EOS, UNK, Vocabulary
 from gatewise.engines import engine_named, why_not
 from gatewise.models.language_model import LanguageModel
 from gatewise.nn import GRU, LSTM, RNN, linear_cross_entropy
+from gatewise.spec import CELLS
 
 EVALUATED, PROMPT = (20, 20, 200), (1000, 1, 200)
 PLAIN = ((20, 20, 200), (35, 20, 256), (35, 20, 650), (100, 32, 256))
 RAGGED = ((100, 32, 256), (500, 32, 256))
-_SECONDS_A_TURN = 1.5
+SECONDS_A_TURN = 1.5
+VOCABULARY = 10_000
 
 Run = Callable[[], list[Tensor]]
 """Does the work once; returns the tensors that must agree."""
@@ -38,18 +39,24 @@ class Round:
     """Programs by precision; the fastest is measured."""
     peer: dict[str, Run]
     target: str
+    against: str = ""
+    """The other program, if it is not PyTorch's module."""
 
 
-def bench_recurrent(
-    engine: str = "auto", threads: int = 0, turns: int = 5, report: Callable[[str], None] = lambda line: None
-) -> list[Any]:
+def bench_layers(
+    engine: str = "auto",
+    threads: int = 0,
+    turns: int = 5,
+    report: Callable[[str], None] = lambda line: None,
+    rates: dict[str, float] | None = None,
+) -> list[dict[str, Any]]:
     """Check outputs and every gradient, then time both in turns; the input size equals the hidden size.
 
     *plain*: forward and backward of one layer over a full batch. *ragged*: the same with lengths drawn uniformly from 1
     to T, ``lengths=`` against ``pack_padded_sequence`` and back (the rows are sorted, which is PyTorch's fastest case).
     For these, the native engine and PyTorch are each tried in fp32 and bf16 and measured in the faster one. *traced*:
-    our forward pass that returns every gate and state, against our plain one. *threads*: ours with one thread against
-    all. *loss*: our loss over a vocabulary of 10,000 without gradients, against forward and backward, for each
+    our forward pass that returns every gate and state, against our plain one. *threads*: ours with all threads against
+    one. *loss*: our loss over a vocabulary of 10,000 without gradients, against forward and backward, for each
     available engine. *prompt*: a two-layer language model samples one word after T words, against reading the same
     words with all their logits.
 
@@ -58,11 +65,12 @@ def bench_recurrent(
         threads: PyTorch's threads; 0 uses its default.
         turns: number of timings of each, of about 1.5 seconds.
         report: called with a line for each finished row.
+        rates: the machine's matrix products in GFLOP/s by precision, for the share that plain passes reach.
 
     Returns:
-        For each row: work, cell (for *loss*, the engine), T, B, H, the precision and the milliseconds of both sides
-        (median), their ratio (median over the turns of peer / ours; for *traced* the inverse, traced / plain), its
-        smallest and largest value, and the target.
+        The rows: work, what it is compared with, the milliseconds of both sides (median), their ratio (median over the
+        turns of peer / ours; of *traced* the inverse, traced / plain) and its range, the target, and the precision of
+        both sides; of plain passes, ``share``.
 
     Raises:
         OutputsDiffer: a check failed; that row is not timed.
@@ -73,38 +81,26 @@ def bench_recurrent(
     for comparison in _rounds(engine_named(engine).name, torch.get_num_threads()):
         precision, peer_precision = _fastest(comparison.ours), _fastest(comparison.peer)
         _check(comparison, precision, peer_precision)
-        ours, peer = _in_turns(comparison.ours[precision], comparison.peer[peer_precision], turns)
-        pairs = list(zip(ours, peer, strict=True))
-        ratios = [p / o for o, p in pairs]
+        programs = {"ours": comparison.ours[precision], "peer": comparison.peer[peer_precision]}
+        sides = {name: lambda steps, run=run: timeit(run, number=steps) for name, run in programs.items()}
+        _, seconds = in_turns(sides, turns, SECONDS_A_TURN)
         T, B, H = comparison.shape
-        row = {
-            "work": comparison.work,
-            "cell": comparison.cell,
-            "T": T,
-            "B": B,
-            "H": H,
-            "precision": precision,
-            "peer_precision": peer_precision,
-            "ours_ms": 1e3 * median(ours),
-            "peer_ms": 1e3 * median(peer),
-            "ratio": median(ratios),
-            "ratio_range": [min(ratios), max(ratios)],
-            "target": comparison.target,
-        }
-        rows.append(row)
-        report(line_of(row))
+        work, against = f"{comparison.work} {comparison.cell} T={T} B={B} H={H}", comparison.against
+        if not against:
+            work, against = f"{work}, {precision}", f"PyTorch {peer_precision}"
+        found = row(work, against, seconds["ours"], seconds["peer"], comparison.target)
+        if rates and comparison.work == "plain":
+            gates = len(CELLS[comparison.cell.lower().replace("rnn", "rnn_tanh")].gates)
+            operations = 3 * 2 * 2 * gates * T * B * H**2
+            found["share"] = operations / found["ours_ms"] / 1e6 / rates[precision]
+        rows.append({**found, "precision": precision, "peer_precision": peer_precision})
+        report(line_of(found))
     return rows
 
 
-def line_of(row: dict[str, Any]) -> str:
-    """Format one row as a line of text."""
-    low, high = row["ratio_range"]
-    shape = f"T={row['T']} B={row['B']} H={row['H']}"
-    return (
-        f"{row['work']:<8}{row['cell']:<6}{shape:<20}{row['ours_ms']:>10.2f} ms ({row['precision']})"
-        f"{row['peer_ms']:>10.2f} ms ({row['peer_precision']})"
-        f"{row['ratio']:>8.3f} ({low:.3f} to {high:.3f}{row['target'] and '; target ' + row['target']})"
-    )
+def numbered_words(size: int) -> Vocabulary:
+    """Return a vocabulary of a given size, with numbered words."""
+    return Vocabulary([EOS, UNK, *(f"w{k}" for k in range(size - 2))])
 
 
 TARGETS = {
@@ -197,7 +193,7 @@ def _on_threads(engine: str, shape: tuple[int, int, int], threads: int) -> Round
             torch.set_num_threads(threads)
 
     ours, peer = {"fp32": lambda: run(threads)}, {"fp32": lambda: run(1)}
-    return Round("threads", "LSTM", shape, ours, peer, "1.8 or more")
+    return Round("threads", "LSTM", shape, ours, peer, "1.8 or more", "ours, one thread")
 
 
 def _traced(engine: str, own: Any, shape: tuple[int, int, int], target: str) -> Round:
@@ -210,7 +206,8 @@ def _traced(engine: str, own: Any, shape: tuple[int, int, int], target: str) -> 
         with torch.no_grad():
             return [module(x, trace=trace)[0]]
 
-    return Round("traced", own.__name__, shape, {"fp32": lambda: run(())}, {"fp32": lambda: run(names)}, target)
+    plain, traced = {"fp32": lambda: run(())}, {"fp32": lambda: run(names)}
+    return Round("traced", own.__name__, shape, plain, traced, target, "ours, plain")
 
 
 def _loss(engine: str, shape: tuple[int, int, int]) -> Round:
@@ -228,7 +225,8 @@ def _loss(engine: str, shape: tuple[int, int, int]) -> Round:
             torch.autograd.backward(nll)
         return [nll.detach()]
 
-    return Round("loss", engine, shape, {"fp32": lambda: run(False)}, {"fp32": lambda: run(True)}, "2 or more")
+    ours, peer = {"fp32": lambda: run(False)}, {"fp32": lambda: run(True)}
+    return Round("loss", engine, shape, ours, peer, "2 or more", "ours, with gradients")
 
 
 def _prompt(engine: str, shape: tuple[int, int, int]) -> Round:
@@ -247,7 +245,8 @@ def _prompt(engine: str, shape: tuple[int, int, int]) -> Round:
         with torch.no_grad():
             return [model(read, model.initial_state())[0][-1, 0].argmax()]
 
-    return Round("prompt", "LSTM", shape, {"fp32": draw}, {"fp32": with_all_logits}, "1.5 or more")
+    ours, peer = {"fp32": draw}, {"fp32": with_all_logits}
+    return Round("prompt", "LSTM", shape, ours, peer, "1.5 or more", "ours, with all logits")
 
 
 def _fastest(sides: dict[str, Run]) -> str:
@@ -258,41 +257,18 @@ def _fastest(sides: dict[str, Run]) -> str:
     seconds: dict[str, float] = {}
     for precision, run in sides.items():
         try:
-            seconds[precision] = _time(run, 1)
+            seconds[precision] = timeit(run, number=1)
         except RuntimeError:  # raised by PyTorch for unsupported precisions
             if precision == "fp32":
                 raise
     if len(seconds) > 1:
-        least = min(seconds.values())
-        seconds = {precision: _time(sides[precision], 3) for precision in seconds if seconds[precision] <= 5 * least}
+        near = [precision for precision in seconds if seconds[precision] <= 5 * min(seconds.values())]
+        seconds = {precision: timeit(sides[precision], number=3) for precision in near}
     return min(seconds, key=lambda precision: seconds[precision])
 
 
 def _check(comparison: Round, precision: str, peer_precision: str) -> None:
+    sides = comparison.ours[precision](), comparison.peer[peer_precision]()
+    ours, peer = ({f"output or gradient {k}": tensor for k, tensor in enumerate(side)} for side in sides)
     tolerance = max(TOLERANCE[precision], TOLERANCE[peer_precision])
-    for k, (a, b) in enumerate(zip(comparison.ours[precision](), comparison.peer[peer_precision](), strict=True)):
-        ours, peer = a.float(), b.float()
-        gap = float((ours - peer).abs().max() / peer.abs().max().clamp(min=1e-12))
-        if not gap <= tolerance:
-            raise OutputsDiffer(
-                f"{comparison.work} {comparison.cell} {comparison.shape}: output or gradient {k} differs by {gap:.2e} "
-                f"of its largest entry; expected at most {tolerance}; nothing is timed"
-            )
-
-
-def _in_turns(ours: Run, peer: Run, turns: int) -> tuple[list[float], list[float]]:
-    """Return seconds per pass of both sides, turn by turn."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    once = max(_time(ours, 2), _time(peer, 2))
-    passes = max(1, round(_SECONDS_A_TURN / once))
-    for _ in range(turns):
-        for side, run in zip(seconds, (ours, peer), strict=True):
-            side.append(_time(run, passes))
-    return seconds
-
-
-def _time(run: Run, passes: int) -> float:
-    began = time.perf_counter()
-    for _ in range(passes):
-        run()
-    return (time.perf_counter() - began) / passes
+    agree(ours, peer, tolerance, f"{comparison.work} {comparison.cell} {comparison.shape}")

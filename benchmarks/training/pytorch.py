@@ -1,16 +1,15 @@
 """Shared code of the peers: a training step as a PyTorch user writes it, without any Gatewise code."""
 
-import time
+import gc
 from abc import ABC, abstractmethod
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from gatewise.bench.runners import write_cost_and_gradients
 
 
 class Peer(ABC):
@@ -60,17 +59,25 @@ class Peer(ABC):
         self.reset()
 
     def run(self, steps: int) -> float:
-        """Do training steps."""
+        """Do training steps; return their seconds."""
         self.model.train()
-        began = time.perf_counter()
-        for _ in range(steps):
-            self.optimizer.zero_grad()
-            cost = self.cost_in_precision()
-            cost.backward()  # type: ignore[no-untyped-call]
-            if self.clip:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update_parameters(self.model)
-            cost.item()
-        return time.perf_counter() - began
+        return timeit(self.training_step, gc.enable, number=steps)
+
+    def training_step(self) -> None:
+        """Do one training step."""
+        self.optimizer.zero_grad()
+        cost = self.cost_in_precision()
+        cost.backward()  # type: ignore[no-untyped-call]
+        if self.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        cost.item()
+
+
+def write_cost_and_gradients(model: nn.Module, cost: torch.Tensor, to: Path) -> None:
+    """Backpropagate from a cost, and write it with the gradient of each parameter by name."""
+    cost.backward()  # type: ignore[no-untyped-call]
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    save_file({"cost": cost.detach(), **gradients}, to)

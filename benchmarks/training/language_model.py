@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gatewise.bench.runners import serve
-from gatewise.bench.training_pytorch import Peer
+from benchmarks.training.pytorch import Peer
 
 
 class Model(nn.Module):
@@ -36,9 +34,9 @@ class LanguageModelPeer(Peer):
         model, data = arguments["config"]["model"], arguments["config"]["data"]
         self.B, self.T = data["batch_size"], data["tbptt_length"]
         self.shape = model["num_layers"], self.B, model["hidden_size"]
-        ids = np.load(arguments["ids"])
+        ids = torch.from_numpy(arguments["ids"]).long()
         length = len(ids) // self.B
-        self.rows = torch.from_numpy(ids[: self.B * length].astype(np.int64)).view(self.B, length).t().contiguous()
+        self.rows = ids[: self.B * length].view(self.B, length).t().contiguous()
         sizes = model["embedding_size"] or model["hidden_size"], model["hidden_size"], model["num_layers"]
         super().__init__(Model(arguments["vocabulary"], *sizes, model["dropout"]), arguments)
 
@@ -59,7 +57,3 @@ class LanguageModelPeer(Peer):
         self.start += self.T
         cost: torch.Tensor = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()) * self.T
         return cost
-
-
-if __name__ == "__main__":
-    serve(LanguageModelPeer)

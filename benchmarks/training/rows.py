@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gatewise.bench.runners import serve
-from gatewise.bench.training_pytorch import Peer
+from benchmarks.training.pytorch import Peer
 
 
 class Model(nn.Module):
@@ -32,9 +30,8 @@ class RowsPeer(Peer):
     """Training steps on batches of images held in memory as floats."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        with np.load(arguments["arrays"]) as arrays:
-            self.x = torch.from_numpy(arrays["x"]).float() * arguments["scale"]
-            self.y, self.batches = torch.from_numpy(arrays["y"]), torch.from_numpy(arrays["batches"])
+        self.x = torch.from_numpy(arguments["x"]).float() * arguments["scale"]
+        self.y, self.batches = torch.from_numpy(arguments["y"]), torch.from_numpy(arguments["batches"])
         model = arguments["config"]["model"]
         sizes = self.x.shape[2], model["hidden_size"], model["num_layers"], arguments["labels"]
         super().__init__(Model(*sizes, model["dropout"]), arguments)
@@ -49,7 +46,3 @@ class RowsPeer(Peer):
         self.step += 1
         x = self.x[rows].to(next(self.model.parameters()).dtype)
         return F.cross_entropy(self.model(x).float(), self.y[rows])
-
-
-if __name__ == "__main__":
-    serve(RowsPeer)
