@@ -17,6 +17,7 @@ from gatewise.artifact.parts import Labels, Scaling, read_scaling
 from gatewise.artifact.sealed import Header
 from gatewise.artifact.weights_file import Arrays, check_parts, digests, read_arrays, read_weights_header, write_arrays
 from gatewise.config import Config, load_config, place_of_key, to_toml
+from gatewise.config.tasks import TaskName
 from gatewise.errors import DataError, RunError, UsageError
 
 _WRITTEN = (
@@ -225,7 +226,7 @@ class RunFolder:
         """Write ``metrics.jsonl``, one JSON object per line."""
         write_atomically(self.metrics_file, "".join(to_json(line) + "\n" for line in lines))
 
-    def read_history(self, task: str | None = None) -> History:
+    def read_history(self, task: TaskName | None = None) -> History:
         """Read ``metrics.jsonl``; the history is empty if no epoch has finished and there is no file yet.
 
         Args:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import Config
+from gatewise.config import TASKS, Config
+from gatewise.config.tasks import ACCURACY
 from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
@@ -147,8 +148,8 @@ class Classification(BatchWorkload):
         some = np.random.default_rng(0).permutation(train)[:valid]
         for name, chosen in (("train", self.share(some)), ("valid", self.share(np.arange(valid)))):
             hits, total = self.group.sum(hits_among(self.model, self.task.parts[name], chosen), len(chosen))
-            figures[f"{name}_accuracy"] = hits / total
-        return figures, -figures["valid_accuracy"]
+            figures[f"{name}_{ACCURACY.name}"] = hits / total
+        return figures, ACCURACY.to_minimize(figures[TASKS["classifier"].evaluated])
 
 
 def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:

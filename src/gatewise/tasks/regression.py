@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
-from gatewise.config import Config
+from gatewise.config import TASKS, Config
+from gatewise.config.tasks import RMSE
 from gatewise.data.arrays import Sequences
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import open_parts
@@ -134,7 +135,7 @@ class Regression(BatchWorkload):
         exponent = int(np.frexp(self.model.scaling.y_std)[1])  # scales errors so that their squares stay near 1
         squares, count = self.group.sum(float((np.ldexp(errors, -exponent) ** 2).sum()), len(errors))
         rmse = float(np.ldexp(np.sqrt(squares / count), exponent))
-        return {"valid_rmse": rmse}, rmse
+        return {TASKS["regressor"].evaluated: rmse}, RMSE.to_minimize(rmse)
 
 
 class Shuffled(Regression):

@@ -1,12 +1,9 @@
 """Tagging: sentences with tags, the training workload, evaluation."""
 
-import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
-from gatewise.config import Config, DataConfig
+from gatewise.config import TASKS, Config
+from gatewise.config.tasks import ACCURACY
+from gatewise.data.configured import TaggedPart, open_tagged
 from gatewise.data.lexicon import Lexicon
-from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS
-from gatewise.errors import DataError, UsageError
-from gatewise.files import file_hash
+from gatewise.errors import DataError
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
@@ -31,67 +28,6 @@ from gatewise.tasks.card import tagger_card
 from gatewise.tasks.confusion import Confusion
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
-
-
-@dataclass(frozen=True)
-class TaggedPart:
-    """One split of the data.
-
-    Attributes:
-        sentences: sentences with a tag for each word.
-        data_hash: SHA-256 of the file.
-        name: the file name, for error messages.
-    """
-
-    sentences: Sequence[TaggedSentence]
-    data_hash: str
-    name: str
-
-    @classmethod
-    def read(cls, path: Path) -> "TaggedPart":
-        """Read a file."""
-        return cls(read_tagged(path), file_hash(path), str(path))
-
-    @cached_property
-    def words(self) -> list[list[str]]:
-        """The words of each sentence."""
-        return [sentence.words for sentence in self.sentences]
-
-    def numbered(self, tags: Sequence[str]) -> list[Tensor]:
-        """Return the index of each word's tag in ``tags``, sentence by sentence.
-
-        Raises:
-            DataError: a tag is not in ``tags`` (the message gives the line).
-        """
-        place = {tag: index for index, tag in enumerate(tags)}
-        for sentence in self.sentences:
-            for word, tag, line in zip(sentence.words, sentence.tags, sentence.lines, strict=True):
-                if tag not in place:
-                    raise DataError(
-                        f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training "
-                        f"data; expected one of {', '.join(tags)}"
-                    )
-        return [torch.tensor([place[tag] for tag in sentence.tags]) for sentence in self.sentences]
-
-
-def open_part(settings: DataConfig, split: str) -> TaggedPart:
-    """Read one of the splits named by a configuration.
-
-    Raises:
-        UsageError: the configuration names no data, or more than one location.
-        DataError: the split is missing or invalid.
-    """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "no data" if not settings.path else "both path and builtin"
-        raise UsageError(f"data: the recipe names {found}; add --data FOLDER with three *-ud-*.conllu or *.txt files")
-    if settings.path:
-        return TaggedPart.read(find_tagged(settings.path, split))
-    if settings.builtin != "toy-sentences":
-        raise UsageError(
-            f"data.builtin is {settings.builtin!r}, which a tagger does not support; expected 'toy-sentences'"
-        )
-    lines = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in TOY)
-    return TaggedPart(TOY, hashlib.sha256(lines.encode()).hexdigest(), settings.builtin)
 
 
 class TaggerTask:
@@ -104,12 +40,14 @@ class TaggerTask:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.parts = {split: open_part(config.data, split) for split in SPLITS}
+        self.parts = {split: open_tagged(config.data, split) for split in SPLITS}
         train, settings = self.parts["train"], config.data
         self.tags = sorted({tag for sentence in train.sentences for tag in sentence.tags})
         if len(self.tags) < 2:
             raise DataError(f"{train.name}: only {len(self.tags)} distinct tag ({self.tags[0]}); expected at least 2")
-        self.targets = {split: part.numbered(self.tags) for split, part in self.parts.items()}
+        self.targets = {
+            split: [torch.from_numpy(tags) for tags in part.numbered(self.tags)] for split, part in self.parts.items()
+        }
         words = list(chain.from_iterable(train.words))
         self.seen = set(words)
         self.words = Lexicon.from_tokens(words, settings.min_count, settings.lowercase)
@@ -214,7 +152,7 @@ class Tagging(BatchWorkload):
         pairs = list(zip(found, self.targets["valid"], strict=True))
         hits = sum(int((tags == target).sum()) for tags, target in pairs)
         total, count = self.group.sum(hits, sum(len(target) for _, target in pairs))
-        return {"valid_accuracy": total / count}, -total / count
+        return {TASKS["tagger"].evaluated: total / count}, ACCURACY.to_minimize(total / count)
 
 
 @dataclass(frozen=True)
@@ -242,7 +180,7 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
     Raises:
         DataError: a tag is unknown to the model (the message gives the line).
     """
-    expected = torch.cat(part.numbered(model.tags)).numpy()
+    expected = np.concatenate(part.numbered(model.tags))
     encoded = EncodedSentences(part.words, model.lexicon, model.alphabet)
     found = torch.cat(model.read_each(encoded, model.predict)).numpy()
     words = list(chain.from_iterable(part.words))
@@ -275,7 +213,8 @@ def evaluate_tagger(
     """
     model = load_as(Tagger, run.path, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()
-    part = _part_to_evaluate(run, config, data, split)
+    with reading_for(run, data):
+        part = open_tagged(config.data, split, data)
     scores = score(model, part, seen)
     return {
         "task": config.task.name,
@@ -296,11 +235,3 @@ def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
         return str(confusion.save(run.figures, title))
     except OSError:  # another user's folder, a read-only file system, a full disk
         return None
-
-
-def _part_to_evaluate(run: RunFolder, config: Config, data: str | Path | None, split: str) -> TaggedPart:
-    if data is not None:
-        path = Path(data).expanduser()
-        return TaggedPart.read(path if os.path.isfile(path) else find_tagged(path, split))
-    with reading_for(run, data):
-        return open_part(config.data, split)
