@@ -154,17 +154,7 @@ def compare_training(
         config = load_config(recipe, changed)
         task = read_task(config)
         threads = threads or torch.get_num_threads()
-        result = _compare(how, task, config, Path(folder), peer_precision, threads, turns)
-    return {
-        "bench": "training",
-        "recipe": recipe,
-        "changed": dict(how.changed),
-        "data": "synthetic" if data is None else "files",
-        "precision": precision,
-        "peer_precision": peer_precision,
-        "threads": threads,
-        **result,
-    }
+        return _compare(how, task, config, Path(folder), peer_precision, threads, turns)
 
 
 def _compare(

@@ -38,9 +38,17 @@ class Peer(ABC):
         self.optimizer = kinds[training["optimizer"]](model.parameters(), **options)
         self.reset()
 
-    @abstractmethod
+    batches: Any
+    """The rows of each batch, for peers that read batches."""
+
     def reset(self) -> None:
         """Return to the first step."""
+        self.at = 0
+
+    def next_batch(self) -> Any:
+        """Return the rows of the next batch, starting again after the last one."""
+        self.at += 1
+        return self.batches[(self.at - 1) % len(self.batches)]
 
     @abstractmethod
     def cost(self) -> torch.Tensor:

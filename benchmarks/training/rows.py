@@ -36,13 +36,8 @@ class RowsPeer(Peer):
         sizes = self.x.shape[2], model["hidden_size"], model["num_layers"], arguments["labels"]
         super().__init__(Model(*sizes, model["dropout"]), arguments)
 
-    def reset(self) -> None:
-        """Start from the first batch."""
-        self.step = 0
-
     def cost(self) -> torch.Tensor:
         """Return the mean over a batch."""
-        rows = self.batches[self.step % len(self.batches)]
-        self.step += 1
+        rows = self.next_batch()
         x = self.x[rows].to(next(self.model.parameters()).dtype)
         return F.cross_entropy(self.model(x).float(), self.y[rows])

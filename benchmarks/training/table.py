@@ -5,13 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.training.comparison import COMPARISONS, compare_training
 from benchmarks.training.made_up import VOCABULARY
 from gatewise.bench.harness import RunnerFailed, line_of, row
+from gatewise.bench.native import product_rates
 from gatewise.config import Config, load_config
-from gatewise.engines.native.module import product_rate
 
 PEER_PRECISIONS = ("fp32", "bf16", "bf16 module")
 TARGETS = {
@@ -42,20 +40,20 @@ def bench_training(
 
     Args:
         data: the folder with the corpora ``mnist`` and ``ud_en_ewt``; defaults to synthetic data.
-        recipes: the recipes, in order of size within a task.
+        recipes: recipes of language models, classifiers and taggers, in order of size within a task.
         threads: threads per program.
         turns: number of timings of each side.
         report: called with a line for each finished row.
 
     Returns:
-        ``rows``: work, what it is compared with, ratio, its range, target, and ``share``, that of the machine's own
-        rate of matrix products at our precision (not of a tagger); ``product_rates``: those rates, in GFLOP/s.
+        ``rows``: work, what it is compared with, ratio, its range, target, tokens per second and peak memory of both
+        sides, and ``share``, that of the machine's own rate of matrix products at our precision (not of a tagger);
+        ``product_rates``: those rates, in GFLOP/s.
 
     Raises:
         OutputsDiffer: a check failed.
     """
-    torch.set_num_threads(threads)
-    rates = {precision: product_rate(threads, precision) for precision in ("fp32", "high", "bf16")}
+    rates = product_rates(threads)
     rows: list[dict[str, Any]] = []
     tried: dict[str, Sequence[str]] = {}
     for recipe in recipes:
@@ -64,11 +62,12 @@ def bench_training(
         bench = partial(compare_training, recipe, folder, threads=threads)
         before = tried.get(config.task.name, PEER_PRECISIONS)
         peers = tried[config.task.name] = _worth_trying(bench, recipe, before, report) if len(before) > 1 else before
-        for precision, target in TARGETS[recipe].items():
+        for precision, target in TARGETS.get(recipe, {"fp32": ""}).items():
             peer = peers[0] if precision == "bf16" else "fp32"
             result = bench(precision=precision, peer_precision=peer, turns=turns)
             ours, theirs = result["ours_seconds"], result["peer_seconds"]
             found = row(f"{recipe}, training step, {precision}", f"PyTorch {peer}", ours, theirs, f"{target}")
+            found |= {key: value for key, value in result.items() if key.endswith(("_per_second", "_peak_mib"))}
             if config.task.name != "tagger":
                 found["share"] = _operations(config) / min(ours) / 1e9 / rates[precision]
             rows.append(found)

@@ -87,14 +87,9 @@ class TaggerPeer(Peer):
         self.batches = arguments["batches"]
         super().__init__(Model(arguments), arguments)
 
-    def reset(self) -> None:
-        """Start from the first batch."""
-        self.step = 0
-
     def cost(self) -> torch.Tensor:
         """Return the mean over the words of a batch."""
-        rows = self.batches[self.step % len(self.batches)]
-        self.step += 1
+        rows = self.next_batch()
         words = [self.words[row] for row in rows]
         spellings = [spelling for row in rows for spelling in self.spellings[row]]
         logits = self.model(

@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         memory = {"ours_peak_mib": 60, "peer_peak_mib": 100}
         return {"ratio": peer / 2, "ours_seconds": [2.0, 2.0], "peer_seconds": [peer, peer], **memory}
 
-    monkeypatch.setattr(table, "product_rate", lambda threads, precision: RATES[precision] * threads)
+    monkeypatch.setattr(table, "product_rates", lambda threads: {name: rate * threads for name, rate in RATES.items()})
     monkeypatch.setattr(table, "compare_training", compare)
     return calls
 

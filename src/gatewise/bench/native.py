@@ -30,11 +30,20 @@ def bench_native(
         OutputsDiffer: a check failed.
         UsageError: the native engine was not built, or ONNX Runtime is not installed.
     """
-    if reason := why_not_built():
-        raise UsageError(f"the native engine is not available: {reason}")
     refuse_without_onnxruntime()
-    torch.set_num_threads(threads)
-    rates = {precision: product_rate(threads, precision) for precision in ("fp32", "high", "bf16")}
+    rates = product_rates(threads)
     rows = bench_layers("native", threads, turns, report, rates)
     rows += bench_streaming(threads=threads, turns=turns, report=report)["rows"]
     return {"bench": "native", "threads": threads, "product_rates": rates, "rows": rows}
+
+
+def product_rates(threads: int) -> dict[str, float]:
+    """Set PyTorch's threads, and measure the machine's rate of matrix products at each precision, in GFLOP/s.
+
+    Raises:
+        UsageError: the native engine was not built.
+    """
+    if reason := why_not_built():
+        raise UsageError(f"the native engine is not available: {reason}")
+    torch.set_num_threads(threads)
+    return {precision: product_rate(threads, precision) for precision in ("fp32", "high", "bf16")}

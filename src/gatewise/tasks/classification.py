@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from gatewise.config.tasks import ACCURACY
 from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
-from gatewise.tasks.card import classifier_card
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
@@ -115,10 +113,6 @@ class LabelTask(ABC):
             "test_data_hash": test.data_hash,
             "majority_test_accuracy": float((test.targets == np.bincount(train.targets).argmax()).mean()),
         }
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return classifier_card(path, self.config, metrics)
 
 
 class Classification(BatchWorkload):

@@ -24,7 +24,6 @@ from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
-from gatewise.tasks.card import model_card
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
@@ -107,10 +106,6 @@ class LanguageModelTask:
             "test_data_hash": scores["data_hash"],
             "unigram_test_perplexity": self.data.unigram_perplexity("test"),
         }
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return model_card(path, self.config, metrics)
 
 
 class LanguageModelling:

@@ -15,7 +15,6 @@ from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
-from gatewise.tasks.card import regressor_card
 from gatewise.tasks.regression import Batch, Regression, figures_of, final_figures, write_scaling
 from gatewise.training.distributed import Group
 
@@ -79,10 +78,6 @@ class MemoryTask:
         """Evaluate on the test split, and score the baseline that always answers 1."""
         test = self.parts["test"]
         return {**final_figures(model, test), "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1)}
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return regressor_card(path, self.config, metrics)
 
 
 class Adding(Regression):

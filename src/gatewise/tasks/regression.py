@@ -23,7 +23,6 @@ from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
-from gatewise.tasks.card import regressor_card
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -88,10 +87,6 @@ class RegressorTask:
             if error is not None:
                 figures[f"autoregression_{order}_test_rmse"] = error
         return figures
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return regressor_card(path, self.config, metrics)
 
 
 def write_scaling(run: RunFolder, width: int, scaling: Scaling) -> None:

@@ -24,7 +24,6 @@ from gatewise.errors import DataError
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
-from gatewise.tasks.card import tagger_card
 from gatewise.tasks.confusion import Confusion
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
@@ -107,10 +106,6 @@ class TaggerTask:
         fallback = every.most_common(1)[0][0]
         hits = [best.get(word, fallback) == tag for word, tag in _pairs(part)]
         return sum(hits) / len(hits)
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return tagger_card(path, self.config, metrics)
 
 
 def _pairs(part: TaggedPart) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
@@ -35,9 +34,6 @@ class Task(Protocol):
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate the best weights on the test split, once; return the last line of ``metrics.jsonl``."""
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card as Markdown."""
 
 
 def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:
