@@ -15,6 +15,7 @@ from gatewise.config.tasks import ACCURACY
 from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
+from gatewise.tasks.task import Task
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
@@ -67,37 +68,17 @@ def label_indices(found: Sequence[Any], labels: Sequence[Any], where: Sequence[s
     return np.array([ids[label] for label in found], dtype=np.int64)
 
 
-class LabelTask(ABC):
+class LabelTask(Task):
     """A classification run with its data loaded.
 
     Attributes:
-        config: the run's configuration.
         labels: the C labels.
         parts: the splits ``train``, ``valid`` and ``test``.
     """
 
-    config: Config
     labels: list[Any]
     parts: Mapping[str, Examples]
     token_name = "sequences"
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each split."""
-        return {name: part.data_hash for name, part in self.parts.items()}
-
-    @property
-    @abstractmethod
-    def summary(self) -> str:
-        """A summary of the training data."""
-
-    @abstractmethod
-    def make_model(self) -> nn.Module:
-        """Create the model."""
-
-    @abstractmethod
-    def write_parts(self, run: RunFolder) -> None:
-        """Write the labels and whatever else is needed to load the model."""
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Classification":
         """Return a workload of shuffled batches."""

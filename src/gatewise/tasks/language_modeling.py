@@ -24,6 +24,7 @@ from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
+from gatewise.tasks.task import Task
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
@@ -46,11 +47,6 @@ class LanguageModelData:
         check_scorable(texts["test"], corpus.test)
         return cls(vocabulary, texts, corpus)
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each text."""
-        return {name: text.data_hash for name, text in self.texts.items()}
-
     def unigram_perplexity(self, split: str) -> float:
         """Return the perplexity of a split under a unigram model: ``p(v) = (count(v) + 1) / (N + V)``."""
         size = len(self.vocabulary)
@@ -60,7 +56,7 @@ class LanguageModelData:
         return float(np.exp(nll))
 
 
-class LanguageModelTask:
+class LanguageModelTask(Task):
     """A language model run with its data loaded.
 
     Raises:
@@ -72,7 +68,7 @@ class LanguageModelTask:
         if not config.model.init_scale:
             raise UsageError("model.init_scale is 0, so the model cannot learn; expected a number above 0, such as 0.1")
         self.config, self.data = config, LanguageModelData.read(config.data)
-        self.hashes = self.data.hashes
+        self.parts = self.data.texts
 
     @property
     def summary(self) -> str:

@@ -23,6 +23,7 @@ from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
+from gatewise.tasks.task import Task
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -32,7 +33,7 @@ ORDERS = (2, 9)
 """Orders of the autoregressive baselines of a forecast."""
 
 
-class RegressorTask:
+class RegressorTask(Task):
     """A regression run with its data loaded.
 
     Raises:
@@ -49,11 +50,6 @@ class RegressorTask:
         self.scaling = scaling_of(x, y, columns, settings.target or next(iter(columns), ""))
         for split, part in self.parts.items():
             check_reach(part.x, self.scaling, f"{settings.path or settings.builtin} ({split})")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each split."""
-        return {name: part.data_hash for name, part in self.parts.items()}
 
     @property
     def summary(self) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,11 +25,12 @@ from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.tasks.confusion import Confusion
+from gatewise.tasks.task import Task
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
 
-class TaggerTask:
+class TaggerTask(Task):
     """A tagging run with its data loaded.
 
     Raises:
@@ -51,7 +52,6 @@ class TaggerTask:
         self.seen = set(words)
         self.words = Lexicon.from_tokens(words, settings.min_count, settings.lowercase)
         self.characters = Lexicon.from_tokens(chain.from_iterable(words))
-        self.hashes: Mapping[str, str] = {split: part.data_hash for split, part in self.parts.items()}
 
     @property
     def summary(self) -> str:
