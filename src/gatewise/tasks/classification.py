@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import TASKS, Config
+from gatewise.config import TASKS
 from gatewise.config.tasks import ACCURACY
 from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
-from gatewise.tasks.task import Task
+from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
@@ -87,13 +87,8 @@ class LabelTask(Task):
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split, and score the majority-label baseline."""
         test, train = self.parts["test"], self.parts["train"]
-        return {
-            "test_accuracy": accuracy(model, test),
-            "test_tokens": len(test),
-            "test_oov_rate": test.oov_rate,
-            "test_data_hash": test.data_hash,
-            "majority_test_accuracy": float((test.targets == np.bincount(train.targets).argmax()).mean()),
-        }
+        majority = float((test.targets == np.bincount(train.targets).argmax()).mean())
+        return {**tested(self.config, figures_of(model, test)), "majority_test_accuracy": majority}
 
 
 class Classification(BatchWorkload):
@@ -147,11 +142,9 @@ def accuracy(model: nn.Module, part: Examples) -> float:
     return hits_among(model, part, np.arange(len(part))) / len(part)
 
 
-def figures_of(config: Config, split: str, model: nn.Module, part: Examples) -> dict[str, Any]:
-    """Return what ``evaluate --json`` prints: ``task, split, accuracy, tokens`` (examples), ``oov_rate, data_hash``."""
+def figures_of(model: nn.Module, part: Examples) -> dict[str, Any]:
+    """Return the metrics of a split: ``accuracy, tokens`` (examples), ``oov_rate, data_hash``."""
     return {
-        "task": config.task.name,
-        "split": split,
         "accuracy": accuracy(model, part),
         "tokens": len(part),
         "oov_rate": part.oov_rate,

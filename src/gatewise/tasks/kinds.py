@@ -24,7 +24,7 @@ class Kind(NamedTuple):
     task: Callable[[Config], Task]
     """Loads the data named by a configuration."""
     evaluate: Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
-    """Evaluates a finished run on a split of its own data, or of other data."""
+    """Returns the metrics of a finished run on a split of its own data, or of other data."""
 
 
 KINDS: dict[TaskName, Kind] = {

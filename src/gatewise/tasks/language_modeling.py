@@ -24,7 +24,7 @@ from gatewise.data.vocabulary import Vocabulary
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
-from gatewise.tasks.task import Task
+from gatewise.tasks.task import Task, tested
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
@@ -95,13 +95,7 @@ class LanguageModelTask(Task):
         """Evaluate on the test text, and score the unigram baseline."""
         assert isinstance(model, LanguageModel)
         scores = score_text(model, self.data.texts["test"], self.data.corpus.test)
-        return {
-            "test_perplexity": scores["perplexity"],
-            "test_tokens": scores["tokens"],
-            "test_oov_rate": scores["oov_rate"],
-            "test_data_hash": scores["data_hash"],
-            "unigram_test_perplexity": self.data.unigram_perplexity("test"),
-        }
+        return {**tested(self.config, scores), "unigram_test_perplexity": self.data.unigram_perplexity("test")}
 
 
 class LanguageModelling:
@@ -189,13 +183,13 @@ def evaluate_language_model(
         device: the device to compute on.
 
     Returns:
-        ``task, split, perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
+        ``perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
     """
     model = load_as(LanguageModel, run.path, device=device)
     with reading_for(run, data):
         path = find_text(config.data, split, data)
     text = tokenize_file(path, model.vocabulary)
-    return {"task": config.task.name, "split": split, **score_text(model, text, path)}
+    return score_text(model, text, path)
 
 
 def check_scorable(text: TokenizedText, path: Path) -> None:

@@ -16,8 +16,8 @@ from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
-from gatewise.tasks.regression import Batch, Regression, figures_of, final_figures, write_scaling
-from gatewise.tasks.task import Task
+from gatewise.tasks.regression import Batch, Regression, figures_of, write_scaling
+from gatewise.tasks.task import Task, tested
 from gatewise.training.distributed import Group
 
 SEEDS = {"valid": 1, "test": 2}
@@ -76,7 +76,10 @@ class MemoryTask(Task):
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split, and score the baseline that always answers 1."""
         test = self.parts["test"]
-        return {**final_figures(model, test), "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1)}
+        return {
+            **tested(self.config, figures_of(model, test)),
+            "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1),
+        }
 
 
 class Adding(Regression):
@@ -106,4 +109,4 @@ def evaluate_memory(
     if data is not None:
         raise UsageError(f"--data {data}: a memory-task draws its data; omit this option")
     model = load_as(SequenceRegressor, run.path, device=device)
-    return figures_of(config, split, model, draw_part(split, config.data.length))
+    return figures_of(model, draw_part(split, config.data.length))

@@ -23,7 +23,7 @@ from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
-from gatewise.tasks.task import Task
+from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -70,7 +70,7 @@ class RegressorTask(Task):
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split and, for a series, score the baselines."""
-        return {**final_figures(model, self.parts["test"]), **self._baselines()}
+        return {**tested(self.config, figures_of(model, self.parts["test"])), **self._baselines()}
 
     def _baselines(self) -> Metrics:
         test = self.parts["test"]
@@ -156,16 +156,9 @@ def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
     return {"rmse": root_mean_square(errors), "mae": mean_absolute(errors)}
 
 
-def final_figures(model: nn.Module, part: Sequences) -> Metrics:
-    """Return the test metrics for the last line of ``metrics.jsonl``."""
-    named = {f"test_{name}": value for name, value in scores(model, part).items()}
-    return {**named, "test_tokens": len(part), "test_data_hash": part.data_hash}
-
-
-def figures_of(config: Config, split: str, model: nn.Module, part: Sequences) -> dict[str, Any]:
-    """Return what ``evaluate --json`` prints: ``task, split, rmse, mae, tokens`` (values), ``oov_rate, data_hash``."""
-    known = {"task": config.task.name, "split": split, **scores(model, part)}
-    return {**known, "tokens": len(part), "oov_rate": 0.0, "data_hash": part.data_hash}
+def figures_of(model: nn.Module, part: Sequences) -> dict[str, Any]:
+    """Return the metrics of a split: ``rmse, mae, tokens`` (values), ``oov_rate, data_hash``."""
+    return {**scores(model, part), "tokens": len(part), "oov_rate": 0.0, "data_hash": part.data_hash}
 
 
 def evaluate_regression(
@@ -177,4 +170,4 @@ def evaluate_regression(
         settings = data_of(config.data, model.scaling, data)
         _, parts = open_parts(settings)
     check_reach(parts[split].x, model.scaling, f"{settings.path or settings.builtin} ({split})")
-    return figures_of(config, split, model, parts[split])
+    return figures_of(model, parts[split])

@@ -73,4 +73,4 @@ def evaluate_sequences(
     with reading_for(run, data):
         part = open_sequences(settings)[split]
     name = f"{settings.path or settings.builtin} ({split})"
-    return figures_of(config, split, model, LabelledSequences(part, model.labels, name))
+    return figures_of(model, LabelledSequences(part, model.labels, name))

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.tasks.confusion import Confusion
-from gatewise.tasks.task import Task
+from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -84,16 +83,10 @@ class TaggerTask(Task):
         """Evaluate on the test split, and score the most-frequent-tag baseline."""
         assert isinstance(model, Tagger)
         part = self.parts["test"]
-        scores = score(model, part, self.seen)
-        scores.confusion.save(run.figures, f"test, {part.data_hash[:12]}")
-        return {
-            "test_accuracy": scores.accuracy,
-            "test_accuracy_unseen": scores.accuracy_unseen,
-            "test_tokens": scores.confusion.total,
-            "test_oov_rate": scores.oov_rate,
-            "test_data_hash": part.data_hash,
-            "commonest_tag_test_accuracy": self._commonest_tag_accuracy(part),
-        }
+        confusion, figures = score(model, part, self.seen)
+        confusion.save(run.figures, f"test, {part.data_hash[:12]}")
+        baseline = self._commonest_tag_accuracy(part)
+        return {**tested(self.config, figures), "commonest_tag_test_accuracy": baseline}
 
     def _commonest_tag_accuracy(self, part: TaggedPart) -> float:
         """Score each word's most frequent tag in training and, for unseen words, the most frequent tag of all."""
@@ -150,22 +143,8 @@ class Tagging(BatchWorkload):
         return {TASKS["tagger"].evaluated: total / count}, ACCURACY.to_minimize(total / count)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """A tagger's scores on a split: the confusion matrix, and the accuracy on words not seen in training."""
-
-    confusion: Confusion
-    accuracy_unseen: float | None
-    oov_rate: float
-
-    @property
-    def accuracy(self) -> float:
-        """The share of words tagged correctly."""
-        return self.confusion.accuracy
-
-
-def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
-    """Tag a split and compare with its tags.
+def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> tuple[Confusion, dict[str, Any]]:
+    """Tag a split and compare with its tags; return the confusion matrix, and the metrics of the split.
 
     Args:
         model: the tagger.
@@ -181,11 +160,14 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
     words = list(chain.from_iterable(part.words))
     unseen = np.array([word not in seen for word in words])
     right = found == expected
-    return Scores(
-        Confusion.count(model.tags, expected, found),
-        float(right[unseen].mean()) if unseen.any() else None,
-        float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
-    )
+    confusion = Confusion.count(model.tags, expected, found)
+    return confusion, {
+        "accuracy": confusion.accuracy,
+        "accuracy_unseen": float(right[unseen].mean()) if unseen.any() else None,
+        "tokens": confusion.total,
+        "oov_rate": float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
+        "data_hash": part.data_hash,
+    }
 
 
 def evaluate_tagger(
@@ -201,7 +183,7 @@ def evaluate_tagger(
         device: the device to compute on.
 
     Returns:
-        ``task, split, accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
+        ``accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
         ``oov_rate`` (words read as ``<unk>``), ``data_hash``; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None
         where the denominator is zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run
         folder is not writable).
@@ -210,18 +192,9 @@ def evaluate_tagger(
     seen = run.read_labels("seen_words").seen_words or frozenset()
     with reading_for(run, data):
         part = open_tagged(config.data, split, data)
-    scores = score(model, part, seen)
-    return {
-        "task": config.task.name,
-        "split": split,
-        "accuracy": scores.accuracy,
-        "accuracy_unseen": scores.accuracy_unseen,
-        "tokens": scores.confusion.total,
-        "oov_rate": scores.oov_rate,
-        "data_hash": part.data_hash,
-        **scores.confusion.figures(),
-        "confusion": _save(scores.confusion, run, f"{split}, {part.data_hash[:12]}"),
-    }
+    confusion, figures = score(model, part, seen)
+    saved = _save(confusion, run, f"{split}, {part.data_hash[:12]}")
+    return {**figures, **confusion.figures(), "confusion": saved}
 
 
 def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import Config
+from gatewise.config import TASKS, Config
 from gatewise.errors import NotFinite
 from gatewise.training.distributed import Group
 from gatewise.training.loop import Workload
@@ -50,6 +50,12 @@ class Task(ABC):
     @abstractmethod
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate the best weights on the test split, once; return the last line of ``metrics.jsonl``."""
+
+
+def tested(config: Config, figures: Mapping[str, Any]) -> Metrics:
+    """Return the final line's metrics of the test split, from those of its evaluation."""
+    keys = [key for key in TASKS[config.task.name].final if key.startswith("test_")]
+    return {key: figures[key.removeprefix("test_")] for key in keys}
 
 
 def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:

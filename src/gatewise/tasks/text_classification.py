@@ -125,4 +125,4 @@ def evaluate_texts(
     with reading_for(run, data):
         path, texts = open_labelled(config.data, split, data)
     part = LabelledTexts(texts, model.lexicon, model.alphabet, model.labels, path)
-    return figures_of(config, split, model, part)
+    return figures_of(model, part)
