@@ -1,4 +1,4 @@
-"""Saves the metrics of finished runs as one JSON file: ``python benchmarks/summary.py OUT.json RUN...``.
+"""Saves the metrics of finished runs as one JSON file: ``python -m benchmarks.summary OUT.json RUN...``.
 
 For several runs (seeds), each metric is a list in the order of the runs, and ``METRIC_mean`` is its mean; for one run,
 each is as in the last line of its ``metrics.jsonl``. The runs' metrics are copied next to the JSON file, as
@@ -8,12 +8,11 @@ each is as in the last line of its ``metrics.jsonl``. The runs' metrics are copi
 import json
 import shutil
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.cli.doctor import processor_name
+from gatewise.bench.harness import circumstances
 
 SAME = ("test_tokens", "test_data_hash", "test_oov_rate")
 """Metrics of the data, which are the same for every seed."""
@@ -26,11 +25,7 @@ def summarise(runs: list[RunFolder]) -> dict[str, Any]:
     lines = [run.read_metrics()[:-1] for run in runs]
     minutes = [sum(line["seconds"] for line in part) / 60 for part in lines]
     seeds = [config.training.seed for config in configs]
-    known = {
-        "machine": processor_name(),
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "task": configs[0].task.name,
-    }
+    known = {**circumstances(" ".join(["python -m benchmarks.summary", *sys.argv[1:]])), "task": configs[0].task.name}
     if len(runs) == 1:
         return {**known, "seed": seeds[0], "training_minutes": round(minutes[0], 2), **finals[0]}
     figures: dict[str, Any] = {**known, "seeds": seeds, "training_minutes": [round(m, 2) for m in minutes]}

@@ -1,38 +1,44 @@
 """``gatewise bench footprint``: outputs are checked first, and measurements are saved."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from gatewise.bench import footprint
-from gatewise.bench.footprint_convolution import Convolution
-from gatewise.bench.footprint_rows import RowReader
-from gatewise.bench.training import OutputsDiffer
+from gatewise.bench.harness import OutputsDiffer
 from gatewise.errors import DataError
 
 
-@pytest.mark.parametrize("kind", [RowReader, Convolution])
-def test_one_batch_says_what_each_image_says(kind: type[footprint.Prediction], tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", footprint.NETWORKS.values())
+def test_one_batch_says_what_each_image_says(
+    make: Callable[[dict[str, Any]], footprint.Prediction], tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(1).random((40, 28, 28), np.float32))
-    side = kind({"images": str(tmp_path / "x.npy"), "threads": torch.get_num_threads()})
-    side.check(tmp_path / "c.safetensors")
+    side = make({"images": tmp_path / "x.npy", "threads": torch.get_num_threads()})
 
     class Answers:
-        def ask(self, **question: object) -> dict[str, int]:
-            if question["do"] == "check":
-                assert (tmp_path / "c.safetensors").is_file()
-            return {"bytes": 1 << 20}
+        peak_mib = 1.0
 
-    answers = Answers()
-    found = footprint._measure_memory(answers, "x", tmp_path / "c.safetensors")  # type: ignore[arg-type]
+        def ask(self, method: str) -> Any:
+            return getattr(side, method)()
+
+        def run(self, steps: int) -> float:
+            return side.run(steps)
+
+    answers: Any = Answers()
+    found = footprint._measure_memory(answers, "x")
     assert (found["start_mib"], found["peak_mib"]) == (1.0, 1.0)
     honest = side.predict
-    side.predict = lambda images: honest(images.flip(0)) if len(images) == 40 else honest(images)  # type: ignore[method-assign]
-    side.check(tmp_path / "c.safetensors")
-    with pytest.raises(OutputsDiffer, match=r"x: probabilities in one batch differ by .*; nothing is measured"):
-        footprint._measure_memory(answers, "x", tmp_path / "c.safetensors")  # type: ignore[arg-type]
+    side.predict = lambda images: honest(images.flip(0)) if len(images) == 40 else honest(images)
+    with pytest.raises(OutputsDiffer, match=r"x: probability differs by .*; nothing is timed"):
+        footprint._measure_memory(answers, "x")
+    side.predict = lambda images: 1.01 * honest(images)
+    with pytest.raises(OutputsDiffer, match=r"x: sum differs by .*; nothing is timed"):
+        footprint._measure_memory(answers, "x")
 
 
 def test_other_images(sequences: Path) -> None:

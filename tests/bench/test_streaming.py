@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gatewise.bench import streaming
+from gatewise.bench.harness import OutputsDiffer
 from gatewise.bench.streaming_peers import onnxruntime_step, pytorch_step
-from gatewise.bench.training import OutputsDiffer
 from gatewise.engines.native.module import why_not_built
 
 pytest.importorskip("onnx", reason="ONNX is a peer: pip install --group peers")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(why_not_built() is not None, reason="the native 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "SIZES", (6,))
     monkeypatch.setattr(streaming, "VOCABULARY", 20)
-    monkeypatch.setattr(streaming, "_SECONDS_A_TURN", 0.004)
+    monkeypatch.setattr(streaming, "SECONDS_A_TURN", 0.004)
 
 
 def test_all_sides_compute_the_same_model(small: None) -> None:
@@ -47,7 +47,7 @@ def test_nothing_is_timed_where_outputs_differ(
 
     monkeypatch.setattr(streaming, side, wrong)
     seen = list[str]()
-    monkeypatch.setattr(streaming, "_in_turns", lambda *_: seen.append("timed"))
+    monkeypatch.setattr(streaming, "in_turns", lambda *_: seen.append("timed"))
     with pytest.raises(OutputsDiffer, match=r"of its largest entry; .*nothing is timed"):
         streaming.bench_streaming()
     assert not seen
@@ -67,6 +67,6 @@ def test_every_weights_and_peer_has_its_row(small: None) -> None:
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high
-        assert low * (1 - 1e-9) <= row["peer_us"] / row["ours_us"] <= high * (1 + 1e-9)
-        assert min(row["share"], row["gigabytes_per_second"]) > 0
+        assert low * (1 - 1e-9) <= row["peer_ms"] / row["ours_ms"] <= high * (1 + 1e-9)
+        assert min(row["memory"], row["gigabytes_per_second"]) > 0
         assert {row["ours_threads"], row["peer_threads"]} <= {1, 2}

@@ -1,37 +1,41 @@
-"""``gatewise bench recurrent`` and ``footprint`` from the command line."""
+"""``gatewise bench`` from the command line."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from gatewise.bench import recurrent
-from gatewise.engines import engine_named, why_not
+from gatewise.bench import layers, streaming
+from gatewise.engines import why_not
 from tests.cli.conftest import Gatewise
 
 
+@pytest.mark.skipif(why_not("native") is not None, reason="the native engine was not built")
 def test_every_kind_of_work_is_checked_and_timed(
     gatewise: Gatewise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recurrent, "PLAIN", ((3, 2, 4),))
-    monkeypatch.setattr(recurrent, "RAGGED", ((5, 3, 4),))
-    monkeypatch.setattr(recurrent, "EVALUATED", (3, 2, 4))
-    monkeypatch.setattr(recurrent, "PROMPT", (7, 1, 4))
-    monkeypatch.setattr(recurrent, "VOCABULARY", 20)
-    monkeypatch.setattr(recurrent, "_SECONDS_A_TURN", 0.001)
-    result = gatewise(
-        "bench", "recurrent", "--turns", "3", "--threads", "2", "--json", "--out", str(tmp_path / "r.json")
-    )
-    assert result.status == 0
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is a peer: pip install --group peers")
+    monkeypatch.setattr(layers, "PLAIN", ((3, 2, 4),))
+    monkeypatch.setattr(layers, "RAGGED", ((5, 3, 4),))
+    monkeypatch.setattr(layers, "EVALUATED", (3, 2, 4))
+    monkeypatch.setattr(layers, "PROMPT", (7, 1, 4))
+    monkeypatch.setattr(layers, "VOCABULARY", 20)
+    monkeypatch.setattr(layers, "SECONDS_A_TURN", 0.001)
+    monkeypatch.setattr(streaming, "SIZES", (6,))
+    monkeypatch.setattr(streaming, "VOCABULARY", 20)
+    monkeypatch.setattr(streaming, "SECONDS_A_TURN", 0.001)
+    result = gatewise("bench", "native", "--turns", "3", "--threads", "2", "--json", "--out", str(tmp_path / "r.json"))
+    assert result.status == 0, result.err
     found = json.loads(result.out)
     assert found == json.loads((tmp_path / "r.json").read_text())
     assert found["threads"] == 2
-    assert found["command"] == "gatewise bench recurrent --engine auto --threads 2 --turns 3"
-    rows = [(row["work"], row["cell"]) for row in found["rows"]]
+    assert found["command"] == "gatewise bench native --threads 2 --turns 3"
+    assert {"machine", "date", "torch"} <= set(found)
+    rows = [tuple(row["work"].split()[:2]) for row in found["rows"] if "T=" in row["work"]]
     expected = [(work, cell) for work in ("plain", "ragged") for cell in ("LSTM", "GRU", "RNN")]
-    expected += [("traced", "LSTM"), ("traced", "GRU")]
-    expected += [("loss", engine) for engine in ("native", "torch") if why_not(engine) is None] + [("prompt", "LSTM")]
-    assert rows == expected + [("threads", "LSTM")] * (engine_named("auto").name == "native")
+    expected += [("traced", "LSTM"), ("traced", "GRU"), ("loss", "native"), ("loss", "torch"), ("prompt", "LSTM")]
+    assert rows == [*expected, ("threads", "LSTM")]
+    assert len(found["rows"]) == len(rows) + 4
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 import gatewise as gw
 from gatewise.config import DataConfig, load_config
-from gatewise.errors import UsageError
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.language_modeling import LanguageModelData, open_corpus
+from gatewise.tasks.language_modeling import LanguageModelData
 from tests.conftest import TINY, real_data
 
 
@@ -31,15 +30,6 @@ def test_three_files_named_in_a_recipe_serve_as_a_folder_does(corpus: Path, tmp_
     assert by_files.metrics["test_data_hash"] == by_folder.metrics["test_data_hash"]
     config = load_config(by_files.path / "config.toml")
     assert config.data.train_file == str(corpus / "toy.train.txt")
-
-
-def test_a_corpus_is_named_once_and_wholly() -> None:
-    with pytest.raises(UsageError, match="no data; add --data FOLDER"):
-        open_corpus(DataConfig())
-    with pytest.raises(UsageError, match="only some of"):
-        open_corpus(DataConfig(train_file="a"))
-    with pytest.raises(UsageError, match="are mutually exclusive"):
-        open_corpus(DataConfig(path="a", builtin="python-docs"))
 
 
 def test_a_relative_path_is_kept_absolute(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

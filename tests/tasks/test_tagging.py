@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.config import DataConfig, load_config
+from gatewise.config import load_config
 from gatewise.data.tagged import TOY, read_tagged
-from gatewise.errors import DataError, UsageError
+from gatewise.errors import DataError
 from gatewise.models.tagger import Tagger
 from gatewise.tasks.evaluate import evaluate
-from gatewise.tasks.tagging import TaggerTask, Tagging, open_part
+from gatewise.tasks.tagging import TaggerTask, Tagging
 from gatewise.training import batches
 from gatewise.training.distributed import Group
 from tests.conftest import TINY_TAGGER, write_tagged
@@ -156,15 +156,6 @@ def test_data_that_does_not_fit(texts: dict[str, str], said: str, tmp_path: Path
         gw.train("ewt-upos", data=data, out=tmp_path / "run", overrides=TINY_TAGGER)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
-
-
-def test_data_is_named_once_and_for_taggers(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no data; add --data FOLDER"):
-        open_part(DataConfig(), "train")
-    with pytest.raises(UsageError, match="both path and builtin"):
-        open_part(DataConfig(path="a", builtin="toy-sentences"), "train")
-    with pytest.raises(UsageError, match="which a tagger does not support; expected 'toy-sentences'"):
-        open_part(DataConfig(builtin="digits"), "train")
 
 
 def test_a_run_is_gone_on_with_exactly(tagged: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatewise.config.tasks import BASELINES, MAY_BE_NULL, TASKS, TaskName
 from gatewise.errors import RunError
 from gatewise.files import LARGEST_PART, check_regular
 from gatewise.reading import parse_json, read_text
@@ -14,50 +15,6 @@ from gatewise.reading import parse_json, read_text
 Metrics = dict[str, Any]
 
 _EXPECTED = "the metrics as written by training: restore the file"
-
-_EVALUATION = {
-    "language-model": "valid_perplexity",
-    "scratch-language-model": "train_loss",
-    "tagger": "valid_accuracy",
-    "classifier": "valid_accuracy",
-    "text-classifier": "valid_accuracy",
-    "regressor": "valid_rmse",
-    "memory-task": "valid_rmse",
-}
-"""The metric that each evaluation of a task must contain."""
-_LABELS = ("test_accuracy", "test_tokens", "test_oov_rate", "test_data_hash", "majority_test_accuracy")
-_NUMBERS = ("test_rmse", "test_mae", "test_tokens", "test_data_hash")
-_FINAL = {
-    "language-model": (
-        "test_perplexity",
-        "test_tokens",
-        "test_oov_rate",
-        "test_data_hash",
-        "unigram_test_perplexity",
-    ),
-    "scratch-language-model": (
-        "train_loss",
-        "unigram_train_loss",
-        "train_sentences",
-        "train_tokens",
-        "train_oov_rate",
-        "train_data_hash",
-    ),
-    "tagger": (
-        "test_accuracy",
-        "test_accuracy_unseen",
-        "test_tokens",
-        "test_oov_rate",
-        "test_data_hash",
-        "commonest_tag_test_accuracy",
-    ),
-    "classifier": _LABELS,
-    "text-classifier": _LABELS,
-    "regressor": _NUMBERS,
-    "memory-task": _NUMBERS,
-}
-"""The keys of the final line of a task's run, in addition to the best epoch."""
-_MAY_BE_NULL = ("test_accuracy_unseen",)
 
 
 @dataclass(frozen=True)
@@ -73,7 +30,7 @@ class History:
     final: Metrics | None
 
     @classmethod
-    def read(cls, path: Path, task: str | None = None) -> "History":
+    def read(cls, path: Path, task: TaskName | None = None) -> "History":
         """Read the file; the history is empty if no epoch has finished and there is no file yet.
 
         Args:
@@ -123,7 +80,7 @@ def check_line(line: object) -> None:
             raise ValueError(f"{key!r:.100} is neither a number nor a string")
 
 
-def check_evaluation(line: Metrics, before: Sequence[Metrics], task: str | None = None) -> None:
+def check_evaluation(line: Metrics, before: Sequence[Metrics], task: TaskName | None = None) -> None:
     """Check the line of an evaluation, given the lines before it.
 
     Raises:
@@ -139,7 +96,7 @@ def check_evaluation(line: Metrics, before: Sequence[Metrics], task: str | None 
         raise ValueError(f"epoch {epoch}{f', step {step}' if step else ''} is not after the line before")
     if task is None:
         return
-    key = _EVALUATION[task]
+    key = TASKS[task].evaluated
     if isinstance(line.get(key, ""), str):  # null is a value that was not finite
         raise ValueError(f"missing {key}, which a {task} run has")
 
@@ -150,16 +107,16 @@ def to_json(figures: Mapping[str, Any]) -> str:
     return json.dumps(known, allow_nan=False)
 
 
-def _check_final(line: Metrics, evaluations: Sequence[Metrics], task: str | None) -> None:
+def _check_final(line: Metrics, evaluations: Sequence[Metrics], task: TaskName | None) -> None:
     best = [one for one in evaluations if one["epoch"] == line["best_epoch"]]
     if "best_step" in line:
         best = [one for one in best if one.get("step") == line["best_step"]]
     if not best:
         raise ValueError("its best epoch or step does not match any previous line")
-    others = [key for key in line if key.endswith(("_test_accuracy", "_test_rmse"))]  # the baselines
-    for key in dict.fromkeys([*_FINAL[task], *others] if task else others):
+    others = [key for key in line if key.endswith(BASELINES)]  # the baselines
+    for key in dict.fromkeys([*TASKS[task].final, *others] if task else others):
         value = line.get(key, "")
-        if value is None and key in _MAY_BE_NULL:
+        if value is None and key in MAY_BE_NULL:
             continue
         if key.endswith("_hash"):
             if not isinstance(line.get(key), str):

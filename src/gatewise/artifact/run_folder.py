@@ -15,6 +15,7 @@ from gatewise.artifact.history import to_json as to_json
 from gatewise.artifact.lock import HOLDER, LOCK, check_unlocked, locked
 from gatewise.artifact.sealed import write_arrays
 from gatewise.config import Config, load_config, to_toml
+from gatewise.config.tasks import TaskName
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.runtime.run_reader import RunReader
 from gatewise.runtime.weights_file import digests, read_arrays, read_weights_header
@@ -141,7 +142,7 @@ class RunFolder(RunReader):
         """Write ``metrics.jsonl``, one JSON object per line."""
         write_atomically(self.metrics_file, "".join(to_json(line) + "\n" for line in lines))
 
-    def read_history(self, task: str | None = None) -> History:
+    def read_history(self, task: TaskName | None = None) -> History:
         """Read ``metrics.jsonl``; the history is empty if no epoch has finished and there is no file yet.
 
         Args:

@@ -5,16 +5,12 @@ accumulated at every step, every matrix updated in full. Each of the tutorial's 
 the rest is correct; with all disabled, the gradients are the true ones.
 """
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
-from gatewise.bench.runners import serve
 from gatewise.reference import Array
 from gatewise.spec import CELLS
 
@@ -113,29 +109,6 @@ class DenseLSTM:
         return loss
 
 
-class Peer:
-    """SGD steps as the tutorial does them, including faults."""
-
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        self.weights = load_file(arguments["weights"])
-        self.sentences, self.learning_rate = arguments["sentences"], arguments["learning_rate"]
-
-    def check(self, to: Path) -> None:
-        """Write the losses of the first sentences before any step."""
-        model = DenseLSTM(self.weights)
-        save_file({"losses": np.array([model.forward(sentence)[0] for sentence in self.sentences[:5]])}, to)
-
-    def run(self, steps: int) -> float:
-        """Do training steps from the initial weights and the first sentence, wrapping around after the last one."""
-        model = DenseLSTM(self.weights)
-        model.forward(self.sentences[0])
-        with np.errstate(over="ignore"):  # the faults saturate the gates
-            began = time.perf_counter()
-            for step in range(steps):
-                model.step(self.sentences[step % len(self.sentences)], self.learning_rate)
-            return time.perf_counter() - began
-
-
 _RNN = {"weight_ih": "w", "weight_hh": "u", "bias_ih": "b"}
 
 
@@ -146,7 +119,3 @@ def _named(
     parts = {"weight_ih": w, "weight_hh": u, "bias_ih": b}
     rnn = {f"rnn.{name}_l0": np.concatenate([part[gate] for gate in _GATES]) for name, part in parts.items()}
     return {**rnn, "decoder.weight": d, "decoder.bias": e}
-
-
-if __name__ == "__main__":
-    serve(Peer)

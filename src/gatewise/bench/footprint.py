@@ -1,28 +1,22 @@
 """``gatewise bench footprint``: peak memory and time to predict many images in one batch, for two networks."""
 
-import os
-import tempfile
-import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
+from tempfile import TemporaryDirectory
+from timeit import timeit
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gatewise.bench.runners import Runner
-from gatewise.bench.training import OutputsDiffer
+from gatewise.bench.harness import Runner, agree, in_turns, ratios
+from gatewise.config import load_config
 from gatewise.data.arrays import find_sequences, scaled
-from gatewise.errors import DataError, UsageError
-
-NAMES = {
-    "footprint_rows": "row reader, 2 LSTM layers of 256",
-    "footprint_convolution": "convolutional network, 32 and 64 channels",
-}
-"""The module of each runner and the name of its network."""
+from gatewise.errors import DataError
+from gatewise.models.sequence_classifier import SequenceClassifier
 
 _CHECKED = 256
 _TOLERANCE = 1e-5
@@ -31,34 +25,66 @@ _TOLERANCE = 1e-5
 class Prediction:
     """The work of a runner: predict all images in one batch, with random weights, which no measurement depends on.
 
-    Attributes:
-        model: the network, in eval mode.
-        images: (N, 28, 28) float32 in 0..1.
+    Args:
+        model: the network.
+        probabilities: returns the probabilities (N, 10) of one batch (N, 28, 28).
+        images: a file of (N, 28, 28) float32 in 0..1.
+        threads: PyTorch's threads.
     """
 
-    model: nn.Module
+    def __init__(self, model: nn.Module, probabilities: Callable[[Tensor], Tensor], images: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.model, self.predict, self.images = model.eval(), probabilities, torch.from_numpy(np.load(images))
 
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        torch.set_num_threads(arguments["threads"])
-        self.images = torch.from_numpy(np.load(arguments["images"]))
+    def parameters(self) -> int:
+        """Return the number of parameters."""
+        return sum(p.numel() for p in self.model.parameters())
 
-    def predict(self, images: Tensor) -> Tensor:
-        """Return the probabilities (N, 10) of one batch."""
-        raise NotImplementedError
-
-    def check(self, to: Path) -> None:
-        """Write the probabilities of some images, in one batch and one by one, and the number of parameters."""
+    def check(self) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]]:
+        """Return the probabilities of some images and their sums, as one batch predicts them and as it should."""
         some = self.images[:_CHECKED]
-        alone = torch.cat([self.predict(part) for part in torch.split(some, _CHECKED // 8)])
-        weights = sum(p.numel() for p in self.model.parameters())
-        save_file({"batch": self.predict(some), "alone": alone, "weights": torch.tensor(weights)}, to)
+        alone = torch.cat([self.predict(part) for part in torch.split(some, _CHECKED // 8)]).numpy()
+        batch = self.predict(some).numpy()
+        ones = np.ones(len(batch), np.float32)
+        return {"probability": batch, "sum": batch.sum(1)}, {"probability": alone, "sum": ones}
 
     def run(self, steps: int) -> float:
         """Predict all images ``steps`` times."""
-        began = time.perf_counter()
-        for _ in range(steps):
-            self.predict(self.images)
-        return time.perf_counter() - began
+        return timeit(lambda: self.predict(self.images), number=steps)
+
+
+def row_reader(arguments: dict[str, Any]) -> Prediction:
+    """Make our network: the row reader of ``mnist-rows``, which reads each image as 28 rows of 28 numbers."""
+    torch.manual_seed(1)
+    reader = SequenceClassifier(load_config("mnist-rows").model, 28, list(range(10)), steps=28)
+    return Prediction(reader, lambda images: reader.predict_proba(images, batch_size=len(images)), **arguments)
+
+
+def convolution(arguments: dict[str, Any]) -> Prediction:
+    """Make the other: two convolutions of 5x5, 2x2 pooling after each, 1,024 dense units, as in tutorials."""
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Conv2d(1, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(7 * 7 * 64, 1024),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(1024, 10),
+    )
+    predict = torch.no_grad()(lambda images: network(images[:, None]).softmax(-1))
+    return Prediction(network, predict, **arguments)
+
+
+NETWORKS = {
+    "row reader, 2 LSTM layers of 256": row_reader,
+    "convolutional network, 32 and 64 channels": convolution,
+}
+"""What makes each network, by its name; ours first."""
 
 
 def bench_footprint(
@@ -83,24 +109,17 @@ def bench_footprint(
         OutputsDiffer: a network's predictions in one batch differ from those image by image.
         DataError: the data is not MNIST, or has too few images.
     """
-    if os.name == "nt":
-        raise UsageError("benchmarks measure peak memory as reported by Linux and macOS; run them there")
     x, threads = _images(data, images), threads or torch.get_num_threads()
-    here = __name__.rpartition(".")[0]
-    with tempfile.TemporaryDirectory() as folder:
-        file, checked = Path(folder, "images.npy"), Path(folder, "checked.safetensors")
+    runners: dict[str, Runner] = {}
+    with ExitStack() as running:
+        file = Path(running.enter_context(TemporaryDirectory()), "images.npy")
         np.save(file, x)
-        arguments = {"images": str(file), "threads": threads}
-        with (
-            Runner(f"{here}.footprint_rows", arguments, {}) as rows,
-            Runner(f"{here}.footprint_convolution", arguments, {}) as convolution,
-        ):
-            sides = list(zip((rows, convolution), NAMES.values(), strict=True))
-            networks = [_measure_memory(side, name, checked) for side, name in sides]
-            for turn in range(turns):
-                pairs = list(zip((rows, convolution), networks, strict=True))
-                for side, figures in pairs if turn % 2 == 0 else reversed(pairs):
-                    figures["seconds"].append(side.ask(do="run", steps=1)["seconds"])
+        for name, make in NETWORKS.items():
+            runners[name] = running.enter_context(Runner(make, {"images": file, "threads": threads}))
+        networks = [_measure_memory(runner, name) for name, runner in runners.items()]
+        _, seconds = in_turns({name: runner.run for name, runner in runners.items()}, turns, steps=1)
+    for network in networks:
+        network["seconds"] = seconds[network["name"]]
     ours, other = networks
     return {
         "bench": "footprint",
@@ -109,8 +128,7 @@ def bench_footprint(
         "threads": threads,
         "contestants": networks,
         "memory_ratio": other["peak_mib"] / ours["peak_mib"],
-        "time_ratio": median(b / a for a, b in zip(ours["seconds"], other["seconds"], strict=True)),
-        "torch": torch.__version__,
+        "time_ratio": ratios(ours["seconds"], other["seconds"])["ratio"],
     }
 
 
@@ -125,21 +143,10 @@ def _images(data: str | Path | None, count: int) -> npt.NDArray[np.float32]:
     return scaled(part.x[:count], part.scale)
 
 
-def _measure_memory(side: Runner, name: str, checked: Path) -> dict[str, Any]:
+def _measure_memory(side: Runner, name: str) -> dict[str, Any]:
     """Check one runner, and read its peak memory before and after its first batch."""
-    side.ask(do="check", to=str(checked))
-    found = load_file(checked)
-    gap = float((found["batch"] - found["alone"]).abs().max())
-    total = float((found["batch"].sum(-1) - 1).abs().max())
-    if not max(gap, total) <= _TOLERANCE:
-        raise OutputsDiffer(f"{name}: probabilities in one batch differ by {max(gap, total):.2e}; nothing is measured")
-    start = side.ask(do="peak")["bytes"]
-    side.ask(do="run", steps=1)
-    peak = side.ask(do="peak")["bytes"]
-    return {
-        "name": name,
-        "parameters": int(found["weights"]),
-        "start_mib": start / 2**20,
-        "peak_mib": peak / 2**20,
-        "seconds": list[float](),
-    }
+    together, expected = side.ask("check")
+    agree(together, expected, _TOLERANCE, name)
+    start = side.peak_mib
+    side.run(1)
+    return {"name": name, "parameters": side.ask("parameters"), "start_mib": start, "peak_mib": side.peak_mib}

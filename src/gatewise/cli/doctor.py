@@ -13,6 +13,7 @@ def command() -> None:
     import torch
 
     from gatewise import __version__
+    from gatewise.bench.harness import processor_name
     from gatewise.cli.output import write
     from gatewise.data.token_cache import cache_folder
     from gatewise.engines.registry import NAMES
@@ -33,19 +34,6 @@ def command() -> None:
     }
     for name, value in lines.items():
         write(f"{name:<17} {value}")
-
-
-def processor_name() -> str:
-    """Return the processor's name, as far as the system reports it."""
-    import platform
-    from pathlib import Path
-
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _availability(engine: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gatewise.config.tasks import ACCURACY, BASELINES
 from gatewise.printable import cell
 
 
@@ -60,10 +61,10 @@ def result_lines(metrics: Mapping[str, Any]) -> list[str]:
     else:
         lines = [f"test accuracy {100 * metrics['test_accuracy']:.2f}% {over} sequences ({best}; {data})"]
     return lines + [
-        f"{name.removesuffix('_test_accuracy').removesuffix('_test_rmse').replace('_', ' ')}: "
-        + (f"{100 * value:.2f}%" if name.endswith("accuracy") else f"{value:.4g}")
+        f"{name.partition('_test_')[0].replace('_', ' ')}: "
+        + (f"{100 * value:.2f}%" if name.endswith(ACCURACY.name) else f"{value:.4g}")
         for name, value in metrics.items()
-        if name.endswith(("_test_accuracy", "_test_rmse"))
+        if name.endswith(BASELINES)
     ]
 
 

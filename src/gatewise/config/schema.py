@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from gatewise.config.tasks import TASKS, TaskName
+
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
-LM, SCRATCH, TAGGER = "language-model", "scratch-language-model", "tagger"
-CLASSIFIER, TEXT, REGRESSOR, MEMORY = "classifier", "text-classifier", "regressor", "memory-task"
+LM, SCRATCH, TAGGER, CLASSIFIER, TEXT, REGRESSOR, MEMORY = TASKS
 WORDS = (TAGGER, TEXT)
 BATCHES = (TAGGER, CLASSIFIER, TEXT, REGRESSOR, MEMORY)
 """Tasks with independent sequences in shuffled batches."""
@@ -34,15 +35,7 @@ class _Section(BaseModel):
 class TaskConfig(_Section):
     """``[task]``: what to train."""
 
-    name: Literal[
-        "language-model",
-        "scratch-language-model",
-        "tagger",
-        "classifier",
-        "text-classifier",
-        "regressor",
-        "memory-task",
-    ] = "language-model"
+    name: TaskName = "language-model"
     """The kind of model. ``scratch-language-model`` is a one-layer LSTM over sentences, trained in NumPy alone, one
     sentence per step, with the gradient summed over the sentence. ``tagger`` labels each word. ``classifier`` reads
     images row by row, or other sequences of numbers; ``text-classifier`` reads text. ``regressor`` predicts one number,

@@ -46,7 +46,7 @@ def why_not(name: str, device: torch.device | str = CPU) -> str | None:
 def engine_named(name: str, device: torch.device | str = CPU) -> Engine:
     """Return the engine for a name on a device.
 
-    ``auto`` is ``native`` on the CPU if that was built, else ``torch``: in ``gatewise bench recurrent``, ``native`` is
+    ``auto`` is ``native`` on the CPU if that was built, else ``torch``: in ``gatewise bench native``, ``native`` is
     as fast or faster for every cell, shape and way of batching.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gatewise.config import TASKS
 from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, labels
 from gatewise.inspection.style import (
     CELL_LOOKS,
@@ -88,7 +89,9 @@ def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
     for run in runs:
         lines = evaluations(run)
         axis = "step" if "step" in lines[0] else "epoch"
-        steps, rmse = (np.array([figure_in(line, key, run) for line in lines]) for key in (axis, "valid_rmse"))
+        steps, rmse = (
+            np.array([figure_in(line, key, run) for line in lines]) for key in (axis, TASKS["memory-task"].evaluated)
+        )
         curves.append(ErrorCurve(names[id(run)], run.config.model.cell, run.config.data.length, axis, steps, rmse**2))
     return MemoryTask(curves)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,13 +12,9 @@ from torch.nn import functional as F
 
 from gatewise.config import Config
 from gatewise.data.adding import draw_adding_problem
-from gatewise.data.arrays import find_sequences, load_digits
-from gatewise.data.labelled import find_labelled, read_labelled
-from gatewise.data.python_docs import python_docs_corpus
-from gatewise.data.tagged import TOY, find_tagged, read_tagged
-from gatewise.data.text import TextCorpus
+from gatewise.data.configured import find_text, open_labelled, open_sequences, open_tagged
 from gatewise.data.token_cache import tokenize_file
-from gatewise.errors import DataError
+from gatewise.errors import DataError, UsageError
 from gatewise.inspection.trace import stack_input
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
@@ -85,7 +80,7 @@ def _own(read: Callable[[], T]) -> T | None:
     """Return the run's own data, or None if it no longer exists."""
     try:
         return read()
-    except DataError:
+    except (DataError, UsageError):
         return None
 
 
@@ -93,15 +88,8 @@ def _token_batch(model: LanguageModel, config: Config, steps: int, draw: np.rand
     """Return windows of the validation text."""
     settings, size = config.data, len(model.vocabulary)
     ids, source = draw.integers(size, size=(steps + 1, COUNT)), f"{COUNT} sequences of {steps} random tokens"
-
-    def valid() -> Path:
-        if settings.builtin:
-            return python_docs_corpus().valid
-        if settings.valid_file:
-            return Path(settings.valid_file)
-        return TextCorpus.from_folder(settings.path).valid
-
-    path = _own(valid) if config.task.name == "language-model" else None
+    is_of_words = config.task.name == "language-model"  # otherwise, of single sentences in a CSV file
+    path = _own(lambda: find_text(settings, "valid")) if is_of_words else None
     text = _own(lambda: tokenize_file(path, model.vocabulary).ids) if path else None
     if path is not None and text is not None and len(text) > steps:
         starts = draw.integers(len(text) - steps, size=COUNT)
@@ -116,13 +104,9 @@ def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw
     settings = config.data
 
     def words_of_valid() -> list[str]:
-        if settings.builtin:
-            return [word for sentence in TOY for word in sentence.words]
         if isinstance(model, Tagger):
-            return [word for sentence in read_tagged(find_tagged(settings.path, "valid")) for word in sentence.words]
-        path = find_labelled(settings.path, "valid")
-        texts = read_labelled(path, settings.column, settings.label_column, model.split)
-        return [word for text in texts for word in text.words]
+            return [word for words in open_tagged(settings, "valid").words for word in words]
+        return [word for text in open_labelled(settings, "valid")[1] for word in text.words]
 
     count = max(1, min(COUNT, BATCH_WORDS // steps))
     words, source = _own(words_of_valid), "the validation part"
@@ -141,9 +125,7 @@ def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw
 
 def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
     """Return sequences of the validation split."""
-    settings = config.data
-    sizes = settings.valid_size, settings.test_size
-    parts = _own(lambda: load_digits(*sizes) if settings.builtin else find_sequences(settings.path, *sizes))
+    parts = _own(lambda: open_sequences(config.data))
     if parts is None:
         steps = steps or model.steps or 100
         x = torch.from_numpy(draw.random((COUNT, steps, model.input_size), dtype=np.float32))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gatewise.config import TASKS
 from gatewise.errors import RunError
 from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, final_figures
 from gatewise.inspection.style import INK, LOOKS, WIDTH, Look, count_from_left, line_named, short, title
@@ -16,12 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURES = {
-    "perplexity": "perplexity",
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "rmse": "root mean squared error",
-}
+FIGURES = {row.metric.name: row.metric.label for row in TASKS.values()}
 """The metrics that can be drawn, and their axis labels."""
 
 PARTS = ("train", "valid")

@@ -17,7 +17,8 @@ from gatewise.engines.registry import streaming_engine
 from gatewise.engines.switches import switches
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
-from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
+from gatewise.models.stack import configured_stack
+from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy
 from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
 from gatewise.nn.state import state_kind
@@ -61,14 +62,7 @@ class LanguageModel(nn.Module):
         input_size = len(vocabulary) if config.one_hot else config.embedding_size or config.hidden_size
         if not config.one_hot:
             self.embedding = nn.Embedding(len(vocabulary), input_size)
-        self.rnn = make_stack(
-            config.cell,
-            input_size,
-            config.hidden_size,
-            config.num_layers,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-            engine=engine,
-        )
+        self.rnn = configured_stack(config, input_size, engine)
         self.decoder = nn.Linear(config.hidden_size, len(vocabulary))
         if config.tie_weights:
             self.decoder.weight = self.embedding.weight

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
+from gatewise.config.tasks import TaskName
 from gatewise.errors import RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
@@ -50,7 +51,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
             f"{run.config_file}: model.num_layers is {config.model.num_layers}, but {run.weights_file.name} holds "
             f"{len(header.shapes)} arrays in all; the files are from different runs"
         )
-    make = _MAKERS[config.task.name](run, config)
+    make = MAKERS[config.task.name](run, config)
     try:
         with torch.device("meta"), _NoNormals():  # shapes only: nothing is allocated or initialized
             model = make()
@@ -79,7 +80,7 @@ def load_fresh(path: str | Path) -> Any:
     """
     run = RunFolder.existing(path)
     config = run.read_config()
-    make = _MAKERS[config.task.name](run, config)
+    make = MAKERS[config.task.name](run, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return make().eval()
@@ -137,7 +138,7 @@ def _regressor(run: RunFolder, config: Config) -> Maker:
     return partial(SequenceRegressor, config.model, *run.read_scaling())
 
 
-_MAKERS: dict[str, Callable[[RunFolder, Config], Maker]] = {
+MAKERS: dict[TaskName, Callable[[RunFolder, Config], Maker]] = {
     "language-model": _language_model,
     "scratch-language-model": _language_model,
     "tagger": _tagger,

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
 from gatewise.errors import UsageError
-from gatewise.nn import draw_weights, make_stack, pool
+from gatewise.models.stack import configured_stack, pooled
+from gatewise.nn import draw_weights
 from gatewise.nn.dropout import dropout
 
 BATCH = 1000
@@ -32,15 +33,7 @@ class SequenceReader(nn.Module):
     def __init__(self, config: ModelConfig, input_size: int, outputs: int, engine: str = "auto") -> None:
         super().__init__()
         self.config = config
-        self.rnn = make_stack(
-            config.cell,
-            input_size,
-            config.hidden_size,
-            config.num_layers,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-            bidirectional=config.bidirectional,
-            engine=engine,
-        )
+        self.rnn = configured_stack(config, input_size, engine)
         self.decoder = nn.Linear(self.rnn.spec.num_directions * config.hidden_size, outputs)
         draw_weights(self, config.init_scale, config.forget_bias, config.decoder_std, config.decoder_bias)
 
@@ -51,10 +44,8 @@ class SequenceReader(nn.Module):
 
     def read(self, x: Float[Tensor, "T N I"], lengths: Tensor | None = None) -> Float[Tensor, "N C"]:
         """Return the outputs for sequences, time first; ``lengths`` are the steps of each, T by default."""
-        y, state = self.rnn(x, lengths=lengths)
-        h_n = state if isinstance(state, Tensor) else state[0]
-        pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, lengths)
-        answers: Tensor = self.decoder(dropout(pooled, self.config.dropout, self.training))
+        outputs = pooled(self.rnn, x, lengths, self.config.pooling)
+        answers: Tensor = self.decoder(dropout(outputs, self.config.dropout, self.training))
         return answers
 
     def read_over_time(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "T N C"]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from gatewise.config import ModelConfig
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
-from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy, make_stack
+from gatewise.models.stack import configured_stack
+from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy
 from gatewise.nn.crf import CRF
 from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
@@ -43,15 +44,7 @@ class Tagger(WordEncoder):
     ) -> None:
         super().__init__(config, words, characters, engine)
         self.tags = list(tags)
-        self.rnn = make_stack(
-            config.cell,
-            self.word_size,
-            config.hidden_size,
-            config.num_layers,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-            engine=engine,
-        )
+        self.rnn = configured_stack(config, self.word_size, engine)
         self.decoder = nn.Linear(config.hidden_size * (2 if config.bidirectional else 1), len(self.tags))
         self.crf = CRF(len(self.tags)) if config.output == "crf" else None
         draw_weights(self, config.init_scale, config.forget_bias, generator=generator)

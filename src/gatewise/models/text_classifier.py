@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from gatewise.config import ModelConfig
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
-from gatewise.nn import draw_weights, in_eval_mode, make_stack, pool
+from gatewise.models.stack import configured_stack, pooled
+from gatewise.nn import draw_weights, in_eval_mode
 from gatewise.nn.dropout import dropout
 from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
 from gatewise.runtime.lexicon import Lexicon
@@ -44,15 +45,7 @@ class TextClassifier(WordEncoder):
     ) -> None:
         super().__init__(config, words, characters, engine)
         self.labels, self.level = list(labels), level
-        self.rnn = make_stack(
-            config.cell,
-            self.word_size,
-            config.hidden_size,
-            config.num_layers,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-            engine=engine,
-        )
+        self.rnn = configured_stack(config, self.word_size, engine)
         self.decoder = nn.Linear(self.rnn.spec.num_directions * config.hidden_size, len(self.labels))
         draw_weights(self, config.init_scale, config.forget_bias, config.decoder_std, config.decoder_bias)
 
@@ -64,10 +57,8 @@ class TextClassifier(WordEncoder):
     def forward(self, batch: WordBatch, targets: Int[Tensor, " B"] | None = None) -> Tensor:
         """Return the logits (B, C); with targets, the mean negative log-likelihood in nats, a scalar."""
         x = dropout(self.encode(batch), self.config.dropout, self.training)
-        y, state = self.rnn(x, lengths=batch.lengths)
-        h_n = state if isinstance(state, Tensor) else state[0]
-        pooled = pool(self.config.pooling, y, h_n, self.rnn.spec.num_directions, batch.lengths)
-        logits: Tensor = self.decoder(dropout(pooled, self.config.dropout, self.training))
+        outputs = pooled(self.rnn, x, batch.lengths, self.config.pooling)
+        logits: Tensor = self.decoder(dropout(outputs, self.config.dropout, self.training))
         return logits if targets is None else F.cross_entropy(logits, targets)
 
     def split(self, text: str) -> list[str]:

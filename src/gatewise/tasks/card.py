@@ -1,13 +1,20 @@
 """The model card: a run folder's README.md, with its metrics and the commands that reproduce them."""
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from gatewise.artifact.run_folder import Metrics
 from gatewise.config import Config
+from gatewise.config.tasks import TaskName
 
 
 def model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+    """Return the model card of a finished run as Markdown."""
+    return _CARDS[config.task.name](path, config, metrics)
+
+
+def _language_model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     """Return the model card of a language model as Markdown."""
     *epochs, final = metrics
     best = next(line for line in epochs if line["epoch"] == final["best_epoch"])
@@ -28,21 +35,13 @@ def model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 | training perplexity of that epoch | {best["train_perplexity"]:.2f} |
 | SHA-256 of the test text | `{final["test_data_hash"]}` |
 
-To reproduce the test perplexity, generate text, and repeat the whole training:
-
-```
-gatewise evaluate {where} --split test
-gatewise generate {where} --max-tokens 50
-gatewise train {where}/config.toml --out ANOTHER-FOLDER
-```
-
-`model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `tokenizer.json` the
+{_again(path, f"gatewise generate {where} --max-tokens 50")} `tokenizer.json` the
 vocabulary in the format of the `tokenizers` library, `config.toml` all settings, `metrics.jsonl` the metrics of each
 epoch.
 """
 
 
-def scratch_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+def _scratch_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     """Return the model card of a scratch language model as Markdown."""
     *epochs, final = metrics
     model, training, where = config.model, config.training, shlex.quote(str(path))
@@ -60,21 +59,13 @@ One LSTM layer of {model.hidden_size} over one-hot words, trained for {len(epoch
 | out-of-vocabulary rate | {100 * final["train_oov_rate"]:.2f}% |
 | SHA-256 of the file | `{final["train_data_hash"]}` |
 
-To reproduce the loss, generate text, and repeat the whole training:
-
-```
-gatewise evaluate {where}
-gatewise generate {where} --max-tokens 50
-gatewise train {where}/config.toml --out ANOTHER-FOLDER
-```
-
-`model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `tokenizer.json` the
+{_again(path, f"gatewise generate {where} --max-tokens 50", split="")} `tokenizer.json` the
 vocabulary in the format of the `tokenizers` library, `config.toml` all settings, `metrics.jsonl` the metrics of each
 epoch.
 """
 
 
-def classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+def _classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     """Return the model card of a sequence classifier as Markdown."""
     *evaluations, final = metrics
     return f"""# {path.name}: a sequence classifier
@@ -93,7 +84,7 @@ def classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 """
 
 
-def tagger_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+def _tagger_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     """Return the model card of a tagger as Markdown."""
     *evaluations, final = metrics
     model, unseen = config.model, final["test_accuracy_unseen"]
@@ -123,7 +114,7 @@ of each evaluation.
 """
 
 
-def regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
+def _regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     """Return the model card of a regressor as Markdown."""
     *evaluations, final = metrics
     where, end = shlex.quote(str(path)), "_test_rmse"
@@ -185,15 +176,26 @@ def _at_best(metrics: list[Metrics]) -> Metrics:
     return next(line for line in evaluations if line[key] == final[f"best_{key}"])
 
 
-def _again(path: Path, use: str) -> str:
-    """Return the commands that reproduce the test metrics, use the model and repeat the training."""
+def _again(path: Path, use: str, split: str = " --split test") -> str:
+    """Return the commands that reproduce the metrics, use the model and repeat the training."""
     where = shlex.quote(str(path))
-    return f"""To reproduce the test metrics, use the model, and repeat the whole training:
+    return f"""To reproduce the metrics, use the model, and repeat the whole training:
 
 ```
-gatewise evaluate {where} --split test
+gatewise evaluate {where}{split}
 {use}
 gatewise train {where}/config.toml --out ANOTHER-FOLDER
 ```
 
 `model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`,"""
+
+
+_CARDS: dict[TaskName, Callable[[Path, Config, list[Metrics]], str]] = {
+    "language-model": _language_model_card,
+    "scratch-language-model": _scratch_card,
+    "tagger": _tagger_card,
+    "classifier": _classifier_card,
+    "text-classifier": _classifier_card,
+    "regressor": _regressor_card,
+    "memory-task": _regressor_card,
+}

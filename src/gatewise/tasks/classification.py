@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import Config
+from gatewise.config import TASKS
+from gatewise.config.tasks import ACCURACY
 from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
-from gatewise.tasks.card import classifier_card
+from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
@@ -68,37 +68,17 @@ def label_indices(found: Sequence[Any], labels: Sequence[Any], where: Sequence[s
     return np.array([ids[label] for label in found], dtype=np.int64)
 
 
-class LabelTask(ABC):
+class LabelTask(Task):
     """A classification run with its data loaded.
 
     Attributes:
-        config: the run's configuration.
         labels: the C labels.
         parts: the splits ``train``, ``valid`` and ``test``.
     """
 
-    config: Config
     labels: list[Any]
     parts: Mapping[str, Examples]
     token_name = "sequences"
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each split."""
-        return {name: part.data_hash for name, part in self.parts.items()}
-
-    @property
-    @abstractmethod
-    def summary(self) -> str:
-        """A summary of the training data."""
-
-    @abstractmethod
-    def make_model(self) -> nn.Module:
-        """Create the model."""
-
-    @abstractmethod
-    def write_parts(self, run: RunFolder) -> None:
-        """Write the labels and whatever else is needed to load the model."""
 
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> "Classification":
         """Return a workload of shuffled batches."""
@@ -107,17 +87,8 @@ class LabelTask(ABC):
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split, and score the majority-label baseline."""
         test, train = self.parts["test"], self.parts["train"]
-        return {
-            "test_accuracy": accuracy(model, test),
-            "test_tokens": len(test),
-            "test_oov_rate": test.oov_rate,
-            "test_data_hash": test.data_hash,
-            "majority_test_accuracy": float((test.targets == np.bincount(train.targets).argmax()).mean()),
-        }
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return classifier_card(path, self.config, metrics)
+        majority = float((test.targets == np.bincount(train.targets).argmax()).mean())
+        return {**tested(self.config, figures_of(model, test)), "majority_test_accuracy": majority}
 
 
 class Classification(BatchWorkload):
@@ -147,8 +118,8 @@ class Classification(BatchWorkload):
         some = np.random.default_rng(0).permutation(train)[:valid]
         for name, chosen in (("train", self.share(some)), ("valid", self.share(np.arange(valid)))):
             hits, total = self.group.sum(hits_among(self.model, self.task.parts[name], chosen), len(chosen))
-            figures[f"{name}_accuracy"] = hits / total
-        return figures, -figures["valid_accuracy"]
+            figures[f"{name}_{ACCURACY.name}"] = hits / total
+        return figures, ACCURACY.to_minimize(figures[TASKS["classifier"].evaluated])
 
 
 def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
@@ -171,11 +142,9 @@ def accuracy(model: nn.Module, part: Examples) -> float:
     return hits_among(model, part, np.arange(len(part))) / len(part)
 
 
-def figures_of(config: Config, split: str, model: nn.Module, part: Examples) -> dict[str, Any]:
-    """Return what ``evaluate --json`` prints: ``task, split, accuracy, tokens`` (examples), ``oov_rate, data_hash``."""
+def figures_of(model: nn.Module, part: Examples) -> dict[str, Any]:
+    """Return the metrics of a split: ``accuracy, tokens`` (examples), ``oov_rate, data_hash``."""
     return {
-        "task": config.task.name,
-        "split": split,
         "accuracy": accuracy(model, part),
         "tokens": len(part),
         "oov_rate": part.oov_rate,

@@ -44,4 +44,5 @@ def _evaluate(
         return evaluate_scratch(folder, config, data, split)
     where, split = choose_device(device), split or "test"
     with as_configured(where):
-        return KINDS[config.task.name].evaluate(folder, config, data, split, where)
+        figures = KINDS[config.task.name].evaluate(folder, config, data, split, where)
+    return {"task": config.task.name, "split": split, **figures}

@@ -8,6 +8,7 @@ import torch
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
+from gatewise.config.tasks import TaskName
 from gatewise.tasks.language_modeling import LanguageModelTask, evaluate_language_model
 from gatewise.tasks.memory import MemoryTask, evaluate_memory
 from gatewise.tasks.regression import RegressorTask, evaluate_regression
@@ -23,10 +24,10 @@ class Kind(NamedTuple):
     task: Callable[[Config], Task]
     """Loads the data named by a configuration."""
     evaluate: Callable[[RunFolder, Config, "str | Path | None", str, torch.device], dict[str, Any]]
-    """Evaluates a finished run on a split of its own data, or of other data."""
+    """Returns the metrics of a finished run on a split of its own data, or of other data."""
 
 
-KINDS = {
+KINDS: dict[TaskName, Kind] = {
     "language-model": Kind(LanguageModelTask, evaluate_language_model),
     "classifier": Kind(SequenceClassifierTask, evaluate_sequences),
     "text-classifier": Kind(TextClassifierTask, evaluate_texts),

@@ -1,7 +1,6 @@
 """Language modelling: the corpus, the training workload, evaluation, and the unigram baseline."""
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,43 +14,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
-from gatewise.config import Config, DataConfig
-from gatewise.data.python_docs import python_docs_corpus
+from gatewise.config import TASKS, Config, DataConfig
+from gatewise.config.tasks import PERPLEXITY
+from gatewise.data.configured import find_text, open_corpus
 from gatewise.data.streams import TokenStream
-from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
+from gatewise.data.text import SPLITS, TextCorpus, read_lines
 from gatewise.data.token_cache import TokenizedText, tokenize_file
 from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
 from gatewise.runtime.vocabulary import Vocabulary
-from gatewise.tasks.card import model_card
+from gatewise.tasks.task import Task, tested
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
-
-
-def open_corpus(settings: DataConfig) -> TextCorpus:
-    """Locate the three texts named by a configuration.
-
-    Raises:
-        UsageError: the configuration names no location, or more than one.
-        DataError: a text is missing.
-    """
-    files = (settings.train_file, settings.valid_file, settings.test_file)
-    places = sum((bool(settings.path), any(files), bool(settings.builtin)))
-    if places > 1:
-        raise UsageError("data: path, the three *_file keys and builtin are mutually exclusive; keep one of them")
-    if settings.builtin:
-        return python_docs_corpus()
-    if settings.path:
-        return TextCorpus.from_folder(settings.path)
-    if not all(files):
-        what = "only some of train_file, valid_file and test_file" if any(files) else "no data"
-        raise UsageError(
-            f"data: the recipe names {what}; add --data FOLDER (gatewise data fetch ptb makes one), or name three files"
-        )
-    return TextCorpus(*(Path(file).expanduser() for file in files))
 
 
 @dataclass(frozen=True)
@@ -71,11 +48,6 @@ class LanguageModelData:
         check_scorable(texts["test"], corpus.test)
         return cls(vocabulary, texts, corpus)
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each text."""
-        return {name: text.data_hash for name, text in self.texts.items()}
-
     def unigram_perplexity(self, split: str) -> float:
         """Return the perplexity of a split under a unigram model: ``p(v) = (count(v) + 1) / (N + V)``."""
         size = len(self.vocabulary)
@@ -85,7 +57,7 @@ class LanguageModelData:
         return float(np.exp(nll))
 
 
-class LanguageModelTask:
+class LanguageModelTask(Task):
     """A language model run with its data loaded.
 
     Raises:
@@ -97,7 +69,7 @@ class LanguageModelTask:
         if not config.model.init_scale:
             raise UsageError("model.init_scale is 0, so the model cannot learn; expected a number above 0, such as 0.1")
         self.config, self.data = config, LanguageModelData.read(config.data)
-        self.hashes = self.data.hashes
+        self.parts = self.data.texts
 
     @property
     def summary(self) -> str:
@@ -124,17 +96,7 @@ class LanguageModelTask:
         """Evaluate on the test text, and score the unigram baseline."""
         assert isinstance(model, LanguageModel)
         scores = score_text(model, self.data.texts["test"], self.data.corpus.test)
-        return {
-            "test_perplexity": scores["perplexity"],
-            "test_tokens": scores["tokens"],
-            "test_oov_rate": scores["oov_rate"],
-            "test_data_hash": scores["data_hash"],
-            "unigram_test_perplexity": self.data.unigram_perplexity("test"),
-        }
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return model_card(path, self.config, metrics)
+        return {**tested(self.config, scores), "unigram_test_perplexity": self.data.unigram_perplexity("test")}
 
 
 class LanguageModelling:
@@ -202,7 +164,7 @@ class LanguageModelling:
             nll, count = nll + float(cost) * inputs.shape[1], count + targets.numel()
         nll, total = self.group.sum(nll, count)
         perplexity = _exp(nll / total)
-        return {"valid_perplexity": perplexity}, perplexity
+        return {TASKS["language-model"].evaluated: perplexity}, PERPLEXITY.to_minimize(perplexity)
 
     def save_best(self, facts: Mapping[str, int]) -> None:
         """Write ``model.safetensors``."""
@@ -222,17 +184,13 @@ def evaluate_language_model(
         device: the device to compute on.
 
     Returns:
-        ``task, split, perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
+        ``perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
     """
     model = load_as(LanguageModel, run.path, device=device)
-    if data is None:
-        with reading_for(run, data):
-            path = open_corpus(config.data).split(split)
-    else:
-        path = Path(data).expanduser()
-        path = path if os.path.isfile(path) else find_split(path, split)
+    with reading_for(run, data):
+        path = find_text(config.data, split, data)
     text = tokenize_file(path, model.vocabulary)
-    return {"task": config.task.name, "split": split, **score_text(model, text, path)}
+    return score_text(model, text, path)
 
 
 def check_scorable(text: TokenizedText, path: Path) -> None:

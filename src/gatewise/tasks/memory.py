@@ -1,5 +1,6 @@
 """The memory task: a regressor for the adding problem, whose sequences are drawn rather than read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
-from gatewise.tasks.card import regressor_card
-from gatewise.tasks.regression import Batch, Regression, figures_of, final_figures, write_scaling
+from gatewise.tasks.regression import Batch, Regression, figures_of, write_scaling
+from gatewise.tasks.task import Task, tested
 from gatewise.training.distributed import Group
 
 SEEDS = {"valid": 1, "test": 2}
@@ -40,7 +41,7 @@ def draw_part(split: str, length: int) -> Sequences:
     return draw_adding_problem(SCORED, length, np.random.default_rng(SEEDS[split]))
 
 
-class MemoryTask:
+class MemoryTask(Task):
     """A run of the adding problem.
 
     Raises:
@@ -51,12 +52,9 @@ class MemoryTask:
         if config.data.path:
             raise UsageError(f"data.path is {config.data.path!r}; a memory-task draws its data, so omit it (--data)")
         self.config = config
-        self.parts = {split: draw_part(split, config.data.length) for split in SEEDS}
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of the evaluated splits; the training data follows from the seed."""
-        return {name: part.data_hash for name, part in self.parts.items()}
+        self.parts = {
+            split: draw_part(split, config.data.length) for split in SEEDS
+        }  # training data follows from the seed
 
     @property
     def summary(self) -> str:
@@ -78,18 +76,17 @@ class MemoryTask:
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split, and score the baseline that always answers 1."""
         test = self.parts["test"]
-        return {**final_figures(model, test), "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1)}
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return regressor_card(path, self.config, metrics)
+        return {
+            **tested(self.config, figures_of(model, test)),
+            "always_1_test_rmse": root_mean_square(test.y.astype(np.float64) - 1),
+        }
 
 
 class Adding(Regression):
     """The training workload: each batch depends only on seed, epoch and step, so that resuming is exact."""
 
     def __init__(
-        self, config: Config, parts: dict[str, Sequences], model: nn.Module, run: RunFolder, group: Group
+        self, config: Config, parts: Mapping[str, Sequences], model: nn.Module, run: RunFolder, group: Group
     ) -> None:
         super().__init__(config, parts["valid"], config.data.batch_size * STEPS, model, run, group)
 
@@ -112,4 +109,4 @@ def evaluate_memory(
     if data is not None:
         raise UsageError(f"--data {data}: a memory-task draws its data; omit this option")
     model = load_as(SequenceRegressor, run.path, device=device)
-    return figures_of(config, split, model, draw_part(split, config.data.length))
+    return figures_of(model, draw_part(split, config.data.length))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
-from gatewise.config import Config
+from gatewise.config import TASKS, Config
+from gatewise.config.tasks import RMSE
 from gatewise.data.arrays import Sequences
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import open_parts
@@ -22,7 +23,7 @@ from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
-from gatewise.tasks.card import regressor_card
+from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -32,7 +33,7 @@ ORDERS = (2, 9)
 """Orders of the autoregressive baselines of a forecast."""
 
 
-class RegressorTask:
+class RegressorTask(Task):
     """A regression run with its data loaded.
 
     Raises:
@@ -49,11 +50,6 @@ class RegressorTask:
         self.scaling = scaling_of(x, y, columns, settings.target or next(iter(columns), ""))
         for split, part in self.parts.items():
             check_reach(part.x, self.scaling, f"{settings.path or settings.builtin} ({split})")
-
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of each split."""
-        return {name: part.data_hash for name, part in self.parts.items()}
 
     @property
     def summary(self) -> str:
@@ -74,7 +70,7 @@ class RegressorTask:
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split and, for a series, score the baselines."""
-        return {**final_figures(model, self.parts["test"]), **self._baselines()}
+        return {**tested(self.config, figures_of(model, self.parts["test"])), **self._baselines()}
 
     def _baselines(self) -> Metrics:
         test = self.parts["test"]
@@ -87,10 +83,6 @@ class RegressorTask:
             if error is not None:
                 figures[f"autoregression_{order}_test_rmse"] = error
         return figures
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return regressor_card(path, self.config, metrics)
 
 
 def write_scaling(run: RunFolder, width: int, scaling: Scaling) -> None:
@@ -134,7 +126,7 @@ class Regression(BatchWorkload):
         exponent = int(np.frexp(self.model.scaling.y_std)[1])  # scales errors so that their squares stay near 1
         squares, count = self.group.sum(float((np.ldexp(errors, -exponent) ** 2).sum()), len(errors))
         rmse = float(np.ldexp(np.sqrt(squares / count), exponent))
-        return {"valid_rmse": rmse}, rmse
+        return {TASKS["regressor"].evaluated: rmse}, RMSE.to_minimize(rmse)
 
 
 class Shuffled(Regression):
@@ -164,16 +156,9 @@ def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
     return {"rmse": root_mean_square(errors), "mae": mean_absolute(errors)}
 
 
-def final_figures(model: nn.Module, part: Sequences) -> Metrics:
-    """Return the test metrics for the last line of ``metrics.jsonl``."""
-    named = {f"test_{name}": value for name, value in scores(model, part).items()}
-    return {**named, "test_tokens": len(part), "test_data_hash": part.data_hash}
-
-
-def figures_of(config: Config, split: str, model: nn.Module, part: Sequences) -> dict[str, Any]:
-    """Return what ``evaluate --json`` prints: ``task, split, rmse, mae, tokens`` (values), ``oov_rate, data_hash``."""
-    known = {"task": config.task.name, "split": split, **scores(model, part)}
-    return {**known, "tokens": len(part), "oov_rate": 0.0, "data_hash": part.data_hash}
+def figures_of(model: nn.Module, part: Sequences) -> dict[str, Any]:
+    """Return the metrics of a split: ``rmse, mae, tokens`` (values), ``oov_rate, data_hash``."""
+    return {**scores(model, part), "tokens": len(part), "oov_rate": 0.0, "data_hash": part.data_hash}
 
 
 def evaluate_regression(
@@ -185,4 +170,4 @@ def evaluate_regression(
         settings = data_of(config.data, model.scaling, data)
         _, parts = open_parts(settings)
     check_reach(parts[split].x, model.scaling, f"{settings.path or settings.builtin} ({split})")
-    return figures_of(config, split, model, parts[split])
+    return figures_of(model, parts[split])

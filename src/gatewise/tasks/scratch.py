@@ -19,7 +19,7 @@ from gatewise.errors import DataError, RunError, UsageError
 from gatewise.files import file_hash
 from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
-from gatewise.tasks.card import scratch_card
+from gatewise.tasks.card import model_card
 from gatewise.tasks.resume import find_resume_point, hold, run_identity
 from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note
@@ -146,7 +146,7 @@ def _train(
             f"{run.weights_file}: weights of epoch {saved}, expected those of the best epoch, {position.best_epoch}; "
             "the file was replaced during training; train again"
         )
-    write_atomically(run.card_file, scratch_card(run.path, config, [*position.history, figures]))
+    write_atomically(run.card_file, model_card(run.path, config, [*position.history, figures]))
     run.write_metrics([*position.history, figures])
     return figures
 

@@ -2,66 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder, reading_for
-from gatewise.config import Config, DataConfig
-from gatewise.data.array_files import in_float32
-from gatewise.data.arrays import Sequences, check_classes, find_sequences, load_digits
-from gatewise.data.moments import moments
-from gatewise.errors import DataError, UsageError
+from gatewise.config import Config
+from gatewise.data.arrays import Sequences, check_classes
+from gatewise.data.configured import open_sequences
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
 from gatewise.training.batches import Indices
-
-
-def open_sequences(settings: DataConfig) -> dict[str, Sequences]:
-    """Read the three splits named by a configuration.
-
-    Raises:
-        UsageError: the configuration names no data, or more than one location.
-        DataError: a split is missing or invalid.
-    """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "both path and builtin" if settings.path else "no data"
-        raise UsageError(f"data: the recipe names {found}; add --data FOLDER, a folder with IDX files or *.npz")
-    if settings.builtin == "digits":
-        return load_digits(settings.valid_size, settings.test_size)
-    if settings.builtin:
-        raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'digits'")
-    parts = find_sequences(settings.path, settings.valid_size, settings.test_size)
-    check_resolution(parts["train"].x, f"{settings.path} (train): x")
-    return {
-        split: replace(part, x=in_float32(part.x, f"{settings.path} ({split}): x")) for split, part in parts.items()
-    }
-
-
-def check_resolution(x: npt.NDArray[Any], name: str) -> None:
-    """Check that the inputs remain distinguishable in float32, in which a classifier reads them unscaled.
-
-    Raises:
-        DataError: a column's standard deviation is less than a hundred times its rounding error.
-    """
-    if x.dtype != np.float64:
-        return
-    flat = x.reshape(-1, x.shape[-1])
-    mean, std = moments(flat)
-    with np.errstate(over="ignore"):
-        lost = np.abs(flat - flat.astype(np.float32)).max(0)
-    for column in np.flatnonzero((std > 0) & np.isfinite(lost) & (lost > std / 100)):
-        raise DataError(
-            f"{name}: column {column} is {mean[column]:.10g} ± {std[column]:.3g}, which float32 cannot resolve; "
-            "expected numbers near 1: subtract the mean and divide by the standard deviation"
-        )
 
 
 class LabelledSequences(Examples):
@@ -118,4 +73,4 @@ def evaluate_sequences(
     with reading_for(run, data):
         part = open_sequences(settings)[split]
     name = f"{settings.path or settings.builtin} ({split})"
-    return figures_of(config, split, model, LabelledSequences(part, model.labels, name))
+    return figures_of(model, LabelledSequences(part, model.labels, name))

@@ -1,12 +1,8 @@
 """Tagging: sentences with tags, the training workload, evaluation."""
 
-import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Set
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,84 +14,23 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
-from gatewise.config import Config, DataConfig
-from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
+from gatewise.config import TASKS, Config
+from gatewise.config.tasks import ACCURACY
+from gatewise.data.configured import TaggedPart, open_tagged
 from gatewise.data.text import SPLITS
 from gatewise.data.tokenizer_file import lexicon_json
-from gatewise.errors import DataError, UsageError
-from gatewise.files import file_hash
+from gatewise.errors import DataError
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.tasks.card import tagger_card
 from gatewise.tasks.confusion import Confusion
+from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
 
-@dataclass(frozen=True)
-class TaggedPart:
-    """One split of the data.
-
-    Attributes:
-        sentences: sentences with a tag for each word.
-        data_hash: SHA-256 of the file.
-        name: the file name, for error messages.
-    """
-
-    sentences: Sequence[TaggedSentence]
-    data_hash: str
-    name: str
-
-    @classmethod
-    def read(cls, path: Path) -> "TaggedPart":
-        """Read a file."""
-        return cls(read_tagged(path), file_hash(path), str(path))
-
-    @cached_property
-    def words(self) -> list[list[str]]:
-        """The words of each sentence."""
-        return [sentence.words for sentence in self.sentences]
-
-    def numbered(self, tags: Sequence[str]) -> list[Tensor]:
-        """Return the index of each word's tag in ``tags``, sentence by sentence.
-
-        Raises:
-            DataError: a tag is not in ``tags`` (the message gives the line).
-        """
-        place = {tag: index for index, tag in enumerate(tags)}
-        for sentence in self.sentences:
-            for word, tag, line in zip(sentence.words, sentence.tags, sentence.lines, strict=True):
-                if tag not in place:
-                    raise DataError(
-                        f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training "
-                        f"data; expected one of {', '.join(tags)}"
-                    )
-        return [torch.tensor([place[tag] for tag in sentence.tags]) for sentence in self.sentences]
-
-
-def open_part(settings: DataConfig, split: str) -> TaggedPart:
-    """Read one of the splits named by a configuration.
-
-    Raises:
-        UsageError: the configuration names no data, or more than one location.
-        DataError: the split is missing or invalid.
-    """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "no data" if not settings.path else "both path and builtin"
-        raise UsageError(f"data: the recipe names {found}; add --data FOLDER with three *-ud-*.conllu or *.txt files")
-    if settings.path:
-        return TaggedPart.read(find_tagged(settings.path, split))
-    if settings.builtin != "toy-sentences":
-        raise UsageError(
-            f"data.builtin is {settings.builtin!r}, which a tagger does not support; expected 'toy-sentences'"
-        )
-    lines = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in TOY)
-    return TaggedPart(TOY, hashlib.sha256(lines.encode()).hexdigest(), settings.builtin)
-
-
-class TaggerTask:
+class TaggerTask(Task):
     """A tagging run with its data loaded.
 
     Raises:
@@ -105,17 +40,18 @@ class TaggerTask:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.parts = {split: open_part(config.data, split) for split in SPLITS}
+        self.parts = {split: open_tagged(config.data, split) for split in SPLITS}
         train, settings = self.parts["train"], config.data
         self.tags = sorted({tag for sentence in train.sentences for tag in sentence.tags})
         if len(self.tags) < 2:
             raise DataError(f"{train.name}: only {len(self.tags)} distinct tag ({self.tags[0]}); expected at least 2")
-        self.targets = {split: part.numbered(self.tags) for split, part in self.parts.items()}
+        self.targets = {
+            split: [torch.from_numpy(tags) for tags in part.numbered(self.tags)] for split, part in self.parts.items()
+        }
         words = list(chain.from_iterable(train.words))
         self.seen = set(words)
         self.words = Lexicon.from_tokens(words, settings.min_count, settings.lowercase)
         self.characters = Lexicon.from_tokens(chain.from_iterable(words))
-        self.hashes: Mapping[str, str] = {split: part.data_hash for split, part in self.parts.items()}
 
     @property
     def summary(self) -> str:
@@ -148,16 +84,10 @@ class TaggerTask:
         """Evaluate on the test split, and score the most-frequent-tag baseline."""
         assert isinstance(model, Tagger)
         part = self.parts["test"]
-        scores = score(model, part, self.seen)
-        scores.confusion.save(run.figures, f"test, {part.data_hash[:12]}")
-        return {
-            "test_accuracy": scores.accuracy,
-            "test_accuracy_unseen": scores.accuracy_unseen,
-            "test_tokens": scores.confusion.total,
-            "test_oov_rate": scores.oov_rate,
-            "test_data_hash": part.data_hash,
-            "commonest_tag_test_accuracy": self._commonest_tag_accuracy(part),
-        }
+        confusion, figures = score(model, part, self.seen)
+        confusion.save(run.figures, f"test, {part.data_hash[:12]}")
+        baseline = self._commonest_tag_accuracy(part)
+        return {**tested(self.config, figures), "commonest_tag_test_accuracy": baseline}
 
     def _commonest_tag_accuracy(self, part: TaggedPart) -> float:
         """Score each word's most frequent tag in training and, for unseen words, the most frequent tag of all."""
@@ -170,10 +100,6 @@ class TaggerTask:
         fallback = every.most_common(1)[0][0]
         hits = [best.get(word, fallback) == tag for word, tag in _pairs(part)]
         return sum(hits) / len(hits)
-
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card."""
-        return tagger_card(path, self.config, metrics)
 
 
 def _pairs(part: TaggedPart) -> Iterator[tuple[str, str]]:
@@ -215,25 +141,11 @@ class Tagging(BatchWorkload):
         pairs = list(zip(found, self.targets["valid"], strict=True))
         hits = sum(int((tags == target).sum()) for tags, target in pairs)
         total, count = self.group.sum(hits, sum(len(target) for _, target in pairs))
-        return {"valid_accuracy": total / count}, -total / count
+        return {TASKS["tagger"].evaluated: total / count}, ACCURACY.to_minimize(total / count)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """A tagger's scores on a split: the confusion matrix, and the accuracy on words not seen in training."""
-
-    confusion: Confusion
-    accuracy_unseen: float | None
-    oov_rate: float
-
-    @property
-    def accuracy(self) -> float:
-        """The share of words tagged correctly."""
-        return self.confusion.accuracy
-
-
-def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
-    """Tag a split and compare with its tags.
+def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> tuple[Confusion, dict[str, Any]]:
+    """Tag a split and compare with its tags; return the confusion matrix, and the metrics of the split.
 
     Args:
         model: the tagger.
@@ -243,17 +155,20 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> Scores:
     Raises:
         DataError: a tag is unknown to the model (the message gives the line).
     """
-    expected = torch.cat(part.numbered(model.tags)).numpy()
+    expected = np.concatenate(part.numbered(model.tags))
     encoded = EncodedSentences(part.words, model.lexicon, model.alphabet)
     found = torch.cat(model.read_each(encoded, model.predict)).numpy()
     words = list(chain.from_iterable(part.words))
     unseen = np.array([word not in seen for word in words])
     right = found == expected
-    return Scores(
-        Confusion.count(model.tags, expected, found),
-        float(right[unseen].mean()) if unseen.any() else None,
-        float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
-    )
+    confusion = Confusion.count(model.tags, expected, found)
+    return confusion, {
+        "accuracy": confusion.accuracy,
+        "accuracy_unseen": float(right[unseen].mean()) if unseen.any() else None,
+        "tokens": confusion.total,
+        "oov_rate": float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
+        "data_hash": part.data_hash,
+    }
 
 
 def evaluate_tagger(
@@ -269,26 +184,18 @@ def evaluate_tagger(
         device: the device to compute on.
 
     Returns:
-        ``task, split, accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
+        ``accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
         ``oov_rate`` (words read as ``<unk>``), ``data_hash``; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None
         where the denominator is zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run
         folder is not writable).
     """
     model = load_as(Tagger, run.path, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()
-    part = _part_to_evaluate(run, config, data, split)
-    scores = score(model, part, seen)
-    return {
-        "task": config.task.name,
-        "split": split,
-        "accuracy": scores.accuracy,
-        "accuracy_unseen": scores.accuracy_unseen,
-        "tokens": scores.confusion.total,
-        "oov_rate": scores.oov_rate,
-        "data_hash": part.data_hash,
-        **scores.confusion.figures(),
-        "confusion": _save(scores.confusion, run, f"{split}, {part.data_hash[:12]}"),
-    }
+    with reading_for(run, data):
+        part = open_tagged(config.data, split, data)
+    confusion, figures = score(model, part, seen)
+    saved = _save(confusion, run, f"{split}, {part.data_hash[:12]}")
+    return {**figures, **confusion.figures(), "confusion": saved}
 
 
 def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
@@ -297,11 +204,3 @@ def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
         return str(confusion.save(run.figures, title))
     except OSError:  # another user's folder, a read-only file system, a full disk
         return None
-
-
-def _part_to_evaluate(run: RunFolder, config: Config, data: str | Path | None, split: str) -> TaggedPart:
-    if data is not None:
-        path = Path(data).expanduser()
-        return TaggedPart.read(path if os.path.isfile(path) else find_tagged(path, split))
-    with reading_for(run, data):
-        return open_part(config.data, split)

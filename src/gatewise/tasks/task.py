@@ -1,43 +1,61 @@
 """The interface between a task and the training and evaluation code."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.config import TASKS, Config
 from gatewise.errors import NotFinite
 from gatewise.training.distributed import Group
 from gatewise.training.loop import Workload
 
 
-class Task(Protocol):
-    """A task with its data loaded: what ``tasks/train.py`` needs to train it and write a run folder."""
+class Task(ABC):
+    """A task with its data loaded: what ``tasks/train.py`` needs to train it and write a run folder.
+
+    Attributes:
+        config: the run's configuration.
+        parts: the splits of the data.
+    """
+
+    config: Config
+    parts: Mapping[str, Any]
 
     @property
     def hashes(self) -> Mapping[str, str]:
         """SHA-256 of each split, which identifies the data when a run is resumed."""
+        return {name: part.data_hash for name, part in self.parts.items()}
 
     @property
+    @abstractmethod
     def summary(self) -> str:
         """A short summary of the training data, for the first line of output."""
 
+    @abstractmethod
     def make_model(self) -> nn.Module:
         """Create the model, its weights drawn from torch's generator."""
 
+    @abstractmethod
     def write_parts(self, run: RunFolder) -> None:
         """Write what is needed to load a model besides its weights, such as ``tokenizer.json`` or ``labels.json``."""
 
+    @abstractmethod
     def workload(self, model: nn.Module, run: RunFolder, group: Group) -> Workload:
         """Return the training workload."""
 
+    @abstractmethod
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate the best weights on the test split, once; return the last line of ``metrics.jsonl``."""
 
-    def card(self, path: Path, metrics: list[Metrics]) -> str:
-        """Return the model card as Markdown."""
+
+def tested(config: Config, figures: Mapping[str, Any]) -> Metrics:
+    """Return the final line's metrics of the test split, from those of its evaluation."""
+    keys = [key for key in TASKS[config.task.name].final if key.startswith("test_")]
+    return {key: figures[key.removeprefix("test_")] for key in keys}
 
 
 def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:

@@ -1,9 +1,7 @@
 """Text classification: data and evaluation."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -14,26 +12,19 @@ from torch import nn
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
-from gatewise.config import Config, DataConfig
+from gatewise.config import Config
 from gatewise.data.arrays import check_classes
-from gatewise.data.labelled import LabelledText, find_labelled, read_labelled
+from gatewise.data.configured import open_labelled
+from gatewise.data.labelled import LabelledText
 from gatewise.data.text import SPLITS
 from gatewise.data.tokenizer_file import lexicon_json
-from gatewise.errors import UsageError
 from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.runtime.vocabulary import split_tokens
 from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
 from gatewise.training.batches import Indices
-
-
-def read_part(settings: DataConfig, path: Path) -> list[LabelledText]:
-    """Read the labelled texts of a file, tokenized as configured."""
-    split = partial(split_tokens, level=settings.level)
-    return read_labelled(path, settings.column, settings.label_column, split)
 
 
 class LabelledTexts(Examples):
@@ -65,11 +56,10 @@ class TextClassifierTask(LabelTask):
     token_name = "words"
 
     def __init__(self, config: Config) -> None:
-        if not config.data.path:
-            raise UsageError("data: the recipe names no data; add --data FOLDER with labelled texts")
         self.config = config
-        files = {split: find_labelled(config.data.path, split) for split in SPLITS}
-        texts = {split: read_part(config.data, path) for split, path in files.items()}
+        files, texts = {}, {}
+        for split in SPLITS:
+            files[split], texts[split] = open_labelled(config.data, split)
         self.labels = check_classes([text.label for text in texts["train"]], files["train"])
         flat = list(chain.from_iterable(text.words for text in texts["train"]))
         self.words = Lexicon.from_tokens(flat, config.data.min_count, config.data.lowercase)
@@ -133,9 +123,7 @@ def evaluate_texts(
 ) -> dict[str, Any]:
     """Evaluate the best weights on a split, or a file, in fp32."""
     model = load_as(TextClassifier, run.path, device=device)
-    place = Path(config.data.path if data is None else data).expanduser()
     with reading_for(run, data):
-        path = place if os.path.isfile(place) else find_labelled(place, split)
-    texts = read_part(config.data, path)
+        path, texts = open_labelled(config.data, split, data)
     part = LabelledTexts(texts, model.lexicon, model.alphabet, model.labels, path)
-    return figures_of(config, split, model, part)
+    return figures_of(model, part)

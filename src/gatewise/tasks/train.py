@@ -20,6 +20,7 @@ from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, load_weights
+from gatewise.tasks.card import model_card
 from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.resume import DATA_KEYS, find_resume_point, hold, run_identity
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
@@ -165,7 +166,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
             _introduce(config, task, model, run, group, console)
             position = _fit(config, task, workload, run, group, checkpoint, console)
             if group.is_writer:
-                _finish(task, run, model, position)
+                _finish(config, task, run, model, position)
         group.wait()
         return Run(run.path, (run.read_history(config.task.name).final or {}) if group.is_writer else {})
 
@@ -220,7 +221,7 @@ def _fit(
         scalars.close()
 
 
-def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) -> None:
+def _finish(config: Config, task: Task, run: RunFolder, model: nn.Module, position: Position) -> None:
     """Evaluate the best weights on the test split once; write the final metrics and the model card."""
     saved = load_weights(model, run)
     if saved.get("step") != position.best_step:
@@ -233,7 +234,7 @@ def _finish(task: Task, run: RunFolder, model: nn.Module, position: Position) ->
         best["best_step"] = position.best_step
     final: Metrics = {**task.final(model.eval(), run), **best}
     check_figures(final, run)
-    write_atomically(run.card_file, task.card(run.path, [*position.history, final]))
+    write_atomically(run.card_file, model_card(run.path, config, [*position.history, final]))
     run.write_metrics([*position.history, final])
 
 
