@@ -12,7 +12,7 @@
 #include "cell_list.hpp"
 #include "vector.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 struct Lstm {
     static constexpr int kGates = 4;
@@ -111,4 +111,4 @@ void with_cell(CellKind cell, F f) {
     }
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

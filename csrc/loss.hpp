@@ -10,7 +10,7 @@
 #include "product.hpp"
 #include "training.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 constexpr int kSideBySide = 4;              // independent vectors of sums, to hide the latency of additions
 constexpr Index kRowsTogether = kLeftRows;  // rows whose dz are summed for db and packed while they are in the cache
@@ -111,4 +111,4 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     }
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -25,6 +25,10 @@ class Pages {
             return;
         }
         begin_ = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(base_) + kLarge - 1) / kLarge * kLarge);
+#ifdef GATEWISE_CHECKED  // csrc/tests only: what surrounds the memory must not be accessed
+        ASAN_POISON_MEMORY_REGION(base_, mapped_);
+        ASAN_UNPOISON_MEMORY_REGION(begin_, bytes);
+#endif
 #ifdef MADV_HUGEPAGE
         if (bytes >= kLarge) madvise(begin_, mapped_ - kLarge, MADV_HUGEPAGE);  // advice only: the result does not matter
 #endif

@@ -11,7 +11,7 @@
 #include "team.hpp"
 #include "vector.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 // A policy: how numbers enter a product. Real: the type of inputs and sums. Factor: the type of packed operands. `put` writes
 // the first `count` elements of x as operands to `to`, in a row of `row` elements (only tiles with two parts need that).
@@ -397,4 +397,4 @@ void multiply(const Product<typename P::Real>& p, Member me, const typename P::F
     P::multiply(p, me, left);
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

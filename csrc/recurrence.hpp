@@ -17,7 +17,7 @@
 #include "passes.hpp"
 #include "product.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 constexpr Index kRowsAtOnce = 48;  // rows of a step at a time, so that their products stay in the L1 cache
 
@@ -320,4 +320,4 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     }
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #endif
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
 
@@ -108,4 +108,4 @@ inline void multiply_tiles() {
 
 #endif
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -15,7 +15,7 @@
 #include "product.hpp"
 #include "tile_registers.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 // Tiles are per thread, and other libraries use them too (oneDNN does): products on tiles are computed within the lifetime of a
 // TileUse, whose destructor releases the tiles. TileUse may be nested.
@@ -145,7 +145,7 @@ struct OnTiles {
         wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, left, me);
     }
 
-    // See Rung::spin_tiles.
+    // See Target::spin_tiles.
     static double spin(Index repeats) {
         constexpr Index kSpun = 8 / Parts;  // chunks
         alignas(64) Factor a[kSpun * kStep], b[kSpun * kStep];
@@ -399,4 +399,4 @@ struct OnTiles {
     }
 };
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

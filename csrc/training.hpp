@@ -1,4 +1,4 @@
-// The inputs and outputs of the loss and the update of a training step, in pointers.
+// The inputs and outputs of the loss, the update of a training step and dropout masks, in pointers.
 //
 // The caller owns all memory. Nothing overlaps, and everything is contiguous in the given shape, in row-major order.
 #pragma once
@@ -55,6 +55,16 @@ struct GradientNorm {
     const Parameter* parameters;
     Index count;
     double* norm;  // output, a scalar
+};
+
+// A dropout mask: `scale` where the random integer of an element is below `kept`, else 0. The seed determines the integers, two
+// per word of a generator, the lower half first: see gatewise.nn.dropout.
+struct DropoutMask {
+    Index count;
+    std::uint64_t seed;
+    std::int32_t kept;
+    float scale;
+    float* mask;  // output, (count)
 };
 
 }  // namespace gatewise

@@ -9,7 +9,7 @@
 #include "training.hpp"
 #include "vector.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 constexpr Index kPiece = 1 << 14;
 
@@ -152,4 +152,4 @@ inline void update(const Update& u, Member me) {
     });
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

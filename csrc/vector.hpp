@@ -1,6 +1,6 @@
 // Vectors of one instruction set, each the size of a register, and the functions on them that the cells need.
 //
-// The translation unit of an instruction set defines GATEWISE_RUNG (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64)
+// The translation unit of an instruction set defines GATEWISE_TARGET (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64)
 // before it includes this file. The code uses the vector extensions of GCC and Clang, so that the same source serves SSE2,
 // NEON, AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add if the instruction set has one.
 //
@@ -17,7 +17,7 @@
 
 #include "numbers.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 template <class T>
 struct VectorOf {
@@ -161,4 +161,4 @@ inline Vector<float> to_bfloat16(Vector<float> x) {
     return (Vector<float>)((x == x ? rounded : bits | 0x400000) & ~0xFFFF);
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -322,7 +322,7 @@ def test_an_update_writes_what_fits_alone(state: dict[str, Any], text: str) -> N
 
 
 def test_memory_that_an_update_would_write_twice_is_refused() -> None:
-    text = "share memory; expected memory of its own for each"
+    text = "share memory; expected separate memory for each"
     p, optimizer = adam()
     optimizer.state[p]["exp_avg_sq"] = optimizer.state[p]["exp_avg"]
     refused(lambda: update.step(optimizer, 1.0, 2), text)

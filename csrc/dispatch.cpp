@@ -1,6 +1,8 @@
-#include "rungs.hpp"
+#include "dispatch.hpp"
 
+#include <chrono>
 #include <cstdlib>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -12,7 +14,7 @@
 
 namespace gatewise {
 
-extern const Rung rung_portable, rung_avx2, rung_avx512, rung_amx;
+extern const Target target_portable, target_avx2, target_avx512, target_amx;
 
 namespace {
 
@@ -39,31 +41,31 @@ bool has_tiles() {
 
 }  // namespace
 
-std::vector<const Rung*> available_rungs() {
-    std::vector<const Rung*> rungs = {&rung_portable};
+std::vector<const Target*> available_targets() {
+    std::vector<const Target*> targets = {&target_portable};
 #ifdef GATEWISE_AVX2
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) rungs.push_back(&rung_avx2);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(&target_avx2);
 #endif
 #ifdef GATEWISE_AVX512
-    if (has_avx512()) rungs.push_back(&rung_avx512);
+    if (has_avx512()) targets.push_back(&target_avx512);
 #endif
 #ifdef GATEWISE_AMX
-    if (has_avx512() && has_tiles()) rungs.push_back(&rung_amx);
+    if (has_avx512() && has_tiles()) targets.push_back(&target_amx);
 #endif
-    return rungs;
+    return targets;
 }
 
 namespace {
 
-const Rung& choose() {
+const Target& choose() {
     const char* wanted = std::getenv("GATEWISE_INSTRUCTIONS");
-    std::vector<const Rung*> rungs = available_rungs();
-    if (!wanted || !*wanted) return *rungs.back();
+    std::vector<const Target*> targets = available_targets();
+    if (!wanted || !*wanted) return *targets.back();
     std::string names;
-    for (const Rung* rung : rungs) {
-        if (std::string(wanted) == rung->name) return *rung;
-        names += (names.empty() ? "" : ", ") + std::string(rung->name);
+    for (const Target* target : targets) {
+        if (std::string(wanted) == target->name) return *target;
+        names += (names.empty() ? "" : ", ") + std::string(target->name);
     }
     throw std::runtime_error("GATEWISE_INSTRUCTIONS is '" + std::string(wanted) +
                              "', which this processor or this build does not have; expected one of " + names);
@@ -71,9 +73,18 @@ const Rung& choose() {
 
 }  // namespace
 
-const Rung& rung() {
-    static const Rung& chosen = choose();
+const Target& active_target() {
+    static const Target& chosen = choose();
     return chosen;
+}
+
+double product_rate(int threads, Numbers numbers) {
+    const Target& target = active_target();
+    std::vector<double> operations(static_cast<std::size_t>(threads));
+    const auto began = std::chrono::steady_clock::now();
+    run(threads, [&](Member me) { operations[static_cast<std::size_t>(me.index)] = target.spin_tiles(numbers, 20000); });
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+    return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
 }
 
 }  // namespace gatewise
