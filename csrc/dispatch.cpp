@@ -23,8 +23,8 @@ bool has_avx512() { return true; }
 bool has_tiles() { return true; }
 #elif defined(GATEWISE_AVX512)
 bool has_avx512() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
 #ifdef GATEWISE_AMX
 // Whether the processor has tiles and Linux permits this process to use them; the process must request permission.
@@ -68,7 +68,7 @@ const Target& choose() {
         names += (names.empty() ? "" : ", ") + std::string(target->name);
     }
     throw std::runtime_error("GATEWISE_INSTRUCTIONS is '" + std::string(wanted) +
-                             "', which this processor or this build does not have; expected one of " + names);
+                             "', which this processor or this build does not support; expected one of " + names);
 }
 
 }  // namespace
@@ -82,7 +82,8 @@ double product_rate(int threads, Numbers numbers) {
     const Target& target = active_target();
     std::vector<double> operations(static_cast<std::size_t>(threads));
     const auto began = std::chrono::steady_clock::now();
-    run(threads, [&](Member me) { operations[static_cast<std::size_t>(me.index)] = target.spin_tiles(numbers, 20000); });
+    run(threads,
+        [&](Member me) { operations[static_cast<std::size_t>(me.index)] = target.spin_tiles(numbers, 20000); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
     return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
 }

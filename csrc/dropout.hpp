@@ -1,5 +1,5 @@
-// Dropout masks (DropoutMask). Word k of SplitMix64 (Steele, Lea and Flood 2014) depends on k and the seed only, so that each
-// member computes its own words, without a barrier. Uses no scratch.
+// Dropout masks (DropoutMask). Word k of SplitMix64 (Steele, Lea and Flood 2014) depends on k and the seed only, so
+// that each member computes its own words, without a barrier. Uses no scratch.
 #pragma once
 
 #include "team.hpp"

@@ -1,5 +1,4 @@
-// The Python interface of stream.hpp; same conventions as in module.cpp. gatewise/engines/native/stream.py checks the arguments.
-#include <nanobind/nanobind.h>
+// The Python interface of stream.hpp; conventions as in module.cpp. engines/native/stream.py checks the arguments.
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -14,16 +13,15 @@ namespace nb = nanobind;
 namespace gatewise {
 
 void bind_stream(nb::module_& m) {
-    using LayerAddresses = std::tuple<Address, Address, Address, Address>;  // w_ih, w_hh, b_ih, b_hh
+    using Layer = std::tuple<Pointer, Pointer, Pointer, Pointer>;  // w_ih, w_hh, b_ih, b_hh
     nb::class_<Stream>(m, "Stream", "The weights of a stack, packed for one step at a time.")
         .def(
             "__init__",
-            [](Stream* stream, CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<LayerAddresses>& layers,
-               Address decoder, Address decoder_bias, Address table, Index tokens, int threads) {
-                StreamWeights weights{cell, narrow, I, H, V, {}, at<float>(decoder), at<float>(decoder_bias), at<float>(table),
-                                      tokens};
+            [](Stream* stream, CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<Layer>& layers,
+               Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens, int threads) {
+                StreamWeights weights{cell, narrow, I, H, V, {}, decoder, decoder_bias, table, tokens};
                 for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
-                    weights.layers.push_back({at<float>(w_ih), at<float>(w_hh), at<float>(b_ih), at<float>(b_hh)});
+                    weights.layers.push_back({w_ih, w_hh, b_ih, b_hh});
                 }
                 new (stream) Stream(weights, threads);
             },
@@ -32,14 +30,14 @@ void bind_stream(nb::module_& m) {
         .def_prop_ro("bytes", &Stream::bytes, "The size of the weights that a step reads, in bytes.")
         .def(
             "step",
-            [](const Stream& stream, int threads, Index B, Address x, Address h, Address c, Address h_n, Address c_n,
-               Address logits) {
+            [](const Stream& stream, int threads, Index B, Pointer x, Pointer h, Pointer c, Pointer h_n, Pointer c_n,
+               Pointer logits) {
                 nb::gil_scoped_release released;
-                stream.step(stream.useful_threads(threads), B, at<void>(x), at<float>(h), at<float>(c), at<float>(h_n),
-                            at<float>(c_n), at<float>(logits));
+                stream.step(stream.useful_threads(threads), B, x, h, c, h_n, c_n, logits);
             },
             "Run one step.")
-        .def("read", &Stream::read, nb::call_guard<nb::gil_scoped_release>(), "Read every weight without computing anything.");
+        .def("read", &Stream::read, nb::call_guard<nb::gil_scoped_release>(),
+             "Read every weight without computing anything.");
 }
 
 }  // namespace gatewise

@@ -1,5 +1,4 @@
-// The Python interface of the loss, the update of a training step, and dropout masks; same conventions as in module.cpp.
-#include <nanobind/nanobind.h>
+// The Python interface of the loss, the update of a training step, and dropout masks; conventions as in module.cpp.
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
@@ -9,29 +8,20 @@
 #include "binding.hpp"
 #include "checks.hpp"
 #include "dispatch.hpp"
-#include "threads.hpp"
 
 namespace nb = nanobind;
 
 namespace gatewise {
 namespace {
 
-template <class Real>
-double loss(Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
-            Address targets, double scale, Address dx, Address dweight, Address dbias) {
-    const Kernels<Real>& kernels = active_target();
-    double nll = 0;
-    const LinearLoss<Real> loss{N, H, V, chunk, at<Real>(x), at<Real>(weight), at<Real>(bias), at<std::int64_t>(targets),
-                                scale, &nll, at<Real>(dx), at<Real>(dweight), at<Real>(dbias)};
-    run(threads, [&](Member me) { kernels.loss(numbers, loss, me); });
-    return nll;
+// Any number of elements is worth one thread, and each kElementsPerThread more another one.
+int useful_threads(Index elements, int most) {
+    return threads_for(static_cast<double>(elements) + kElementsPerThread, kElementsPerThread, most);
 }
 
-int useful_threads(double elements, int most) { return threads_for(elements + kElementsPerThread, kElementsPerThread, most); }
-
 int useful_threads(const std::vector<Parameter>& parameters, int most) {
-    double elements = 0;
-    for (const Parameter& p : parameters) elements += static_cast<double>(p.count);
+    Index elements = 0;
+    for (const Parameter& p : parameters) elements += p.count;
     return useful_threads(elements, most);
 }
 
@@ -40,27 +30,35 @@ int useful_threads(const std::vector<Parameter>& parameters, int most) {
 void bind_training(nb::module_& m) {
     m.def(
         "linear_loss",
-        [](Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Address x, Address weight, Address bias,
-           Address targets, double scale, Address dx, Address dweight, Address dbias) {
+        [](Numbers numbers, int threads, Index N, Index H, Index V, Index chunk, Pointer x, Pointer weight,
+           Pointer bias, Pointer targets, double scale, Pointer dx, Pointer dweight, Pointer dbias) {
             check_sizes({N, H});
             check_sizes({N, V});
             check_sizes({V, H});
-            if (chunk < 1) throw std::invalid_argument("chunk is " + std::to_string(chunk) + "; expected 1 or more rows");
-            check_targets(at<std::int64_t>(targets), N, V);
+            if (chunk < 1) {
+                throw std::invalid_argument("chunk is " + std::to_string(chunk) + "; expected 1 or more rows");
+            }
+            check_targets(targets, N, V);
             nb::gil_scoped_release released;
-            auto pass = numbers == Numbers::float64 ? loss<double> : loss<float>;
-            return pass(numbers, threads, N, H, V, chunk, x, weight, bias, targets, scale, dx, dweight, dbias);
+            double nll = 0;
+            with_real(numbers, [&](auto zero) {
+                using Real = decltype(zero);
+                const Kernels<Real>& kernels = active_target();
+                const LinearLoss<Real> loss{N, H, V, chunk, x, weight, bias, targets, scale, &nll, dx, dweight, dbias};
+                run(threads, [&](Member me) { kernels.loss(numbers, loss, me); });
+            });
+            return nll;
         },
-        nb::arg("numbers"), nb::arg("threads"), nb::arg("N"), nb::arg("H"), nb::arg("V"), nb::arg("chunk"), nb::arg("x"),
-        nb::arg("weight"), nb::arg("bias"), nb::arg("targets"), nb::arg("scale"), nb::arg("dx"), nb::arg("dweight"),
-        nb::arg("dbias"), "Return the softmax cross-entropy of a linear layer, and write its gradients.");
+        nb::arg("numbers"), nb::arg("threads"), nb::arg("N"), nb::arg("H"), nb::arg("V"), nb::arg("chunk"),
+        nb::arg("x"), nb::arg("weight"), nb::arg("bias"), nb::arg("targets"), nb::arg("scale"), nb::arg("dx"),
+        nb::arg("dweight"), nb::arg("dbias"),
+        "Return the softmax cross-entropy of a linear layer, and write its gradients.");
     nb::class_<Parameter>(m, "Parameter", "A parameter, its gradient, and its Adam state.")
         .def(
             "__init__",
-            [](Parameter* parameter, Index count, Address p, Address g, Address m, Address v, Address rows,
+            [](Parameter* parameter, Index count, Pointer p, Pointer g, Pointer m, Pointer v, Pointer rows,
                Index row_count, Index width, double correction_m, double correction_v) {
-                new (parameter) Parameter{at<float>(p), at<float>(g), at<float>(m), at<float>(v), count,
-                                          at<std::int64_t>(rows), row_count, width, correction_m, correction_v};
+                new (parameter) Parameter{p, g, m, v, count, rows, row_count, width, correction_m, correction_v};
             },
             nb::arg("count"), nb::arg("p"), nb::arg("g"), nb::arg("m") = 0, nb::arg("v") = 0, nb::arg("rows") = 0,
             nb::arg("row_count") = 0, nb::arg("width") = 0, nb::arg("correction_m") = 1.0,
@@ -84,12 +82,12 @@ void bind_training(nb::module_& m) {
         nb::arg("threads"), nb::arg("parameters"), "Return the norm of all gradients together.");
     m.def(
         "dropout_mask",
-        [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Address mask) {
+        [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Pointer mask) {
             check_sizes({count});
             nb::gil_scoped_release released;
             const Target& target = active_target();
-            const DropoutMask drawn{count, static_cast<std::uint64_t>(seed), kept, scale, at<float>(mask)};
-            run(useful_threads(static_cast<double>(count), threads), [&](Member me) { target.dropout(drawn, me); });
+            const DropoutMask drawn{count, static_cast<std::uint64_t>(seed), kept, scale, mask};
+            run(useful_threads(count, threads), [&](Member me) { target.dropout(drawn, me); });
         },
         nb::arg("threads"), nb::arg("count"), nb::arg("seed"), nb::arg("kept"), nb::arg("scale"), nb::arg("mask"),
         "Write a dropout mask: the scale where a random integer of the seed is below `kept`, else 0.");

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "checks.hpp"
-#include "threads.hpp"
 
 namespace gatewise {
 namespace {
@@ -21,29 +20,27 @@ std::uint16_t to_bfloat16(float x) {  // to nearest even; a NaN stays one
 }  // namespace
 
 Stream::Stream(const StreamWeights& w, int threads, const Target& target)
-    : target_(target),
-      cell_(w.cell),
-      narrow_(w.narrow),
-      L_(static_cast<Index>(w.layers.size())),
-      H_(w.H),
-      tokens_(w.table ? w.tokens : 0) {
+    : target_(target), tokens_(w.table ? w.tokens : 0) {
     check_sizes({w.I + w.H, 4 * w.H});
     check_sizes({w.V, w.H});
     check_sizes({w.tokens, std::max(w.I, 4 * w.H)});
     if (w.layers.empty()) throw std::invalid_argument("layers is empty; expected one or more");
-    const Index gates = gates_of(w.cell);
-    for (const auto& layer : w.layers) {
-        const Index inputs = !layer.w_ih ? 0 : matrices_.empty() ? w.I : w.H;
-        matrices_.push_back({gates, w.H, {inputs, w.H}, {layer.w_ih, layer.w_hh},
-                             {keep(layer.b_ih, gates * w.H), keep(layer.b_hh, gates * w.H)}, nullptr});
+    const Index gates = gates_of(w.cell), GH = gates * w.H;
+    for (const auto& [w_ih, w_hh, b_ih, b_hh] : w.layers) {
+        const Index inputs = !w_ih ? 0 : matrices_.empty() ? w.I : w.H;
+        const float *first = keep(b_ih, GH), *second = keep(b_hh, GH);
+        matrices_.push_back({gates, w.H, {inputs, w.H}, {w_ih, w_hh}, {first, second}, nullptr});
     }
-    if (w.decoder && w.V) {
+    const bool decoder = w.decoder && w.V;
+    if (decoder) {
         matrices_.push_back({1, w.V, {w.H, 0}, {w.decoder, nullptr}, {keep(w.decoder_bias, w.V), nullptr}, nullptr});
     }
-    width_ = matrices_[0].terms[0] ? w.I : gates * w.H;
+    step_.cell = w.cell, step_.narrow = w.narrow, step_.H = w.H, step_.L = static_cast<Index>(w.layers.size());
+    step_.layers = matrices_.data(), step_.decoder = decoder ? &matrices_.back() : nullptr;
+    width_ = matrices_[0].terms[0] ? w.I : GH;
     pack(threads);
     const Index numbers = tokens_ * width_;
-    if (narrow_) {
+    if (step_.narrow) {
         narrow_table_.resize(static_cast<std::size_t>(numbers));
         std::transform(w.table, w.table + numbers, narrow_table_.begin(), to_bfloat16);
     } else {
@@ -62,13 +59,13 @@ void Stream::pack(int threads) {
         const StreamPanel panel = target_.stream_panel(m.gates);
         const Index blocks = (m.units + panel.units - 1) / panel.units;
         offsets.push_back(bytes_);
-        bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m.terms[0] + m.terms[1])) * (narrow_ ? 2 : 4);
+        bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m.terms[0] + m.terms[1])) * (step_.narrow ? 2 : 4);
     }
     memory_ = Pages(bytes_);
     if (!memory_.begin()) throw NoMemory();
     for (std::size_t k = 0; k < matrices_.size(); ++k) {
         matrices_[k].packed = memory_.begin() + offsets[k];
-        run(threads, [&](Member me) { target_.pack_stream(matrices_[k], narrow_, me); });
+        run(threads, [&](Member me) { target_.pack_stream(matrices_[k], step_.narrow, me); });
     }
 }
 
@@ -76,12 +73,11 @@ int Stream::useful_threads(int most) const { return threads_for(static_cast<doub
 
 void Stream::step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
                   float* logits) const {
-    const StreamMatrix* decoder = static_cast<Index>(matrices_.size()) > L_ ? &matrices_.back() : nullptr;
-    check_sizes({B, std::max(decoder ? decoder->units : 0, 4 * H_), L_});
+    check_sizes({B, std::max(step_.decoder ? step_.decoder->units : 0, 4 * step_.H), step_.L});
     const float* given = tokens_ ? look_up(static_cast<const std::int64_t*>(x), B) : static_cast<const float*>(x);
-    const bool multiplied = matrices_[0].terms[0] == 0;
-    const StreamStep step{cell_, narrow_, B, L_, H_, matrices_.data(), decoder, multiplied ? nullptr : given,
-                          multiplied ? given : nullptr, h, c, h_n, c_n, logits};
+    StreamStep step = step_;
+    step.B = B, step.h = h, step.c = c, step.h_n = h_n, step.c_n = c_n, step.logits = logits;
+    (matrices_[0].terms[0] ? step.x : step.product) = given;
     run(threads, [&](Member me) { target_.stream(step, me); });
 }
 
@@ -96,8 +92,8 @@ const float* Stream::look_up(const std::int64_t* ids, Index B) const {
                                     std::to_string(tokens_ - 1));
         }
         float* to = rows.data() + r * width_;
-        if (!narrow_) std::copy_n(table_.data() + id * width_, width_, to);
-        for (Index k = 0; narrow_ && k < width_; ++k) {
+        if (!step_.narrow) std::copy_n(table_.data() + id * width_, width_, to);
+        for (Index k = 0; step_.narrow && k < width_; ++k) {
             const std::uint32_t bits = static_cast<std::uint32_t>(narrow_table_[id * width_ + k]) << 16;
             std::memcpy(to + k, &bits, sizeof bits);
         }

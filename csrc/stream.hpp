@@ -1,5 +1,5 @@
-// A stack of recurrent layers that runs one step at a time: its weights, copied and packed once, and the steps on them. The
-// functions of stream_step.hpp do the work. Not for code that is compiled per instruction set.
+// A stack of recurrent layers that runs one step at a time: its weights, copied and packed once, and the steps on them.
+// The functions of stream_step.hpp do the work. Not for code that is compiled per instruction set.
 #pragma once
 
 #include <cstddef>
@@ -14,21 +14,20 @@ namespace gatewise {
 // The weights of a stack; the constructor of a Stream reads them, and nothing refers to them later.
 struct StreamWeights {
     CellKind cell;
-    bool narrow;    // store the weights and the table as bfloat16, rounded to nearest even
-    Index I, H, V;  // inputs of the first layer, units, outputs of the decoder
+    bool narrow;                              // store the weights and the table as bfloat16, rounded to nearest even
+    Index I, H, V;                            // inputs of the first layer, units, outputs of the decoder
     std::vector<LayerWeights<float>> layers;  // one or more
     const float* decoder;                     // (V, H), or null
     const float* decoder_bias;                // (V), or null
-    // The input of the first layer by token id: (tokens, I); or, if w_ih of that layer is null, its product with W_ih, (tokens,
-    // G·H); or null: a step takes vectors.
+    // The input of the first layer by token id: (tokens, I); or, if w_ih of that layer is null, its product with W_ih,
+    // (tokens, G·H); or null: a step takes vectors.
     const float* table;
     Index tokens;
 };
 
 class Stream {
   public:
-    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow or there is no layer, NoMemory if out of
-    // memory.
+    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow or no layer is given, NoMemory.
     Stream(const StreamWeights& weights, int threads, const Target& target = active_target());
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
@@ -39,13 +38,13 @@ class Stream {
     // The number of threads that a step is worth, up to `most`.
     int useful_threads(int most) const;
 
-    // Run a step of B rows; several threads may run steps of one stream at the same time. x: B token ids, int64, with a table;
-    // else (B, I), float. The others: see StreamStep. Throws std::out_of_range if an id is not a row of the table; nothing is
-    // written then.
-    void step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n, float* logits) const;
+    // Run a step of B rows; several threads may run steps of one stream at the same time. x: B token ids, int64, with a
+    // table; else (B, I), float. Throws std::out_of_range before it writes anything if an id is not a row of the table.
+    void step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
+              float* logits) const;
 
-    // Read every weight (except at most the last 127 bytes) without computing anything, to measure the memory time of a step;
-    // return a checksum of it.
+    // Read every weight (but the last 127 bytes or less) without computing anything, to time the memory; return a
+    // checksum.
     std::uint64_t read(int threads) const;
 
   private:
@@ -54,9 +53,8 @@ class Stream {
     const float* look_up(const std::int64_t* ids, Index B) const;
 
     const Target& target_;
-    const CellKind cell_;
-    const bool narrow_;
-    const Index L_, H_, tokens_;
+    StreamStep step_{};  // what all steps have in common
+    const Index tokens_;
     Index width_ = 0;                     // of a row of the table
     std::vector<StreamMatrix> matrices_;  // of the layers, and then of the decoder, if there is one
     std::deque<std::vector<float>> biases_;

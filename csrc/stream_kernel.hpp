@@ -1,8 +1,8 @@
 // One step of a stack, batch 1 to a few: see stream_step.hpp.
 //
-// Members divide the blocks of units of a layer. A member reads its blocks from end to end, once per kStreamRows rows, and
-// keeps a vector of sums for each column of a block, enough of them to hide the latency of additions. One barrier per layer,
-// because the next layer needs all of h.
+// Members divide the blocks of units of a layer. A member reads its blocks from end to end, once per kStreamRows rows,
+// and keeps enough vectors of sums to hide the latency of additions. One barrier ends each layer: the next needs all of
+// h.
 #pragma once
 
 #include "cells.hpp"
@@ -62,8 +62,8 @@ void pack_stream(const StreamMatrix& m, Member me) {
     }
 }
 
-// sums[r·width + n] += Σₖ x[r·stride + k] packed[k, n], for R rows and N vectors of a term. For one row nothing is prefetched:
-// on huge pages the hardware prefetcher alone is faster (20.5 GB/s; with software prefetches, 15.5).
+// sums[r·width + n] += Σₖ x[r·stride + k] packed[k, n], for R rows and N vectors of a term. For one row nothing is
+// prefetched: on huge pages the hardware prefetcher alone is faster (20.5 GB/s; with software prefetches, 15.5).
 template <int R, int N, class Packed>
 inline void multiply_terms(Index K, const float* x, Index stride, const Packed* packed, Index term, Vector<float>* sums,
                            Index width) {
@@ -80,7 +80,8 @@ inline void multiply_terms(Index K, const float* x, Index stride, const Packed* 
             Vector<float> even, odd;
             if (R > 1) {  // these columns of later terms: a pass over some columns reads memory with gaps
                 for (Index line = 0; line < kPair<Packed> * Index(sizeof(Packed)); line += 64) {
-                    __builtin_prefetch(reinterpret_cast<const char*>(at + kStreamTerms * term + n / 2 * kPair<Packed>) + line);
+                    __builtin_prefetch(reinterpret_cast<const char*>(at + kStreamTerms * term + n / 2 * kPair<Packed>) +
+                                       line);
                 }
             }
             read_pair(at + n / 2 * kPair<Packed>, even, odd);

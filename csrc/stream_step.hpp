@@ -1,21 +1,21 @@
-// One step of a stack of recurrent layers with a linear layer on top: the contract of gatewise.engines.native.stream.
+// One step of a stack of recurrent layers with a linear layer on top, in pointers.
 //
-// A step of few rows uses each weight for a handful of products, so it is bound by memory bandwidth. Weights are therefore
+// A step of few rows uses each weight for a handful of products, so memory bandwidth bounds it. Weights are therefore
 // packed once, in the order in which they are read, as float or as bfloat16; products, sums and states are float.
 //
-// The caller owns all memory, and nothing overlaps, so that a state is a value: the new state does not overwrite the old.
-// B rows, L layers, I inputs of the first layer, H units, V outputs of the decoder. Results do not depend on the number of
-// threads, nor those of a row on the other rows.
+// The caller owns all memory, and nothing overlaps: a new state does not overwrite the old. B rows, L layers, I inputs
+// of the first layer, H units, V outputs of the decoder. Results depend neither on the number of threads nor on other
+// rows.
 #pragma once
 
 #include "passes.hpp"
 
 namespace gatewise {
 
-// The matrices that a block of units reads: W_ih and W_hh of a layer, or the weight of the decoder as the first one. Packed
-// by block of units; per block, all terms of the first matrix, then of the second; per term, the columns of all gates, gate
-// by gate. Missing units are zeros. `packed` holds, for each block, the columns of a StreamPanel times the terms of both
-// matrices, in elements of 4 bytes, or 2 if narrow.
+// The matrices that a block of units reads: W_ih and W_hh of a layer, or the weight of the decoder as the first one.
+// Packed by block of units; per block, all terms of the first matrix, then of the second; per term, the columns of all
+// gates, gate by gate. Missing units are zeros. `packed` holds, for each block, the columns of a StreamPanel times the
+// terms of both matrices, in elements of 4 bytes, or 2 if narrow.
 struct StreamMatrix {
     Index gates, units;
     Index terms[2];        // the size of the vector that each matrix multiplies; 0 if it is absent

@@ -37,7 +37,8 @@ inline int failures = 0;
 void fail(const std::string& where, const std::string& what);
 
 // The name of a case: that of the target and of the compute type, and what printf makes of the rest.
-__attribute__((format(printf, 3, 4))) std::string name_of(const Target& target, Numbers numbers, const char* format, ...);
+__attribute__((format(printf, 3, 4))) std::string name_of(const Target& target, Numbers numbers, const char* format,
+                                                          ...);
 
 // The tolerance relative to the largest element; twice those of tests/tolerances.py, for the longer sums here.
 inline double tolerance(Numbers numbers) {
@@ -55,10 +56,11 @@ Buffer<Real> some(Index count, std::uint64_t seed, double scale = 1) {
     return buffer;
 }
 
-// Fail if a result is not finite, differs from `expected` by more than a tolerance relative to the largest element, or to
-// `floor` (0: in any bit), or if memory around it was written.
+// Fail if a result is not finite, differs from `expected` by more than a tolerance relative to the largest element, or
+// to `floor` (0: in any bit), or if memory around it was written.
 template <class Real, class Other>
-void compare(Buffer<Real>& found, Buffer<Other>& expected, double tolerance, const std::string& where, double floor = 1e-30) {
+void compare(Buffer<Real>& found, Buffer<Other>& expected, double tolerance, const std::string& where,
+             double floor = 1e-30) {
     const std::string what = where + ", " + found.name;
     double largest = floor, gap = 0;
     for (Index i = 0; i < found.count(); ++i) {
@@ -71,18 +73,22 @@ void compare(Buffer<Real>& found, Buffer<Other>& expected, double tolerance, con
     if (!found.untouched_around()) fail(what, "memory around it was written");
 }
 
+template <class Real, class Other>
+void compare(std::vector<Buffer<Real>>& found, std::vector<Buffer<Other>>& expected, double tolerance,
+             const std::string& where, double floor = 1e-30) {
+    for (std::size_t k = 0; k < found.size(); ++k) compare(found[k], expected[k], tolerance, where, floor);
+}
+
 // Compare the results on one thread with `expected`, and those on other numbers of threads with them, bit for bit.
 // results_of(threads) returns a vector of buffers.
 template <class Real, class F>
 void check_threads(std::vector<Buffer<Real>>& expected, double tolerance, const std::string& where, F results_of,
                    const std::vector<int>& counts = {2, 3, 4}, double floor = 1e-30) {
     auto one = results_of(1);
-    for (std::size_t k = 0; k < one.size(); ++k) compare(one[k], expected[k], tolerance, where, floor);
+    compare(one, expected, tolerance, where, floor);
     for (int threads : counts) {
         auto many = results_of(threads);
-        for (std::size_t k = 0; k < many.size(); ++k) {
-            compare(many[k], one[k], 0, where + ", threads " + std::to_string(threads));
-        }
+        compare(many, one, 0, where + ", threads " + std::to_string(threads));
     }
 }
 

@@ -19,8 +19,8 @@ struct Case {
 
     std::string name(const Target& target, Numbers numbers) const {
         return name_of(target, numbers, "cell %d T=%td B=%td I=%td H=%td%s%s%s%s%s", static_cast<int>(cell), T, B, I, H,
-                       reverse ? " reverse" : "", ragged ? " ragged" : "", masked ? " masked" : "", bias ? "" : " no bias",
-                       traced ? " traced" : "");
+                       reverse ? " reverse" : "", ragged ? " ragged" : "", masked ? " masked" : "",
+                       bias ? "" : " no bias", traced ? " traced" : "");
     }
 };
 
@@ -46,8 +46,8 @@ class Pass {
         f.traced_gates = c.traced && G > 1 ? out("traced gates", c.T * c.B * GH) : nullptr;
         f.traced_cells = c.traced && lstm ? out("traced cells", c.T * c.B * c.H) : nullptr;
         LayerBackward<Real>& b = backward_;
-        b.T = c.T, b.I = c.I, b.H = c.H, b.steps = plan_.steps, b.weights = f.weights;
-        b.x = f.x, b.h_0 = f.h_0, b.c_0 = f.c_0, b.h_mask = f.h_mask, b.y = f.y, b.gates = f.gates, b.extra = f.extra;
+        static_cast<LayerInputs<Real>&>(b) = f;
+        b.y = f.y, b.gates = f.gates, b.extra = f.extra;
         b.dy = drawn(c.T * c.B * c.H);
         if (c.ragged) spoil_padding(c.H);
         b.dh_n = drawn(c.B * c.H), b.dc_n = lstm ? drawn(c.B * c.H) : nullptr;
@@ -104,26 +104,25 @@ class Pass {
 };
 
 template <class Real>
-std::vector<Buffer<Real>> results_of(const Case& c, const Target& target, Numbers numbers, int threads, bool gradients = true) {
+std::vector<Buffer<Real>> results_of(const Case& c, const Target& target, Numbers numbers, int threads,
+                                     bool gradients = true) {
     return std::move(Pass<Real>(c).run(target, numbers, threads, gradients));
 }
 
 void check_case(const Case& c, const std::vector<const Target*>& targets, const std::vector<int>& threads) {
     auto truth = results_of<double>(c, target_portable, Numbers::float64, 1);
     for (const Target* target : targets) {
-        check_threads(truth, 1e-10, c.name(*target, Numbers::float64),
-                      [&](int count) { return results_of<double>(c, *target, Numbers::float64, count); }, threads, 1);
+        check_threads(
+            truth, 1e-10, c.name(*target, Numbers::float64),
+            [&](int count) { return results_of<double>(c, *target, Numbers::float64, count); }, threads, 1);
         for (Numbers numbers : {Numbers::float32, Numbers::high, Numbers::bfloat16}) {
             // With 8 bits of precision, some unit of a relu soon falls on the other side of the kink.
             const bool gradients = numbers != Numbers::bfloat16 || c.cell != CellKind::rnn_relu;
-            check_threads(truth, tolerance(numbers), c.name(*target, numbers),
-                          [&](int count) { return results_of<float>(c, *target, numbers, count, gradients); }, threads, 1);
+            check_threads(
+                truth, tolerance(numbers), c.name(*target, numbers),
+                [&](int count) { return results_of<float>(c, *target, numbers, count, gradients); }, threads, 1);
         }
     }
-}
-
-void compare_all(std::vector<Buffer<float>>& found, std::vector<Buffer<float>>& expected, const std::string& where) {
-    for (std::size_t k = 0; k < found.size(); ++k) compare(found[k], expected[k], 0, where);
 }
 
 // Two concurrent passes: one has the workers, the other computes alone.
@@ -134,9 +133,9 @@ void check_at_once(const Target& target) {
         Pass<float> a(c), b(c);
         std::vector<Buffer<float>>* beside = nullptr;
         std::thread other([&] { beside = &a.run(target, Numbers::float32, 3); });
-        compare_all(b.run(target, Numbers::float32, 2), expected, std::string(target.name) + " beside another");
+        compare(b.run(target, Numbers::float32, 2), expected, 0, std::string(target.name) + " beside another");
         other.join();
-        compare_all(*beside, expected, std::string(target.name) + " beside another");
+        compare(*beside, expected, 0, std::string(target.name) + " beside another");
     }
 }
 
@@ -157,7 +156,7 @@ void check_without_memory(const Target& target) {
         }
         if (!thrown) fail("team", "did not report that it is out of memory");
         auto found = results_of<float>(c, target, Numbers::float32, threads);
-        compare_all(found, expected, std::string(target.name) + " after a run without memory");
+        compare(found, expected, 0, std::string(target.name) + " after a run without memory");
     }
 }
 
@@ -170,7 +169,7 @@ void check_after_fork(const Target& target) {
         alarm(60);  // a child that hangs fails too
         failures = 0;
         auto found = results_of<float>(c, target, Numbers::float32, 3);
-        compare_all(found, expected, std::string(target.name) + " after fork");
+        compare(found, expected, 0, std::string(target.name) + " after fork");
         std::fflush(stdout);
         _exit(failures ? 1 : 0);
     }
@@ -182,8 +181,8 @@ void check_after_fork(const Target& target) {
 }  // namespace
 
 void check_layers(const std::vector<const Target*>& targets) {
-    const Index shapes[][4] = {{3, 50, 70, 37}, {7, 1, 129, 130}, {9, 33, 5, 17}, {0, 3, 2, 4},
-                               {2, 128, 33, 65}, {1, 1, 1, 1},    {4, 3, 2, 63},  {3, 2, 600, 5}, {4, 0, 2, 3}};
+    const Index shapes[][4] = {{3, 50, 70, 37}, {7, 1, 129, 130}, {9, 33, 5, 17}, {0, 3, 2, 4}, {2, 128, 33, 65},
+                               {1, 1, 1, 1},    {4, 3, 2, 63},    {3, 2, 600, 5}, {4, 0, 2, 3}};
     for (CellKind cell : kCells) {
         for (const auto& s : shapes) {
             check_case({cell, s[0], s[1], s[2], s[3], true, true, true, true, false}, targets, {2, 4});
@@ -192,7 +191,9 @@ void check_layers(const std::vector<const Target*>& targets) {
     }
     // More columns than a product packs at once.
     if (kAll) check_case({CellKind::lstm, 2, 3, 5, 1041, true, true, true, true, false}, targets, {3});
-    for (const Target* target : targets) check_at_once(*target), check_without_memory(*target), check_after_fork(*target);
+    for (const Target* target : targets) {
+        check_at_once(*target), check_without_memory(*target), check_after_fork(*target);
+    }
 }
 
 }  // namespace gatewise

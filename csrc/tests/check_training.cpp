@@ -6,16 +6,29 @@ namespace {
 
 // The loss of a linear layer and its gradients.
 template <class Real>
-std::vector<Buffer<Real>> loss_of(const Target& target, Numbers numbers, int threads, Index N, Index H, Index V, Index chunk) {
+std::vector<Buffer<Real>> loss_of(const Target& target, Numbers numbers, int threads, Index N, Index H, Index V,
+                                  Index chunk) {
     std::vector<Buffer<Real>> given, found;
-    given.push_back(some<Real>(N * H, 1)), given.push_back(some<Real>(V * H, 2, 0.25)), given.push_back(some<Real>(V, 3));
+    given.push_back(some<Real>(N * H, 1)), given.push_back(some<Real>(V * H, 2, 0.25)),
+        given.push_back(some<Real>(V, 3));
     std::vector<std::int64_t> targets;
     for (Index n = 0; n < N; ++n) targets.push_back((n * 7 + 1) % V);
     found.emplace_back(1, "nll"), found.emplace_back(N * H, "dx"), found.emplace_back(V * H, "dweight");
     found.emplace_back(V, "dbias");
     double nll = 0;
-    const LinearLoss<Real> loss{N, H, V, chunk, given[0].data(), given[1].data(), given[2].data(), targets.data(), 0.5, &nll,
-                                found[1].data(), found[2].data(), found[3].data()};
+    const LinearLoss<Real> loss{N,
+                                H,
+                                V,
+                                chunk,
+                                given[0].data(),
+                                given[1].data(),
+                                given[2].data(),
+                                targets.data(),
+                                0.5,
+                                &nll,
+                                found[1].data(),
+                                found[2].data(),
+                                found[3].data()};
     const Kernels<Real>& kernels = target;
     run(threads, [&](Member me) { kernels.loss(numbers, loss, me); });
     found[0].data()[0] = static_cast<Real>(nll);
@@ -26,7 +39,8 @@ std::vector<Buffer<Real>> loss_of(const Target& target, Numbers numbers, int thr
 void check_loss(const Target& target, Index N, Index H, Index V, Index chunk) {
     auto truth = loss_of<double>(target_portable, Numbers::float64, 1, N, H, V, chunk);
     for (Numbers numbers : {Numbers::float32, Numbers::high, Numbers::bfloat16}) {
-        check_threads(truth, tolerance(numbers), name_of(target, numbers, "loss N=%td H=%td V=%td chunk=%td", N, H, V, chunk),
+        check_threads(truth, tolerance(numbers),
+                      name_of(target, numbers, "loss N=%td H=%td V=%td chunk=%td", N, H, V, chunk),
                       [&](int threads) { return loss_of<float>(target, numbers, threads, N, H, V, chunk); });
     }
 }
@@ -44,8 +58,8 @@ std::vector<Buffer<float>> update_of(const Target& target, UpdateRule rule, doub
     gradients.push_back(some<float>(kCount, 6)), gradients.push_back(some<float>(kSome * kWidth, 7));
     const Parameter parameters[] = {
         {state[0].data(), gradients[0].data(), state[1].data(), state[2].data(), kCount, nullptr, 0, 0, 0.1, 0.001},
-        {state[3].data(), gradients[1].data(), state[4].data(), state[5].data(), kRows * kWidth, rows.data(), kSome, kWidth, 0.1,
-         0.001}};
+        {state[3].data(), gradients[1].data(), state[4].data(), state[5].data(), kRows * kWidth, rows.data(), kSome,
+         kWidth, 0.1, 0.001}};
     double norm = 0;
     const GradientNorm norm_of{parameters, 2, &norm};
     const Update update{rule, 0.5, 0.01, decay, 0.9, 0.999, 1e-8, parameters, 2};
@@ -85,13 +99,14 @@ void check_dropout(const Target& target, Index count, std::uint64_t seed, std::i
         word = k % 2 ? word >> 32 : words.next();
         expected[0].data()[k] = static_cast<std::int32_t>(word & 0xFFFFFFFFu) < kept ? kScale : 0.0f;
     }
-    check_threads(expected, 0, name_of(target, Numbers::float32, "dropout, count %td, kept %d", count, kept), [&](int threads) {
-        std::vector<Buffer<float>> found;
-        found.emplace_back(count, "mask");
-        const DropoutMask mask{count, seed, kept, kScale, found[0].data()};
-        run(threads, [&](Member me) { target.dropout(mask, me); });
-        return found;
-    });
+    check_threads(expected, 0, name_of(target, Numbers::float32, "dropout, count %td, kept %d", count, kept),
+                  [&](int threads) {
+                      std::vector<Buffer<float>> found;
+                      found.emplace_back(count, "mask");
+                      const DropoutMask mask{count, seed, kept, kScale, found[0].data()};
+                      run(threads, [&](Member me) { target.dropout(mask, me); });
+                      return found;
+                  });
 }
 
 }  // namespace
@@ -102,8 +117,8 @@ void check_training(const Target& target) {
     if (kAll) check_loss(target, 130, 33, 1065, 50);
     if (kAll) check_loss(target, 13, 530, 1700, 13);  // few rows, and more terms than a product packs at once
     for (UpdateRule rule : {UpdateRule::sgd, UpdateRule::adam, UpdateRule::adamw}) {
-        // 0.013: gradients, multiples of 1/128, and decay, multiples of 0.013/64, never cancel to a rounding error, which
-        // Adam's division would amplify to a whole step.
+        // 0.013: gradients, multiples of 1/128, and decay, multiples of 0.013/64, never cancel to a rounding error,
+        // which Adam's division would amplify to a whole step.
         for (double decay : {0.0, 0.013}) check_update(target, rule, decay);
     }
     // The published first words of a seed, so that the loop above is known to be right.
@@ -112,7 +127,9 @@ void check_training(const Target& target) {
     for (Index count : {0, 1, 2, 7, 1000, 40001}) {
         const std::uint64_t seed = 0x123456789ABCDEFu * static_cast<std::uint64_t>(count + 1);
         const std::int32_t first = static_cast<std::int32_t>(SplitMix64{seed}.next());  // equal: not below
-        for (std::int32_t kept : {INT32_MIN, -1000000000, first, 1717986918, INT32_MAX}) check_dropout(target, count, seed, kept);
+        for (std::int32_t kept : {INT32_MIN, -1000000, first, 1717986918, INT32_MAX}) {
+            check_dropout(target, count, seed, kept);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Build the kernels and their tests (check*.cpp) under the sanitizers and run them: csrc/tests/sanitize.sh [address,undefined] [thread]
-# (both by default; "none" for neither). CXX selects the compiler, GCC or Clang. Nothing is installed.
+# Build the kernels and their tests (check*.cpp) under the sanitizers and run them:
+# csrc/tests/sanitize.sh [address,undefined] [thread] (both by default; "none" for neither). CXX selects the compiler, GCC
+# or Clang. Nothing is installed.
 set -eu
 csrc=$(cd "$(dirname "$0")/.." && pwd)
 build=$(mktemp -d)
@@ -34,7 +35,7 @@ for sanitizer in "$@"; do
     objects=""
     # shellcheck disable=SC2086  # flags are words
     {
-        for file in checks dispatch stream team tests/check tests/check_layers tests/check_stream tests/check_training; do
+        for file in dispatch stream team tests/check tests/check_layers tests/check_stream tests/check_training; do
             objects="$objects $build/${file#tests/}.o"
             $CXX $flags -DGATEWISE_EMULATE -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &
         done

@@ -384,7 +384,7 @@ def test_sizes_that_cannot_be_counted_are_refused() -> None:
     weights = [torch.zeros(0, 0), torch.zeros(0, 0), None, None]
     inputs = flatten(LayerInputs(huge, (torch.zeros(1, 0).expand(1 << 20, 0),), tuple(weights), None, None))
     refused(
-        lambda: torch.ops.gatewise.layer_forward(*inputs, "gru", *OPTIONS, "native"), "whose product can be counted"
+        lambda: torch.ops.gatewise.layer_forward(*inputs, "gru", *OPTIONS, "native"), "product that does not overflow"
     )
     x = torch.zeros(1, 1).expand(1 << 40, 1 << 22)
     targets = torch.zeros(1, dtype=torch.int64).expand(1 << 40)
