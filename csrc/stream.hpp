@@ -14,11 +14,11 @@ namespace gatewise {
 // The weights of a stack; the constructor of a Stream reads them, and nothing refers to them later.
 struct StreamWeights {
     CellKind cell;
-    bool narrow;                              // store the weights and the table as bfloat16, rounded to nearest even
-    Index I, H, V;                            // inputs of the first layer, units, outputs of the decoder
-    std::vector<LayerWeights<float>> layers;  // one or more
-    const float* decoder;                     // (V, H), or null
-    const float* decoder_bias;                // (V), or null
+    bool narrow;    // store the weights and the table as bfloat16, rounded to nearest even
+    Index I, H, V;  // inputs of the first layer, units, outputs of the decoder
+    std::vector<LayerWeights<float>> layers;
+    const float* decoder;       // (V, H), or null
+    const float* decoder_bias;  // (V), or null
     // The input of the first layer by token id: (tokens, I); or, if w_ih of that layer is null, its product with W_ih,
     // (tokens, G·H); or null: a step takes vectors.
     const float* table;
@@ -43,8 +43,7 @@ class Stream {
     void step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
               float* logits) const;
 
-    // Read every weight (but the last 127 bytes or less) without computing anything, to time the memory; return a
-    // checksum.
+    // Read every weight (but the last 127 bytes or less) without computing anything, to time memory; return a checksum.
     std::uint64_t read(int threads) const;
 
   private:

@@ -33,16 +33,7 @@ std::string name_of(const Target& target, Numbers numbers, const char* format, .
 
 int main() {
     using namespace gatewise;
-    std::vector<const Target*> targets = {&target_portable};
-#ifdef GATEWISE_AVX2
-    targets.push_back(&target_avx2);
-#endif
-#ifdef GATEWISE_AVX512
-    targets.push_back(&target_avx512);
-#endif
-#ifdef GATEWISE_AMX
-    targets.push_back(&target_amx);
-#endif
+    const std::vector<const Target*> targets = available_targets();
     check_layers(targets);
     for (const Target* target : targets) {
         check_training(*target);

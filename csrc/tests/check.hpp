@@ -25,7 +25,7 @@ constexpr bool kAll = false;
 constexpr bool kAll = true;
 #endif
 
-extern const Target target_portable, target_avx2, target_avx512, target_amx;
+extern const Target target_portable;
 
 // check_layers.cpp, check_training.cpp, check_stream.cpp
 void check_layers(const std::vector<const Target*>& targets);
