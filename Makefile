@@ -32,6 +32,8 @@ demo: $(RUN_READY)
 	@echo "==> the run folder is runs/demo; its model card is runs/demo/README.md"
 	@echo "==> next: . $(VENV)/bin/activate, then gatewise --help"
 
+CPP := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inc csrc/tests/*.cpp csrc/tests/*.hpp)
+
 TESTS ?= tests
 # All tests run in two processes, each file in one of them; chosen ones as pytest runs them.
 PROCESSES := $(if $(filter-out tests,$(TESTS)),,-n 2 --dist loadfile --no-loadscope-reorder)
@@ -42,6 +44,7 @@ test: $(TEST_READY)
 check: $(TEST_READY)
 	@echo "==> style, types, direction of imports"
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 # ARGS='--seed 2 --only tagger' chooses; ARGS=--help lists what there is.
 fuzz kills: $(TEST_READY)
@@ -60,7 +63,7 @@ docs-refresh: $(TEST_READY)
 	@PYTHONPATH=docs $(BIN)/python -m making
 
 format: $(TEST_READY)
-	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format . && $(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -rf $(VENV) runs/demo

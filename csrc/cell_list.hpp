@@ -1,12 +1,11 @@
-// Every cell: its name, as in gatewise.spec.CELLS, its struct in cells.hpp, and its number of gates. A new cell needs a struct
-// and a line here.
+// Every cell: its name, as in gatewise.spec.CELLS, its struct in cells.hpp, and its number of gates.
 #pragma once
 
 #include "matrix.hpp"
 
-#define GATEWISE_CELLS(CELL) \
-    CELL(lstm, Lstm, 4)      \
-    CELL(gru, Gru, 3)        \
+#define GATEWISE_CELLS(CELL)   \
+    CELL(lstm, Lstm, 4)        \
+    CELL(gru, Gru, 3)          \
     CELL(rnn_tanh, RnnTanh, 1) \
     CELL(rnn_relu, RnnRelu, 1)
 

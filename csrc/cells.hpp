@@ -1,18 +1,18 @@
-// One step of a cell for a few units of one row, forward and backward: the equations of gatewise.reference, with the same
-// symbols. Every quantity is a vector of units; recurrence.hpp combines steps, rows and products.
+// One step of a cell, forward and backward, for a vector of units of one row: the equations of gatewise.reference, with
+// the same symbols. recurrence.hpp combines steps, rows and products.
 //
-// a: W_ih x + b_ih. u: W_hh h' + b_hh. One per gate, in the order of gatewise.spec.CELLS. b_hh must be in u only for cells
-// with kProductApart; for the other cells it may be in either, since they use only a + u.
-// carried (kCarries): the value that a unit passes to its next step besides the product, in full precision: c for an LSTM, h
-// for a GRU (kCarriesH); in the backward pass, its gradient. extra (kHasExtra): what backward needs besides the gates.
-// kProductApart: in the last gate, u is not just added to a: its gradient is du_n and differs from da. For other cells du_n
+// a: W_ih x + b_ih. u: W_hh h' + b_hh. One per gate, in the order of gatewise.spec.CELLS. b_hh is in u for cells with
+// kProductApart; the others use only a + u.
+// carried (kCarries): what a unit passes to its next step besides the product: c of an LSTM, h of a GRU (kCarriesH); in
+// the backward pass, its gradient. extra (kHasExtra): what backward needs besides the gates.
+// kProductApart: in the last gate, u is not just added to a, so its gradient du_n differs from da. For other cells du_n
 // refers to da[kGates − 1], and they do not write it.
 #pragma once
 
 #include "cell_list.hpp"
 #include "vector.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 struct Lstm {
     static constexpr int kGates = 4;
@@ -20,13 +20,13 @@ struct Lstm {
 
     template <class V>
     static V forward(const V* a, const V* u, V* gates, V& carried, V& extra) {
-        V i = sigmoid(a[0] + u[0]);       // (2)
-        V f = sigmoid(a[1] + u[1]);       // (3)
-        V g = tanh(a[2] + u[2]);          // (4)
-        V o = sigmoid(a[3] + u[3]);       // (5)
+        V i = sigmoid(a[0] + u[0]);             // (2)
+        V f = sigmoid(a[1] + u[1]);             // (3)
+        V g = tanh(a[2] + u[2]);                // (4)
+        V o = sigmoid(a[3] + u[3]);             // (5)
         extra = carried = f * carried + i * g;  // (6)
         gates[0] = i, gates[1] = f, gates[2] = g, gates[3] = o;
-        return o * tanh(carried);         // (7)
+        return o * tanh(carried);  // (7)
     }
 
     // before: c'. carried: dc in, dc' out.
@@ -34,11 +34,11 @@ struct Lstm {
     static void backward(const V* gates, V extra, V before, V, V dh, V* da, V&, V& carried) {
         V i = gates[0], f = gates[1], g = gates[2], o = gates[3], tanh_c = tanh(extra);
         V dc = carried + dh * o * (1 - tanh_c * tanh_c);  // (7)
-        da[0] = dc * g * i * (1 - i);       // (6), (2)
-        da[1] = dc * before * f * (1 - f);  // (6), (3)
-        da[2] = dc * i * (1 - g * g);       // (6), (4)
-        da[3] = dh * tanh_c * o * (1 - o);  // (7), (5)
-        carried = dc * f;                   // (6)
+        da[0] = dc * g * i * (1 - i);                     // (6), (2)
+        da[1] = dc * before * f * (1 - f);                // (6), (3)
+        da[2] = dc * i * (1 - g * g);                     // (6), (4)
+        da[3] = dh * tanh_c * o * (1 - o);                // (7), (5)
+        carried = dc * f;                                 // (6)
     }
 };
 
@@ -111,4 +111,4 @@ void with_cell(CellKind cell, F f) {
     }
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

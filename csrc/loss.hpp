@@ -1,23 +1,21 @@
 // Softmax cross-entropy fused with the preceding linear layer: loss and gradients in one pass (LinearLoss).
 //
-// Per chunk of rows: the logits, by a matrix product; then, row by row, the softmax and its gradient dz in place, packed for
-// the two products in which it is the left operand if the policy supports that; then these products, dx and dW. Sums over rows
-// (dW, db) are added in an order that does not depend on the members: db in blocks of kRowsTogether rows. Scratch: the logits
-// of a chunk, the packed dz, db of its blocks, N losses, and that of `multiply`; the barriers of its products separate the
-// sums of one chunk from those of the next.
+// Per chunk of rows: the logits, by a matrix product; then, row by row, the softmax and its gradient dz in place,
+// packed for both products in which it is the left operand if the policy supports that; then these products, dx and dW.
+// Sums over rows (dW, db) have an order that does not depend on the members: db in blocks of kRowsTogether rows.
+// Scratch: the logits of a chunk, the packed dz, db of its blocks, N losses, and that of `multiply`.
 #pragma once
 
 #include "product.hpp"
 #include "training.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 constexpr int kSideBySide = 4;              // independent vectors of sums, to hide the latency of additions
 constexpr Index kRowsTogether = kLeftRows;  // rows whose dz are summed for db and packed while they are in the cache
 
-// Overwrite a row of logits z with dz = scale · (softmax z − onehot(target)) if `gradient`, and add it to `sum` if not null
-// (`first`: overwrite it); return −log softmax(z)[target]. z has `width` elements, a multiple of kSideBySide vectors; those
-// past V are −inf.
+// Overwrite a row of logits z with dz = scale · (softmax z − onehot(target)) if `gradient`, and add it to `sum` if not
+// null (`first`: overwrite it); return −log softmax(z)[target]. z has `width` elements, whole vectors; −inf past V.
 template <class Real>
 double row_loss(Real* z, Index width, Index target, Real scale, bool gradient, Real* sum, bool first) {
     using V = Vector<Real>;
@@ -72,7 +70,7 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     Real* z = me.shared<Real>(held * stride);
     Real* sums = p.dbias ? me.shared<Real>((held + kRowsTogether - 1) / kRowsTogether * width) : nullptr;
     double* nll = me.shared<double>(p.N);
-    const Index left = p.dx || p.dweight ? left_size<P>(held, V) : 0;
+    const Index left = p.dx || p.dweight ? P::left_size(held, V) : 0;
     typename P::Factor* packed = left ? me.shared<typename P::Factor>(left) : nullptr;
     if (p.dbias) {
         for (Index v = me.first(V); v < me.last(V); ++v) p.dbias[v] = 0;
@@ -83,17 +81,17 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     for (Index chunk = 0; chunk < chunks; ++chunk) {
         const Index start = p.N * chunk / chunks, rows = p.N * (chunk + 1) / chunks - start;
         const Rows<const Real> x{p.x + start * H, H, nullptr}, weight{p.weight, H, nullptr}, dz{z, stride, nullptr};
-        multiply<P>({rows, V, H, x, true, weight, true, {z, stride, nullptr}, false, p.bias}, me);
+        P::multiply({rows, V, H, x, true, weight, true, {z, stride, nullptr}, false, p.bias}, me);
         const Index blocks = (rows + kRowsTogether - 1) / kRowsTogether;
         for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
             const Index from = block * kRowsTogether, to = from + kRowsTogether < rows ? from + kRowsTogether : rows;
             for (Index r = from; r < to; ++r) {
                 for (Index v = V; v < width; ++v) z[r * stride + v] = -static_cast<Real>(__builtin_inf());
-                nll[start + r] = row_loss(z + r * stride, width, static_cast<Index>(p.targets[start + r]),
-                                          static_cast<Real>(p.scale), gradient, sums ? sums + block * width : nullptr,
-                                          r == from);
+                nll[start + r] =
+                    row_loss(z + r * stride, width, static_cast<Index>(p.targets[start + r]),
+                             static_cast<Real>(p.scale), gradient, sums ? sums + block * width : nullptr, r == from);
             }
-            if (packed) pack_left<P>(packed, from, dz, to - from, V);
+            if (packed) P::pack_left(packed, from, dz, to - from, V);
         }
         me.barrier();
         if (p.dbias) {
@@ -101,8 +99,8 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
                 for (Index block = 0; block < blocks; ++block) p.dbias[v] += sums[block * width + v];
             }
         }
-        if (p.dx) multiply<P>({rows, H, V, dz, true, weight, false, {p.dx + start * H, H, nullptr}}, me, packed);
-        if (p.dweight) multiply<P>({V, H, rows, dz, false, x, false, {p.dweight, H, nullptr}, chunk > 0}, me, packed);
+        if (p.dx) P::multiply({rows, H, V, dz, true, weight, false, {p.dx + start * H, H, nullptr}}, me, packed);
+        if (p.dweight) P::multiply({V, H, rows, dz, false, x, false, {p.dweight, H, nullptr}, chunk > 0}, me, packed);
     }
     if (me.index == 0) {
         double total = 0;
@@ -111,4 +109,4 @@ void linear_loss(const LinearLoss<typename P::Real>& p, Member me) {
     }
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -5,7 +5,7 @@
 
 namespace gatewise {
 
-// The rows of a matrix, each contiguous: either at `base` with a stride of `stride` elements, or at the addresses in `at`.
+// The rows of a matrix, each contiguous: either at `base`, `stride` elements apart, or at the addresses in `at`.
 template <class T>
 struct Rows {
     T* base = nullptr;
@@ -15,8 +15,8 @@ struct Rows {
     GATEWISE_INLINE T* operator[](Index row) const { return at ? at[row] : base + row * stride; }
 };
 
-// C = A B, A of M × K, B of K × N. C must not overlap A, B or the bias, and its rows must not overlap each other; A and B may
-// overlap. If K is 0, C is set to zero or to the bias, or is left unchanged if it accumulates.
+// C = A B, A of M × K, B of K × N. C must not overlap A, B or the bias, and its rows must not overlap each other; A and
+// B may overlap. If K is 0, C is set to zero or to the bias, or is left unchanged if it accumulates.
 //
 // A *term* is one of the K products whose sum is an element of C.
 template <class T>

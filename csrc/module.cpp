@@ -1,36 +1,27 @@
-// The Python interface: gatewise._native. Arguments are addresses and sizes. engines/boundary.py has checked that each address
-// is that of a tensor with memory for its shape and dtype; engines/contract.py documents the shapes of a layer and which
-// tensors may be absent (0). This module checks that sizes do not overflow, and the values behind the addresses that control
-// what is read or written: lengths, targets, ids, rows, and overlap of memory. The GIL is released while a pass runs.
-#include <nanobind/nanobind.h>
+// The Python interface: gatewise._native. Arguments are addresses and sizes: engines/boundary.py has checked that each
+// address is that of a tensor with memory for its shape and dtype; engines/contract.py documents the shapes of a layer
+// and which tensors may be absent. The bindings convert arguments, call checks.hpp (sizes, and the values that control
+// what is read or written) and release the GIL while a pass runs. nanobind translates exceptions.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <chrono>
-#include <numeric>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "binding.hpp"
+#include "checks.hpp"
+#include "dispatch.hpp"
 #include "plan.hpp"
-#include "rungs.hpp"
-#include "sizes.hpp"
 
 namespace nb = nanobind;
 
 namespace gatewise {
 
 void bind_training(nb::module_& m);  // module_training.cpp
-void bind_stream(nb::module_& m);  // module_stream.cpp
+void bind_stream(nb::module_& m);    // module_stream.cpp
 
 namespace {
-
-template <class T>
-T* at(std::uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
-
-using Address = std::uintptr_t;
 
 // The inputs of both directions.
 struct Given {
@@ -38,53 +29,20 @@ struct Given {
     Numbers numbers;
     Index T, B, I, H;
     bool reverse;
-    Address lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask;
+    Pointer lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask;
+
+    Plan plan() const { return {cell, T, B, H, lengths, reverse}; }
+
+    template <class Real>
+    LayerInputs<Real> inputs(const Plan& plan) const {
+        return {T, I, H, plan.steps, {w_ih, w_hh, b_ih, b_hh}, x, h_0, c_0, h_mask};
+    }
+
+    int useful_threads(int most) const {
+        const double columns = static_cast<double>(T * B * gates_of(cell) * H);
+        return threads_for(2.0 * columns * static_cast<double>(I + H), kOperationsPerThread, most);
+    }
 };
-
-template <class Real>
-LayerWeights<Real> weights(const Given& g) {
-    return {at<Real>(g.w_ih), at<Real>(g.w_hh), at<Real>(g.b_ih), at<Real>(g.b_hh)};
-}
-
-// The number of threads worth starting and synchronizing: each must have about 10 µs of products to compute.
-int worthwhile(const Given& g, int threads) {
-    constexpr double kOperations = 1e6;
-    double operations = 2.0 * static_cast<double>(g.T * g.B * gates_of(g.cell) * g.H) * static_cast<double>(g.I + g.H);
-    return operations < threads * kOperations ? std::max(1, static_cast<int>(operations / kOperations)) : threads;
-}
-
-template <class Real>
-void forward(const Given& g, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
-             Address traced_gates, Address traced_cells) {
-    Plan plan(g.cell, g.T, g.B, g.H, at<std::int64_t>(g.lengths), g.reverse);
-    const LayerForward<Real> pass{g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0),
-                                  at<Real>(g.c_0), at<Real>(g.h_mask), at<Real>(y), at<Real>(h_n), at<Real>(c_n),
-                                  at<Real>(gates), at<Real>(extra), at<Real>(traced_gates), at<Real>(traced_cells)};
-    run(worthwhile(g, threads), [&](Member me) {
-        if constexpr (sizeof(Real) == 8) {
-            rung().forward_double(g.cell, pass, me);
-        } else {
-            rung().forward(g.cell, g.numbers, pass, me);
-        }
-    });
-}
-
-template <class Real>
-void backward(const Given& g, int threads, Address y, Address gates, Address extra, Address dy, Address dh_n, Address dc_n,
-              Address dx, Address dh_0, Address dc_0, Address dw_ih, Address dw_hh, Address db_ih, Address db_hh) {
-    Plan plan(g.cell, g.T, g.B, g.H, at<std::int64_t>(g.lengths), g.reverse);
-    const LayerBackward<Real> pass{g.T, g.I, g.H, plan.steps, weights<Real>(g), at<Real>(g.x), at<Real>(g.h_0),
-                                   at<Real>(g.c_0), at<Real>(g.h_mask), at<Real>(y), at<Real>(gates), at<Real>(extra),
-                                   at<Real>(dy), at<Real>(dh_n), at<Real>(dc_n), at<Real>(dx), at<Real>(dh_0),
-                                   at<Real>(dc_0), at<Real>(dw_ih), at<Real>(dw_hh), at<Real>(db_ih), at<Real>(db_hh)};
-    run(worthwhile(g, threads), [&](Member me) {
-        if constexpr (sizeof(Real) == 8) {
-            rung().backward_double(g.cell, pass, me);
-        } else {
-            rung().backward(g.cell, g.numbers, pass, me);
-        }
-    });
-}
 
 }  // namespace
 }  // namespace gatewise
@@ -103,19 +61,13 @@ NB_MODULE(_native, m) {
     nb::class_<Given>(m, "Given", "The inputs of a pass.")
         .def(
             "__init__",
-            [](Given* g, CellKind cell, Numbers numbers, Index T, Index B, Index I, Index H, bool reverse, Address lengths,
-               Address x, Address h_0, Address c_0, Address w_ih, Address w_hh, Address b_ih, Address b_hh,
-               Address h_mask) {
+            [](Given* g, CellKind cell, Numbers numbers, Index T, Index B, Index I, Index H, bool reverse,
+               Pointer lengths, Pointer x, Pointer h_0, Pointer c_0, Pointer w_ih, Pointer w_hh, Pointer b_ih,
+               Pointer b_hh, Pointer h_mask) {
                 const Index G = gates_of(cell);
                 check_sizes({T, B, (G + 1) * H});
                 check_sizes({I + H, (G + 1) * H});
-                for (Index row = 0; lengths && row < B; ++row) {
-                    const std::int64_t length = at<std::int64_t>(lengths)[row];
-                    if (length >= 0 && length <= T) continue;
-                    throw nb::value_error(("lengths holds " + std::to_string(length) + "; expected 0 to " + std::to_string(T) +
-                                           ", the number of steps of the input")
-                                              .c_str());
-                }
+                check_lengths(lengths, B, T);
                 new (g) Given{cell, numbers, T, B, I, H, reverse, lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask};
             },
             nb::arg("cell"), nb::arg("numbers"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
@@ -123,24 +75,37 @@ NB_MODULE(_native, m) {
             nb::arg("w_hh"), nb::arg("b_ih"), nb::arg("b_hh"), nb::arg("h_mask"));
     m.def(
         "forward",
-        [](const Given& given, int threads, Address y, Address h_n, Address c_n, Address gates, Address extra,
-           Address traced_gates, Address traced_cells) {
-            (void)rung();  // may throw, so call it while the GIL is held
+        [](const Given& given, int threads, Pointer y, Pointer h_n, Pointer c_n, Pointer gates, Pointer extra,
+           Pointer traced_gates, Pointer traced_cells) {
             nb::gil_scoped_release released;
-            auto pass = given.numbers == Numbers::float64 ? forward<double> : forward<float>;
-            pass(given, threads, y, h_n, c_n, gates, extra, traced_gates, traced_cells);
+            const Plan plan = given.plan();
+            threads = given.useful_threads(threads);
+            with_real(given.numbers, [&](auto zero) {
+                using Real = decltype(zero);
+                const Kernels<Real>& kernels = active_target();
+                const LayerInputs<Real> in = given.inputs<Real>(plan);
+                const LayerForward<Real> pass{in, y, h_n, c_n, gates, extra, traced_gates, traced_cells};
+                run(threads, [&](Member me) { kernels.forward(given.cell, given.numbers, pass, me); });
+            });
         },
         nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("h_n"), nb::arg("c_n"), nb::arg("gates"),
         nb::arg("extra"), nb::arg("traced_gates"), nb::arg("traced_cells"), "Run a layer pass.");
     m.def(
         "backward",
-        [](const Given& given, int threads, Address y, Address gates, Address extra, Address dy, Address dh_n,
-           Address dc_n, Address dx, Address dh_0, Address dc_0, Address dw_ih, Address dw_hh, Address db_ih,
-           Address db_hh) {
-            (void)rung();
+        [](const Given& given, int threads, Pointer y, Pointer gates, Pointer extra, Pointer dy, Pointer dh_n,
+           Pointer dc_n, Pointer dx, Pointer dh_0, Pointer dc_0, Pointer dw_ih, Pointer dw_hh, Pointer db_ih,
+           Pointer db_hh) {
             nb::gil_scoped_release released;
-            auto pass = given.numbers == Numbers::float64 ? backward<double> : backward<float>;
-            pass(given, threads, y, gates, extra, dy, dh_n, dc_n, dx, dh_0, dc_0, dw_ih, dw_hh, db_ih, db_hh);
+            const Plan plan = given.plan();
+            threads = given.useful_threads(threads);
+            with_real(given.numbers, [&](auto zero) {
+                using Real = decltype(zero);
+                const Kernels<Real>& kernels = active_target();
+                const LayerInputs<Real> in = given.inputs<Real>(plan);
+                LayerBackward<Real> pass{in, y,    gates, extra, dy,    dh_n,  dc_n,
+                                         dx, dh_0, dc_0,  dw_ih, dw_hh, db_ih, db_hh};
+                run(threads, [&](Member me) { kernels.backward(given.cell, given.numbers, pass, me); });
+            });
         },
         nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("gates"), nb::arg("extra"), nb::arg("dy"),
         nb::arg("dh_n"), nb::arg("dc_n"), nb::arg("dx"), nb::arg("dh_0"), nb::arg("dc_0"), nb::arg("dw_ih"),
@@ -151,28 +116,25 @@ NB_MODULE(_native, m) {
         "product_rate",
         [](int threads, Numbers numbers) {
             if (threads < 1 || threads > 4096) {
-                throw nb::value_error(("threads is " + std::to_string(threads) + "; expected 1 to 4096").c_str());
+                throw std::invalid_argument("threads is " + std::to_string(threads) + "; expected 1 to 4096");
             }
-            if (numbers == Numbers::float64) throw nb::value_error("numbers is float64; expected those of float tensors");
-            (void)rung();
+            if (numbers == Numbers::float64) {
+                throw std::invalid_argument("numbers is float64; expected a compute type of float tensors");
+            }
             nb::gil_scoped_release released;
-            std::vector<double> operations(static_cast<std::size_t>(std::max(threads, 1)));
-            auto began = std::chrono::steady_clock::now();
-            run(threads, [&](Member me) {
-                operations[static_cast<std::size_t>(me.index)] = rung().spin_tiles(numbers, 20000);
-            });
-            std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
-            return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
+            return product_rate(threads, numbers);
         },
         nb::arg("threads"), nb::arg("numbers"),
-        "Return the operations a second that this processor's products of such numbers cannot exceed.");
-    m.def("rung", [] { return std::string(rung().name); }, "Name the instructions in use.");
+        "Measure the peak rate of matrix products in a compute type, in operations per second.");
     m.def(
-        "rungs",
+        "instruction_set", [] { return std::string(active_target().name); },
+        "Return the name of the instruction set in use.");
+    m.def(
+        "instruction_sets",
         [] {
             std::vector<std::string> names;
-            for (const Rung* rung : available_rungs()) names.emplace_back(rung->name);
+            for (const Target* target : available_targets()) names.emplace_back(target->name);
             return names;
         },
-        "Name the instructions that this build and this processor have, lowest first.");
+        "Return the names of the instruction sets that this build and this processor support, lowest first.");
 }

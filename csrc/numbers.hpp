@@ -8,12 +8,11 @@ namespace gatewise {
 
 using Index = std::ptrdiff_t;
 
-// For functions that code of one instruction set calls outside its namespace: always inlined, so that the linker cannot keep
-// the copy of one instruction set for all (see vector.hpp).
+// For functions that code of one instruction set calls outside its namespace: always inlined, so that the linker cannot
+// keep the copy of one instruction set for all (see vector.hpp).
 #define GATEWISE_INLINE inline __attribute__((always_inline))
 
-// The compute type of a pass. Inputs, outputs, gates, states and sums are float (or double); the operands of matrix products
-// may be narrower.
+// The compute type of a pass. Inputs, outputs, gates, states and sums are float (or double); operands may be narrower.
 enum class Numbers : int {
     float32 = 0,
     float64 = 1,

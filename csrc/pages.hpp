@@ -1,5 +1,5 @@
-// Memory directly from the operating system, on huge pages if available: memory that is read from end to end in every step
-// would otherwise cause too many TLB misses. Freed memory returns to the system at once, not to the C library's heap.
+// Memory directly from the operating system, on huge pages if available: memory that each step reads from end to end
+// would otherwise cause too many TLB misses. Freed memory returns to the system at once.
 #pragma once
 
 #include <sys/mman.h>
@@ -25,8 +25,12 @@ class Pages {
             return;
         }
         begin_ = reinterpret_cast<char*>((reinterpret_cast<std::uintptr_t>(base_) + kLarge - 1) / kLarge * kLarge);
+#ifdef GATEWISE_CHECKED  // csrc/tests only: what surrounds the memory must not be accessed
+        ASAN_POISON_MEMORY_REGION(base_, mapped_);
+        ASAN_UNPOISON_MEMORY_REGION(begin_, bytes);
+#endif
 #ifdef MADV_HUGEPAGE
-        if (bytes >= kLarge) madvise(begin_, mapped_ - kLarge, MADV_HUGEPAGE);  // advice only: the result does not matter
+        if (bytes >= kLarge) madvise(begin_, mapped_ - kLarge, MADV_HUGEPAGE);  // advice only: it may fail
 #endif
     }
 

@@ -11,11 +11,11 @@
 
 namespace gatewise {
 
-// The number of groups into which to divide the rows of a pass: groups of up to 16 rows (the height of a tile) if W_hh is small
-// enough (1 MB in bfloat16) for each member to read all of it in each step; a power of two, so that common numbers of threads
-// get equally many. Measured with two threads, 20 to 64 rows, 20 to 100 steps: layers of 200 and 256 units are 1.03 to 1.4
-// times as fast in bf16, 1.0 to 1.13 times in fp32; a GRU of 650 units, 2.5 MB, is slower. Independent of the number of
-// threads, because the order of sums depends on the groups.
+// The number of groups into which to divide the rows of a pass: groups of up to 16 rows (the height of a tile) if W_hh
+// is small enough (1 MB in bfloat16) for each member to read all of it in each step; a power of two, so that common
+// numbers of threads get equally many. Measured with two threads, 20 to 64 rows, 20 to 100 steps: layers of 200 and 256
+// units are 1.03 to 1.4 times as fast in bf16, 1.0 to 1.13 times in fp32; a GRU of 650 units (2.5 MB) is slower. The
+// order of sums depends on the groups, so they do not depend on the number of threads.
 inline Index groups_for(Index B, Index G, Index H) {
     constexpr Index kRows = 16, kNumbers = Index{1} << 19;
     Index groups = 1;
@@ -23,9 +23,8 @@ inline Index groups_for(Index B, Index G, Index H) {
     return groups;
 }
 
-// Owns the memory that its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller must check; null: all are
-// T. `reverse`: a reverse pass. Rows are distributed over the groups in turn, the longest first, to balance the work. Rows of
-// equal length keep their order.
+// Owns the memory that its `steps` point to. `given`: the lengths (B), each 0 to T, which the caller checks; null: all
+// are T. `reverse`: a reverse pass. The groups take the rows in turn, the longest first, to balance the work.
 struct Plan {
     std::vector<Index> offset, place, order, lengths;
     std::vector<Group> group;
@@ -56,8 +55,8 @@ struct Plan {
                 offset.push_back(static_cast<Index>(place.size()));
             }
         }
-        steps = {group[0].count, B,           static_cast<Index>(place.size()), groups, group.data(),
-                 place.data(),   order.data(), lengths.data()};
+        steps = {group[0].count, B, static_cast<Index>(place.size()), groups, group.data(), place.data(), order.data(),
+                 lengths.data()};
     }
 };
 

@@ -1,8 +1,8 @@
 // Matrix products: the tile kernel, the packing of its operands, the product of few rows, and the large product.
 //
-// In all of them, the algorithm and the blocks of terms depend only on the product (its shape, the layout of its operands,
-// whether the left one comes packed), and each element of C is computed by one member, which sums the terms of a block and
-// adds block after block. So results do not depend on the number of threads. Scratch: the packed operands.
+// The algorithm and the blocks of terms depend only on the product (its shape, the layout of its operands, whether the
+// left one comes packed). One member computes each element of C: it sums the terms of a block and adds block after
+// block. So results do not depend on the number of threads. Scratch: the packed operands.
 #pragma once
 
 #include <type_traits>
@@ -11,34 +11,9 @@
 #include "team.hpp"
 #include "vector.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
-// A policy: how numbers enter a product. Real: the type of inputs and sums. Factor: the type of packed operands. `put` writes
-// the first `count` elements of x as operands to `to`, in a row of `row` elements (only tiles with two parts need that).
-// multiply_rows must be called during the lifetime of a Session. A policy with kOwnProducts (tiles.hpp) defines kStrip, pack,
-// panel_size, row_size, multiply_rows, left_size, pack_left, multiply and spin itself.
-struct NoSession {};
-template <class P>
-using OnVectors = std::enable_if_t<!P::kOwnProducts, int>;
-template <class P>
-using OnItsOwn = std::enable_if_t<P::kOwnProducts, int>;
-template <class T>
-struct Plain {
-    using Real = T;
-    using Factor = T;
-    using Session = NoSession;
-    static constexpr bool kOwnProducts = false;
-    static void put(T* to, Index, Vector<T> x, Index count) { store(to, x, count); }
-};
-struct RoundedToBfloat16 {
-    using Real = float;
-    using Factor = float;
-    using Session = NoSession;
-    static constexpr bool kOwnProducts = false;
-    static void put(float* to, Index, Vector<float> x, Index count) { store(to, to_bfloat16(x), count); }
-};
-
-// A tile of the result is up to kTileRows × two vectors: as many sums as fit into registers together with their operands.
+// A tile of the result is up to kTileRows × two vectors: as many sums as fit into registers with their operands.
 #if GATEWISE_VECTOR_BYTES == 64
 constexpr int kTileRows = 12;
 #else
@@ -47,7 +22,7 @@ constexpr int kTileRows = 6;
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
 
-// The unroll factor of the tile loop over terms: small enough for the processor to keep the loop in its instruction caches.
+// The unroll factor of the tile loop over terms: the loop must fit into the processor's instruction caches.
 constexpr Index kTermsUnrolled = 48 / kTileRows;
 
 // Pseudorandom numbers from −1 to 1, for measurements: a processor multiplies zeros faster.
@@ -72,10 +47,10 @@ inline void fetch_row(const Real* c) {
     __builtin_prefetch(c + kTileColumns<Real> - 1, 1);
 }
 
-// Compute Σₖ a[r·row + k·step] b[k] for R rows and pass them to finish(r, sums of the first vector, of the second); b holds
-// kTileColumns contiguous elements for each k. `ahead()`, called once per kTermsUnrolled terms, prefetches some of the data of
-// later tiles: a little at a time, so that it does not delay the loads of this tile. Always inlined: if row and step are
-// constants, the loop computes no addresses (1.15 to 1.25 times as fast with vectors of 64 bytes).
+// Compute Σₖ a[r·row + k·step] b[k] for R rows and pass the sums of both vectors to finish(r, first, second); b holds
+// kTileColumns contiguous elements for each k. `ahead()`, called once per kTermsUnrolled terms, prefetches data of
+// later tiles, a little at a time to not delay the loads of this one. Always inlined: if row and step are constants,
+// the loop computes no addresses (1.15 to 1.25 times as fast with vectors of 64 bytes).
 template <int R, class T, class A, class F>
 GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A& ahead, F finish) {
     Vector<T> s[R][2];
@@ -103,64 +78,19 @@ GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, c
     for (int r = 0; r < R; ++r) finish(r, s[r][0], s[r][1]);
 }
 
-// Call f with the number of rows as a constant.
-template <class F>
+// Call f with the number of rows, 1 to kTileRows, as a constant.
+template <int R = kTileRows, class F>
 inline void with_rows(Index rows, F f) {
-    switch (rows) {
-        case 1: return f(std::integral_constant<int, 1>{});
-        case 2: return f(std::integral_constant<int, 2>{});
-        case 3: return f(std::integral_constant<int, 3>{});
-        case 4: return f(std::integral_constant<int, 4>{});
-        case 5: return f(std::integral_constant<int, 5>{});
-        case 6: return f(std::integral_constant<int, 6>{});
-#if GATEWISE_VECTOR_BYTES == 64
-        case 7: return f(std::integral_constant<int, 7>{});
-        case 8: return f(std::integral_constant<int, 8>{});
-        case 9: return f(std::integral_constant<int, 9>{});
-        case 10: return f(std::integral_constant<int, 10>{});
-        case 11: return f(std::integral_constant<int, 11>{});
-        case 12: return f(std::integral_constant<int, 12>{});
-#endif
-    }
+    if (rows == R) return f(std::integral_constant<int, R>{});
+    if constexpr (R > 1) with_rows<R - 1>(rows, f);
 }
 
-// Pack K terms, starting at k0, of W columns (rows for A), starting at `first`; if `count` is less than W, the rest are zeros:
-// packed[k·W + j] = m[first + j][k0 + k] if the terms of a column are contiguous, else m[k0 + k][first + j].
-template <class P, Index W, OnVectors<P> = 0>
-void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
-          Index k0, Index K) {
-    using Real = typename P::Real;
-    constexpr Index N = kLanes<Real>;
-    // If W is less than a vector, a whole vector is written, and the next term overwrites the excess; the last term is written
-    // in part.
-    const auto put = [&](Index k, Index j, Vector<Real> x) {
-        P::put(packed + k * W + j, 0, x, W < N && k + 1 < K ? N : W - j);
-    };
-    if (!terms_together) {
-        for (Index k = 0; k < K; ++k) {
-            const Real* terms = m[k0 + k] + first;
-            for (Index j = 0; j < W; j += N) put(k, j, load(terms + j, count - j));
-        }
-        return;
-    }
-    for (Index k = 0; k < K; k += N) {
-        for (Index j = 0; j < W; j += N) {
-            Vector<Real> block[N];
-            for (Index r = 0; r < N; ++r) {
-                block[r] = j + r < count && j + r < W ? load(m[first + j + r] + k0 + k, K - k) : Vector<Real>{};
-            }
-            transpose_square<Real>(block);
-            for (Index r = 0; r < N && k + r < K; ++r) put(k + r, j, block[r]);
-        }
-    }
-}
-
-// The maximum length of the blocks of terms, which are as equal as possible: a block of a panel stays in the L1 cache, with
-// 24 KB, or 48 KB with vectors of 64 bytes.
+// The maximum length of a block of terms. A block of a panel is 24 KB (48 KB with vectors of 64 bytes), in the L1
+// cache.
 constexpr Index kTermsHeld = 384;
 
-// K terms in blocks of at most `most`, a multiple of `unit`: each but the last has `terms` terms, also a multiple of `unit`.
-// If K is 0, there is one empty block.
+// K terms in blocks of at most `most`, a multiple of `unit`, as equal as possible: each but the last has `terms` terms,
+// also a multiple of `unit`. If K is 0, there is one empty block.
 struct Blocks {
     Index K, count, terms;
     explicit Blocks(Index K, Index most = kTermsHeld, Index unit = 1)
@@ -169,58 +99,8 @@ struct Blocks {
     Index of(Index block) const { return K - first(block) < terms ? K - first(block) : terms; }
 };
 
-// The number of elements in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
-template <class P, OnVectors<P> = 0>
-constexpr Index panel_size(Index K) {
-    return K * kTileColumns<typename P::Real>;
-}
-template <class P, OnVectors<P> = 0>
-constexpr Index row_size(Index K) {
-    return K;
-}
-
-// c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns: the product
-// of a time step, few rows and many terms. c has room for the whole panel (c_stride is at least kTileColumns) and must not
-// overlap a or b; the stride of the rows of a is row_size, and their elements past K must be zero (tiles read them, `put` does
-// not write them). Uses no scratch and no barrier.
-template <class P, class T = typename P::Real, OnVectors<P> = 0>
-void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
-                   Index c_stride) {
-    constexpr Index NR = kTileColumns<T>;
-    const Index a_stride = row_size<P>(K), tiles = (rows + kTileRows - 1) / kTileRows;
-    const Blocks blocks(K);
-    for (Index block = 0; block < blocks.count; ++block) {
-        const Index k0 = blocks.first(block), terms = blocks.of(block);
-        for (Index tile = 0; tile < tiles; ++tile) {
-            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-            // Each tile prefetches a share of what follows the block in memory: the next block or the next panel. If there are
-            // few tiles, two terms at a time. (After the last panel this is useless but harmless.)
-            const T* next = panel + (k0 + terms + terms * tile / tiles) * NR;
-            const Index second = tiles < kTermsUnrolled ? NR : 0;
-            auto ahead = [&] {
-                for (Index j = 0; j < NR; j += kLine<T>) {
-                    __builtin_prefetch(next + j, 0, 2);
-                    __builtin_prefetch(next + second + j, 0, 2);
-                }
-                next += NR + second;
-            };
-            with_rows(r1 - r0, [&](auto constant) {
-                constexpr int R = decltype(constant)::value;
-                T* to = c + r0 * c_stride;
-                multiply_tile<R, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR, ahead,
-                                    [&](Index r, Vector<T> s0, Vector<T> s1) {
-                                        T* c = to + r * c_stride;
-                                        store(c, k0 > 0 ? load(c) + s0 : s0);
-                                        store(c + kLanes<T>, k0 > 0 ? load(c + kLanes<T>) + s1 : s1);
-                                    });
-            });
-        }
-    }
-}
-
-// Compute the tile of C at row m and column n from its packed operands. rows: the number of its rows that exist; the others are
-// computed and discarded. first: whether this is the first block of terms, so that C is not yet written. ahead: see
-// multiply_tile.
+// Compute the tile of C at row m and column n from its packed operands. rows: how many of its rows exist; the others
+// are discarded. first: this is the first block of terms, C is not yet written. ahead: see multiply_tile.
 template <class Real, class A>
 inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
                             bool first, A& ahead) {
@@ -251,150 +131,206 @@ struct LinesAhead {
     }
 };
 
-// C with few rows: all members together pack all of A (up to kTermsPacked terms), and all read it; the columns are divided over
-// the members, which pack a panel when they need it and prefetch the source of the next one meanwhile.
-template <class P, OnVectors<P> = 0>
-void multiply_wide(const Product<typename P::Real>& p, Member me) {
-    using Real = typename P::Real;
-    using Factor = typename P::Factor;
-    constexpr Index NR = kTileColumns<Real>, MR = kTileRows;
-    constexpr Index kTermsPacked = 4 * kTermsHeld;
-    constexpr Index kPanelsTogether = 8;  // so that their part of C stays in the L2 cache
-    const Index tiles = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR;
-    const Mark before = me.mark();
-    Factor* a = me.shared<Factor>(tiles * MR * (p.K < kTermsPacked ? p.K : kTermsPacked));
-    Factor* b = me.own<Factor>(NR * kTermsHeld);
-    for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
-        const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
-        const Blocks blocks(packed);
+// A matrix that is the left operand of two products is packed once for both, in strips of kLeftRows rows.
+constexpr Index kLeftRows = 32;
+
+struct NoSession {};
+
+// A policy: how numbers enter a product. This one uses vectors; tiles.hpp has another with the same members. Real: the
+// type of inputs and sums. Factor: the type of packed operands. Call multiply_rows during the lifetime of a Session.
+template <class T, bool Rounded>
+struct OnVectors {
+    using Real = T;
+    using Factor = T;
+    using Session = NoSession;
+
+    // Write the first `count` elements of x as operands to `to`, in a row of `row` elements.
+    static void put(T* to, Index /*row*/, Vector<T> x, Index count) {
+        if constexpr (Rounded) x = to_bfloat16(x);
+        store(to, x, count);
+    }
+
+    // Pack a panel of kTileColumns columns of B; see pack.
+    static void pack_panel(T* packed, Rows<const T> m, bool terms_together, Index first, Index count, Index K) {
+        pack<kTileColumns<T>>(packed, m, terms_together, first, count, 0, K);
+    }
+
+    // The number of elements in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
+    static constexpr Index panel_size(Index K) { return K * kTileColumns<T>; }
+    static constexpr Index row_size(Index K) { return K; }
+
+    // c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns:
+    // the product of a time step, few rows and many terms. c has room for the whole panel (c_stride is at least
+    // kTileColumns) and must not overlap a or b; the stride of the rows of a is row_size, and their elements past K
+    // must be zero (tiles read them, `put` does not write them). Uses no scratch and no barrier.
+    static void multiply_rows(Index rows, Index K, const T* a, const T* panel, T* c, Index c_stride) {
+        constexpr Index NR = kTileColumns<T>;
+        const Index a_stride = row_size(K), tiles = (rows + kTileRows - 1) / kTileRows;
+        const Blocks blocks(K);
         for (Index block = 0; block < blocks.count; ++block) {
-            const Index from = blocks.first(block), K = blocks.of(block);
-            for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
-                pack<P, MR>(a + tiles * MR * from + m * K, p.A, p.a_terms_together, m, p.M - m, k0 + from, K);
+            const Index k0 = blocks.first(block), terms = blocks.of(block);
+            for (Index tile = 0; tile < tiles; ++tile) {
+                const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+                // Each tile prefetches a share of what follows the block in memory: the next block or the next panel.
+                // If there are few tiles, two terms at a time. (After the last panel this is useless but harmless.)
+                const T* next = panel + (k0 + terms + terms * tile / tiles) * NR;
+                const Index second = tiles < kTermsUnrolled ? NR : 0;
+                auto ahead = [&] {
+                    for (Index j = 0; j < NR; j += kLine<T>) {
+                        __builtin_prefetch(next + j, 0, 2);
+                        __builtin_prefetch(next + second + j, 0, 2);
+                    }
+                    next += NR + second;
+                };
+                with_rows(r1 - r0, [&](auto constant) {
+                    constexpr int R = decltype(constant)::value;
+                    T* to = c + r0 * c_stride;
+                    multiply_tile<R, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR, ahead,
+                                        [&](Index r, Vector<T> s0, Vector<T> s1) {
+                                            T* c = to + r * c_stride;
+                                            store(c, k0 > 0 ? load(c) + s0 : s0);
+                                            store(c + kLanes<T>, k0 > 0 ? load(c + kLanes<T>) + s1 : s1);
+                                        });
+                });
             }
         }
-        me.barrier();
-        for (Index group = me.first(panels); group < me.last(panels); group += kPanelsTogether) {
-            const Index end = group + kPanelsTogether < me.last(panels) ? group + kPanelsTogether : me.last(panels);
+    }
+
+    // left_size: the number of elements for `rows` rows of K columns, or 0 if the policy does not support this.
+    // pack_left: pack `count` rows of m as the rows from `row`, a multiple of kLeftRows; `count` is kLeftRows, except
+    // at the end. No barrier: the caller needs one before `multiply`.
+    static constexpr Index left_size(Index /*rows*/, Index /*K*/) { return 0; }
+    static void pack_left(T* /*to*/, Index /*row*/, Rows<const T> /*m*/, Index /*count*/, Index /*K*/) {}
+
+    // C = A B (+ C, or + a bias), by all members; see Product. Starts and ends with a barrier, and releases its
+    // scratch. left, if not null: the result of pack_left for A (M rows, K columns) if a_terms_together, else for its
+    // transpose (K rows, M columns); it replaces A. With vectors it is ignored.
+    static void multiply(const Product<T>& p, Member me, const T* /*left*/ = nullptr) {
+        constexpr Index kFewRows = 1024, kManyPanels = 16;  // must not depend on the number of members: sums would
+        const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<T>;
+        wide ? multiply_wide(p, me) : multiply_tall(p, me);
+    }
+
+  private:
+    // Pack K terms, starting at k0, of W columns (rows for A), starting at `first`; if `count` is less than W, the rest
+    // are zeros: packed[k·W + j] = m[first + j][k0 + k] if terms_together, else m[k0 + k][first + j].
+    template <Index W>
+    static void pack(T* packed, Rows<const T> m, bool terms_together, Index first, Index count, Index k0, Index K) {
+        constexpr Index N = kLanes<T>;
+        // If W is less than a vector, a whole vector is written, and the next term overwrites the excess.
+        const auto write = [&](Index k, Index j, Vector<T> x) {
+            put(packed + k * W + j, 0, x, W < N && k + 1 < K ? N : W - j);
+        };
+        if (!terms_together) {
+            for (Index k = 0; k < K; ++k) {
+                const T* terms = m[k0 + k] + first;
+                for (Index j = 0; j < W; j += N) write(k, j, load(terms + j, count - j));
+            }
+            return;
+        }
+        for (Index k = 0; k < K; k += N) {
+            for (Index j = 0; j < W; j += N) {
+                Vector<T> block[N];
+                for (Index r = 0; r < N; ++r) {
+                    block[r] = j + r < count && j + r < W ? load(m[first + j + r] + k0 + k, K - k) : Vector<T>{};
+                }
+                transpose_square<T>(block);
+                for (Index r = 0; r < N && k + r < K; ++r) write(k + r, j, block[r]);
+            }
+        }
+    }
+
+    // C with few rows: all members together pack all of A (up to kTermsPacked terms), and all read it; the columns are
+    // divided over the members, which pack a panel when they need it and prefetch the source of the next one meanwhile.
+    static void multiply_wide(const Product<T>& p, Member me) {
+        constexpr Index NR = kTileColumns<T>, MR = kTileRows;
+        constexpr Index kTermsPacked = 4 * kTermsHeld;
+        constexpr Index kPanelsTogether = 8;  // so that their part of C stays in the L2 cache
+        const Index tiles = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR;
+        const Mark before = me.mark();
+        T* a = me.shared<T>(tiles * MR * (p.K < kTermsPacked ? p.K : kTermsPacked));
+        T* b = me.own<T>(NR * kTermsHeld);
+        for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
+            const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
+            const Blocks blocks(packed);
             for (Index block = 0; block < blocks.count; ++block) {
                 const Index from = blocks.first(block), K = blocks.of(block);
-                for (Index n = group * NR; n < end * NR; n += NR) {
-                    pack<P, NR>(b, p.B, p.b_terms_together, n, p.N - n, k0 + from, K);
-                    const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
-                    auto next = p.b_terms_together
-                                    ? LinesAhead<Real>{p.B, n + NR, columns, k0 + from, K / kLine<Real> + 1}
-                                    : LinesAhead<Real>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<Real> + 1};
-                    for (Index m = 0; m < p.M; m += MR) {
-                        multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0, next);
-                    }
+                for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
+                    pack<MR>(a + tiles * MR * from + m * K, p.A, p.a_terms_together, m, p.M - m, k0 + from, K);
                 }
-            }
-        }
-        me.barrier();  // before the packed A is overwritten
-    }
-    me.release(before);
-}
-
-// C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all read them; the
-// rows are divided over the members, which pack their rows of A in pieces that stay in the L2 cache.
-template <class P, OnVectors<P> = 0>
-void multiply_tall(const Product<typename P::Real>& p, Member me) {
-    using Factor = typename P::Factor;
-    constexpr Index NR = kTileColumns<typename P::Real>, MR = kTileRows;
-    constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // 288 KB of A, 6 MB of B
-    const Blocks blocks(p.K);
-    const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
-    const Mark before = me.mark();
-    Factor* b = me.shared<Factor>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * blocks.terms);
-    Factor* a = me.own<Factor>(kRowsHeld * blocks.terms);
-    for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
-        const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
-        for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = blocks.first(block), K = blocks.of(block);
-            for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
-                pack<P, NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
             }
             me.barrier();
-            for (Index m0 = me.first(tiles) * MR; m0 < last_row; m0 += kRowsHeld) {
-                const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
-                const Index together = p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is cached
-                for (Index k = 0; k < K; k += together) {
-                    const Index some = K - k < together ? K - k : together;
-                    for (Index m = 0; m < rows; m += MR) {
-                        pack<P, MR>(a + m * K + k * MR, p.A, p.a_terms_together, m0 + m, p.M - m0 - m, k0 + k, some);
-                    }
-                }
-                for (Index n = 0; n < columns; n += NR) {
-                    const Factor* next = b + (n + NR < columns ? n + NR : 0) * K;
-                    const Factor* end = next + NR * K;
-                    auto ahead = [&] {
-                        if (next < end) __builtin_prefetch(next, 0, 2), next += kLine<Factor>;
-                    };
-                    for (Index m = 0; m < rows; m += MR) {
-                        multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0, ahead);
+            for (Index group = me.first(panels); group < me.last(panels); group += kPanelsTogether) {
+                const Index end = group + kPanelsTogether < me.last(panels) ? group + kPanelsTogether : me.last(panels);
+                for (Index block = 0; block < blocks.count; ++block) {
+                    const Index from = blocks.first(block), K = blocks.of(block);
+                    for (Index n = group * NR; n < end * NR; n += NR) {
+                        pack<NR>(b, p.B, p.b_terms_together, n, p.N - n, k0 + from, K);
+                        const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
+                        auto next =
+                            p.b_terms_together
+                                ? LinesAhead<T>{p.B, n + NR, columns, k0 + from, K / kLine<T> + 1}
+                                : LinesAhead<T>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<T> + 1};
+                        for (Index m = 0; m < p.M; m += MR) {
+                            multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0,
+                                            next);
+                        }
                     }
                 }
             }
-            me.barrier();  // before the packed B is overwritten
+            me.barrier();  // before the packed A is overwritten
         }
+        me.release(before);
     }
-    me.release(before);
-}
 
-// A matrix that is the left operand of two products, once as is and once transposed, can be packed once for both. left_size:
-// the number of elements for `rows` rows of K columns, or 0 if the policy does not support this. pack_left: pack `count` rows
-// of m as the rows from `row`, a multiple of kLeftRows; `count` is kLeftRows, except at the end. No barrier: the caller needs
-// one before `multiply`.
-constexpr Index kLeftRows = 32;
-template <class P, OnVectors<P> = 0>
-constexpr Index left_size(Index /*rows*/, Index /*K*/) {
-    return 0;
-}
-template <class P, OnVectors<P> = 0>
-void pack_left(typename P::Factor* /*to*/, Index /*row*/, Rows<const typename P::Real> /*m*/, Index /*count*/, Index /*K*/) {}
+    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
+    // read them; the rows are divided over the members, which pack their rows of A in pieces that stay in the L2 cache.
+    static void multiply_tall(const Product<T>& p, Member me) {
+        constexpr Index NR = kTileColumns<T>, MR = kTileRows;
+        constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // 288 KB of A, 6 MB of B
+        const Blocks blocks(p.K);
+        const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
+        const Mark before = me.mark();
+        T* b = me.shared<T>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * blocks.terms);
+        T* a = me.own<T>(kRowsHeld * blocks.terms);
+        for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
+            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
+            for (Index block = 0; block < blocks.count; ++block) {
+                const Index k0 = blocks.first(block), K = blocks.of(block);
+                for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
+                    pack<NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
+                }
+                me.barrier();
+                for (Index m0 = me.first(tiles) * MR; m0 < last_row; m0 += kRowsHeld) {
+                    const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
+                    const Index together =
+                        p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is cached
+                    for (Index k = 0; k < K; k += together) {
+                        const Index some = K - k < together ? K - k : together;
+                        for (Index m = 0; m < rows; m += MR) {
+                            pack<MR>(a + m * K + k * MR, p.A, p.a_terms_together, m0 + m, p.M - m0 - m, k0 + k, some);
+                        }
+                    }
+                    for (Index n = 0; n < columns; n += NR) {
+                        const T* next = b + (n + NR < columns ? n + NR : 0) * K;
+                        const T* end = next + NR * K;
+                        auto ahead = [&] {
+                            if (next < end) __builtin_prefetch(next, 0, 2), next += kLine<T>;
+                        };
+                        for (Index m = 0; m < rows; m += MR) {
+                            multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0, ahead);
+                        }
+                    }
+                }
+                me.barrier();  // before the packed B is overwritten
+            }
+        }
+        me.release(before);
+    }
+};
 
-// C = A B (+ C, or + a bias), by all members; see Product. Starts and ends with a barrier, and releases its scratch. left, if
-// not null: the result of pack_left for A (M rows, K columns) if a_terms_together, else for its transpose (K rows, M columns);
-// it replaces A. With vectors it is ignored.
-template <class P, OnVectors<P> = 0>
-void multiply(const Product<typename P::Real>& p, Member me, const typename P::Factor* = nullptr) {
-    constexpr Index kFewRows = 1024, kManyPanels = 16;  // must not depend on the number of members: sums would
-    const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<typename P::Real>;
-    wide ? multiply_wide<P>(p, me) : multiply_tall<P>(p, me);
-}
+template <class T>
+using Plain = OnVectors<T, false>;
+using RoundedToBfloat16 = OnVectors<float, true>;
 
-// The same for a policy with its own products.
-template <class P, Index W, OnItsOwn<P> = 0>  // columns of B; W is the width of a panel
-void pack(typename P::Factor* packed, Rows<const typename P::Real> m, bool terms_together, Index first, Index count,
-          Index k0, Index K) {
-    static_assert(W == P::kWidth);
-    P::pack(packed, false, m, terms_together, first, count, k0, K);
-}
-template <class P, OnItsOwn<P> = 0>
-constexpr Index panel_size(Index K) {
-    return P::panel_size(K);
-}
-template <class P, OnItsOwn<P> = 0>
-constexpr Index row_size(Index K) {
-    return P::row_size(K);
-}
-template <class P, class T = typename P::Real, OnItsOwn<P> = 0>
-void multiply_rows(Index rows, Index K, const typename P::Factor* a, const typename P::Factor* panel, T* c,
-                   Index c_stride) {
-    P::multiply_rows(rows, K, a, panel, c, c_stride);
-}
-template <class P, OnItsOwn<P> = 0>
-constexpr Index left_size(Index rows, Index K) {
-    return P::left_size(rows, K);
-}
-template <class P, OnItsOwn<P> = 0>
-void pack_left(typename P::Factor* to, Index row, Rows<const typename P::Real> m, Index count, Index K) {
-    static_assert(P::kStrip == kLeftRows);
-    P::pack_left(to, row, m, count, K);
-}
-template <class P, OnItsOwn<P> = 0>
-void multiply(const Product<typename P::Real>& p, Member me, const typename P::Factor* left = nullptr) {
-    P::multiply(p, me, left);
-}
-
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -1,29 +1,26 @@
-// A layer pass over all steps, forward and backward, for any cell: the division of work over the members, and its order.
+// A layer pass over all steps, forward and backward, for any cell: how members divide the work, and in which order.
 //
-// The large products (W_ih x of all steps, dx, dW) use `multiply`. The steps in between are computed in blocks of kTileColumns
-// units: a member multiplies h' by the columns of W_hh for these units, one packed panel per gate, applies the cell, and
-// writes their h. Each member has its own blocks, and a barrier ends each step, because the next one needs all of h; or each
-// member has its own rows, without barriers (Share). The backward pass does the same with panels of W_hhᵀ: from da of all
-// units to dh' of the units of a block.
+// The large products (W_ih x of all steps, dx, dW) use `multiply`. The steps in between are computed in blocks of
+// kTileColumns units: a member multiplies h' by the columns of W_hh for these units, one packed panel per gate, applies
+// the cell, and writes their h. Either each member has its own blocks, and a barrier ends each step, because the next
+// one needs all of h; or each member has its own rows, without barriers (Share). The backward pass has panels of W_hhᵀ.
 //
-// Scratch: the packed W_hh (once per call), two copies of the operand of a step, the carried values, the addresses of packed
-// rows; forward: a, if the gates are not kept, and the sum of the biases; backward: da of all steps, its sums, the masked h';
-// and the scratch of `multiply`. Both contain barriers, and end with one, except that the backward pass relies on those of its
-// last product. All members call them with the same arguments, during the lifetime of a Session of the policy (product.hpp);
-// passes.hpp documents shapes and which pointers may be null.
+// Scratch: the packed W_hh, two copies of the operand of a step, the carried values, the addresses of packed rows;
+// forward: a, if the gates are not kept, and the sum of the biases; backward: da of all steps, its sums, the masked h';
+// and the scratch of `multiply`. All members call these functions with the same arguments, during the lifetime of a
+// Session of the policy (product.hpp). Both contain barriers, and end with one.
 #pragma once
 
 #include "cells.hpp"
 #include "passes.hpp"
 #include "product.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 constexpr Index kRowsAtOnce = 48;  // rows of a step at a time, so that their products stay in the L1 cache
 
-// The share of a member in each step: either its own blocks of units, in all groups, with a barrier after each step; or (apart)
-// all units in its own groups, if all members get equally many: it then waits for no other and reads only what it wrote itself,
-// but reads all of W_hh. See groups_for in plan.hpp.
+// The share of a member in each step: either its own blocks of units in all groups, with a barrier after each step; or
+// (apart) all units of its own groups, if the groups divide evenly: then it waits for no other. See groups_for.
 class Share {
   public:
     Share(const Steps& steps, Index blocks, Member me)
@@ -67,7 +64,8 @@ void clear_padding(Real* m, Index T, Index width, const Steps& steps, Member me)
     if (steps.total == T * steps.rows) return;
     for (Index r = me.first(steps.rows); r < me.last(steps.rows); ++r) {
         for (Index t = steps.lengths[r]; t < T; ++t) {
-            __builtin_memset(m + (t * steps.rows + steps.order[r]) * width, 0, static_cast<std::size_t>(width) * sizeof(Real));
+            __builtin_memset(m + (t * steps.rows + steps.order[r]) * width, 0,
+                             static_cast<std::size_t>(width) * sizeof(Real));
         }
     }
 }
@@ -91,20 +89,20 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR;
 
     // W_hh in panels, one per block of units and gate; with vectors, panel[k·NR + j] = W_hh[gate·H + block·NR + j][k].
-    const Index panel = panel_size<P>(H), row = row_size<P>(H);
+    const Index panel = P::panel_size(H), row = P::row_size(H);
     Factor* w_hh = me.shared<Factor>(blocks * G * panel);
     for (Index k = me.first(blocks * G); k < me.last(blocks * G); ++k) {
         Index unit = k / G * NR, gate = k % G, count = H - unit < NR ? H - unit : NR;
-        pack<P, NR>(w_hh + k * panel, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, 0, H);
+        P::pack_panel(w_hh + k * panel, {p.weights.w_hh, H, nullptr}, true, gate * H + unit, count, H);
     }
 
-    // Two buffers, used in turn, for h' of a step as an operand; and the carried values. Both in the order of `order`, see
-    // Steps.
+    // Two buffers, used in turn, for h' of a step as an operand; and the carried values. Both in the order of `order`.
     Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
     Real* carried = me.shared<Real>(B * H);
     for (Index r = me.first(B); r < me.last(B); ++r) {
         Index from = steps.order[r] * H;
-        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;  // also past H: tiles read it
+        // Also past H: tiles read it.
+        for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
             V h = load(p.h_0 + from + unit, H - unit);
             if (steps.lengths[r] == 0) store(p.h_n + from + unit, h, H - unit);
@@ -130,8 +128,8 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
         }
     }
     Rows<const Real> x = packed_rows(p.x, p.I, steps, me);  // contains a barrier
-    multiply<P>({steps.total, G * H, p.I, x, true, {p.weights.w_ih, p.I, nullptr}, true, {a, G * H, nullptr}, false, bias},
-                me);
+    const Rows<const Real> w_ih{p.weights.w_ih, p.I, nullptr};
+    P::multiply({steps.total, G * H, p.I, x, true, w_ih, true, {a, G * H, nullptr}, false, bias}, me);
 
     alignas(64) Real products[kRowsAtOnce * G * NR];
     const Share share(steps, blocks, me);
@@ -140,8 +138,9 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
         Factor* h_after = operand[(s + 1) % 2];
         share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
             const Index packed = group.offset[s] - group.first;  // row r of `order` is packed row `packed` + r
-            for (Index gate = 0; gate < G; ++gate) {  // (1); for the GRU, (2)
-                multiply_rows<P>(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
+            // (1); for the GRU, (2)
+            for (Index gate = 0; gate < G; ++gate) {
+                P::multiply_rows(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
                                  G * NR);
             }
             for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
@@ -194,11 +193,11 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR, width = kSums * H;
 
     // W_hhᵀ in panels, one per block of units; with vectors, panel[k·NR + j] = W_hh[k][block·NR + j].
-    const Index panel = panel_size<P>(G * H), row = row_size<P>(G * H);
+    const Index panel = P::panel_size(G * H), row = P::row_size(G * H);
     Factor* w_hh = me.shared<Factor>(blocks * panel);
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
         Index unit = block * NR, count = H - unit < NR ? H - unit : NR;
-        pack<P, NR>(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, 0, G * H);
+        P::pack_panel(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, G * H);
     }
 
     // Two buffers, used in turn, for du of a step as an operand; the carried values; da of all steps; its sums.
@@ -227,7 +226,9 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
             const Index packed_before = s > 0 ? group.offset[s - 1] - group.first : 0;
             const Index later = group.first + group.active(s + 1) - r0;  // rows that also have the next step
             const Index multiplied = later < rows ? later : rows;
-            if (multiplied > 0) multiply_rows<P>(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
+            if (multiplied > 0) {
+                P::multiply_rows(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
+            }
             for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
                 const Index count = H - unit, lane = unit - block * NR;
                 V sums[kSums] = {};
@@ -257,8 +258,8 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                     } else {
                         h = load(p.y + place * H + unit, count);
                     }
-                    Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t, da_t[kSums - 1],
-                                   kept);
+                    Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t,
+                                   da_t[kSums - 1], kept);
                     for (Index g = 0; g < kSums; ++g) {
                         store(da + k * width + g * H + unit, da_t[g], count);
                         sums[g] = sums[g] + da_t[g];
@@ -300,24 +301,27 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                 const Index k = group->offset[s] + r, state = steps.order[group->first + r] * H;
                 h_before[k] = s > 0 ? p.y + steps.place[group->offset[s - 1] + r] * H : p.h_0 + state;
                 if (masked) {
-                    for (Index unit = 0; unit < H; ++unit) masked[k * H + unit] = h_before[k][unit] * p.h_mask[state + unit];
-                    h_before[k] = masked + k * H;
+                    Real* to = masked + k * H;
+                    for (Index unit = 0; unit < H; ++unit) to[unit] = h_before[k][unit] * p.h_mask[state + unit];
+                    h_before[k] = to;
                 }
             }
         }
     }
     Rows<const Real> h{nullptr, 0, h_before}, x = packed_rows(p.x, p.I, steps, me);  // contains a barrier
-    multiply<P>({G * H, p.I, steps.total, {da, width, nullptr}, false, x, false, {p.dw_ih, p.I, nullptr}}, me);
+    P::multiply({G * H, p.I, steps.total, {da, width, nullptr}, false, x, false, {p.dw_ih, p.I, nullptr}}, me);
     const Index same = kSums == G ? G * H : (G - 1) * H;  // rows in which du equals da
-    multiply<P>({same, H, steps.total, {da, width, nullptr}, false, h, false, {p.dw_hh, H, nullptr}}, me);
+    P::multiply({same, H, steps.total, {da, width, nullptr}, false, h, false, {p.dw_hh, H, nullptr}}, me);
     if (same < G * H) {
-        multiply<P>({H, H, steps.total, {da + G * H, width, nullptr}, false, h, false, {p.dw_hh + same * H, H, nullptr}}, me);
+        Real* dw_hn = p.dw_hh + same * H;
+        P::multiply({H, H, steps.total, {da + G * H, width, nullptr}, false, h, false, {dw_hn, H, nullptr}}, me);
     }
     if (p.dx) {
         clear_padding(p.dx, p.T, p.I, steps, me);
         Rows<Real> dx = packed_rows(p.dx, p.I, steps, me);
-        multiply<P>({steps.total, p.I, G * H, {da, width, nullptr}, true, {p.weights.w_ih, p.I, nullptr}, false, dx}, me);
+        P::multiply({steps.total, p.I, G * H, {da, width, nullptr}, true, {p.weights.w_ih, p.I, nullptr}, false, dx},
+                    me);
     }
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

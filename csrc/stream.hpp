@@ -1,46 +1,66 @@
-// One step of a stack of recurrent layers with a linear layer on top: the contract of gatewise.engines.native.stream.
-//
-// A step of few rows uses each weight for a handful of products, so it is bound by memory bandwidth. Weights are therefore
-// packed once, in the order in which they are read, as float or as bfloat16; products, sums and states are float.
-//
-// The caller owns all memory, and nothing overlaps, so that a state is a value: the new state does not overwrite the old.
-// B rows, L layers, I inputs of the first layer, H units, V outputs of the decoder. Results do not depend on the number of
-// threads, nor those of a row on the other rows.
+// A stack of recurrent layers that runs one step at a time: its weights, copied and packed once, and the steps on them.
+// The functions of stream_step.hpp do the work. Not for code that is compiled per instruction set.
 #pragma once
 
-#include "passes.hpp"
+#include <cstddef>
+#include <deque>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "pages.hpp"
 
 namespace gatewise {
 
-// The matrices that a block of units reads: W_ih and W_hh of a layer, or the weight of the decoder as the first one. Packed
-// by block of units; per block, all terms of the first matrix, then of the second; per term, the columns of all gates, gate
-// by gate. Missing units are zeros. `packed` holds, for each block, the columns of a StreamPanel times the terms of both
-// matrices, in elements of 4 bytes, or 2 if narrow.
-struct StreamMatrix {
-    Index gates, units;
-    Index terms[2];        // the size of the vector that each matrix multiplies; 0 if it is absent
-    const float* from[2];  // (gates·units, terms), read during packing
-    const float* bias[2];  // (gates·units), or null
-    void* packed;
-};
-
-struct StreamStep {
+// The weights of a stack; the constructor of a Stream reads them, and nothing refers to them later.
+struct StreamWeights {
     CellKind cell;
-    bool narrow;  // weights are packed as bfloat16
-    Index B, L, H;
-    const StreamMatrix* layers;   // (L)
-    const StreamMatrix* decoder;  // or null
-    const float* x;               // (B, I), I the first layer's terms[0]; or null where `product` is given
-    const float* product;         // (B, G·H), or null: W_ih x of the first layer, whose terms[0] is 0
-    const float *h, *c;           // (L, B, H); c null for cells other than the LSTM
-    // Outputs, fully written:
-    float *h_n, *c_n;  // (L, B, H); c_n null if c is
-    float* logits;     // (B, V), V the units of the decoder; null without one
+    bool narrow;    // store the weights and the table as bfloat16, rounded to nearest even
+    Index I, H, V;  // inputs of the first layer, units, outputs of the decoder
+    std::vector<LayerWeights<float>> layers;
+    const float* decoder;       // (V, H), or null
+    const float* decoder_bias;  // (V), or null
+    // The input of the first layer by token id: (tokens, I); or, if w_ih of that layer is null, its product with W_ih,
+    // (tokens, G·H); or null: a step takes vectors.
+    const float* table;
+    Index tokens;
 };
 
-// The packed layout of an instruction set: the units of a block, and the columns of a term.
-struct StreamPanel {
-    Index units, columns;
+class Stream {
+  public:
+    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow or no layer is given, NoMemory.
+    Stream(const StreamWeights& weights, int threads, const Target& target = active_target());
+    Stream(const Stream&) = delete;
+    Stream& operator=(const Stream&) = delete;
+
+    // The size of the packed weights, which a step reads.
+    std::size_t bytes() const { return bytes_; }
+
+    // The number of threads that a step is worth, up to `most`.
+    int useful_threads(int most) const;
+
+    // Run a step of B rows; several threads may run steps of one stream at the same time. x: B token ids, int64, with a
+    // table; else (B, I), float. Throws std::out_of_range before it writes anything if an id is not a row of the table.
+    void step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
+              float* logits) const;
+
+    // Read every weight (but the last 127 bytes or less) without computing anything, to time memory; return a checksum.
+    std::uint64_t read(int threads) const;
+
+  private:
+    const float* keep(const float* bias, Index count);
+    void pack(int threads);
+    const float* look_up(const std::int64_t* ids, Index B) const;
+
+    const Target& target_;
+    StreamStep step_{};  // what all steps have in common
+    const Index tokens_;
+    Index width_ = 0;                     // of a row of the table
+    std::vector<StreamMatrix> matrices_;  // of the layers, and then of the decoder, if there is one
+    std::deque<std::vector<float>> biases_;
+    std::vector<float> table_;
+    std::vector<std::uint16_t> narrow_table_;
+    std::size_t bytes_ = 0;
+    Pages memory_;
 };
 
 }  // namespace gatewise

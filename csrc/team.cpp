@@ -22,7 +22,7 @@
 namespace gatewise {
 
 const char* NoMemory::what() const noexcept {
-    return "there is no memory for what the native engine computes with; a smaller batch or fewer steps need less";
+    return "the native engine is out of memory; use a smaller batch or fewer steps";
 }
 
 namespace {
@@ -54,7 +54,8 @@ class Scratch {
     // Null if out of memory; memory taken before stays valid.
     void* take(const std::size_t asked) {
         const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a cache line
-        if (used_ + bytes > capacity_ && !(bytes < 2 * capacity_ && hold(2 * capacity_)) && !hold(bytes)) return nullptr;
+        const bool fits = used_ + bytes <= capacity_;
+        if (!fits && !(bytes < 2 * capacity_ && hold(2 * capacity_)) && !hold(bytes)) return nullptr;
         char* taken = pieces_.back().begin() + used_;
         used_ += bytes;
         held_ += bytes;
@@ -120,7 +121,7 @@ class Team {
         if (member.index == 0) taken_ = scratch_.take(bytes);
         barrier(member.size);
         void* taken = taken_;
-        barrier(member.size);  // before the next request
+        barrier(member.size);          // before the next request
         if (!taken) throw NoMemory();  // in all members: none waits for another
         return taken;
     }
@@ -174,9 +175,8 @@ void Member::release(Mark mark) const { team->release(mark, *this); }
 
 namespace {
 
-// The OpenMP runtime that the process has already loaded, such as PyTorch's. Its idle workers spin for milliseconds after each
-// parallel operation; separate workers would compete with them for the cores, which on two cores doubled the time of a small
-// layer. So we use its workers.
+// The OpenMP runtime that the process has loaded, such as PyTorch's. Its idle workers spin for milliseconds after each
+// parallel operation; separate workers compete with them for the cores (on two, a small layer took twice as long).
 struct OpenMP {
     void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags) = nullptr;
     int (*thread)() = nullptr;
@@ -203,9 +203,9 @@ const OpenMP& openmp() {
     return found;
 }
 
-// The number of members that can be started, up to `threads`. GNU's OpenMP aborts the process if it cannot start a thread. So
-// whenever the calling thread (OpenMP has separate workers for each) requests more than before, as many threads are started
-// here first, all at once. They end immediately, and the C library keeps their stacks for the threads that follow.
+// The number of members that can be started, up to `threads`. GNU's OpenMP aborts the process if it cannot start a
+// thread. So whenever the calling thread (each has its own OpenMP workers) requests more than before, we first start as
+// many threads, all at once. They end immediately, and the C library keeps their stacks for the threads that follow.
 int startable(int threads) {
     static thread_local int had = 1;
     if (threads <= had) return threads;
@@ -307,8 +307,8 @@ class Pool {
     std::condition_variable wake_;
 };
 
-// Never destroyed: its workers wait until the process ends. A child process after fork has no workers, and locks may be held by
-// threads that do not exist there: it gets a new pool, which does not use OpenMP, because GNU's OpenMP hangs after fork.
+// Never destroyed: its workers wait until the process ends. A child process after fork has no workers, and locks may be
+// held by threads that do not exist there: it gets a new pool, without OpenMP, because GNU's hangs after fork.
 std::atomic<Pool*> pool{nullptr};
 std::atomic<bool> forked{false};
 // Registered when the module is loaded, because PyTorch's threads may be lost in a fork before our first run.

@@ -6,15 +6,15 @@
 #include <immintrin.h>
 #endif
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
 
 constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // rows, terms, elements
 constexpr int kA0 = 4, kA1 = 5, kB0 = 6, kB1 = 7;
 
-// The tiles of the processor, or an emulation for tests on any processor: equal except for the order of sums within a chunk and
-// for denormal numbers.
+// The tiles of the processor, or an emulation for tests on any processor: equal but for denormals and the order of
+// sums.
 #ifdef GATEWISE_EMULATE
 
 struct Tiles {
@@ -84,7 +84,7 @@ inline void set_tiles(int height) {
         uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
         uint8_t rows[16] = {};
     } configuration;
-    for (int tile = 0; tile < 8; ++tile) configuration.rows[tile] = static_cast<uint8_t>(tile < kB0 ? height : kTileHeight);
+    for (int tile = 0; tile < 8; ++tile) configuration.rows[tile] = uint8_t(tile < kB0 ? height : kTileHeight);
     __asm__ volatile("ldtilecfg %0" ::"m"(configuration));
 }
 inline void release_tiles() { __asm__ volatile("tilerelease" ::: "memory"); }
@@ -108,4 +108,4 @@ inline void multiply_tiles() {
 
 #endif
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

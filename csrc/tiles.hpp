@@ -1,24 +1,24 @@
-// Products on AMX tiles: the policies whose operands are bfloat16, one per number (OnTiles<1>, Numbers::bfloat16) or two
-// (OnTiles<2>, Numbers::high: x = hi + lo, and a product is hi·hi + hi·lo + lo·hi; lo·lo is below the rounding error of lo).
+// Products on AMX tiles: the policies whose operands are bfloat16, one per number (OnTiles<1>, Numbers::bfloat16) or
+// two (OnTiles<2>, Numbers::high: x = hi + lo, and a product is hi·hi + hi·lo + lo·hi; lo·lo is negligible).
 //
-// A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns of B
-// over 32 terms. The terms of a row of A are contiguous; the first row of a tile of B holds two terms of each column (a pair),
-// the next row the next two. So a chunk of 32 terms of a panel (32 columns) is two tiles of 16 columns each; with two parts,
-// two tiles of hi and then two of lo. Terms are padded with zeros to whole chunks. Denormal operands and sums are flushed to
-// zero; NaN propagates; in `high` an operand that rounds to infinity (from 3.39e38) may become NaN.
+// A tile is 16 rows of 64 bytes. One instruction adds to 16 × 16 float sums the products of 16 rows of A and 16 columns
+// of B over 32 terms. The terms of a row of A are contiguous; a row of a tile of B holds two terms of each column (a
+// pair). So a chunk of 32 terms of a panel (32 columns) is two tiles of 16 columns; with two parts, two tiles of hi and
+// then two of lo. Terms are padded with zeros to whole chunks. Denormal operands and sums are flushed to zero; NaN
+// propagates; in `high` an operand that rounds to infinity (from 3.39e38) may become NaN.
 //
-// Eight tiles: 0 to 3 hold the sums of two tiles of A times two of B, 4 and 5 are for A, 6 and 7 for B. Sums stay in them over
-// a block of terms (in multiply_rows, over all terms), chunk by chunk; blocks are added in order. Only `multiply` uses scratch
-// and contains barriers: see product.hpp.
+// Eight tiles: 0 to 3 hold the sums of two tiles of A times two of B, 4 and 5 are for A, 6 and 7 for B. Sums stay in
+// them over a block of terms (in multiply_rows, over all terms); blocks are added in order. Only `multiply` uses
+// scratch.
 #pragma once
 
 #include "product.hpp"
 #include "tile_registers.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
-// Tiles are per thread, and other libraries use them too (oneDNN does): products on tiles are computed within the lifetime of a
-// TileUse, whose destructor releases the tiles. TileUse may be nested.
+// Tiles are per thread, and other libraries use them too (oneDNN does): products on tiles are computed within the
+// lifetime of a TileUse, whose destructor releases the tiles. TileUse may be nested.
 static thread_local int tile_rows;  // the configured height of the tiles of A and of the sums; 0: unknown
 
 struct TileUse {
@@ -60,8 +60,8 @@ inline Pairs narrow(Vector<float> low, Vector<float> high) {
 inline Pairs interleave(Vector<float> even, Vector<float> odd) {
     const Factors all = (Factors)narrow(even, odd);
 #ifdef __clang__
-    return (Pairs)__builtin_shufflevector(all, all, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25,
-                                          10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return (Pairs)__builtin_shufflevector(all, all, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9,
+                                          25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #else
     return (Pairs)__builtin_shuffle(all, Factors{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                  8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
@@ -81,14 +81,15 @@ struct OnTiles {
     using Real = float;
     using Factor = uint16_t;
     using Session = TileUse;
-    static constexpr bool kOwnProducts = true;
-    static constexpr Index kWidth = kTileColumns<float>, kStep = Parts * 2 * kTileSize;  // elements of a chunk of a panel
-    static constexpr Index kStrip = 2 * kTileHeight;  // rows multiplied with a panel at once
-    static_assert(kWidth == 2 * kTileHeight && (Parts == 1 || Parts == 2));
+    static constexpr Index kWidth = kTileColumns<float>;
+    static constexpr Index kStep = Parts * 2 * kTileSize;  // elements of a chunk of a panel
+    static constexpr Index kStrip = 2 * kTileHeight;       // rows multiplied with a panel at once
+    static_assert(kWidth == 2 * kTileHeight && kStrip == kLeftRows && (Parts == 1 || Parts == 2));
 
     static constexpr Index chunks(Index K) { return (K + kChunk - 1) / kChunk; }
     static constexpr Index panel_size(Index K) { return chunks(K) * kStep; }
-    // The hi parts of a row, then its lo parts; an odd number of chunks each, so that rows spread over all sets of the cache.
+    // The hi parts of a row, then its lo parts; an odd number of chunks each, to spread rows over all sets of the
+    // cache.
     static constexpr Index row_size(Index K) { return (chunks(K) | 1) * kChunk * Parts; }
 
     static void put(Factor* to, Index row, Vector<float> x, Index count) {
@@ -96,10 +97,15 @@ struct OnTiles {
         if (Parts == 2) put_part(to + row / 2, part_of<1>(x), count);
     }
 
+    static void pack_panel(Factor* packed, Rows<const float> m, bool terms_together, Index first, Index count,
+                           Index K) {
+        pack(packed, false, m, terms_together, first, count, 0, K);
+    }
+
     // Pack two tiles of each part for each chunk of K terms: `count` lines (rows of A, columns of B), the others zero.
     // `by_line`: the layout of A, with the terms of a line contiguous; else the layout of B, by pairs of terms.
-    static void pack(Factor* to, bool by_line, Rows<const float> m, bool terms_together, Index first, Index count, Index k0,
-                     Index K) {
+    static void pack(Factor* to, bool by_line, Rows<const float> m, bool terms_together, Index first, Index count,
+                     Index k0, Index K) {
         for (Index k = 0; k < K; k += kChunk, to += kStep) {
             for (Index tile = 0; tile < 2; ++tile) {
                 pack_tile(to + tile * kTileSize, by_line, m, terms_together, first + tile * kTileHeight,
@@ -108,11 +114,11 @@ struct OnTiles {
         }
     }
 
-    // See product.hpp. Rows are divided evenly over tiles of equal height; the last tile may overlap the previous one to reach
-    // that height.
+    // See product.hpp. Rows are divided evenly over tiles of equal height; the last one may overlap the one before.
     static void multiply_rows(Index rows, Index K, const Factor* a, const Factor* panel, float* c, Index c_stride) {
         if (rows <= 0) return;
-        const Index row = row_size(K), tiles = (rows + kTileHeight - 1) / kTileHeight, height = (rows + tiles - 1) / tiles;
+        const Index row = row_size(K), tiles = (rows + kTileHeight - 1) / kTileHeight,
+                    height = (rows + tiles - 1) / tiles;
         need_rows(static_cast<int>(height));
         for (Index tile = 0; tile < tiles; tile += 2) {
             auto start = [&](Index t) { return t * height < rows - height ? t * height : rows - height; };
@@ -137,7 +143,7 @@ struct OnTiles {
     }
 
     // See product.hpp.
-    static void multiply(const Product<float>& p, Member me, const Factor* left) {
+    static void multiply(const Product<float>& p, Member me, const Factor* left = nullptr) {
         TileUse use;
         need_rows(kTileHeight);
         const Index strips = (p.M + kStrip - 1) / kStrip, panels = (p.N + kWidth - 1) / kWidth;
@@ -145,7 +151,7 @@ struct OnTiles {
         wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, left, me);
     }
 
-    // See Rung::spin_tiles.
+    // See Target::spin_tiles.
     static double spin(Index repeats) {
         constexpr Index kSpun = 8 / Parts;  // chunks
         alignas(64) Factor a[kSpun * kStep], b[kSpun * kStep];
@@ -169,9 +175,8 @@ struct OnTiles {
     static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product whose columns are divided over the members
     static constexpr Index kAhead = 128;                      // prefetch distance of packing, in elements of a row
 
-    // Pack groups of 32 lines, from `group` up to `end`, out of the `lines` lines that start at line `first`. `to`: the address
-    // of group 0; the groups are `size` apart. If the terms of a line are not contiguous, memory is read in its order, across
-    // all groups.
+    // Pack groups of 32 lines, from `group` up to `end`, out of the `lines` lines that start at line `first`. `to`: the
+    // address of group 0; the groups are `size` apart. If the terms of a line are apart, memory is read in its order.
     static void pack_groups(Factor* to, Index size, bool by_line, Rows<const float> m, bool terms_together, Index first,
                             Index lines, Index group, Index end, Index k0, Index K) {
         if (terms_together) {
@@ -183,14 +188,15 @@ struct OnTiles {
         for (Index k = 0; k < K; k += kChunk) {
             const Index some = K - k < kChunk ? K - k : kChunk;
             for (Index g = group; g < end; ++g) {
-                pack(to + g * size + k / kChunk * kStep, by_line, m, false, first + g * kWidth, lines - g * kWidth, k0 + k, some);
+                pack(to + g * size + k / kChunk * kStep, by_line, m, false, first + g * kWidth, lines - g * kWidth,
+                     k0 + k, some);
             }
         }
     }
 
-    // C with few rows: for each block of terms, all members together pack all of A, at most 1 MB, which stays in the L2 cache;
-    // the columns are divided over the members, which pack a panel of B when they need it. Within a block, some chunks are
-    // multiplied at a time, so that a strip of A and the panel fit into the L1 cache; their sums are added to C.
+    // C with few rows: for each block of terms, all members together pack all of A, at most 1 MB, which stays in the L2
+    // cache; the columns are divided over the members, which pack a panel of B when they need it. Within a block, some
+    // chunks are multiplied at a time, so that a strip of A and the panel fit into the L1 cache.
     static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
         constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = 16 / Parts;
         const Blocks blocks(p.K, kFactorsHeld / (strips * kStep) * kChunk, kChunk);
@@ -207,8 +213,8 @@ struct OnTiles {
                 for (Index piece = 0; piece < pieces.count; ++piece) {
                     const Index from = panel_size(pieces.first(piece)), some = chunks(pieces.of(piece));
                     for (Index strip = 0; strip < strips; ++strip) {
-                        multiply_block(p, strip * kStrip, n, block > 0 || piece > 0 || p.accumulate, some, a + strip * size + from,
-                                       b + from);
+                        multiply_block(p, strip * kStrip, n, block > 0 || piece > 0 || p.accumulate, some,
+                                       a + strip * size + from, b + from);
                     }
                 }
             }
@@ -217,22 +223,24 @@ struct OnTiles {
         me.release(before);
     }
 
-    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all read them
-    // (at most 12 MB; 24 with two parts). The rows of C are divided over the members (or, if there are few, the columns: then
-    // each member packs all of A). A member packs its rows of A, unless A comes packed, in pieces of 1 MB that stay in the L2
-    // cache. The sums of a block are added to C.
+    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
+    // read them (at most 12 MB; 24 with two parts). The rows of C are divided over the members (or, if there are few,
+    // the columns: then each member packs all of A). A member packs its rows of A, unless A comes packed, in pieces of
+    // 1 MB that stay in the L2 cache. The sums of a block are added to C.
     static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
         constexpr Index kStrips = 12 / Parts, kChunksHeld = 48, kColumnsHeld = 4096;
         const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
         const bool by_rows = p.M >= 4 * kStrip * me.size;
         const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
-        const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips), last_strip = of_rows.last(strips);
+        const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips),
+                    last_strip = of_rows.last(strips);
         const Index held = p.N < kColumnsHeld ? (p.N + kWidth - 1) / kWidth : kColumnsHeld / kWidth;
         const Mark before = me.mark();
         Factor* b = me.shared<Factor>(held * panel_size(blocks.terms));
         Factor* own = left && p.a_terms_together ? nullptr : me.own<Factor>(kStrips * panel_size(blocks.terms));
         for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
-            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + kWidth - 1) / kWidth;
+            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld,
+                        panels = (columns + kWidth - 1) / kWidth;
             for (Index block = 0; block < blocks.count; ++block) {
                 const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
                 if (p.b_terms_together) {
@@ -306,15 +314,15 @@ struct OnTiles {
         }
     }
 
-    // Pack the transpose of a matrix whose strips are packed by line, `size` apart: the columns 32·group to 32·group + 31
-    // become lines, whose terms are the K rows from k0. k0 is a multiple of 32.
+    // Pack the transpose of a matrix whose strips are packed by line, `size` apart: the columns 32·group to 32·group +
+    // 31 become lines, whose terms are the K rows from k0. k0 is a multiple of 32.
     static void transpose_packed(Factor* to, const Factor* strips, Index size, Index group, Index k0, Index K) {
         static_assert(kStrip == kChunk);
         for (Index k = 0; k < K; k += kChunk) {
             const Factor* square = strips + (k0 + k) / kStrip * size + group * kStep;  // 32 × 32, for each part
             for (Index part = 0; part < Parts; ++part, square += 2 * kTileSize) {
                 for (Index half = 0; half < 2; ++half, to += kTileSize) {  // of the columns
-                    Vector<float> found[kTileHeight];                     // 16 pairs each
+                    Vector<float> found[kTileHeight];                      // 16 pairs each
                     for (Index j = 0; j < kTileHeight; ++j) {
                         const Factor* pair = square + 2 * j * kChunk;
                         found[j] = (Vector<float>)interleaved<Factor>(load(pair), load(pair + kChunk), half > 0);
@@ -326,8 +334,8 @@ struct OnTiles {
         }
     }
 
-    // Add to the sums the products of one or two tiles of A with a panel, over `chunks` chunks. row, step, lo: the distances
-    // in A between rows, between chunks, and from hi to lo.
+    // Add to the sums the products of one or two tiles of A with a panel, over `chunks` chunks. row, step, lo: the
+    // distances in A between rows, between chunks, and from hi to lo.
     template <bool Two>
     static void add_chunks(Index chunks, const Factor* a0, const Factor* a1, Index row, Index step, Index lo,
                            const Factor* b) {
@@ -361,11 +369,10 @@ struct OnTiles {
         }
     }
 
-    // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists. If part is missing, if the rows
-    // of C are not evenly spaced, or if the result is added to C, it goes through `sums`; C is read at the end, after its
-    // prefetch.
-    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index chunks, const Factor* a,
-                               const Factor* b) {
+    // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists. If part is missing, if
+    // the rows of C are not evenly spaced, or if the result is added to C, it goes through `sums`; C is read last.
+    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index chunks,
+                               const Factor* a, const Factor* b) {
         alignas(64) float sums[kStrip][kWidth], bias[kWidth];
         const Index rows = p.M - m < kStrip ? p.M - m : kStrip, columns = p.N - n;
         for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
@@ -399,4 +406,4 @@ struct OnTiles {
     }
 };
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

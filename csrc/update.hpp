@@ -1,20 +1,18 @@
-// The norm of all gradients, and the step of an optimizer with clipped gradients (GradientNorm, Update): each reads and writes
-// memory once. The elements are distributed over the members in pieces; sums are added piece by piece, in order. Scratch: one
-// number per piece, for the norm only. An update needs no barrier.
-//
-// The inner loops are plain, so that the compiler vectorizes them.
+// The norm of all gradients, and the step of an optimizer with clipped gradients (GradientNorm, Update): each reads and
+// writes memory once. The members divide the elements in pieces; sums are added piece by piece, in order. Scratch: one
+// number per piece, for the norm only. An update needs no barrier. The compiler vectorizes the inner loops.
 #pragma once
 
 #include "team.hpp"
 #include "training.hpp"
 #include "vector.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 constexpr Index kPiece = 1 << 14;
 
-// Call f(parameter k, index of the piece among all pieces, first, last) for the pieces of this member; `size` returns the
-// number of items of a parameter, `piece` the number of items in a piece.
+// Call f(parameter k, index of the piece among all pieces, first, last) for the pieces of this member; `size` returns
+// the number of items of a parameter, `piece` the number of items in a piece.
 template <class Size, class Piece, class F>
 inline void each_piece(Index count, Member me, Size size, Piece piece, F f) {
     auto pieces = [&](Index k) { return (size(k) + piece(k) - 1) / piece(k); };
@@ -152,4 +150,4 @@ inline void update(const Update& u, Member me) {
     });
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -1,12 +1,12 @@
 // Vectors of one instruction set, each the size of a register, and the functions on them that the cells need.
 //
-// The translation unit of an instruction set defines GATEWISE_RUNG (the namespace) and GATEWISE_VECTOR_BYTES (16, 32, 64)
-// before it includes this file. The code uses the vector extensions of GCC and Clang, so that the same source serves SSE2,
-// NEON, AVX2 and AVX-512; `a * b + c` becomes a fused multiply-add if the instruction set has one.
+// The translation unit of an instruction set defines GATEWISE_TARGET (the namespace) and GATEWISE_VECTOR_BYTES (16, 32,
+// 64) before it includes this file. The vector extensions of GCC and Clang serve SSE2, NEON, AVX2 and AVX-512 from one
+// source; `a * b + c` becomes a fused multiply-add if the instruction set has one.
 //
-// Code that is compiled per instruction set must not use inline functions outside its own namespace: none of the standard
-// library, and of ours only those marked GATEWISE_INLINE. The linker keeps one copy of an inline function, which could be the
-// one with instructions that the processor lacks. Functions of the C library, such as std::exp of a double, are not inline.
+// Code that is compiled per instruction set must not use inline functions outside its own namespace: none of the
+// standard library, and of ours only those marked GATEWISE_INLINE. The linker keeps one copy of an inline function,
+// possibly the one with instructions that the processor lacks. Functions of the C library are not inline.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,7 @@
 
 #include "numbers.hpp"
 
-namespace gatewise::GATEWISE_RUNG {
+namespace gatewise::GATEWISE_TARGET {
 
 template <class T>
 struct VectorOf {
@@ -97,8 +97,8 @@ inline void transpose_square(Vector<T>* rows) {
     }
 }
 
-// exp(x) for any x, including NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, with a polynomial for exp r
-// (Cephes, expf). Infinite from 88.4, where n is 128 and the float 2ⁿ is infinite, so that σ(−∞) is 0. Never below 1.6e-38.
+// exp(x) for any x, including NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, with a polynomial for exp
+// r (Cephes, expf). Infinite from 88.4, where 2ⁿ overflows, so that σ(−∞) is 0. Never below 1.6e-38.
 inline Vector<float> exp(Vector<float> x) {
     typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
     x = x > 89.0f ? Vector<float>{} + 89.0f : x;  // a NaN compares false and is kept
@@ -161,4 +161,4 @@ inline Vector<float> to_bfloat16(Vector<float> x) {
     return (Vector<float>)((x == x ? rounded : bits | 0x400000) & ~0xFFFF);
 }
 
-}  // namespace gatewise::GATEWISE_RUNG
+}  // namespace gatewise::GATEWISE_TARGET

@@ -1,12 +1,12 @@
 // Buffers that detect writes out of bounds.
 #pragma once
 
+#include <sanitizer/asan_interface.h>  // does nothing without AddressSanitizer
+
 #include <cstddef>
 #include <vector>
 
-#include "../matrix.hpp"
-
-#include <sanitizer/asan_interface.h>  // does nothing without AddressSanitizer
+#include "../numbers.hpp"
 
 namespace gatewise {
 
@@ -14,12 +14,15 @@ namespace gatewise {
 template <class Real>
 class Buffer {
   public:
-    explicit Buffer(Index count) : count_(count), memory_(kGuard + bytes() + kGuard, 0xFF) {
+    explicit Buffer(Index count, const char* name = "input")
+        : name(name), count_(count), memory_(kGuard + bytes() + kGuard, 0xFF) {
         ASAN_POISON_MEMORY_REGION(memory_.data(), kGuard);
         ASAN_POISON_MEMORY_REGION(memory_.data() + kGuard + bytes(), kGuard);
     }
     Buffer(const Buffer&) = delete;
     Buffer(Buffer&& other) = default;
+
+    const char* name;
 
     Real* data() { return reinterpret_cast<Real*>(memory_.data() + kGuard); }
     std::size_t bytes() const { return static_cast<std::size_t>(count_) * sizeof(Real); }

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Build the kernels with check.cpp under the sanitizers and run it: csrc/tests/sanitize.sh [address,undefined] [thread]
-# (both by default; "none" for neither). CXX selects the compiler, GCC or Clang. Nothing is installed.
+# Build the kernels and their tests (check*.cpp) under the sanitizers and run them:
+# csrc/tests/sanitize.sh [address,undefined] [thread] (both by default; "none" for neither). CXX selects the compiler, GCC
+# or Clang. Nothing is installed.
 set -eu
 csrc=$(cd "$(dirname "$0")/.." && pwd)
 build=$(mktemp -d)
@@ -15,9 +16,9 @@ has() {
 
 # Instruction sets that the processor lacks are emulated: vectors by the compiler (-O0, since optimizing them takes minutes),
 # tiles by tiles.hpp.
-rungs="portable avx512 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AMX" avx2="" avx512=-O0
+targets="portable avx512 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AMX" avx2="" avx512=-O0
 if has avx2 fma; then
-    rungs="$rungs avx2" defines="$defines -DGATEWISE_AVX2" avx2="-mavx2 -mfma"
+    targets="$targets avx2" defines="$defines -DGATEWISE_AVX2" avx2="-mavx2 -mfma"
 fi
 if has avx512f avx512bw avx512dq avx512vl; then
     avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
@@ -31,15 +32,17 @@ for sanitizer in "$@"; do
     [ "$sanitizer" = none ] || flags="$flags -fsanitize=$sanitizer -fno-sanitize-recover=all"
     echo "==> $CXX, $sanitizer: building"
     rm -f "$build"/*
-    objects="$build/team.o $build/check.o"
+    objects=""
     # shellcheck disable=SC2086  # flags are words
     {
-        $CXX $flags -c "$csrc/team.cpp" -o "$build/team.o" &
-        $CXX $flags -c "$csrc/tests/check.cpp" -o "$build/check.o" &
-        for rung in $rungs; do
-            case $rung in avx2) own=$avx2 ;; avx512) own=$avx512 ;; amx) own=$amx ;; *) own="" ;; esac
-            $CXX $flags $own -c "$csrc/rung_$rung.cpp" -o "$build/$rung.o" &
-            objects="$objects $build/$rung.o"
+        for file in dispatch stream team tests/check tests/check_layers tests/check_stream tests/check_training; do
+            objects="$objects $build/${file#tests/}.o"
+            $CXX $flags -DGATEWISE_EMULATE -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &
+        done
+        for target in $targets; do
+            case $target in avx2) own=$avx2 ;; avx512) own=$avx512 ;; amx) own=$amx ;; *) own="" ;; esac
+            $CXX $flags $own -c "$csrc/target_$target.cpp" -o "$build/$target.o" &
+            objects="$objects $build/$target.o"
         done
         wait  # if a file fails to compile, the next line fails
         $CXX $flags $objects -ldl -o "$build/check"

@@ -49,7 +49,7 @@ def test_wrong_instructions_are_one_line_and_status_2(engine: str, corpus: Path,
     assert ran.stdout == ""
     (line,) = ran.stderr.splitlines()
     assert line.startswith(
-        "gatewise: GATEWISE_INSTRUCTIONS is 'sse9', which this processor or this build does not have"
+        "gatewise: GATEWISE_INSTRUCTIONS is 'sse9', which this processor or this build does not support"
     )
     assert f"expected one of {', '.join(module.instructions()[1])}" in line
     assert not (tmp_path / "run").exists()

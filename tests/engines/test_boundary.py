@@ -322,7 +322,7 @@ def test_an_update_writes_what_fits_alone(state: dict[str, Any], text: str) -> N
 
 
 def test_memory_that_an_update_would_write_twice_is_refused() -> None:
-    text = "share memory; expected memory of its own for each"
+    text = "share memory; expected separate memory for each"
     p, optimizer = adam()
     optimizer.state[p]["exp_avg_sq"] = optimizer.state[p]["exp_avg"]
     refused(lambda: update.step(optimizer, 1.0, 2), text)
@@ -384,7 +384,7 @@ def test_sizes_that_cannot_be_counted_are_refused() -> None:
     weights = [torch.zeros(0, 0), torch.zeros(0, 0), None, None]
     inputs = flatten(LayerInputs(huge, (torch.zeros(1, 0).expand(1 << 20, 0),), tuple(weights), None, None))
     refused(
-        lambda: torch.ops.gatewise.layer_forward(*inputs, "gru", *OPTIONS, "native"), "whose product can be counted"
+        lambda: torch.ops.gatewise.layer_forward(*inputs, "gru", *OPTIONS, "native"), "product that does not overflow"
     )
     x = torch.zeros(1, 1).expand(1 << 40, 1 << 22)
     targets = torch.zeros(1, dtype=torch.int64).expand(1 << 40)

@@ -37,7 +37,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"to build the emulation {what} is missing")
     folder = tmp_path_factory.mktemp("emulated")
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=search) else []
-    missing = ";".join(rung for rung in ("avx512", "amx") if rung not in REAL)
+    missing = ";".join(name for name in ("avx512", "amx") if name not in REAL)
     options = [f"-DPython_EXECUTABLE={sys.executable}", f"-DGATEWISE_EMULATE={missing}"]
     for command in (
         ["cmake", *generator, "-S", str(REPOSITORY), "-B", str(folder), *options],
@@ -49,18 +49,18 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("rung", "precision", "tests"),
+    ("instructions", "precision", "tests"),
     [("avx512", "highest", PARITY + PRODUCTS), ("amx", "highest", PARITY + PRODUCTS), ("amx", "high", PARITY)],
     ids=["avx512", "amx", "amx, high"],
 )
-def test_the_engines_tests_pass_on_the_rung(
-    rung: str, precision: str, tests: list[str], request: pytest.FixtureRequest
+def test_the_engines_tests_pass_on_the_instruction_set(
+    instructions: str, precision: str, tests: list[str], request: pytest.FixtureRequest
 ) -> None:
     """On the real instructions if this processor supports them, which needs no build; else on emulated ones."""
-    if (rung, precision) == (CHOSEN, "highest"):
+    if (instructions, precision) == (CHOSEN, "highest"):
         pytest.skip("it is the instruction set in use: this run tests it")
-    module = native.native.__file__ if rung in REAL else request.getfixturevalue("emulated")
-    environment = {**os.environ, "GATEWISE_INSTRUCTIONS": rung}
+    module = native.native.__file__ if instructions in REAL else request.getfixturevalue("emulated")
+    environment = {**os.environ, "GATEWISE_INSTRUCTIONS": instructions}
     command = [sys.executable, "-m", "tests.engines.emulated", str(module), precision, "-q", *QUICK, *tests]
     ran = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-10000:] + ran.stderr[-2000:]

@@ -86,7 +86,7 @@ def child() -> None:
     state = torch.zeros(20, 64)
     inputs = LayerInputs(x, (state, state), (*layer.all_weights[0], None), None, None)
     four, two = LayerOptions("lstm", threads=4), LayerOptions("lstm", threads=2)
-    found: dict[str, object] = {"rung": instructions()[0]}
+    found: dict[str, object] = {"instructions": instructions()[0]}
     ready, go = threading.Event(), threading.Event()
     alone: list[torch.Tensor] = []
 

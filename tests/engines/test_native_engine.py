@@ -330,28 +330,28 @@ def test_it_takes_as_many_threads_as_pytorch_is_told_to() -> None:
     assert third in (2, 3)  # a thread that is not used any more may stay
 
 
-def test_the_rung_is_the_best_or_the_one_that_was_asked_for() -> None:
+def test_the_instruction_set_is_the_best_or_the_one_that_was_asked_for() -> None:
     chosen, every = module.instructions()
     assert every[0] == "portable"
     assert chosen == (os.environ.get("GATEWISE_INSTRUCTIONS") or every[-1])
 
 
-RUNGS = module.instructions()[1] if "native" in ENGINES else []
+INSTRUCTION_SETS = module.instructions()[1] if "native" in ENGINES else []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rung", RUNGS)
-def test_every_rung_passes_what_the_best_one_passes(rung: str) -> None:
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_every_instruction_set_passes_what_the_best_one_passes(instructions: str) -> None:
     """Run this file and the tests of the contract and of streams in a process with the instruction set selected."""
-    if rung == module.instructions()[0]:
-        pytest.skip("it is the rung in use: this run is that process")
+    if instructions == module.instructions()[0]:
+        pytest.skip("it is the instruction set in use: this run is that process")
     files = [f"tests/engines/test_{name}.py" for name in ("engines", "native_engine", "native_stream")]
     # Processes and threads do not depend on the instruction set.
-    chosen = "native and not (test_every_rung or child or fork or other_python or two_python or it_takes)"
+    chosen = "native and not (test_every_instruction_set or child or fork or other_python or two_python or it_takes)"
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files, "-k", chosen],
         cwd=REPOSITORY,
-        env={**os.environ, "GATEWISE_INSTRUCTIONS": rung},
+        env={**os.environ, "GATEWISE_INSTRUCTIONS": instructions},
         capture_output=True,
         text=True,
         check=False,

@@ -3,7 +3,8 @@
 ``python -m tests.mutation.run`` prints what survives and exits with 1 where anything does; ``--out FOLDER`` keeps the
 table, ``--only lstm`` runs the targets whose file's name has that in it (the other files' rows stay in the table while
 their mutants are the same), ``--list`` runs nothing. The mutants are written to copies of the source tree; the tree
-itself is not touched. Of the native engine, the lowest rung is built for each mutant: the others are the same lines.
+itself is not touched. Of the native engine, only the portable instruction set is built for each mutant: the others are
+compiled from the same lines.
 """
 
 import argparse

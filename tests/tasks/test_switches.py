@@ -138,8 +138,8 @@ def test_the_first_line_names_engine_instructions_and_precision(waves: Path, com
             gw.train(recipe, data=data, out=tmp_path / name, overrides=overrides, console=console)
         return console.export_text().splitlines()[0]
 
-    rung = torch.backends.cpu.get_cpu_capability().lower()
-    expected = {("torch", "bf16"): f"torch engine, {rung}", ("reference", "fp32"): "reference engine, NumPy"}
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    expected = {("torch", "bf16"): f"torch engine, {capability}", ("reference", "fp32"): "reference engine, NumPy"}
     if "native" in ENGINES:
         expected |= dict.fromkeys([("auto", "fp32"), ("native", "bf16")], f"native engine, {instructions()[0]}")
     for (engine, precision), named in expected.items():

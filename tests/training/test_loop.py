@@ -33,7 +33,7 @@ def test_the_schedule_is_zarembas() -> None:
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
-def test_each_optimiser_steps_as_pytorchs(kind: str) -> None:
+def test_each_optimizer_steps_as_pytorchs(kind: str) -> None:
     ours, x = torch.nn.Linear(2, 1), torch.tensor([[1.0, -2.0]])
     theirs = deepcopy(ours)
     settings = TrainingConfig(optimizer=kind.lower(), learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]

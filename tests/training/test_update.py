@@ -1,4 +1,4 @@
-"""Clipping and the optimiser's step: the native engine's beside torch's own."""
+"""Clipping and the optimizer's step: the native engine's beside torch's own."""
 
 from pathlib import Path
 from typing import Any

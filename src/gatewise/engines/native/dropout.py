@@ -1,4 +1,4 @@
-"""Dropout masks, ``csrc/module_training.cpp``."""
+"""Dropout masks, ``csrc/dropout.hpp``."""
 
 import torch
 from torch import Tensor

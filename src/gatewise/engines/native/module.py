@@ -44,7 +44,7 @@ def instructions() -> tuple[str, list[str]]:
         UsageError: ``GATEWISE_INSTRUCTIONS`` names one that is not available.
     """
     check_instructions()
-    return str(native.rung()), list(native.rungs())
+    return str(native.instruction_set()), list(native.instruction_sets())
 
 
 def check_instructions() -> None:
@@ -61,7 +61,7 @@ def _wrong_instructions() -> str:
     """Return what is wrong with ``GATEWISE_INSTRUCTIONS``, or an empty string."""
     try:
         if native is not None:
-            native.rung()
+            native.instruction_set()
     except RuntimeError as error:
         return str(error)
     return ""

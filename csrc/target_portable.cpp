@@ -1,5 +1,5 @@
 // Any processor: the baseline of the compiler's target (SSE2, NEON or no vector instructions).
-#define GATEWISE_RUNG portable
+#define GATEWISE_TARGET portable
 #define GATEWISE_VECTOR_BYTES 16
 
-#include "rung.inc"
+#include "target.inc"

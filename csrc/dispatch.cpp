@@ -1,0 +1,91 @@
+#include "dispatch.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+#if defined(GATEWISE_AMX) && !defined(GATEWISE_EMULATE)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace gatewise {
+
+extern const Target target_portable, target_avx2, target_avx512, target_amx;
+
+namespace {
+
+#ifdef GATEWISE_EMULATE  // emulated by the compiler and tiles.hpp, on any processor, for tests
+bool has_avx512() { return true; }
+bool has_tiles() { return true; }
+#elif defined(GATEWISE_AVX512)
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+#ifdef GATEWISE_AMX
+// Whether the processor has tiles and Linux permits this process to use them; the process must request permission.
+bool has_tiles() {
+    unsigned a, b, c, d;
+    const unsigned tiles = 1u << 24 | 1u << 22, conversions = 1u << 5;  // AMX-TILE and AMX-BF16, AVX512-BF16
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & tiles) != tiles) return false;
+    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & conversions)) return false;
+    const long ask_for_state = 0x1023, of_tiles = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, ask_for_state, of_tiles) == 0;
+}
+#endif
+#endif
+
+}  // namespace
+
+std::vector<const Target*> available_targets() {
+    std::vector<const Target*> targets = {&target_portable};
+#ifdef GATEWISE_AVX2
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) targets.push_back(&target_avx2);
+#endif
+#ifdef GATEWISE_AVX512
+    if (has_avx512()) targets.push_back(&target_avx512);
+#endif
+#ifdef GATEWISE_AMX
+    if (has_avx512() && has_tiles()) targets.push_back(&target_amx);
+#endif
+    return targets;
+}
+
+namespace {
+
+const Target& choose() {
+    const char* wanted = std::getenv("GATEWISE_INSTRUCTIONS");
+    std::vector<const Target*> targets = available_targets();
+    if (!wanted || !*wanted) return *targets.back();
+    std::string names;
+    for (const Target* target : targets) {
+        if (std::string(wanted) == target->name) return *target;
+        names += (names.empty() ? "" : ", ") + std::string(target->name);
+    }
+    throw std::runtime_error("GATEWISE_INSTRUCTIONS is '" + std::string(wanted) +
+                             "', which this processor or this build does not support; expected one of " + names);
+}
+
+}  // namespace
+
+const Target& active_target() {
+    static const Target& chosen = choose();
+    return chosen;
+}
+
+double product_rate(int threads, Numbers numbers) {
+    const Target& target = active_target();
+    std::vector<double> operations(static_cast<std::size_t>(threads));
+    const auto began = std::chrono::steady_clock::now();
+    run(threads,
+        [&](Member me) { operations[static_cast<std::size_t>(me.index)] = target.spin_tiles(numbers, 20000); });
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+    return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds.count();
+}
+
+}  // namespace gatewise

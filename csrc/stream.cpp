@@ -1,0 +1,121 @@
+#include "stream.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "checks.hpp"
+
+namespace gatewise {
+namespace {
+
+std::uint16_t to_bfloat16(float x) {  // to nearest even; a NaN stays one
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return static_cast<std::uint16_t>((x == x ? bits + 0x7FFF + ((bits >> 16) & 1) : bits | 0x400000) >> 16);
+}
+
+}  // namespace
+
+Stream::Stream(const StreamWeights& w, int threads, const Target& target)
+    : target_(target), tokens_(w.table ? w.tokens : 0) {
+    check_sizes({w.I + w.H, 4 * w.H});
+    check_sizes({w.V, w.H});
+    check_sizes({w.tokens, std::max(w.I, 4 * w.H)});
+    if (w.layers.empty()) throw std::invalid_argument("layers is empty; expected one or more");
+    const Index gates = gates_of(w.cell), GH = gates * w.H;
+    for (const auto& [w_ih, w_hh, b_ih, b_hh] : w.layers) {
+        const Index inputs = !w_ih ? 0 : matrices_.empty() ? w.I : w.H;
+        const float *first = keep(b_ih, GH), *second = keep(b_hh, GH);
+        matrices_.push_back({gates, w.H, {inputs, w.H}, {w_ih, w_hh}, {first, second}, nullptr});
+    }
+    const bool decoder = w.decoder && w.V;
+    if (decoder) {
+        matrices_.push_back({1, w.V, {w.H, 0}, {w.decoder, nullptr}, {keep(w.decoder_bias, w.V), nullptr}, nullptr});
+    }
+    step_.cell = w.cell, step_.narrow = w.narrow, step_.H = w.H, step_.L = static_cast<Index>(w.layers.size());
+    step_.layers = matrices_.data(), step_.decoder = decoder ? &matrices_.back() : nullptr;
+    width_ = matrices_[0].terms[0] ? w.I : GH;
+    pack(threads);
+    const Index numbers = tokens_ * width_;
+    if (step_.narrow) {
+        narrow_table_.resize(static_cast<std::size_t>(numbers));
+        std::transform(w.table, w.table + numbers, narrow_table_.begin(), to_bfloat16);
+    } else {
+        table_.assign(w.table, w.table + numbers);
+    }
+}
+
+const float* Stream::keep(const float* bias, Index count) {
+    if (!bias) return nullptr;
+    return biases_.emplace_back(bias, bias + count).data();
+}
+
+void Stream::pack(int threads) {
+    std::vector<std::size_t> offsets;
+    for (const StreamMatrix& m : matrices_) {
+        const StreamPanel panel = target_.stream_panel(m.gates);
+        const Index blocks = (m.units + panel.units - 1) / panel.units;
+        offsets.push_back(bytes_);
+        bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m.terms[0] + m.terms[1])) * (step_.narrow ? 2 : 4);
+    }
+    memory_ = Pages(bytes_);
+    if (!memory_.begin()) throw NoMemory();
+    for (std::size_t k = 0; k < matrices_.size(); ++k) {
+        matrices_[k].packed = memory_.begin() + offsets[k];
+        run(threads, [&](Member me) { target_.pack_stream(matrices_[k], step_.narrow, me); });
+    }
+}
+
+int Stream::useful_threads(int most) const { return threads_for(static_cast<double>(bytes_), kBytesPerThread, most); }
+
+void Stream::step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
+                  float* logits) const {
+    check_sizes({B, std::max(step_.decoder ? step_.decoder->units : 0, 4 * step_.H), step_.L});
+    const float* given = tokens_ ? look_up(static_cast<const std::int64_t*>(x), B) : static_cast<const float*>(x);
+    StreamStep step = step_;
+    step.B = B, step.h = h, step.c = c, step.h_n = h_n, step.c_n = c_n, step.logits = logits;
+    (matrices_[0].terms[0] ? step.x : step.product) = given;
+    run(threads, [&](Member me) { target_.stream(step, me); });
+}
+
+// The rows of the table, in memory of the calling thread until its next step.
+const float* Stream::look_up(const std::int64_t* ids, Index B) const {
+    thread_local std::vector<float> rows;
+    rows.resize(static_cast<std::size_t>(B * width_));
+    for (Index r = 0; r < B; ++r) {
+        const std::int64_t id = ids[r];  // read once: another thread may change it between the check and its use
+        if (id < 0 || id >= tokens_) {
+            throw std::out_of_range("token id " + std::to_string(id) + " is outside the vocabulary; expected 0 to " +
+                                    std::to_string(tokens_ - 1));
+        }
+        float* to = rows.data() + r * width_;
+        if (!step_.narrow) std::copy_n(table_.data() + id * width_, width_, to);
+        for (Index k = 0; step_.narrow && k < width_; ++k) {
+            const std::uint32_t bits = static_cast<std::uint32_t>(narrow_table_[id * width_ + k]) << 16;
+            std::memcpy(to + k, &bits, sizeof bits);
+        }
+    }
+    return rows.data();
+}
+
+std::uint64_t Stream::read(int threads) const {
+    std::atomic<std::uint64_t> sum{0};
+    run(threads, [&](Member me) {
+        typedef std::uint64_t Vector __attribute__((vector_size(16)));
+        constexpr Index piece = 8;
+        Vector sums[piece] = {};
+        const Index count = static_cast<Index>(bytes_ / sizeof sums), first = me.first(count);
+        const Vector* at = reinterpret_cast<const Vector*>(memory_.begin()) + first * piece;
+        for (Index k = first; k < me.last(count); ++k, at += piece) {
+            for (Index j = 0; j < piece; ++j) sums[j] ^= at[j];
+        }
+        for (Index j = 1; j < piece; ++j) sums[0] ^= sums[j];
+        sum ^= sums[0][0] ^ sums[0][1];
+    });
+    return sum;
+}
+
+}  // namespace gatewise
