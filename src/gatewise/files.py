@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -181,11 +182,15 @@ def spooled(path: Path) -> Iterator[Path]:
     """Yield a path that can be read more than once: the file itself, or a temporary copy of a pipe's content.
 
     Args:
-        path: a file, or a pipe as created by ``<(command)``.
+        path: a file, a pipe as created by ``<(command)``, or ``-`` for standard input.
 
     Raises:
         DataError: nothing writes to the pipe, or it delivers more than ``LARGEST_PIPE``.
     """
+    if str(path) == "-":
+        with copied(sys.stdin.buffer, "standard input") as copy:
+            yield copy
+        return
     try:
         piped = stat.S_ISFIFO(path.stat().st_mode)
     except (OSError, ValueError):

@@ -98,7 +98,7 @@ def test_files_that_cannot_be_read(
 
 def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, tiny_run: Path, tmp_path: Path) -> None:
     gatewise("forecast", regressor_run, "--steps", "0").check_refused(2, "--steps is 0; expected 1 or more")
-    gatewise("forecast", regressor_run, tmp_path).check_refused(3, "a folder; expected a CSV file")
+    gatewise("forecast", regressor_run, tmp_path).check_refused(3, "a folder; expected a table")
     gatewise("forecast", tiny_run).check_refused(2, "a language-model run", "expected one that holds a Sequence")
     gatewise("classify", regressor_run, "a.png").check_refused(2, "SequenceRegressor; expected a classifier's run")
     gatewise("forecast", "nowhere").check_refused(4, "nowhere: no such folder")
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, ti
         ("level\n1\nnan\n", [], 3, "a.csv:3: nan in column 'level'"),
         ("name\nx\n", [], 3, "a.csv:2: no numbers in this row"),
         ("level\n1\n", ["--set", 'data.columns=["rain"]'], 3, "a.csv:1: no column 'rain'; found 'level'"),
-        ("level\n1\n", ["--set", "data.window=0"], 2, "data.window is 0"),
+        ("level\n1\n", ["--set", "data.window=0"], 3, "a.csv: 1 values are too few for a window of 1"),
     ],
 )
 def test_training_on_a_bad_file_writes_nothing(

@@ -22,6 +22,11 @@ TASKS = {
     "ewt-genre": "text-classifier",
     "sunspots": "regressor",
     "memory-task": "memory-task",
+    "text-classifier": "text-classifier",
+    "tagger": "tagger",
+    "sequence-classifier": "classifier",
+    "image-classifier": "classifier",
+    "forecaster": "regressor",
 }
 
 

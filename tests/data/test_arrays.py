@@ -114,13 +114,23 @@ def test_bad_idx_folders(tmp_path: Path, change: Callable[[Path], object], messa
         find_sequences(tmp_path, 2, 0)
 
 
-@pytest.mark.parametrize("size", [0, 5, 6])
+@pytest.mark.parametrize("size", [5, 6])
 def test_sizes_that_leave_nothing(tmp_path: Path, size: int) -> None:
-    message = (
-        rf"no valid set, and data\.valid_size is {size} of 5 examples; .*--set data\.valid_size=N with N from 1 to 4"
-    )
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"data\.valid_size is {size}, of 5 examples; expected fewer"):
         find_sequences(write_idx(tmp_path), size, 0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_file_is_split_into_tenths_that_do_not_overlap(tmp_path: Path, seed: int) -> None:
+    x, y = np.arange(80, dtype=np.float32).reshape(40, 2, 1), np.repeat([0, 1], 20)  # sorted by label
+    parts = find_sequences(npz(tmp_path / "a.npz", x=x, y=y), 0, 0, seed)
+    assert {split: len(part) for split, part in parts.items()} == {"train": 32, "valid": 4, "test": 4}
+    assert sorted(np.concatenate([part.x[:, 0, 0] for part in parts.values()]).tolist()) == x[:, 0, 0].tolist()
+    assert all((part.y == part.x[:, 0, 0] // 40).all() for part in parts.values())
+    if seed:
+        assert {split: part.y.mean() for split, part in parts.items()} == dict.fromkeys(parts, 0.5)
+    else:
+        assert parts["test"].x[:, 0, 0].tolist() == [72, 74, 76, 78]
 
 
 def test_npz(tmp_path: Path) -> None:
@@ -245,9 +255,7 @@ def test_folders_without_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 files for the split train"):
         find_sequences(tmp_path, 1, 1)
     (tmp_path / "b.train.npz").unlink()
-    with pytest.raises(DataError, match=r"no test set, and data\.test_size is 0 of 5 examples"):
-        find_sequences(tmp_path, 1, 0)
-    with pytest.raises(DataError, match=r"no valid set, and data\.valid_size is 3 of 3 examples"):
+    with pytest.raises(DataError, match=r"data\.valid_size is 3 and data\.test_size is 2, of 5 examples"):
         find_sequences(tmp_path, 3, 2)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gatewise import files
-from gatewise.data.images import read_image
+from gatewise.data.images import image_size, read_image
 from gatewise.errors import DataError
 from tests.child import in_child
 
@@ -214,3 +214,13 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: a pipe, which can be read only once; expected an image"):
         read_image(tmp_path / "a.png", 2, 3)
+
+
+def test_a_picture_that_a_camera_took_sideways_is_turned_upright(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.array([[0, 255], [0, 255], [0, 255]], np.uint8))  # white on the right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise
+    picture.save(tmp_path / "a.png", exif=exif)
+    turned = read_image(tmp_path / "a.png", 2, 3)
+    assert turned.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert image_size(tmp_path / "a.png") == (2, 3)

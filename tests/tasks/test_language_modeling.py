@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import gatewise as gw
 from gatewise.config import DataConfig, load_config
+from gatewise.data.configured import open_corpus
 from gatewise.tasks.evaluate import evaluate
 from gatewise.tasks.language_modeling import LanguageModelData
 from tests.conftest import TINY, real_data
@@ -40,7 +41,8 @@ def test_a_relative_path_is_kept_absolute(corpus: Path, tmp_path: Path, monkeypa
 
 
 def test_the_unigram_figure_is_word_frequencies_with_one_added(corpus: Path) -> None:
-    data = LanguageModelData.read(DataConfig(path=str(corpus)))
+    settings = DataConfig(path=str(corpus))
+    data = LanguageModelData.read(open_corpus(settings).parts, settings)
     train, test = words_of(corpus / "toy.train.txt"), words_of(corpus / "toy.test.txt")
     counts, size = Counter(train), len({*train, "<unk>"})
     nll = [-math.log((counts[word] + 1) / (len(train) + size)) for word in test[1:]]

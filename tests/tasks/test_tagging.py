@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import gatewise as gw
@@ -144,10 +145,8 @@ def test_the_toy_is_learnt_by_heart(tmp_path: Path) -> None:
     ("texts", "said"),
     [
         ({"train": "the DET\ndog DET\n"}, "my.train.txt: only 1 distinct tag (DET); expected at least 2"),
-        ({"valid": "the DET\n\ndog ADJ\n"}, "my.valid.txt:3: the tag 'ADJ' of the word 'dog'"),
-        ({"test": "the DET\ndog X\n"}, "my.test.txt:2: the tag 'X' of the word 'dog'"),
         ({"test": ""}, "my.test.txt: no sentences in this file"),
-        ({"train": "the\tDET\tx\n"}, "my.train.txt:1: 3 columns, expected 2"),
+        ({"train": "a\tDET\nthe\tDET\tx\n"}, "my.train.txt:2: 3 columns, expected 2"),
     ],
 )
 def test_data_that_does_not_fit(texts: dict[str, str], said: str, tmp_path: Path) -> None:
@@ -156,6 +155,17 @@ def test_data_that_does_not_fit(texts: dict[str, str], said: str, tmp_path: Path
         gw.train("ewt-upos", data=data, out=tmp_path / "run", overrides=TINY_TAGGER)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tag_that_training_did_not_have_is_an_error_of_the_model(tmp_path: Path) -> None:
+    data = write_columns(tmp_path / "data", valid="the DET\n\ndog ADJ\n", test="the DET\ndog X\n")
+    with (tmp_path / "log").open("w") as log:
+        console = Console(record=True, width=1000, file=log)
+        run = gw.train("ewt-upos", data=data, out=tmp_path / "run", overrides=TINY_TAGGER, console=console)
+    told = console.export_text()
+    assert "my.valid.txt:3: the tag 'ADJ' of the word 'dog' does not occur in the training data; 1 such word" in told
+    assert "my.test.txt:2: the tag 'X' of the word 'dog'" in told
+    assert run.metrics["test_accuracy"] <= 0.5 and run.metrics["test_tokens"] == 2
 
 
 def test_a_run_is_gone_on_with_exactly(tagged: Path, tmp_path: Path) -> None:

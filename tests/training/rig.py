@@ -6,6 +6,7 @@ import torch
 
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import load_config
+from gatewise.data.configured import open_corpus
 from gatewise.models.language_model import LanguageModel
 from gatewise.tasks.language_modeling import LanguageModelData, LanguageModelling
 from gatewise.training.distributed import Group
@@ -17,7 +18,7 @@ from tests.conftest import TINY
 def make_trainer(corpus: Path, folder: Path, engine: str = "auto", **overrides: object) -> Trainer:
     """Return a trainer that has not begun."""
     config = load_config("demo", {**TINY, "data.builtin": "", "data.path": str(corpus), **overrides})
-    data, group = LanguageModelData.read(config.data), Group(0, 1, torch.device("cpu"))
+    data, group = LanguageModelData.read(open_corpus(config.data).parts, config.data), Group(0, 1, torch.device("cpu"))
     torch.manual_seed(config.training.seed)
     run = RunFolder(folder / "run")
     folder.mkdir(exist_ok=True)

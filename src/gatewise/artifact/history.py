@@ -14,6 +14,14 @@ from gatewise.reading import parse_json, read_text
 
 Metrics = dict[str, Any]
 
+
+def evaluations_since(history: Sequence[Metrics], best_epoch: int, best_step: int) -> int:
+    """Return the number of evaluations after the best one; lines without ``step`` are told apart by their epoch."""
+    return sum(
+        (line["epoch"], line.get("step", 0)) > (best_epoch, best_step if "step" in line else 0) for line in history
+    )
+
+
 _EXPECTED = "the metrics as written by training: restore the file"
 
 

@@ -68,6 +68,31 @@ def result_lines(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def baseline_line(metrics: Mapping[str, Any]) -> str | None:
+    """Return a remark if a finished run is no better than its simplest baseline, or None."""
+    for own, baseline, sign in _BASELINES:
+        if own in metrics and baseline in metrics and sign * metrics[own] <= sign * metrics[baseline]:
+            if own == "test_accuracy" and metrics[own] == 1:
+                return None
+            name = baseline.partition("_test_")[0].replace("_", " ")
+            return (
+                f"this model is no better than its baseline ({name}): there may be too few examples, too few epochs "
+                "(training.epochs) or too high a learning rate (training.learning_rate), or the input may not "
+                "determine the answer"
+            )
+    return None
+
+
+_BASELINES = (
+    ("test_perplexity", "unigram_test_perplexity", -1),
+    ("test_accuracy", "majority_test_accuracy", 1),
+    ("test_accuracy", "commonest_tag_test_accuracy", 1),
+    ("test_rmse", "mean_test_rmse", -1),
+    ("test_rmse", "persistence_test_rmse", -1),
+)
+"""Metrics, the baselines that they are compared with, and the sign with which higher is better."""
+
+
 def _label_lines(figures: Mapping[str, Any]) -> list[str]:
     """Return a table with a line per label, if there are per-label metrics, and the location of the matrix."""
     labels = [name.removeprefix("f1_") for name in figures if name.startswith("f1_")]

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, inspect, recipes, tag, train
+from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, inspect, new, recipes, tag, train
 from gatewise.cli.output import remark
 from gatewise.cli.unforeseen import out_of_memory, save_traceback
 from gatewise.errors import GatewiseError
@@ -31,6 +31,7 @@ app.command("classify")(classify.command)
 app.add_typer(inspect.app, name="inspect")
 app.command("forecast")(forecast.command)
 app.command("recipes")(recipes.command)
+app.command("new")(new.command)
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.command)
 app.add_typer(bench.app, name="bench")

@@ -17,4 +17,4 @@ def command(
         return
     for recipe in recipe_names():
         first = recipe_text(recipe).splitlines()[0].removeprefix("# ")
-        write(f"{recipe:<16}  {first}")
+        write(f"{recipe:<19}  {first}")

@@ -30,7 +30,7 @@ def command(
     """
     from rich.console import Console
 
-    from gatewise.cli.figures import result_lines
+    from gatewise.cli.figures import baseline_line, result_lines
     from gatewise.cli.output import write
     from gatewise.config import parse_override
     from gatewise.tasks.train import train
@@ -41,6 +41,8 @@ def command(
     if not run.metrics:
         return  # one of several processes; only the first one reports
     lines = list(result_lines(run.metrics))
+    if worse := baseline_line(run.metrics):
+        lines.append(worse)
     if (sample := run.sample) is not None:
         lines.append(f"a sample of text:\n\n{_indent(sample)}\n")
     lines.append(f"run folder: {run.path}")

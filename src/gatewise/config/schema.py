@@ -3,13 +3,31 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from gatewise.config.tasks import TASKS, TaskName
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _automatic(value: Any) -> Any:
+    return 0 if value == "auto" else value
+
+
+def _positive(value: Any) -> Any:
+    """Reject a 0 that the user wrote; ``auto`` is read as 0."""
+    if type(value) is int and value < 1:
+        raise PydanticCustomError("too_small", "input should be 1 or more, or 'auto'")
+    return _automatic(value)
+
+
+AutoSize = Annotated[int, BeforeValidator(_automatic), Field(ge=0, lt=2**31)]
+"""A size that follows from the data if it is 0 or ``auto``; ``config.toml`` holds the number chosen."""
+AutoCount = Annotated[int, BeforeValidator(_positive), Field(ge=0, lt=2**31)]
+"""A number that follows from the data if it is ``auto``; ``config.toml`` holds the number chosen."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 LM, SCRATCH, TAGGER, CLASSIFIER, TEXT, REGRESSOR, MEMORY = TASKS
@@ -47,22 +65,32 @@ class DataConfig(_Section):
     """``[data]``: where the data is and how it is split."""
 
     path: str = ""
-    """The data folder. For a language-model: one ``*.train.txt``, one ``*.valid.txt``, one ``*.test.txt``. For a
-    tagger: three ``*-ud-*.conllu``, or files of those names with a word and its tag per line. For a classifier: the
-    four IDX files, or ``*.train.npz``, ``*.valid.npz``, ``*.test.npz`` with x (N, T, I) and y (N,). For a regressor:
-    such arrays, or a CSV file. For a text-classifier: ``*.train.csv`` or ``.jsonl`` and so on, or the CoNLL-U files.
-    For a scratch-language-model: a CSV file."""
-    column: Annotated[str, For(SCRATCH, TEXT)] = "body"
-    """The column of the CSV (or key of the JSONL) file that holds the text."""
+    """The data: one file, which is split, or a folder with a file for each split.
+
+    - ``language-model``: a text, or a table with a column of texts; ``*.train.txt``, ``*.valid.txt``, ``*.test.txt``.
+    - ``tagger``: CoNLL-U, or a word and its tag per line; ``*-ud-train.conllu`` and so on, ``*.train.txt`` and so on.
+    - ``classifier``: ``.npz`` with x (N, T, I) and y (N,); ``*.train.npz`` and so on; the four IDX files; a folder of
+      pictures with a subfolder per class.
+    - ``text-classifier``: a table with a column of texts and one of labels; ``*.train.csv`` and so on; CoNLL-U.
+    - ``regressor``: a series, which is a table with a row per time step; arrays as for a classifier.
+    - ``scratch-language-model``: a CSV file.
+
+    A table is CSV or its relatives, JSONL or Parquet."""
+    column: Annotated[str, For(LM, SCRATCH, TEXT)] = "body"
+    """The column of a table that holds the text. With ``auto``, a text-classifier chooses text and label by name and
+    content, and says which."""
     label_column: Annotated[str, For(TEXT)] = "label"
-    """The column that holds the label. For CoNLL-U, the label is always the genre: ``sent_id`` up to its first
-    hyphen."""
+    """The column that holds the label, or ``auto``. For CoNLL-U, the label is always the genre: ``sent_id`` up to its
+    first hyphen."""
+    group_column: Annotated[str, For(TEXT)] = ""
+    """A column whose rows of one value stay in one split, such as a user or a document."""
     columns: Annotated[list[str], For(REGRESSOR)] = []
     """The numeric columns of a CSV file that a regressor reads; empty means all numeric columns."""
     target: Annotated[str, For(REGRESSOR)] = ""
     """The column to forecast; the first of ``columns`` if empty."""
-    window: Annotated[NotNegative, For(REGRESSOR)] = 0
-    """Number of steps of a series to read before each forecast."""
+    window: Annotated[AutoSize, For(REGRESSOR)] = 0
+    """Number of steps of a series to read before each forecast; ``auto``, or 0, takes a tenth of the series,
+    at most 64 steps."""
     horizon: Annotated[Positive, For(REGRESSOR)] = 1
     """Number of steps from a window's last value to the value to forecast."""
     length: Annotated[int, Field(ge=1, le=10_000), For(MEMORY)] = 200
@@ -76,30 +104,39 @@ class DataConfig(_Section):
     """The text that selects the best epoch."""
     test_file: Annotated[str, For(LM)] = ""
     """The text to score once, at the end."""
+    image_size: Annotated[AutoSize, For(CLASSIFIER)] = 0
+    """Height and width that a folder's pictures are resized to; ``auto``, or 0, keeps a common square size of at most
+    64 pixels, and otherwise takes 32."""
     builtin: Annotated[
         Literal["", "python-docs", "toy-sentences", "digits", "sunspots"], For(LM, TAGGER, CLASSIFIER, REGRESSOR)
     ] = ""
     """Data that needs no download: ``python-docs``, the language reference that ships with CPython (language-model);
     ``toy-sentences``, two tagged sentences (tagger); ``digits``, scikit-learn's 8x8 digits (classifier); ``sunspots``,
     the yearly numbers that ship with statsmodels (regressor)."""
-    level: Annotated[Literal["word", "character", "prose"], For(LM, SCRATCH, TEXT)] = "word"
+    level: Annotated[Literal["word", "character", "prose", "auto"], For(LM, SCRATCH, TEXT)] = "word"
     """What a token is: a whitespace-separated word, a character, or with ``prose`` a lower-cased word, number or
-    punctuation mark, split by the rules of ``runtime/prose.py``."""
+    punctuation mark, split by the rules of ``runtime/prose.py``. With ``auto``, the training text decides, and the
+    output says how."""
     vocabulary_size: Annotated[NotNegative, For(LM, SCRATCH)] = 0
     """Number of most frequent tokens to keep, including ``<unk>`` and the start and end tokens; 0 keeps all."""
     min_count: Annotated[Positive, For(*WORDS)] = 1
     """Words that occur less often in the training text are read as ``<unk>`` (their characters are still read)."""
     lowercase: Annotated[bool, For(*WORDS)] = False
     """Look words up in lower case; their characters keep their case."""
-    valid_size: Annotated[NotNegative, For(CLASSIFIER, REGRESSOR)] = 0
-    """Number of examples to hold out for validation, from the end of the training set, if the data has no validation
-    set; for a series, the windows whose targets directly precede the test set's."""
-    test_size: Annotated[NotNegative, For(CLASSIFIER, REGRESSOR)] = 0
-    """Number of examples to hold out for testing, from the end of the data, if it has no test set; for a series, the
-    last values."""
-    batch_size: Positive = 20
+    split_seed: Annotated[NotNegative, For(TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 1
+    """Draws the examples of validation and test sets that the data lacks; 0 takes them from the end. Texts of a
+    language-model and series are always split in order. ``training.seed`` does not change the splits."""
+    valid_size: Annotated[AutoSize, For(LM, TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 0
+    """Number of examples to hold out for validation if the data has no validation set: sequences, sentences, texts, or
+    a language-model's lines; for a series, the windows whose targets directly precede the test set's. ``auto``, or 0,
+    takes a tenth of the data."""
+    test_size: Annotated[AutoSize, For(LM, TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 0
+    """Number of examples to hold out for testing if the data has no test set; for a series, the last values. ``auto``,
+    or 0, takes a tenth of the data."""
+    batch_size: AutoCount = 20
     """B: for a language model, the number of contiguous rows that the text is split into and that are read in parallel;
-    for other tasks, the number of sequences per step (over all processes together)."""
+    for other tasks, the number of sequences per step (over all processes together). ``auto`` takes 32 for large data
+    (20 rows for a language model), fewer for small data."""
     tbptt_length: Annotated[Positive, For(LM)] = 35
     """T: the number of steps of a window, and so how far the gradient flows back (truncated backpropagation through
     time)."""
@@ -171,8 +208,10 @@ class ModelConfig(_Section):
 class TrainingConfig(_Section):
     """``[training]``: the optimization."""
 
-    epochs: Positive = 13
-    """Passes over the training data."""
+    epochs: AutoCount = 13
+    """Passes over the training data; ``auto`` takes 5 for large data and up to 100 for small data."""
+    patience: Annotated[NotNegative, For(LM, *BATCHES)] = 0
+    """Training ends after this many evaluations that are no better than the best; 0 never ends it early."""
     max_steps: Annotated[NotNegative, For(LM, *BATCHES)] = 0
     """If above 0, training ends after this many steps, and ``epochs`` is ignored."""
     eval_every: Annotated[NotNegative, For(LM, *BATCHES)] = 0

@@ -1,6 +1,7 @@
 """Numeric sequences, each with a label or a target number: IDX files, ``.npz`` arrays, scikit-learn's digits."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from gatewise.data.array_files import check_numbers, in_float32, load_arrays
 from gatewise.data.idx import read_idx as read_idx
+from gatewise.data.splitting import sizes_of, split_rows
 from gatewise.data.text import find_part
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
@@ -29,7 +31,7 @@ class Sequences:
 
     Attributes:
         x: (N, T, I) float32 or float64, or uint8 as stored in the file.
-        y: (N,) targets: int64 labels, or float32 or float64 numbers.
+        y: (N,) targets: labels, int64 or strings; or float32 or float64 numbers.
         scale: factor applied to ``x`` when a batch is read.
     """
 
@@ -44,8 +46,8 @@ class Sequences:
         """Return sequences (B, T, I), scaled for training, and their targets (B,); both are copies."""
         return scaled(self.x[indices], self.scale), self.y[indices].copy()
 
-    def part(self, rows: slice) -> "Sequences":
-        """Return a subset of the sequences that shares memory with this one."""
+    def part(self, rows: npt.NDArray[np.int64]) -> "Sequences":
+        """Return a subset of the sequences."""
         return Sequences(self.x[rows], self.y[rows], self.scale)
 
     @cached_property
@@ -141,31 +143,34 @@ def read_array_file(
     return scaled(as_numbers(x) if wide else in_float32(x, f"{path}: x"), natural_scale(x))
 
 
-def find_sequences(folder: str | Path, valid_size: int, test_size: int) -> dict[str, Sequences]:
-    """Read the parts train, valid and test of a folder.
+def find_sequences(path: str | Path, valid_size: int, test_size: int, seed: int = 0) -> dict[str, Sequences]:
+    """Read the parts train, valid and test of a folder, or split one file.
 
     Args:
-        folder: the four IDX files under their usual names, with or without ``.gz``, or ``*.train.npz`` and optionally
-            ``*.valid.npz`` and ``*.test.npz``.
-        valid_size: number of examples to hold out from the end of the training set if there is no validation file.
-        test_size: number of examples to hold out from the end of the data if there is no test file.
+        path: an ``.npz`` file; or a folder with the four IDX files under their usual names, with or without ``.gz``, or
+            with ``*.train.npz`` and optionally ``*.valid.npz`` and ``*.test.npz``.
+        valid_size: number of examples to hold out if there is no validation file; see ``cut_parts``.
+        test_size: number of examples to hold out if there is no test file.
+        seed: draws them at random; 0 takes them from the end.
 
     Raises:
         DataError: a file is missing or cannot be read, the parts do not fit, or the sizes leave nothing to train on.
     """
-    folder = Path(folder).expanduser()
-    if any(_idx_candidates(folder, part, kind) for part in _IDX for kind in ("images-idx3", "labels-idx1")):
-        parts = {split: _read_idx_pair(folder, part) for split, part in _IDX.items()}
+    path = Path(path).expanduser()
+    if os.path.isfile(path):
+        parts = {"train": read_npz(path)}
+    elif any(_idx_candidates(path, part, kind) for part in _IDX for kind in ("images-idx3", "labels-idx1")):
+        parts = {split: _read_idx_pair(path, part) for split, part in _IDX.items()}
     else:
-        parts = {"train": read_npz(find_part(folder, "train", [_npz_names]))}
+        parts = {"train": read_npz(find_part(path, "train", [_npz_names]))}
         for split in ("valid", "test"):
-            if any(folder.glob(f"*.{split}.npz")) or (folder / f"{split}.npz").exists():
-                parts[split] = read_npz(find_part(folder, split, [_npz_names]))
-    return cut_parts(parts, valid_size, test_size, str(folder))
+            if any(path.glob(f"*.{split}.npz")) or (path / f"{split}.npz").exists():
+                parts[split] = read_npz(find_part(path, split, [_npz_names]))
+    return cut_parts(parts, valid_size, test_size, str(path), seed)
 
 
-def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
-    """Return scikit-learn's 1,797 digits of 8x8 pixels, 0..16 scaled to 0..1; the last ones are valid and test.
+def load_digits(valid_size: int, test_size: int, seed: int = 0) -> dict[str, Sequences]:
+    """Return scikit-learn's 1,797 digits of 8x8 pixels, 0..16 scaled to 0..1, split by ``cut_parts``.
 
     Raises:
         UsageError: scikit-learn is not installed.
@@ -173,31 +178,31 @@ def load_digits(valid_size: int, test_size: int) -> dict[str, Sequences]:
     """
     digits = import_extra("sklearn.datasets", "scikit-learn", "the data set digits").load_digits()
     whole = Sequences(digits.images.astype(np.uint8), digits.target.astype(np.int64), 1 / 16)
-    return cut_parts({"train": whole}, valid_size, test_size, "digits")
+    return cut_parts({"train": whole}, valid_size, test_size, "digits", seed)
 
 
-def cut_parts(parts: dict[str, Sequences], valid_size: int, test_size: int, name: str) -> dict[str, Sequences]:
-    """Split missing parts off the end of the training set, the test set first, and check that all parts match.
+def cut_parts(
+    parts: dict[str, Sequences], valid_size: int, test_size: int, name: str, seed: int = 0
+) -> dict[str, Sequences]:
+    """Split missing parts off the training set, and check that all parts match.
 
     Args:
         parts: ``train``, and ``valid`` and ``test`` if the data has them.
-        valid_size: number of examples to hold out for validation if ``valid`` is missing.
-        test_size: number of examples to hold out for testing if ``test`` is missing.
+        valid_size: number of examples to hold out for validation if ``valid`` is missing; 0 takes a tenth.
+        test_size: number of examples to hold out for testing if ``test`` is missing; 0 takes a tenth.
         name: name of the data in error messages.
+        seed: draws the examples at random, with the share of each label in each part; 0 takes them from the end, the
+            test set last.
 
     Raises:
         DataError: the parts do not match, or the sizes leave nothing to train on.
     """
-    for split, size, key in (("test", test_size, "data.test_size"), ("valid", valid_size, "data.valid_size")):
-        if split in parts:
-            continue
-        train = parts["train"]
-        if not 0 < size < len(train):
-            raise DataError(
-                f"{name}: no {split} set, and {key} is {size} of {len(train):,} examples; expected a separate file, "
-                f"or --set {key}=N with N from 1 to {len(train) - 1}"
-            )
-        parts |= {"train": train.part(slice(0, len(train) - size)), split: train.part(slice(len(train) - size, None))}
+    train, missing = parts["train"], [split for split in ("valid", "test") if split not in parts]
+    sizes = dict(zip(("valid", "test"), sizes_of(len(train), valid_size, test_size, name, missing), strict=True))
+    if missing:
+        labels = train.y.tolist() if train.y.dtype.kind in "iU" else None
+        rows = split_rows(len(train), sizes["valid"], sizes["test"], seed, name, labels=labels)
+        parts = {**parts, **{split: train.part(rows[split]) for split in ("train", *missing)}}
     _check_alike(parts, "the dimensions of x", lambda part: part.x.shape[1:], name)
     _check_alike(parts, "the types of x", lambda part: _kind(part.x), name)
     _check_alike(parts, "the types of y", lambda part: _kind(part.y), name)
@@ -205,7 +210,7 @@ def cut_parts(parts: dict[str, Sequences], valid_size: int, test_size: int, name
 
 
 def _kind(array: npt.NDArray[Any]) -> str:
-    return "float" if array.dtype.kind == "f" else str(array.dtype)
+    return {"f": "float", "U": "text"}.get(array.dtype.kind, str(array.dtype))
 
 
 def _any_array(path: Path) -> npt.NDArray[Any]:

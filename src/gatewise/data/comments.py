@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewise.data.table import Table
+from gatewise.data.table import open_table
 from gatewise.errors import DataError
 from gatewise.files import file_hash
 from gatewise.runtime.prose import split_sentences, split_words
@@ -67,15 +67,15 @@ def read_sentences(path: Path, column: str) -> list[str]:
     """Return the sentences of one column of a CSV file, in order.
 
     Args:
-        path: a CSV file in the format of ``data/table.py``.
+        path: a table (see ``open_table``).
         column: the name of the column.
 
     Raises:
         DataError: the file cannot be read (with line), has no such column, or contains no sentences.
     """
-    table = Table(path)
+    table = open_table(path)
     place = table.place(column, "data.column=NAME")
-    sentences = [text for _, row in table.rows() for text in split_sentences(row[place]) if split_words(text)]
+    sentences = [text for _, row in table.rows() for text in split_sentences(row[place] or "") if split_words(text)]
     if not sentences:
         raise DataError(f"{path}: no sentences in column {column!r}; expected text below the header row")
     return sentences

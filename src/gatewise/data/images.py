@@ -25,7 +25,8 @@ def read_image(
 ) -> npt.NDArray[np.float32]:
     """Return an image in grayscale, 0 for black and 1 for white.
 
-    Transparent pixels are composited onto white. MNIST is white on black: a scan of ink on paper needs ``invert``.
+    A picture that a camera took sideways is turned upright. Transparent pixels are composited onto white. MNIST is
+    white on black: a scan of ink on paper needs ``invert``.
 
     Args:
         path: a PNG, JPEG, BMP, GIF, TIFF, WebP or PPM file with a single image.
@@ -59,8 +60,9 @@ def _read(pillow: Any, file: IO[bytes], path: Path, expected: tuple[int, int] | 
     pillow.init()  # Pillow may have been built without some of the formats
     try:
         with pillow.open(file, formats=[name for name in FORMATS if name in pillow.OPEN]) as opened:
-            width, height = opened.size
-            if expected is not None and opened.size != expected:
+            width, height = _upright_size(opened)
+            upright = import_extra("PIL.ImageOps", "Pillow", "reading an image").exif_transpose
+            if expected is not None and (width, height) != expected:
                 raise DataError(
                     f"{path}: {width}x{height} pixels (width x height), the model reads {expected[0]}x{expected[1]}; "
                     "add --resize to resize the image"
@@ -74,7 +76,7 @@ def _read(pillow: Any, file: IO[bytes], path: Path, expected: tuple[int, int] | 
             # MPO is a camera's JPEG with embedded thumbnails.
             if getattr(opened, "is_animated", False) and opened.format != "MPO":
                 raise DataError(f"{path}: {opened.n_frames} images in one file; expected one, save it separately")
-            return _grey(pillow, opened)
+            return _grey(pillow, upright(opened))
     except DataError:
         raise
     except OSError as problem:
@@ -83,6 +85,37 @@ def _read(pillow: Any, file: IO[bytes], path: Path, expected: tuple[int, int] | 
     except Exception as problem:  # Pillow raises all kinds of exceptions on damaged files
         reason = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(f"{path}: not a readable image ({reason}); expected one, such as PNG") from None
+
+
+_SIDEWAYS = (5, 6, 7, 8)
+"""Orientations in the EXIF data that exchange width and height."""
+_ORIENTATION = 0x0112
+
+
+def _upright_size(picture: Any) -> tuple[int, int]:
+    """Return width and height of an opened image after turning it upright."""
+    width, height = picture.size
+    return (height, width) if picture.getexif().get(_ORIENTATION) in _SIDEWAYS else (width, height)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image, without decoding it.
+
+    Raises:
+        MissingPackage: Pillow is not installed.
+        DataError: the file is not a readable image.
+    """
+    pillow = import_extra("PIL.Image", "Pillow", "reading an image")
+    with open_regular(path, "an image, such as PNG") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pillow.init()
+        try:
+            with pillow.open(file, formats=[name for name in FORMATS if name in pillow.OPEN]) as opened:
+                width, height = _upright_size(opened)
+                return height, width
+        except Exception as problem:  # Pillow raises all kinds of exceptions on damaged files
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise DataError(f"{path}: not a readable image ({reason}); expected one, such as PNG") from None
 
 
 def _grey(pillow: Any, picture: Any) -> Any:

@@ -1,86 +1,163 @@
-"""Labeled texts from CSV, JSONL or CoNLL-U files."""
+"""Labeled texts from tables or CoNLL-U files, already split or in one file."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from gatewise.data.table import Table
+from gatewise.config import DataConfig
+from gatewise.data.columns import AUTO, choose
+from gatewise.data.level import choose_level
+from gatewise.data.numbers import is_number
+from gatewise.data.table import SUFFIXES, open_table, text_of
 from gatewise.data.tagged import conllu_names, genre, read_conllu
 from gatewise.data.text import find_part, read_lines
 from gatewise.errors import DataError
-from gatewise.files import spooled
+from gatewise.files import file_hash, spooled
+from gatewise.runtime.vocabulary import split_tokens
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text as a list of words, its label, and the line of the file where it starts."""
+    """A text as a list of words, its label, the line of the file where it starts, and its group, if any."""
 
     words: list[str]
     label: str
     line: int
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """The labeled texts of a file, or of one split of it.
+
+    Attributes:
+        path: the file.
+        texts: the texts, in order.
+        data_hash: SHA-256 of the file or, for a split of it, of the file and the numbers of its texts.
+        chosen: the settings that the file determined where they were ``auto``.
+        notes: what was chosen or skipped, a line each.
+    """
+
+    path: Path
+    texts: list[LabelledText]
+    data_hash: str
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def part(self, rows: Sequence[int]) -> "LabelledFile":
+        """Return a split, without the notes."""
+        digest = hashlib.sha256(f"{self.data_hash} {list(rows)}".encode()).hexdigest()
+        return replace(self, texts=[self.texts[row] for row in rows], data_hash=digest, notes=[])
 
 
 def find_labelled(folder: str | Path, split: str) -> Path:
-    """Find the ``*.train.csv``, ``*.train.jsonl`` or ``*-ud-train.conllu`` of a folder, in this order of preference.
+    """Find the table or ``*-ud-train.conllu`` of a split in a folder, such as ``*.train.csv`` or ``train.csv``.
 
     Raises:
         DataError: the folder or the file is missing, or there are several files.
     """
-    return find_part(
-        Path(folder).expanduser(),
-        split,
-        [lambda name: (f"*.{name}.csv",), lambda name: (f"*.{name}.jsonl",), conllu_names],
-    )
+    tables = [partial(_table_names, suffix=suffix) for suffix in SUFFIXES]
+    return find_part(Path(folder).expanduser(), split, [*tables, conllu_names])
+
+
+def _table_names(split: str, suffix: str) -> tuple[str, ...]:
+    return f"*.{split}{suffix}", f"{split}{suffix}"
 
 
 def read_labelled(
-    path: Path, text_column: str, label_column: str, split: Callable[[str], Sequence[str]] = str.split
-) -> list[LabelledText]:
-    """Return the labeled texts of a file, in order.
+    path: Path, settings: DataConfig, split: Callable[[str], Sequence[str]] | None = None
+) -> LabelledFile:
+    """Return the labeled texts of a file, in order; rows without a text or a label are skipped, and a note says so.
 
     Args:
-        path: ``.csv``; ``.jsonl``, one object per line; or ``.conllu``, whose sentences are labeled with their genre
-            (``sent_id`` up to its first hyphen) and keep the file's word segmentation.
-        text_column: the column or key of the text; ignored for CoNLL-U.
-        label_column: the column or key of the label; ignored for CoNLL-U.
-        split: splits a text into words.
+        path: a table (see ``open_table``); or ``.conllu``, whose sentences are labeled with their genre (``sent_id`` up
+            to its first hyphen) and keep the file's word segmentation.
+        settings: ``column``, ``label_column`` and ``group_column`` name columns of the table; ``auto`` lets the content
+            decide. ``level`` splits texts into words.
+        split: splits a text into words, instead of ``level``.
 
     Raises:
-        DataError: the file has another extension, cannot be read, lacks a column, or contains no texts; a text is
-            empty, or a label is missing or neither a string nor a number (with line).
+        DataError: the file has another extension, cannot be read, lacks a column, or contains no texts; a text is not
+            a string, or a label neither a string nor a number (with line).
     """
     if path.suffix == ".conllu":
-        return list(_genres(path))
-    if path.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"{path}: unknown file extension {path.suffix!r}; expected .csv, .jsonl or .conllu")
-    pairs = (_csv_pairs if path.suffix == ".csv" else _json_pairs)(path, text_column, label_column)
-    texts = []
-    for line, text, label in pairs:
-        words = list(split(text))
-        if not words:
-            raise DataError(f"{path}:{line}: no words in {text_column!r}; expected a text, remove the row")
-        if not label:
-            raise DataError(f"{path}:{line}: missing label in {label_column!r}; expected the text's class")
-        texts.append(LabelledText(words, label, line))
-    if not texts:
+        return LabelledFile(path, list(_genres(path)), file_hash(path), {"level": "word"})
+    if path.suffix not in (*SUFFIXES, ".txt"):
+        raise DataError(f"{path}: unknown file extension {path.suffix!r}; expected {', '.join(SUFFIXES)} or .conllu")
+    table = open_table(path)
+    rows = list(table.rows())
+    if not rows:
         raise DataError(f"{path}: no texts in this file; expected a text and its label in each row")
-    return texts
+    text_column, label_column, notes = choose(table, [row for _, row in rows], settings.column, settings.label_column)
+    places = [table.names.index(name) for name in (text_column, label_column)]
+    group = table.place(settings.group_column, "data.group_column=NAME") if settings.group_column else None
+    level: str = settings.level
+    if level == AUTO:
+        level, note = choose_level(str(row[places[0]] or "") for _, row in rows)
+        notes.append(note)
+    split = split or partial(split_tokens, level=level)
+    texts, skipped = list[LabelledText](), list[int]()
+    for line, row in rows:
+        text, label = (row[place] for place in places)
+        if not isinstance(text, str | None):
+            raise DataError(f"{path}:{line}: the text in {text_column!r} is {text!r:.40}; expected a string")
+        known = text_of(label)
+        if known is None:
+            raise DataError(
+                f"{path}:{line}: the label in {label_column!r} is {label!r:.40}; expected a string or a number"
+            )
+        words = list(split(text or ""))
+        if words and known.strip():
+            of = "" if group is None else text_of(row[group]) or ""
+            texts.append(LabelledText(words, known.strip(), line, of))
+        else:
+            skipped.append(line)
+    if not texts:
+        raise DataError(f"{path}:{skipped[0]}: no row has both a text and a label; expected a text and its label")
+    if skipped:
+        notes.append(
+            f"{path}: skipped {len(skipped)} of {len(rows)} rows without text or label, the first in line {skipped[0]}"
+        )
+    chosen = {"column": text_column, "label_column": label_column, "level": level}
+    return LabelledFile(path, _one_label_per_number(texts), file_hash(path), chosen, [*table.notes, *notes])
 
 
-def read_texts(path: Path) -> list[str]:
-    """Return the texts of a file or a pipe, one per line.
+def _one_label_per_number(texts: list[LabelledText]) -> list[LabelledText]:
+    """Return the texts with labels written alike: where all are numbers, ``1``, ``1.0`` and ``01`` are one."""
+    labels = {text.label for text in texts}
+    if not all(map(is_number, labels)):
+        return texts
+    try:
+        known = {label: text_of(float(label)) or label for label in labels}
+    except ValueError:  # such as 1,000
+        return texts
+    return [replace(text, label=known[text.label]) for text in texts]
+
+
+def read_texts(path: Path, column: str = "") -> list[tuple[int, str]]:
+    """Return the texts of a file or a pipe with the line of each; empty ones are left out.
+
+    Args:
+        path: one text per line; or a table, whose texts are in ``column``.
+        column: the column of the texts in the data that a model was trained on.
 
     Raises:
-        DataError: the file cannot be read or is empty, or one of its lines is blank (with line).
+        DataError: the file cannot be read, contains no text, or lacks the column.
     """
-    with spooled(path) as file:
-        texts = list(read_lines(file, kept=True))
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
-            raise DataError(f"{path}:{number}: empty line; expected one text per line, remove the line")
+    if path.suffix in SUFFIXES:
+        table = open_table(path)
+        place = table.place(column, "data.column=NAME")
+        found = [(line, row[place]) for line, row in table.rows()]
+        if wrong := next(((line, text) for line, text in found if not isinstance(text, str | None)), None):
+            raise DataError(f"{path}:{wrong[0]}: the text in {column!r} is {wrong[1]!r:.40}; expected a string")
+    else:
+        with spooled(path) as file:
+            found = list(enumerate(read_lines(file, kept=True), 1))
+    texts = [(line, text) for line, text in found if text and text.strip()]
     if not texts:
-        raise DataError(f"{path}: the file is empty; expected one text per line")
+        raise DataError(f"{path}: the file contains no text; expected one text per line, or a table")
     return texts
 
 
@@ -93,47 +170,3 @@ def _genres(path: Path) -> Iterator[LabelledText]:
                 "'# sent_id = GENRE-...' above it"
             )
         yield LabelledText(sentence.words, label, sentence.lines[0])
-
-
-def _csv_pairs(path: Path, text_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
-    table = Table(path)
-    text, label = table.place(text_column, "data.column=NAME"), table.place(label_column, "data.label_column=NAME")
-    for line, row in table.rows():
-        yield line, row[text], row[label].strip()
-
-
-def _json_pairs(path: Path, text_column: str, label_column: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(read_lines(path, kept=True), 1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        record = _json_object(line, place)
-        for column, key in ((text_column, "column"), (label_column, "label_column")):
-            if column not in record:
-                found = ", ".join(map(repr, record)) or "none"
-                raise DataError(f"{place}: no key {column!r}; found {found}; name one with --set data.{key}=NAME")
-        text, label = record[text_column], record[label_column]
-        if not isinstance(text, str):
-            raise DataError(f"{place}: the text in {text_column!r} is {json.dumps(text)[:40]}; expected a string")
-        if label is None:
-            label = ""
-        if isinstance(label, bool) or not isinstance(label, str | int | float):
-            raise DataError(
-                f"{place}: the label in {label_column!r} is {json.dumps(label)[:40]}; expected a string or a number"
-            )
-        yield number, text, str(label).strip()
-
-
-def _json_object(line: str, place: str) -> dict[str, object]:
-    try:
-        record = json.loads(line, parse_constant=_refuse)
-        json.dumps(record, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
-    except (ValueError, RecursionError) as problem:
-        raise DataError(f"{place}: invalid JSON ({problem}); expected one object per line") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{place}: {line.strip()[:40]} is not a JSON object; expected one per line")
-    return record
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON number")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gatewise.config import DataConfig
 from gatewise.data.arrays import Sequences, as_numbers, cut_parts, find_sequences
+from gatewise.data.configured import Opened, with_sizes
 from gatewise.data.series import Series, load_sunspots, read_series, windows
 from gatewise.errors import DataError, UsageError
 
@@ -19,14 +20,12 @@ def open_series(settings: DataConfig) -> Series | None:
     """
     if bool(settings.path) == bool(settings.builtin):
         found = "both path and builtin" if settings.path else "no data"
-        raise UsageError(f"data: the recipe names {found}; add --data FILE.csv, or a folder with *.train.npz")
+        raise UsageError(f"data: the recipe names {found}; add --data FILE, a table or arrays, or a folder of arrays")
     if settings.builtin not in ("", "sunspots"):
         raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'sunspots'")
     path = Path(settings.path).expanduser()
-    if not settings.builtin and os.path.isdir(path):
+    if not settings.builtin and (os.path.isdir(path) or path.suffix == ".npz"):
         return None
-    if not settings.window:
-        raise UsageError("data.window is 0; expected the number of values per forecast, --set data.window=N")
     if settings.target and settings.columns and settings.target not in settings.columns:
         listed = ", ".join(map(repr, settings.columns))
         raise UsageError(f"data.target is {settings.target!r}, not one of data.columns, {listed}; add it there")
@@ -49,19 +48,30 @@ def examples_of(series: Series, settings: DataConfig, name: str) -> Sequences:
     return Sequences(series.values[read], series.values[answered, place])
 
 
-def open_parts(settings: DataConfig) -> tuple[Series | None, dict[str, Sequences]]:
-    """Return the configured series (None for arrays) and its train, valid and test sets.
+LONGEST_WINDOW = 64
+"""The longest window that is chosen where the configuration has none."""
+
+
+def open_parts(settings: DataConfig) -> tuple[Series | None, Opened[Sequences]]:
+    """Return the configured series (None for arrays), and its train, valid and test sets.
 
     A series is split by the time of the targets: the last values are the test set, those before them validation.
 
     Raises:
-        UsageError: the configuration names no data, more than one source, or no window.
+        UsageError: the configuration names no data, or more than one source.
         DataError: the data is missing, invalid or too short.
     """
-    series = open_series(settings)
-    if series is not None:
-        name = settings.path or settings.builtin
-        whole = {"train": examples_of(series, settings, name)}
-        return series, cut_parts(whole, settings.valid_size, settings.test_size, name)
-    parts = find_sequences(settings.path, settings.valid_size, settings.test_size)
-    return None, {split: replace(part, y=as_numbers(part.y)) for split, part in parts.items()}
+    series, name = open_series(settings), settings.path or settings.builtin
+    if series is None:
+        parts = find_sequences(settings.path, settings.valid_size, settings.test_size, settings.split_seed)
+        parts = {split: replace(part, y=as_numbers(part.y)) for split, part in parts.items()}
+        return None, Opened(with_sizes(settings, parts), parts)
+    window = settings.window or max(min(len(series.values) // 10, LONGEST_WINDOW), 1)
+    chosen = {"columns": series.columns, "target": settings.target or series.columns[0], "window": window}
+    settings = settings.model_copy(update=chosen)
+    parts = cut_parts({"train": examples_of(series, settings, name)}, settings.valid_size, settings.test_size, name)
+    read = ", ".join(map(repr, series.columns))
+    ahead = f"{settings.horizon} {'step' if settings.horizon == 1 else 'steps'} ahead"
+    sizes = ", ".join(f"{len(part):,} for {split}" for split, part in parts.items())
+    note = f"forecasts {settings.target!r} {ahead} from windows of {window} steps of {read}; split by time: {sizes}"
+    return series, Opened(with_sizes(settings, parts), parts, [*series.notes, note])

@@ -1,16 +1,17 @@
-"""Time series: the numeric columns of a CSV file, and the windows that a forecast reads."""
+"""Time series: the numeric columns of a table, and the windows that a forecast reads."""
 
 import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.table import Table
+from gatewise.data.calendar import Calendar, read_calendar
+from gatewise.data.numbers import is_number, read_numbers
+from gatewise.data.table import open_table
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import file_hash
@@ -25,15 +26,21 @@ class Series:
         values: (N, K) float64, in the units of the file.
         data_hash: SHA-256 of the file, or of the values if there is no file.
         index: (N,) equally spaced time index, such as the year; None if there is none.
+        calendar: the dates of the rows, evenly spaced; None if there are none.
+        notes: what was chosen and left out, a line each.
     """
 
     columns: list[str]
     values: npt.NDArray[np.float64]
     data_hash: str
     index: npt.NDArray[np.float64] | None = None
+    calendar: Calendar | None = None
+    notes: list[str] = field(default_factory=list)
 
     def position(self, steps: int) -> str:
-        """Return a label for the time ``steps`` after the last row: its index value, or ``+steps`` without an index."""
+        """Return the time ``steps`` after the last row: its date or index value, or ``+steps`` without either."""
+        if self.calendar is not None:
+            return self.calendar.position(steps)
         if self.index is None:
             return f"+{steps}"
         each = (self.index[-1] - self.index[0]) / (len(self.index) - 1)
@@ -41,36 +48,49 @@ class Series:
 
 
 def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
-    """Read numeric columns of a CSV file.
+    """Read numeric columns of a table.
 
     A first column that changes by the same amount from row to row, such as the year, is the index; it is read as data
-    only if it is named or is the only column.
+    only if it is named or is the only column. The first column of dates gives the times of forecasts
+    if it is evenly spaced.
 
     Args:
-        path: a CSV file in the format of ``data/table.py``, one row per time step.
-        columns: column names; if empty, all columns whose first field is not text, except the index.
+        path: a table (see ``open_table``), one row per time step.
+        columns: column names; if empty, all columns most of whose fields are numbers, except the index.
 
     Raises:
-        DataError: the file cannot be read, lacks a column, or has no rows; a field is empty, not a number or not finite
-            (with line).
+        DataError: the file cannot be read, lacks a column, or has no rows; a field is empty, not a number, not finite
+            or ambiguous (with line).
     """
-    table = Table(path)
+    table = open_table(path)
     places = {name: table.place(name, "data.columns='[\"NAME\"]'") for name in columns}
-    values: list[list[float]] = []
-    first: list[str] = []
-    for line, row in table.rows():
-        if not places:
-            places = {name: k for k, name in enumerate(table.names) if not _is_text(row[k])}
-            if not places:
-                raise DataError(f"{path}:{line}: no numbers in this row; expected at least one numeric column")
-        first.append(row[0])
-        values.append([_number(row[place], f"{path}:{line}", name) for name, place in places.items()])
-    if not values:
+    rows = list(table.rows())
+    if not rows:
         raise DataError(f"{path}: no rows below the header; expected one row per time step")
-    names, array, index = list(places), np.array(values, dtype=np.float64), _index(first)
+    fields = dict(zip(table.names, zip(*(row for _, row in rows), strict=True), strict=True))
+    lines = [f"{path}:{line}" for line, _ in rows]
+    if not places:
+        places = {name: k for k, name in enumerate(table.names) if _has_numbers(fields[name])}
+        if not places:
+            raise DataError(f"{lines[0]}: no numbers in this row; expected at least one numeric column")
+    names = list(places)
+    array = np.stack([read_numbers(fields[name], lines, name) for name in names], 1)
+    index, notes = _index(fields[table.names[0]]), list(table.notes)
     if index is not None and len(names) > 1 and not columns:
         names, array = names[1:], array[:, 1:]
-    return Series(names, array, file_hash(path), None if table.names[0] in names else index)
+    rest = [name for name in table.names if name not in names]
+    calendar, dated = next(
+        ((found, name) for name in rest if (found := read_calendar(fields[name])) is not None), (None, "")
+    )
+    if calendar is not None and not calendar.is_even:
+        row, calendar = calendar.first_gap, None
+        notes.append(
+            f"{lines[row]}: {fields[dated][row]!r} in column {dated!r} does not follow {fields[dated][row - 1]!r} as "
+            "the other rows do: each row is one step, and forecasts have no dates"
+        )
+    if left_out := [repr(name) for name in rest if name != dated]:
+        notes.append(f"{path}: columns not used: {', '.join(left_out)}")
+    return Series(names, array, file_hash(path), None if table.names[0] in names else index, calendar, notes)
 
 
 def load_sunspots() -> Series:
@@ -113,11 +133,11 @@ def windows(
     return first[:, None] + np.arange(window, dtype=np.int64), first + (window - 1 + horizon)
 
 
-def _index(fields: Sequence[str]) -> npt.NDArray[np.float64] | None:
+def _index(fields: Sequence[Any]) -> npt.NDArray[np.float64] | None:
     """Return a column as numbers if it is equally spaced, else None."""
     try:
         counts = np.array([float(field) for field in fields])
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     if len(counts) < 3 or not np.isfinite(counts).all():
         return None
@@ -128,28 +148,7 @@ def _index(fields: Sequence[str]) -> npt.NDArray[np.float64] | None:
     return counts if regular.all() and np.abs(steps[0]) > rounding else None
 
 
-def _is_text(field: str) -> bool:
-    if not field.strip():
-        return False  # an empty field is reported when it is parsed
-    try:
-        float(field)
-    except ValueError:
-        return True
-    return False
-
-
-def _number(field: str, place: str, column: str) -> float:
-    try:
-        value = float(field) if "_" not in field else None  # Python would accept 1_000
-    except ValueError:
-        value = None
-    if value is None:
-        found = repr(field) if field.strip() else "an empty field"
-        raise DataError(
-            f"{place}: {found} in column {column!r}; expected a number such as 3.5, fill it in or drop the row"
-        )
-    if not math.isfinite(value):
-        raise DataError(
-            f"{place}: {field.strip()} in column {column!r}; expected a finite number, replace it or drop the row"
-        )
-    return value
+def _has_numbers(fields: Sequence[Any]) -> bool:
+    """Return whether a column is numeric: at least half of its fields that are not empty are numbers."""
+    known = [field for field in fields if field is not None and str(field).strip()]
+    return 2 * sum(map(is_number, known)) >= len(known)

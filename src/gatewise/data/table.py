@@ -1,33 +1,46 @@
-"""Row-by-row reading of a CSV file with named columns."""
+"""Tables with named columns: CSV and its relatives, JSONL, Parquet."""
 
 import csv
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from gatewise.data.numbers import is_number
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
+from gatewise.extras import import_extra
+from gatewise.files import LONGEST_RECORD, check_memory, open_regular
+from gatewise.reading import parse_json
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""The extensions of tables; ``open_table`` also reads text files with columns."""
+
+_SAMPLE = 200
+"""Lines from which the format of a file is detected."""
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "white space"}
+_DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|\s*\d{4}-\d{2}\s*|\s*\d{1,2}:\d{2}(:\d{2})?\s*")
 
 
 class Table:
-    """The rows of a CSV file with a header row.
+    """The rows of a table.
 
-    The format is UTF-8, comma-separated; a field in double quotes may contain commas, line breaks and doubled quotes. A
-    byte order mark and blank lines are ignored.
-
-    Args:
-        path: the file; its header row is read immediately.
-
-    Raises:
-        DataError: the file cannot be read, or is empty.
+    Attributes:
+        path: the file.
+        names: the names of its columns.
+        notes: what was detected and is worth telling the user, such as an unusual separator.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._reader = csv.reader((line + "\n" for line in read_lines(path, kept=True)), strict=True)
-        names = next(self._fields(), None)
-        if names is None:
-            raise DataError(f"{path}: the file is empty; expected a header row with the column names")
-        self.names = names
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self.names = path, list(names)
+        self.notes: list[str] = []
+        if repeated := sorted({name for name in self.names if self.names.count(name) > 1}):
+            raise DataError(
+                f"{path}:1: {self.names.count(repeated[0])} columns named {repeated[0]!r}; expected different names, "
+                "rename them"
+            )
 
     def place(self, column: str, setting: str) -> int:
         """Return the index of a column in each row.
@@ -37,12 +50,8 @@ class Table:
             setting: the setting that selects it, such as ``data.column=NAME``, for the error message.
 
         Raises:
-            DataError: no column has this name, or more than one.
+            DataError: no column has this name.
         """
-        if self.names.count(column) > 1:
-            raise DataError(
-                f"{self.path}:1: {self.names.count(column)} columns named {column!r}; expected one, rename the others"
-            )
         if column not in self.names:
             raise DataError(
                 f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; select one with "
@@ -50,30 +59,192 @@ class Table:
             )
         return self.names.index(column)
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
+    def rows(self) -> Iterator[tuple[int, list[Any]]]:
+        """Yield each row once: its line (of Parquet, its number), and its fields: strings, or the values of JSON.
+
+        Raises:
+            DataError: a row cannot be read (with line).
+        """
+        raise NotImplementedError
+
+
+def open_table(path: Path) -> Table:
+    """Open a table; the format follows from the extension, and separator and header of text from its first lines.
+
+    Args:
+        path: ``.jsonl`` or ``.ndjson``, one object per line; ``.parquet``; any other file is UTF-8 text with columns
+            separated by commas, semicolons, tabs, vertical bars or white space. A field in double quotes may contain
+            separators, line breaks and doubled quotes. A byte order mark and blank lines are ignored.
+
+    Raises:
+        DataError: the file cannot be read, is empty, or has two columns of one name.
+        MissingPackage: the file is Parquet and pyarrow is not installed.
+    """
+    if path.suffix in (".jsonl", ".ndjson"):
+        return JsonLines(path)
+    return Parquet(path) if path.suffix == ".parquet" else Separated(path)
+
+
+class Separated(Table):
+    """Columns of text, separated by a character or by white space.
+
+    A file has a header unless its first row has a number wherever the rows below have numbers, and a date wherever they
+    have dates: then the columns are called ``column1``, ``column2`` and so on, and a note says so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        sample = list(islice((line for line in read_lines(path, kept=True) if line.strip()), _SAMPLE))
+        if not sample:
+            raise DataError(f"{path}: the file is empty; expected a header row with the column names")
+        self._separator = "\t" if path.suffix == ".tsv" else _separator(sample)
+        first, *rest = _split(sample, self._separator)
+        self.has_header = not _is_data(first, rest)
+        names = [name.strip() for name in first] if self.has_header else [""] * len(first)
+        super().__init__(path, [name or f"column{place}" for place, name in enumerate(names, 1)])
+        if self._separator not in (",", "\t"):
+            self.notes.append(f"{path}: columns separated by {_SEPARATORS[self._separator]}")
+        if not self.has_header:
+            self.notes.append(f"{path}: no header row; the columns are named {', '.join(self.names)}")
+
+    def rows(self) -> Iterator[tuple[int, list[Any]]]:
         """Yield each row once: the line where it starts, and its fields.
 
         Raises:
             DataError: a row does not have as many fields as the header, or is not valid CSV (with line).
         """
-        last = self._reader.line_num
-        for row in self._fields():
-            if row and len(row) != len(self.names):
+        skipped = not self.has_header
+        for line, row in self._numbered():
+            if not skipped:
+                skipped = True
+                continue
+            if len(row) != len(self.names):
                 raise DataError(
-                    f"{self.path}:{last + 1}: {len(row)} fields in this row, expected {len(self.names)} as in the "
-                    "header; put fields that contain commas in double quotes"
+                    f"{self.path}:{line}: {len(row)} fields in this row, expected {len(self.names)} as in the "
+                    f"{'header' if self.has_header else 'first row'}; put fields that contain the separator "
+                    f"{self._separator!r} in double quotes"
                 )
-            if row:
-                yield last + 1, row
-            last = self._reader.line_num
+            yield line, row
 
-    def _fields(self) -> Iterator[list[str]]:
+    def _numbered(self) -> Iterator[tuple[int, list[str]]]:
+        lines = read_lines(self.path, kept=True)
+        if self._separator == " ":
+            yield from ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
+            return
+        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_RECORD))
+        reader, last = csv.reader((line + "\n" for line in lines), delimiter=self._separator, strict=True), 0
         try:
-            yield from self._reader
+            for row in reader:
+                if row and (len(row) > 1 or row[0].strip()):
+                    yield last + 1, row
+                last = reader.line_num
         except csv.Error as problem:
-            if "field limit" in str(problem):
-                raise DataError(
-                    f"{self.path}:{self._reader.line_num}: field of more than {csv.field_size_limit():,} characters; "
-                    "close its quotes, or shorten its text"
-                ) from None
-            raise DataError(f"{self.path}:{self._reader.line_num}: invalid CSV ({problem}); fix the quotes") from None
+            raise DataError(f"{self.path}:{reader.line_num}: invalid CSV ({problem}); fix the quotes") from None
+
+
+def _separator(sample: Sequence[str]) -> str:
+    """Return the separator that gives the most rows of a sample as many fields as the first, two or more."""
+    found = {}
+    for separator in ",;\t|":
+        widths = [len(row) for row in _split(sample, separator)]
+        share = widths.count(widths[0]) / len(widths)
+        if widths[0] > 1 and share > 0.5:
+            found[separator] = share, widths[0]
+    if found:
+        return max(found, key=lambda separator: found[separator])
+    words = [line.split() for line in sample]
+    # Sentences have different numbers of words, and no number at the same place of each.
+    regular = len(words) > 1 and len(words[0]) > 1 and len({len(row) for row in words}) == 1
+    if regular and any(all(is_number(row[place]) for row in words[1:]) for place in range(len(words[0]))):
+        return " "
+    return ","
+
+
+def _split(sample: Sequence[str], separator: str) -> list[list[str]]:
+    """Split the lines of a sample into rows; the last row may be incomplete, and is dropped from a full sample."""
+    if separator == " ":
+        return [line.split() for line in sample]
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_RECORD))
+    rows = [row for row in csv.reader((line + "\n" for line in sample), delimiter=separator) if row]
+    return rows[:-1] if len(sample) == _SAMPLE and len(rows) > 1 else rows
+
+
+def _is_data(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row of a file is data like the rows below, rather than a header."""
+    columns = list(zip(*(row for row in rest if len(row) == len(first)), strict=True))
+    if not columns:
+        return all(map(is_number, first))
+    alike = []
+    for name, column in zip(first, columns, strict=True):
+        known = [field for field in column if field.strip()]
+        if known and all(map(is_number, known)):
+            alike.append(is_number(name))
+        elif known and all(map(_DATE.fullmatch, known)):
+            alike.append(_DATE.fullmatch(name) is not None)
+    return bool(alike) and all(alike)
+
+
+class JsonLines(Table):
+    """One JSON object per line; the columns are the keys of the first object."""
+
+    def __init__(self, path: Path) -> None:
+        first = next(self._objects(path), None)
+        if first is None:
+            raise DataError(f"{path}: the file is empty; expected one JSON object per line")
+        super().__init__(path, list(first[1]))
+
+    def rows(self) -> Iterator[tuple[int, list[Any]]]:
+        """Yield each object: its line and the values of all columns, None for a missing key."""
+        for number, record in self._objects(self.path):
+            yield number, [record.get(name) for name in self.names]
+
+    @staticmethod
+    def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in enumerate(read_lines(path, kept=True), 1):
+            if not line.strip():
+                continue
+            try:
+                record = parse_json(line)
+            except ValueError as problem:
+                raise DataError(f"{path}:{number}: {problem}; expected one JSON object per line") from None
+            if not isinstance(record, dict):
+                raise DataError(f"{path}:{number}: {line.strip()[:40]} is not a JSON object; expected one per line")
+            yield number, record
+
+
+class Parquet(Table):
+    """A Parquet file, read with pyarrow."""
+
+    def __init__(self, path: Path) -> None:
+        arrow = import_extra("pyarrow.parquet", "pyarrow", "reading a Parquet file")
+        with open_regular(path, "a Parquet file") as file:
+            try:
+                opened = arrow.ParquetFile(file)
+                groups = (opened.metadata.row_group(k) for k in range(opened.metadata.num_row_groups))
+                check_memory(str(path), 4 * sum(group.total_byte_size for group in groups))
+                self._table = opened.read()
+            except DataError:
+                raise
+            except Exception as problem:  # pyarrow raises all kinds of exceptions on damaged files
+                reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+                raise DataError(f"{path}: not a readable Parquet file ({reason}); save it again") from None
+        super().__init__(path, self._table.column_names)
+
+    def rows(self) -> Iterator[tuple[int, list[Any]]]:
+        """Yield each row: its number and its values; dates as text."""
+        columns = [column.to_pylist() for column in self._table.columns]
+        for number, row in enumerate(zip(*columns, strict=True), 1):
+            yield number, [str(value) if hasattr(value, "isoformat") else value for value in row]
+
+
+def text_of(value: Any) -> str | None:
+    """Return a field as text: a string, or a number as JSON writes it; "" for a missing value; None for anything else.
+
+    A number that is whole is written without a fraction, so that ``1`` and ``1.0`` are one label.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else json.dumps(value)

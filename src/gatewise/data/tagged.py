@@ -1,9 +1,9 @@
 """Sentences with a tag for each word: CoNLL-U files, and files with one word and its tag per line."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 
 from gatewise.data.text import find_part, read_lines
@@ -14,6 +14,7 @@ _COLUMNS = 10
 _NO_TAG = "_"
 _WORD = re.compile(r"[0-9]+")
 _PASSED_OVER = re.compile(r"[0-9]+-[0-9]+|[0-9]+\.[0-9]+")  # a multiword token or an empty node
+_DOCUMENT = re.compile(r"#\s*newdoc\b")
 _SENTENCE_ID = re.compile(r"#\s*sent_id\s*=\s*(.*\S)")
 
 
@@ -26,12 +27,14 @@ class TaggedSentence:
         tags: one tag per word.
         sentence_id: ``sent_id`` of CoNLL-U.
         lines: the line number of each word in the file.
+        document: the document of the sentence, if the file marks documents.
     """
 
     words: list[str]
     tags: list[str]
     sentence_id: str = ""
     lines: list[int] = field(default_factory=list)
+    document: str = ""
 
 
 TOY = [
@@ -47,12 +50,13 @@ def genre(sentence_id: str) -> str:
 
 
 def find_tagged(folder: str | Path, split: str) -> Path:
-    """Find the ``*-ud-train.conllu`` (``dev`` for valid, ``test``) of a folder, else its ``*.train.txt`` and so on.
+    """Find ``*-ud-train.conllu`` (``dev`` for valid), ``*.train.txt``, ``.tsv`` or ``.conll`` and so on, in a folder.
 
     Raises:
         DataError: the folder or the file is missing, or there are several files.
     """
-    return find_part(Path(folder).expanduser(), split, [conllu_names, lambda name: (f"*.{name}.txt", f"{name}.txt")])
+    columns = [lambda name, end=end: (f"*.{name}{end}", f"{name}{end}") for end in (".txt", ".tsv", ".conll")]
+    return find_part(Path(folder).expanduser(), split, [conllu_names, *columns])
 
 
 def conllu_names(split: str) -> tuple[str, ...]:
@@ -83,15 +87,17 @@ def read_conllu(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
         DataError: the file cannot be read (with line), or contains no sentences.
     """
     sentences: list[TaggedSentence] = []
-    current = TaggedSentence([], [])
+    current, document = TaggedSentence([], []), ""
     for number, line in enumerate(chain(read_lines(path, kept=True), [""]), 1):
-        if not line:
+        if not line.strip():
             if current.words:
-                sentences.append(current)
+                sentences.append(replace(current, document=document))
             current = TaggedSentence([], [])
         elif line.startswith("#"):
             if match := _SENTENCE_ID.match(line):
-                current = TaggedSentence(current.words, current.tags, match[1], current.lines)
+                current = replace(current, sentence_id=match[1])
+            elif _DOCUMENT.match(line):
+                document = f"document {number}"
         elif word := _conllu_word(line, f"{path}:{number}", len(current.words) + 1, tagged):
             _check_length(current, f"{path}:{number}")
             current.words.append(word[0])
@@ -127,17 +133,21 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
     """Return the sentences of a file with one word and its tag per line, and a blank line between sentences.
 
     Args:
-        path: the file; word and tag are separated by a tab, or by the last whitespace of the line.
+        path: the file; word and tag are separated by a tab, or by the last whitespace of the line. If every line has
+            the same number of columns, three or more, the first is the word and the last its tag, as in CoNLL-2003;
+            its lines ``-DOCSTART-`` begin documents.
         tagged: whether each word must have a tag; otherwise a missing tag is read as ``_``.
 
     Raises:
         DataError: the file cannot be read (with line), or contains no sentences.
     """
     sentences: list[TaggedSentence] = []
-    current = TaggedSentence([], [])
+    current, document, columns_of = TaggedSentence([], []), "", _columns_of(path)
     for number, line in enumerate(chain(read_lines(path, kept=True), [""]), 1):
-        if line.strip():
-            columns = line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+        if line.startswith("-DOCSTART-"):
+            document = f"document {number}"
+        elif line.strip():
+            columns = columns_of(line)
             if len(columns) > 2:
                 raise DataError(f"{path}:{number}: {len(columns)} columns, expected 2: a word, a tab and its tag")
             word, tag = columns[0].strip(), columns[1].strip() if len(columns) == 2 else ""
@@ -150,9 +160,23 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
             current.tags.append(tag or _NO_TAG)
             current.lines.append(number)
         elif current.words:
-            sentences.append(current)
+            sentences.append(replace(current, document=document))
             current = TaggedSentence([], [])
     return _not_empty(sentences, path, "one word and its tag per line")
+
+
+def _columns_of(path: Path) -> Callable[[str], list[str]]:
+    """Return the function that splits a line of a file into a word and its tag."""
+    sample = [line for line in islice(read_lines(path, kept=True), _SAMPLE) if line.strip()]
+    for separator in ("\t", None):
+        widths = {len(line.split(separator)) for line in sample if not line.startswith("-DOCSTART-")}
+        if len(widths) == 1 and min(widths) > 2:
+            return lambda line: [(columns := line.split(separator))[0], columns[-1]]
+    return lambda line: line.split("\t") if "\t" in line else line.rsplit(maxsplit=1)
+
+
+_SAMPLE = 1000
+"""Lines from which the columns of a file are detected."""
 
 
 def _check_length(sentence: TaggedSentence, place: str) -> None:

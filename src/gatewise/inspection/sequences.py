@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gatewise.config import Config
 from gatewise.data.adding import draw_adding_problem
-from gatewise.data.configured import find_text, open_labelled, open_sequences, open_tagged
+from gatewise.data.configured import find_text, labelled_split, open_sequences, tagged_split
 from gatewise.data.token_cache import tokenize_file
 from gatewise.errors import DataError, UsageError
 from gatewise.inspection.trace import stack_input
@@ -105,8 +105,8 @@ def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw
 
     def words_of_valid() -> list[str]:
         if isinstance(model, Tagger):
-            return [word for words in open_tagged(settings, "valid").words for word in words]
-        return [word for text in open_labelled(settings, "valid")[1] for word in text.words]
+            return [word for words in tagged_split(settings, "valid").words for word in words]
+        return [word for text in labelled_split(settings, "valid").texts for word in text.words]
 
     count = max(1, min(COUNT, BATCH_WORDS // steps))
     words, source = _own(words_of_valid), "the validation part"
@@ -125,7 +125,7 @@ def _word_batch(model: Tagger | TextClassifier, config: Config, steps: int, draw
 
 def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, draw: np.random.Generator) -> Batch:
     """Return sequences of the validation split."""
-    parts = _own(lambda: open_sequences(config.data))
+    parts = _own(lambda: open_sequences(config.data).parts)
     if parts is None:
         steps = steps or model.steps or 100
         x = torch.from_numpy(draw.random((COUNT, steps, model.input_size), dtype=np.float32))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gatewise.artifact.run_folder import RunFolder
 from gatewise.data.labelled import read_texts
 from gatewise.data.sequence_files import read_sequence_file
 from gatewise.errors import UsageError
@@ -50,8 +51,9 @@ def classify(
 
     Args:
         run: a classifier's run folder.
-        files: images (``data/images.py`` lists the formats) or arrays of sequences; for a text model, texts with one
-            text per line, which may come from a pipe.
+        files: images (``data/images.py`` lists the formats) or arrays of sequences; for a text model, tables with the
+            text column that it was trained on, or texts with one text per line, from a pipe or, as ``-``, standard
+            input. Empty texts are left out.
         resize: resize images to the size the model expects.
         invert: invert the brightness of images.
         over_time: predict after each step.
@@ -62,9 +64,11 @@ def classify(
     """
     model = load(run)
     if isinstance(model, TextClassifier):
-        return _classify_texts(model, files, over_time, resize or invert)
+        column = RunFolder.existing(run).read_config().data.column
+        return _classify_texts(model, files, column, over_time, resize or invert)
     if not isinstance(model, SequenceClassifier):
         raise UsageError(f"{run}: its model is a {type(model).__name__}; expected a classifier's run")
+    resize = resize or RunFolder.existing(run).read_config().data.image_size > 0  # as the training pictures were
     inputs = [read_sequence_file(file, model.steps, model.input_size, resize=resize, invert=invert) for file in files]
     verdicts = []
     for file, x in zip(files, inputs, strict=True):
@@ -74,10 +78,12 @@ def classify(
     return verdicts
 
 
-def _classify_texts(model: TextClassifier, files: Sequence[Path], over_time: bool, image: bool) -> list[Verdict]:
+def _classify_texts(
+    model: TextClassifier, files: Sequence[Path], column: str, over_time: bool, image: bool
+) -> list[Verdict]:
     if image:
         raise UsageError("--resize and --invert apply to images, but this model reads texts; omit them")
-    texts = [(f"{file}:{line}", text) for file in files for line, text in enumerate(read_texts(file), 1)]
+    texts = [(f"{file}:{line}", text) for file in files for line, text in read_texts(file, column)]
     if over_time:
         p = [model.predict_proba_over_time(text).numpy() for _, text in texts]
     else:

@@ -124,7 +124,9 @@ def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> 
     path = Path(settings.path).expanduser()
     if settings.path and not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder")
-    if settings.path and os.path.isdir(path) == bool(scaling.columns):
-        kinds = ("a folder", "a CSV file") if scaling.columns else ("a file", "a folder with *.train.npz")
-        raise DataError(f"{path}: {kinds[0]}; expected {kinds[1]}, as the run was trained on")
+    arrays = os.path.isdir(path) or path.suffix == ".npz"
+    if settings.path and arrays == bool(scaling.columns):
+        found = "a folder" if os.path.isdir(path) else "arrays" if arrays else "a file"
+        expected = "a table" if scaling.columns else "an .npz file, or a folder with *.train.npz"
+        raise DataError(f"{path}: {found}; expected {expected}, as the run was trained on")
     return settings

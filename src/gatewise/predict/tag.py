@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from gatewise.data.tagged import read_conllu, replace_tags
+from gatewise.data.tagged import read_columns, read_conllu, replace_tags
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
 from gatewise.files import copied, spooled
@@ -20,8 +20,9 @@ CHUNK = 4096
 def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
     """Tag the contents of a file; the whole file is read before the first piece is yielded.
 
-    A CoNLL-U file is recognised by its first line having ten columns; any other file holds one sentence per line, with
-    words separated by white space.
+    A CoNLL-U file is recognised by its first line having ten columns, and a file with one word per line and its tag, as
+    for training, by a tab in every line; any other file holds one sentence per line, with words separated by white
+    space.
 
     Args:
         run: a tagger's run folder.
@@ -50,6 +51,8 @@ def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[s
     conllu = _is_conllu(path)
     if conllu:
         sentences = [sentence.words for sentence in read_conllu(path, tagged=False)]
+    elif _has_columns(path):
+        sentences = [sentence.words for sentence in read_columns(path, tagged=False)]
     else:
         sentences = [line.split() for line in read_lines(path, kept=True)]
         if not sentences and not may_be_empty:
@@ -75,6 +78,12 @@ def _is_conllu(path: Path) -> bool:
         return True
     first = next((line for line in read_lines(path) if line.strip() and not line.startswith("#")), "")
     return first.count("\t") == 9
+
+
+def _has_columns(path: Path) -> bool:
+    """Return whether every line of a file, except blank ones, has a tab, and there are several."""
+    sample = [line for line in islice(read_lines(path, kept=True), 1000) if line.strip()]
+    return len(sample) > 1 and all("\t" in line.strip() for line in sample)
 
 
 def _tags(model: Tagger, sentences: Sequence[list[str]]) -> Iterator[list[str]]:

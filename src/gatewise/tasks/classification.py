@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TASKS
 from gatewise.config.tasks import ACCURACY
-from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
 from gatewise.tasks.task import Task, tested
@@ -31,12 +30,14 @@ class Examples(ABC):
         data_hash: SHA-256 of the data.
         lengths: steps of each example, (N,); None if all have the same length.
         oov_rate: the share of out-of-vocabulary words; 0 for numbers.
+        notes: on labels that do not occur in the training split.
     """
 
     targets: npt.NDArray[np.int64]
     data_hash: str
     lengths: npt.NDArray[np.int64] | None = None
     oov_rate: float = 0.0
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -46,26 +47,27 @@ class Examples(ABC):
         """Return a batch of examples as model input."""
 
 
-def label_indices(found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str) -> npt.NDArray[np.int64]:
-    """Return the index of each label in the labels of the training split.
+def label_indices(found: Sequence[Any], labels: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """Return the index of each label in the labels of the training split; -1 for one that does not occur there."""
+    ids = {label: index for index, label in enumerate(labels)}
+    return np.array([ids.get(label, -1) for label in found], dtype=np.int64)
+
+
+def unknown_labels(found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str) -> list[str]:
+    """Return a note on labels that do not occur in the training split, which count as errors; none if all do.
 
     Args:
         found: the labels of some examples.
         labels: the labels of the training split.
-        where: a name for each example in error messages, or one name for the whole split.
-
-    Raises:
-        DataError: a label does not occur in the training split.
+        where: a name for each example, or one name for the whole split.
     """
-    ids = {label: index for index, label in enumerate(labels)}
-    for number, label in enumerate(found):
-        if label not in ids:
-            name = f"{where}, example {number}" if isinstance(where, str) else where[number]
-            raise DataError(
-                f"{name}: the label {label!r} does not occur in the training split; expected one of "
-                f"{', '.join(map(str, labels[:20]))}"
-            )
-    return np.array([ids[label] for label in found], dtype=np.int64)
+    unknown = np.flatnonzero(label_indices(found, labels) < 0)
+    if not len(unknown):
+        return []
+    first, count = int(unknown[0]), len(unknown)
+    name = f"{where}, example {first}" if isinstance(where, str) else where[first]
+    what = "1 such example counts as an error" if count == 1 else f"{count:,} such examples count as errors"
+    return [f"{name}: the label {found[first]!r} does not occur in the training data; {what}"]
 
 
 class LabelTask(Task):

@@ -28,8 +28,9 @@ class Confusion:
 
     @classmethod
     def count(cls, labels: Sequence[str], expected: npt.NDArray[np.int64], found: npt.NDArray[np.int64]) -> "Confusion":
-        """Count pairs of label indices, one pair per labelled item."""
-        size = len(labels)
+        """Count pairs of label indices, one pair per labelled item; a negative index, an unknown label, is left out."""
+        size, known = len(labels), expected >= 0
+        expected, found = expected[known], found[known]
         return cls(labels, np.bincount(expected * size + found, minlength=size * size).reshape(size, size))
 
     @property

@@ -16,16 +16,16 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import TASKS, Config, DataConfig
 from gatewise.config.tasks import PERPLEXITY
-from gatewise.data.configured import find_text, open_corpus
+from gatewise.data.configured import find_text, open_corpus, with_rows
 from gatewise.data.streams import TokenStream
-from gatewise.data.text import SPLITS, TextCorpus, read_lines
+from gatewise.data.text import read_lines
 from gatewise.data.token_cache import TokenizedText, tokenize_file
 from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load_as, save_weights
 from gatewise.runtime.vocabulary import Vocabulary
-from gatewise.tasks.task import Task, tested
+from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.distributed import Group
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
@@ -37,16 +37,15 @@ class LanguageModelData:
 
     vocabulary: Vocabulary
     texts: Mapping[str, TokenizedText]
-    corpus: TextCorpus
+    files: Mapping[str, Path]
 
     @classmethod
-    def read(cls, settings: DataConfig) -> "LanguageModelData":
+    def read(cls, files: Mapping[str, Path], settings: DataConfig) -> "LanguageModelData":
         """Read the three texts; the vocabulary is built from the training text."""
-        corpus = open_corpus(settings)
-        vocabulary = Vocabulary.from_lines(read_lines(corpus.train), settings.level, settings.vocabulary_size)
-        texts = {name: tokenize_file(corpus.split(name), vocabulary) for name in SPLITS}
-        check_scorable(texts["test"], corpus.test)
-        return cls(vocabulary, texts, corpus)
+        vocabulary = Vocabulary.from_lines(read_lines(files["train"]), settings.level, settings.vocabulary_size)
+        texts = {name: tokenize_file(file, vocabulary) for name, file in files.items()}
+        check_scorable(texts["test"], files["test"])
+        return cls(vocabulary, texts, files)
 
     def unigram_perplexity(self, split: str) -> float:
         """Return the perplexity of a split under a unigram model: ``p(v) = (count(v) + 1) / (N + V)``."""
@@ -68,7 +67,11 @@ class LanguageModelTask(Task):
     def __init__(self, config: Config) -> None:
         if not config.model.init_scale:
             raise UsageError("model.init_scale is 0, so the model cannot learn; expected a number above 0, such as 0.1")
-        self.config, self.data = config, LanguageModelData.read(config.data)
+        opened = open_corpus(config.data)
+        self.notes, self.data = opened.notes, LanguageModelData.read(opened.parts, opened.settings)
+        train, valid = (len(self.data.texts[split].ids) for split in ("train", "valid"))
+        settings = with_rows(opened.settings, min(train, valid))
+        self.config = settled(config, settings, train // (settings.batch_size * settings.tbptt_length))
         self.parts = self.data.texts
 
     @property
@@ -95,7 +98,7 @@ class LanguageModelTask(Task):
     def final(self, model: torch.nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test text, and score the unigram baseline."""
         assert isinstance(model, LanguageModel)
-        scores = score_text(model, self.data.texts["test"], self.data.corpus.test)
+        scores = score_text(model, self.data.texts["test"], self.data.files["test"])
         return {**tested(self.config, scores), "unigram_test_perplexity": self.data.unigram_perplexity("test")}
 
 
@@ -106,8 +109,8 @@ class LanguageModelling:
         self.config, self.model, self.run, self.group = config, model, run, group
         rows, settings = group.rows(config.data.batch_size), config.data
         sizes = (settings.batch_size, settings.tbptt_length, rows)
-        self._train = TokenStream(data.texts["train"].ids, *sizes, str(data.corpus.train))
-        self._valid = TokenStream(data.texts["valid"].ids, *sizes, str(data.corpus.valid))
+        self._train = TokenStream(data.texts["train"].ids, *sizes, str(data.files["train"]))
+        self._valid = TokenStream(data.texts["valid"].ids, *sizes, str(data.files["valid"]))
         self.steps_per_epoch = len(self._train)
         self.token_name = PLURAL[settings.level]
         self._forward: torch.nn.Module = model

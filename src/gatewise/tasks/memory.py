@@ -12,12 +12,13 @@ from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.adding import draw_adding_problem
 from gatewise.data.arrays import Sequences
+from gatewise.data.configured import with_batches
 from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
 from gatewise.tasks.regression import Batch, Regression, figures_of, write_scaling
-from gatewise.tasks.task import Task, tested
+from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.distributed import Group
 
 SEEDS = {"valid": 1, "test": 2}
@@ -51,7 +52,7 @@ class MemoryTask(Task):
     def __init__(self, config: Config) -> None:
         if config.data.path:
             raise UsageError(f"data.path is {config.data.path!r}; a memory-task draws its data, so omit it (--data)")
-        self.config = config
+        self.config = settled(config, with_batches(config.data, STEPS), STEPS)
         self.parts = {
             split: draw_part(split, config.data.length) for split in SEEDS
         }  # training data follows from the seed

@@ -17,13 +17,14 @@ from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import TASKS, Config
 from gatewise.config.tasks import RMSE
 from gatewise.data.arrays import Sequences
+from gatewise.data.configured import with_batches
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import open_parts
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
-from gatewise.tasks.task import Task, tested
+from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -42,12 +43,14 @@ class RegressorTask(Task):
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, settings = config, config.data
-        self.series, self.parts = open_parts(settings)
+        self.series, opened = open_parts(config.data)
+        self.parts, self.notes = opened.parts, opened.notes
+        settings = with_batches(opened.settings, len(self.parts["train"]))
+        self.config = settled(config, settings, len(self.parts["train"]) // settings.batch_size)
         columns = self.series.columns if self.series else []
         x, y = self.parts["train"].batch(slice(None))
         self.steps, self.width = x.shape[1:]
-        self.scaling = scaling_of(x, y, columns, settings.target or next(iter(columns), ""))
+        self.scaling = scaling_of(x, y, columns, settings.target)
         for split, part in self.parts.items():
             check_reach(part.x, self.scaling, f"{settings.path or settings.builtin} ({split})")
 
@@ -168,6 +171,6 @@ def evaluate_regression(
     model = load_as(SequenceRegressor, run.path, device=device)
     with reading_for(run, data):
         settings = data_of(config.data, model.scaling, data)
-        _, parts = open_parts(settings)
+        parts = open_parts(settings)[1].parts
     check_reach(parts[split].x, model.scaling, f"{settings.path or settings.builtin} ({split})")
     return figures_of(model, parts[split])

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gatewise.artifact.history import History, Metrics, to_json
+from gatewise.artifact.history import History, Metrics, evaluations_since, to_json
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError, RunError, UsageError
@@ -20,6 +20,7 @@ DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
 _MAY_DIFFER = {
     "training.epochs",
     "training.max_steps",
+    "training.patience",
     "training.checkpoint_every",
     "runtime.threads",
     "logging.tensorboard",
@@ -122,6 +123,9 @@ def final_metrics(
         saved = {"config": run.read_config().model_dump(), "data": kept}
         _check_same(saved, run_identity(config, data_hashes), run)
     training, last = config.training, history.evaluations[-1]
+    since = evaluations_since(history.evaluations, final["best_epoch"], final.get("best_step", 0))
+    if training.patience and since >= training.patience:
+        return final
     asked = {"step": training.max_steps} if training.max_steps else {"epoch": training.epochs}
     if all(number <= last.get(unit, 0) for unit, number in asked.items()):
         return final

@@ -53,6 +53,8 @@ def check_scratch_config(config: Config) -> None:
                 f"{key} is {found!r}; a scratch-language-model supports only {expected!r}: keep the value that the "
                 "recipe comments-scratch has"
             )
+    if not config.training.epochs:
+        raise UsageError("training.epochs is 'auto'; a scratch-language-model needs a number")
     if config.runtime.device not in ("auto", "cpu"):
         raise UsageError(f"device {config.runtime.device!r} is not available: NumPy runs on the cpu; use auto")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -12,10 +12,11 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.config import Config
 from gatewise.data.arrays import Sequences, check_classes
-from gatewise.data.configured import open_sequences
+from gatewise.data.configured import open_sequences, sequences_split, with_batches
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
-from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
+from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices, unknown_labels
+from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 
 
@@ -24,7 +25,8 @@ class LabelledSequences(Examples):
 
     def __init__(self, part: Sequences, labels: Sequence[Any], name: str) -> None:
         self.part, self.data_hash = part, part.data_hash
-        self.targets = label_indices(part.y.tolist(), labels, name)
+        found = part.y.tolist()
+        self.targets, self.notes = label_indices(found, labels), unknown_labels(found, labels, name)
 
     def inputs(self, indices: Indices, device: torch.device) -> Tensor:
         """Return a batch, (B, T, I)."""
@@ -40,11 +42,15 @@ class SequenceClassifierTask(LabelTask):
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, parts = config, open_sequences(config.data)
+        opened = open_sequences(config.data)
+        parts = opened.parts
+        settings = with_batches(opened.settings, len(parts["train"]))
+        self.config = settled(config, settings, len(parts["train"]) // settings.batch_size)
         name = config.data.path or config.data.builtin
         self.labels = check_classes(parts["train"].y, f"{name} (train)")
         self.steps, self.width = parts["train"].x.shape[1:]
         self.parts = {split: LabelledSequences(part, self.labels, f"{name} ({split})") for split, part in parts.items()}
+        self.notes = [*opened.notes, *(note for part in self.parts.values() for note in part.notes)]
 
     @property
     def summary(self) -> str:
@@ -67,10 +73,7 @@ def evaluate_sequences(
 ) -> dict[str, Any]:
     """Evaluate the best weights on a split, in fp32."""
     model = load_as(SequenceClassifier, run.path, device=device)
-    settings = config.data
-    if data is not None:
-        settings = settings.model_copy(update={"path": str(data), "builtin": ""})
     with reading_for(run, data):
-        part = open_sequences(settings)[split]
-    name = f"{settings.path or settings.builtin} ({split})"
+        part = sequences_split(config.data, split, data)
+    name = f"{data or config.data.path or config.data.builtin} ({split})"
     return figures_of(model, LabelledSequences(part, model.labels, name))

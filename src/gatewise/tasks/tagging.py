@@ -16,8 +16,7 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import TASKS, Config
 from gatewise.config.tasks import ACCURACY
-from gatewise.data.configured import TaggedPart, open_tagged
-from gatewise.data.text import SPLITS
+from gatewise.data.configured import TaggedPart, open_tagged, tagged_split, with_batches
 from gatewise.data.tokenizer_file import lexicon_json
 from gatewise.errors import DataError
 from gatewise.models.loading import load_as
@@ -25,7 +24,7 @@ from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.confusion import Confusion
-from gatewise.tasks.task import Task, tested
+from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -39,12 +38,16 @@ class TaggerTask(Task):
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.parts = {split: open_tagged(config.data, split) for split in SPLITS}
-        train, settings = self.parts["train"], config.data
+        opened = open_tagged(config.data)
+        self.parts = opened.parts
+        train = self.parts["train"]
+        settings = with_batches(opened.settings, len(train.sentences))
+        self.config = settled(config, settings, len(train.sentences) // settings.batch_size)
         self.tags = sorted({tag for sentence in train.sentences for tag in sentence.tags})
         if len(self.tags) < 2:
             raise DataError(f"{train.name}: only {len(self.tags)} distinct tag ({self.tags[0]}); expected at least 2")
+        unknown = [part.unknown(self.tags) for part in self.parts.values()]
+        self.notes = [*opened.notes, *filter(None, unknown)]
         self.targets = {
             split: [torch.from_numpy(tags) for tags in part.numbered(self.tags)] for split, part in self.parts.items()
         }
@@ -152,8 +155,7 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> tuple[Confusion, d
         part: tagged sentences.
         seen: the words of the training text, as written.
 
-    Raises:
-        DataError: a tag is unknown to the model (the message gives the line).
+    A tag that the model does not know counts as an error.
     """
     expected = np.concatenate(part.numbered(model.tags))
     encoded = EncodedSentences(part.words, model.lexicon, model.alphabet)
@@ -163,9 +165,9 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> tuple[Confusion, d
     right = found == expected
     confusion = Confusion.count(model.tags, expected, found)
     return confusion, {
-        "accuracy": confusion.accuracy,
+        "accuracy": float(right.mean()),
         "accuracy_unseen": float(right[unseen].mean()) if unseen.any() else None,
-        "tokens": confusion.total,
+        "tokens": len(expected),
         "oov_rate": float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
         "data_hash": part.data_hash,
     }
@@ -192,7 +194,7 @@ def evaluate_tagger(
     model = load_as(Tagger, run.path, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()
     with reading_for(run, data):
-        part = open_tagged(config.data, split, data)
+        part = tagged_split(config.data, split, data)
     confusion, figures = score(model, part, seen)
     saved = _save(confusion, run, f"{split}, {part.data_hash[:12]}")
     return {**figures, **confusion.figures(), "confusion": saved}

@@ -2,13 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.config import TASKS, Config
+from gatewise.config import TASKS, Config, DataConfig
 from gatewise.errors import NotFinite
 from gatewise.training.distributed import Group
 from gatewise.training.loop import Workload
@@ -18,12 +18,14 @@ class Task(ABC):
     """A task with its data loaded: what ``tasks/train.py`` needs to train it and write a run folder.
 
     Attributes:
-        config: the run's configuration.
+        config: the run's configuration, with every choice made that depends on the data.
         parts: the splits of the data.
+        notes: what was chosen and skipped when the data was read, a line each.
     """
 
     config: Config
     parts: Mapping[str, Any]
+    notes: Sequence[str] = ()
 
     @property
     def hashes(self) -> Mapping[str, str]:
@@ -50,6 +52,17 @@ class Task(ABC):
     @abstractmethod
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate the best weights on the test split, once; return the last line of ``metrics.jsonl``."""
+
+
+STEPS = 2000
+"""Steps of a run whose number of epochs is ``auto``; at least 5 epochs, at most 100."""
+
+
+def settled(config: Config, settings: DataConfig, steps_per_epoch: int) -> Config:
+    """Return the configuration with settled data settings, and the number of epochs chosen where it is ``auto``."""
+    epochs = config.training.epochs or min(max(STEPS // max(steps_per_epoch, 1), 5), 100)
+    training = config.training.model_copy(update={"epochs": epochs})
+    return config.model_copy(update={"data": settings, "training": training})
 
 
 def tested(config: Config, figures: Mapping[str, Any]) -> Metrics:

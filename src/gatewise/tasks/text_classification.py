@@ -14,29 +14,29 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import Config
 from gatewise.data.arrays import check_classes
-from gatewise.data.configured import open_labelled
-from gatewise.data.labelled import LabelledText
-from gatewise.data.text import SPLITS
+from gatewise.data.configured import labelled_split, open_labelled, with_batches
+from gatewise.data.labelled import LabelledFile, LabelledText
 from gatewise.data.tokenizer_file import lexicon_json
-from gatewise.files import file_hash
 from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices
+from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices, unknown_labels
+from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 
 
 class LabelledTexts(Examples):
     """Texts as word and character ids, with labels."""
 
-    def __init__(
-        self, texts: Sequence[LabelledText], words: Lexicon, characters: Lexicon, labels: Sequence[str], path: Path
-    ) -> None:
+    def __init__(self, file: LabelledFile, words: Lexicon, characters: Lexicon, labels: Sequence[str]) -> None:
+        texts = file.texts
         self.encoded = EncodedSentences([text.words for text in texts], words, characters)
         self.lengths = self.encoded.lengths
-        self.targets = label_indices([t.label for t in texts], labels, [f"{path}:{t.line}" for t in texts])
-        self.data_hash = file_hash(path)
+        found = [text.label for text in texts]
+        self.targets = label_indices(found, labels)
+        self.notes = unknown_labels(found, labels, [f"{file.path}:{text.line}" for text in texts])
+        self.data_hash = file.data_hash
         ids = words.encode(chain.from_iterable(text.words for text in texts))
         self.oov_rate = ids.count(words.unk_id) / len(ids)
 
@@ -56,19 +56,19 @@ class TextClassifierTask(LabelTask):
     token_name = "words"
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        files, texts = {}, {}
-        for split in SPLITS:
-            files[split], texts[split] = open_labelled(config.data, split)
-        self.labels = check_classes([text.label for text in texts["train"]], files["train"])
-        flat = list(chain.from_iterable(text.words for text in texts["train"]))
-        self.words = Lexicon.from_tokens(flat, config.data.min_count, config.data.lowercase)
+        opened = open_labelled(config.data)
+        files = opened.parts
+        settings = with_batches(opened.settings, len(files["train"].texts))
+        self.config = settled(config, settings, len(files["train"].texts) // settings.batch_size)
+        self.texts = {split: file.texts for split, file in files.items()}
+        self.labels = check_classes([text.label for text in self.texts["train"]], files["train"].path)
+        flat = list(chain.from_iterable(text.words for text in self.texts["train"]))
+        self.words = Lexicon.from_tokens(flat, settings.min_count, settings.lowercase)
         self.characters = Lexicon.from_tokens(chain.from_iterable(flat))
-        self.texts = texts
         self.parts = {
-            split: LabelledTexts(texts[split], self.words, self.characters, self.labels, path)
-            for split, path in files.items()
+            split: LabelledTexts(file, self.words, self.characters, self.labels) for split, file in files.items()
         }
+        self.notes = [*opened.notes, *(note for part in self.parts.values() for note in part.notes)]
 
     @property
     def summary(self) -> str:
@@ -124,6 +124,5 @@ def evaluate_texts(
     """Evaluate the best weights on a split, or a file, in fp32."""
     model = load_as(TextClassifier, run.path, device=device)
     with reading_for(run, data):
-        path, texts = open_labelled(config.data, split, data)
-    part = LabelledTexts(texts, model.lexicon, model.alphabet, model.labels, path)
-    return figures_of(model, part)
+        file = labelled_split(config.data, split, data)
+    return figures_of(model, LabelledTexts(file, model.lexicon, model.alphabet, model.labels))

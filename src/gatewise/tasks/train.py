@@ -147,10 +147,13 @@ def read_task(config: Config) -> Task:
 
 
 def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
-    group.rows(config.data.batch_size)
+    if config.data.batch_size:
+        group.rows(config.data.batch_size)
     if group.is_writer:
         run.check_free(resume=resume)
     task = read_task(config)
+    config = task.config
+    group.rows(config.data.batch_size)
     torch.manual_seed(config.training.seed)
     model = task.make_model().to(group.device)
     workload = task.workload(model, run, group)
@@ -183,6 +186,8 @@ def _introduce(
         + (f", in {group.world_size} processes" if group.world_size > 1 else "")
         + f"; run folder {run.path}",
     )
+    for line in task.notes:
+        note(console, line)
     if precision == "bf16" and not has_fast_bf16(group.device):
         note(console, "this device has no bf16 instructions: bf16 is emulated, and no faster than fp32")
     if precision == "high" and not has_fast_high():

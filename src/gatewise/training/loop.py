@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from gatewise.artifact.history import evaluations_since
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import TrainingStopped
@@ -21,7 +22,7 @@ from gatewise.training.precision import fp32_products_in, products_in
 from gatewise.training.progress import EpochProgress, note
 from gatewise.training.resumable import prepare_resume
 from gatewise.training.scalars import Scalars
-from gatewise.training.update import Update, make_optimizer
+from gatewise.training.update import Update, bad_gradient, make_optimizer
 
 
 class Workload(Protocol):
@@ -138,6 +139,10 @@ class Trainer:
 
     def _at_end(self) -> bool:
         at, settings = self.at, self.settings
+        since = evaluations_since(at.history, at.best_epoch, at.best_step)
+        if not at.since_evaluation and 0 < settings.patience <= since:
+            note(self.console, f"no better evaluation in the last {settings.patience}: training ends early")
+            return True
         done = at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated, too
         return done if settings.max_steps else at.epoch > settings.epochs
 
@@ -258,15 +263,10 @@ class Trainer:
             parameter.copy_(weight)
 
     def _what_is_bad(self, loss: float) -> str:
-        bad = (
-            name
-            for name, parameter in reversed(list(self.workload.model.named_parameters()))
-            if parameter.grad is not None and not bool(_values(parameter.grad).isfinite().all())
-        )
         return (
             f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}; non-finite gradient nearest to the "
-            f"loss: {next(bad, 'none')}; step skipped ({self.at.skipped_in_a_row} in a row, training stops at "
-            f"{self.settings.max_bad_steps})"
+            f"loss: {bad_gradient(self.workload.model)}; step skipped ({self.at.skipped_in_a_row} in a row, training "
+            f"stops at {self.settings.max_bad_steps})"
         )
 
     def _evaluate(self, guard: InterruptGuard) -> None:
@@ -391,8 +391,3 @@ class Trainer:
             )
         if not self.at.since_evaluation:
             self.write_results()  # a kill may have occurred between the checkpoint and these writes
-
-
-def _values(gradient: Tensor) -> Tensor:
-    """Return the values of a gradient; for a sparse one, those that it stores."""
-    return gradient.coalesce().values() if gradient.is_sparse else gradient

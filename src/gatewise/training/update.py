@@ -94,3 +94,13 @@ def _by_rows(model: nn.Module) -> list[nn.Embedding]:
         and owners[id(module.weight)] == 1
         and not (module.sparse or module.scale_grad_by_freq)
     ]
+
+
+def bad_gradient(model: nn.Module) -> str:
+    """Return the name of the parameter nearest to the loss with a non-finite gradient; ``none`` if there is none."""
+    for name, parameter in reversed(list(model.named_parameters())):
+        if (gradient := parameter.grad) is not None:
+            values = gradient.coalesce().values() if gradient.is_sparse else gradient
+            if not bool(values.isfinite().all()):
+                return name
+    return "none"
