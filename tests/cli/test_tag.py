@@ -35,7 +35,7 @@ def tags_of(run: Path, text: str) -> list[list[str]]:
 
 
 def test_one_line_out_for_each_line_in(gatewise: Gatewise, tagger_run: Path, text: Path) -> None:
-    result = gatewise("tag", tagger_run, text)
+    result = gatewise("tag", tagger_run, text, "--pretokenized")
     assert (result.status, result.err) == (0, "")
     lines = result.out.split("\n")
     assert len(lines) == 5 and lines[1] == lines[4] == ""
@@ -43,6 +43,27 @@ def test_one_line_out_for_each_line_in(gatewise: Gatewise, tagger_run: Path, tex
         assert [pair.rpartition("/")[::2] for pair in line.split(" ") if pair] == list(
             zip(words.split(), tags, strict=True)
         )
+
+
+def test_raw_text_is_split_at_punctuation_and_keeps_its_case(
+    gatewise: Gatewise, tagger_run: Path, tmp_path: Path
+) -> None:
+    raw = "The dog, it ate!\n\nDon’t wait... (U.S. only) 3.50\n"
+    (tmp_path / "raw.txt").write_text(raw, encoding="utf-8")
+    found = json.loads(gatewise("tag", tagger_run, "raw.txt", "--format", "json").out)["sentences"]
+    assert [sentence["words"] for sentence in found] == [
+        ["The", "dog", ",", "it", "ate", "!"],
+        [],
+        ["Don’t", "wait", "...", "(", "U.S.", "only", ")", "3.50"],
+    ]
+    lines = gatewise("tag", tagger_run, "raw.txt").out.split("\n")
+    assert len(lines) == 4 and lines[1] == "", "one line for each, empty ones included"
+    (tmp_path / "raw.txt").write_text("今天天气很好。\n我们 去公园\n", encoding="utf-8")
+    chinese = gatewise("tag", tagger_run, "raw.txt", "--format", "json")
+    assert [s["words"] for s in json.loads(chinese.out)["sentences"]] == [list("今天天气很好。"), list("我们去公园")]
+    assert "each character is tagged" in chinese.err
+    apart = gatewise("tag", tagger_run, "raw.txt", "--format", "json", "--pretokenized")
+    assert json.loads(apart.out)["sentences"][1]["words"] == ["我们", "去公园"] and apart.err == ""
 
 
 @pytest.mark.parametrize("form", ["text", "conllu", "json"])
@@ -84,7 +105,7 @@ def test_conllu_as_text_is_a_sentence_a_line(gatewise: Gatewise, tagger_run: Pat
 
 
 def test_text_becomes_conllu(gatewise: Gatewise, tagger_run: Path, text: Path, tmp_path: Path) -> None:
-    result = gatewise("tag", tagger_run, text, "--format", "conllu")
+    result = gatewise("tag", tagger_run, text, "--format", "conllu", "--pretokenized")
     (tmp_path / "out.conllu").write_text(result.out)
     found = read_conllu(tmp_path / "out.conllu")
     assert [s.words for s in found] == [line.split() for line in TEXT.split("\n") if line.strip()]
@@ -92,7 +113,7 @@ def test_text_becomes_conllu(gatewise: Gatewise, tagger_run: Path, text: Path, t
 
 
 def test_json_is_one_object(gatewise: Gatewise, tagger_run: Path, text: Path) -> None:
-    found = json.loads(gatewise("tag", tagger_run, text, "--format", "json").out)
+    found = json.loads(gatewise("tag", tagger_run, text, "--format", "json", "--pretokenized").out)
     assert [s["words"] for s in found["sentences"]] == [line.split() for line in TEXT.split("\n")]
     assert [s["tags"] for s in found["sentences"]] == tags_of(tagger_run, TEXT)
 

@@ -89,11 +89,11 @@ def test_tags_keep_every_byte_and_a_terminal_gets_none(
     gatewise: Gatewise, tagger_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.txt").write_text("the \x1b[31mdog\x9b2J a\u202eb\n")
-    result = gatewise("tag", tagger_run, "a.txt")
+    result = gatewise("tag", tagger_run, "a.txt", "--pretokenized")
     assert [pair.rpartition("/")[0] for pair in result.out.split()] == ["the", "\x1b[31mdog\x9b2J", "a\u202eb"]
     stream = Terminal()
     monkeypatch.setattr(sys, "stdout", stream)
-    gatewise("tag", tagger_run, "a.txt")
+    gatewise("tag", tagger_run, "a.txt", "--pretokenized")
     assert b"/" in stream.written and calm(stream.written.decode())
     assert "\\x1b[31mdog\\x9b2J/" in stream.written.decode()
 

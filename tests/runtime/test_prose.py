@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatewise.runtime.prose import split_sentences, split_words
+from gatewise.runtime.prose import split_as_written, split_sentences, split_words
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,12 @@ def test_sentences(text: str, sentences: list[str]) -> None:
 )
 def test_words(text: str, words: list[str]) -> None:
     assert split_words(text) == words
+
+
+@pytest.mark.parametrize("text", ["It’s “Over” (at 5 p.m.)... OK?", "Mr. İnan met J. Doe", "https://A.com/B x@Y.org"])
+def test_words_as_written_have_the_boundaries_of_words(text: str) -> None:
+    kept = split_as_written(text)
+    assert "".join(kept) == "".join(text.split())
+    if len(text.lower()) == len(text):
+        straight = [word.lower().translate(str.maketrans("’“”", '\'""')) for word in kept]
+        assert straight == split_words(text)

@@ -19,16 +19,22 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a tagger.")],
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="One sentence per line, words separated by spaces, or CoNLL-U.  [stdin]"),
+        typer.Argument(metavar="FILE", help="One sentence per line, CoNLL-U, or a word per line.  [stdin]"),
     ] = None,
     form: Annotated[
         Format,
         typer.Option("--format", help="word/TAG, one sentence per line; CoNLL-U with UPOS replaced; one JSON object."),
     ] = Format.text,
+    pretokenized: Annotated[
+        bool, typer.Option("--pretokenized", help="Split sentences at white space only, not at punctuation marks.")
+    ] = False,
 ) -> None:
-    """Tag each word of a text, one output line per input line."""
-    from gatewise.cli.output import write
+    """Tag each word of a text, one output line per input line.
+
+    Sentences are split into words and punctuation marks; Chinese and Japanese without spaces, into characters.
+    """
+    from gatewise.cli.output import remark, write
     from gatewise.predict.tag import tag_file
 
-    for piece in tag_file(run, file, form.value):
+    for piece in tag_file(run, file, form.value, pretokenized, remark):
         write(piece, end="")

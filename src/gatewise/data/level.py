@@ -16,14 +16,14 @@ def choose_level(texts: Iterable[str]) -> tuple[str, str]:
     """Return ``character``, ``word`` or ``prose`` for some texts, and a note that says which and why.
 
     Texts of a script that does not separate words are read by character, unless spaces separate them into words of at
-    most four characters on average. Other texts are split at white space if their punctuation marks stand apart, as in
+    most three characters on average. Other texts are split at white space if their punctuation marks stand apart, as in
     tokenized text; if not, by the rules of prose.
     """
     sample = "\n".join(islice(texts, _SAMPLE))
     letters = sum(map(str.isalpha, sample))
     if 2 * len(_WITHOUT_SPACES.findall(sample)) > letters:
         words = sample.split()
-        if sum(map(len, words)) <= 4 * len(words):
+        if sum(map(len, words)) <= 3 * len(words):
             return "word", "read by word: spaces separate the words"
         return "character", "read by character: spaces do not separate the words"
     if len(_ATTACHED.findall(sample)) > len(_APART.findall(sample)):

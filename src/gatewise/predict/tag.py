@@ -2,27 +2,35 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from gatewise.data.level import choose_level
 from gatewise.data.tagged import read_columns, read_conllu, replace_tags
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
 from gatewise.files import copied, spooled
 from gatewise.models.loading import load_as
 from gatewise.models.tagger import Tagger
+from gatewise.runtime.prose import split_as_written
 
 CHUNK = 4096
 """Sentences tagged per write."""
 
 
-def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
+def tag_file(
+    run: str | Path,
+    file: Path | None,
+    form: str,
+    pretokenized: bool = False,
+    note: Callable[[str], object] = lambda line: None,
+) -> Iterator[str]:
     """Tag the contents of a file; the whole file is read before the first piece is yielded.
 
     A CoNLL-U file is recognised by its first line having ten columns, and a file with one word per line and its tag, as
-    for training, by a tab in every line; any other file holds one sentence per line, with words separated by white
-    space.
+    for training, by a tab in every line; any other file holds one sentence per line. Sentences are split into words by
+    the rules of prose, keeping case; Chinese and Japanese without spaces, into characters.
 
     Args:
         run: a tagger's run folder.
@@ -30,6 +38,8 @@ def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
         form: the output format. ``text``: ``word/TAG`` separated by single spaces, one line per input line or sentence;
             ``conllu``: CoNLL-U input with UPOS replaced, or the words and tags of text input; ``json``: one object,
             ``sentences``, each with ``words`` and ``tags``.
+        pretokenized: split sentences at white space only.
+        note: called with a line that says how text was split, unless that is usual.
 
     Yields:
         Pieces of text, including line ends.
@@ -41,20 +51,23 @@ def tag_file(run: str | Path, file: Path | None, form: str) -> Iterator[str]:
     model = load_as(Tagger, run)
     if file is not None:
         with spooled(file) as path:
-            yield from _tag(model, path, form, may_be_empty=False)
+            yield from _tag(model, path, form, False, pretokenized, note)
         return
     with copied(sys.stdin.buffer, "standard input") as path:
-        yield from _tag(model, path, form, may_be_empty=True)
+        yield from _tag(model, path, form, True, pretokenized, note)
 
 
-def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[str]:
+def _tag(
+    model: Tagger, path: Path, form: str, may_be_empty: bool, pretokenized: bool, note: Callable[[str], object]
+) -> Iterator[str]:
     conllu = _is_conllu(path)
     if conllu:
         sentences = [sentence.words for sentence in read_conllu(path, tagged=False)]
     elif _has_columns(path):
         sentences = [sentence.words for sentence in read_columns(path, tagged=False)]
     else:
-        sentences = [line.split() for line in read_lines(path, kept=True)]
+        lines = list(read_lines(path, kept=True))
+        sentences = [line.split() for line in lines] if pretokenized else _split(lines, note)
         if not sentences and not may_be_empty:
             raise DataError(f"{path}: the file is empty; expected one sentence per line")
     tags = _tags(model, sentences)
@@ -70,6 +83,14 @@ def _tag(model: Tagger, path: Path, form: str, may_be_empty: bool) -> Iterator[s
         for words, own in zip(sentences, tags, strict=True):
             if words:
                 yield _conllu_lines(words, own)
+
+
+def _split(lines: Sequence[str], note: Callable[[str], object]) -> list[list[str]]:
+    """Split raw sentences into words."""
+    if choose_level(lines)[0] == "character":
+        note("spaces do not separate the words of this text: each character is tagged; --pretokenized splits at spaces")
+        return [list("".join(line.split())) for line in lines]
+    return [split_as_written(line) for line in lines]
 
 
 def _is_conllu(path: Path) -> bool:

@@ -36,6 +36,17 @@ def split_words(text: str) -> list[str]:
     return [match[0] for match in _TOKEN.finditer(text)]
 
 
+_TOKEN_AS_WRITTEN = re.compile(TOKEN, re.IGNORECASE)
+
+
+def split_as_written(text: str) -> list[str]:
+    """Split a sentence at the same boundaries as ``split_words``, but keep case and quotes as they are written."""
+    straight = text
+    for pattern, mark in CURLY:  # of one character each, so that places stay the same
+        straight = re.sub(pattern, mark, straight)
+    return [text[slice(*match.span())] for match in _TOKEN_AS_WRITTEN.finditer(straight)]
+
+
 def split_sentences(text: str) -> list[str]:
     """Split a text into sentences, dropping blank ones.
 
