@@ -38,8 +38,10 @@ def test_by_name_and_by_content(tmp_path: Path, raw: str, expected: tuple[str, s
 def test_what_is_named_is_taken(tmp_path: Path) -> None:
     raw = rows(("text", *SENTENCES), ("label", "a", "b", "a", "b"), ("topic", "x", "x", "y", "y"))
     assert chosen(tmp_path, raw, label="topic") == ("text", "topic")
-    with pytest.raises(DataError, match=r"a\.csv:1: no column 'mood'; .*--set data\.label_column=NAME"):
+    with pytest.raises(DataError, match=r"a\.csv:1: no column 'mood'; .*--set data\.label_column=NAME$"):
         chosen(tmp_path, raw, label="mood")
+    with pytest.raises(DataError, match=r"; did you mean 'topic'\?$"):
+        chosen(tmp_path, raw, label="topics")
     with pytest.raises(DataError, match="'text' is both text and label"):
         chosen(tmp_path, raw, label="text", text="text")
 

@@ -87,11 +87,13 @@ def test_one_file_of_labelled_texts_is_split_and_every_choice_is_recorded(tmp_pa
     assert sum(map(len, users)) == 6 and all(users)
 
 
-def test_sequences_are_named_once_and_for_classifiers() -> None:
+def test_sequences_are_named_once_and_for_classifiers(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no data; add --data PATH"):
         open_sequences(DataConfig())
     with pytest.raises(UsageError, match="both path and builtin"):
         open_sequences(DataConfig(path="a", builtin="digits"))
+    with pytest.raises(DataError, match=r"nothing to classify in this folder; expected a subfolder of pictures"):
+        open_sequences(DataConfig(path=str(tmp_path)))
     with pytest.raises(UsageError, match="'sunspots', which this task does not support; expected 'digits'"):
         open_sequences(DataConfig(builtin="sunspots"))
 

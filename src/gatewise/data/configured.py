@@ -280,6 +280,13 @@ def open_sequences(settings: DataConfig) -> Opened[Sequences]:
         if len(pictures) < len(SPLITS):
             notes.append(split_note(settings, "each class in proportion", parts))
     else:
+        if os.path.isdir(folder) and not any(
+            path.suffix == ".npz" or "ubyte" in path.name for path in folder.iterdir()
+        ):
+            raise DataError(
+                f"{folder}: nothing to classify in this folder; expected a subfolder of pictures for each class, "
+                "*.train.npz, or the four IDX files"
+            )
         parts = find_sequences(settings.path, *sizes)
         if os.path.isfile(folder):
             notes.append(split_note(settings, "each class in proportion", parts))

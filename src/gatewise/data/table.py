@@ -1,6 +1,7 @@
 """Tables with named columns: CSV and its relatives, JSONL, Parquet."""
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -53,9 +54,10 @@ class Table:
             DataError: no column has this name.
         """
         if column not in self.names:
+            near = difflib.get_close_matches(column, self.names, n=1)
             raise DataError(
                 f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; select one with "
-                f"--set {setting}"
+                f"--set {setting}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
         return self.names.index(column)
 
