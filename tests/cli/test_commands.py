@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import gatewise as gw
 from gatewise import __version__
 from gatewise.config import load_config, recipe_names
 from gatewise.engines import ENGINES
@@ -170,6 +171,13 @@ def test_generate_greedily(gatewise: Gatewise, tiny_run: Path) -> None:
     texts = {gatewise(*words, "--temperature", "0", "--seed", seed).out for seed in "12"}
     assert len(texts) == 1
     assert gatewise(*words, "--top-k", "1", "--seed", "3").out in texts
+
+
+def test_the_next_words_with_their_probabilities(gatewise: Gatewise, tiny_run: Path) -> None:
+    lines = gatewise("generate", tiny_run, "--prompt", "the company", "--top", "3").out.splitlines()
+    expected = gw.load(tiny_run).next_tokens("the company", 3)
+    assert lines == [f"{100 * p:6.2f}%  {token}" for token, p in expected]
+    gatewise("generate", tiny_run, "--top", "0").check_refused(2, "the number of next tokens is 0; expected 1 or more")
 
 
 def test_generate_names_unknown_words(gatewise: Gatewise, tiny_run: Path) -> None:

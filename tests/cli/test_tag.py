@@ -116,6 +116,11 @@ def test_json_is_one_object(gatewise: Gatewise, tagger_run: Path, text: Path) ->
     found = json.loads(gatewise("tag", tagger_run, text, "--format", "json", "--pretokenized").out)
     assert [s["words"] for s in found["sentences"]] == [line.split() for line in TEXT.split("\n")]
     assert [s["tags"] for s in found["sentences"]] == tags_of(tagger_run, TEXT)
+    model = gw.load(tagger_run)
+    for sentence, expected in zip(
+        found["sentences"], model.tag_probabilities([s["words"] for s in found["sentences"]]), strict=True
+    ):
+        assert [[p[tag] for tag in model.tags] for p in sentence["probabilities"]] == expected.tolist()
 
 
 def test_nothing_in_nothing_out(gatewise: Gatewise, tagger_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

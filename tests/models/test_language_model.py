@@ -1,11 +1,13 @@
 """The language model: its results, its initialization, and its state."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+import gatewise as gw
 from gatewise.config import ModelConfig
 from gatewise.engines import ENGINES, why_not
 from gatewise.engines.native.module import why_not_built
@@ -191,6 +193,20 @@ def test_generation_is_seeded_greedy_at_zero_and_keeps_the_prompt() -> None:
         logits, _ = model(torch.tensor([*tokens, *drawn])[:, None], state)
         drawn.append(int(logits[-1, 0].argmax()))
     assert greedy.split() == ["the", "dog", *WORDS.decode(drawn).split()]
+
+
+def test_the_next_tokens_are_those_of_the_softmax(tiny_run: Path) -> None:
+    model = gw.load(tiny_run)
+    every = model.next_tokens("the company", len(model.vocabulary))
+    assert sum(p for _, p in every) == pytest.approx(1) and [p for _, p in every] == sorted((p for _, p in every))[::-1]
+    assert every[:3] == model.next_tokens("the company", 3)
+    assert model.generate("the company", max_tokens=1, temperature=0).split()[-1] in (every[0][0], "company")
+    ids = torch.tensor([model.vocabulary.eos_id, *model.vocabulary.encode_text("the company")[:-1]])[:, None]
+    with torch.no_grad():
+        p = model(ids, model.initial_state())[0][-1, 0].double().softmax(0)
+    assert dict(every) == pytest.approx(dict(zip(model.vocabulary.tokens, p.tolist(), strict=True)), rel=1e-5)
+    with pytest.raises(UsageError, match="the number of next tokens is 0; expected 1 or more"):
+        model.next_tokens("the company", 0)
 
 
 def test_top_k_of_one_is_greedy_and_an_empty_prompt_is_an_error() -> None:

@@ -16,6 +16,9 @@ def command(
         float | None, typer.Option(help="Sample only from the top tokens with total probability P.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed; equal seeds give equal text.  [random]")] = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="Print the N most probable next tokens instead, with probabilities.")
+    ] = None,
 ) -> None:
     """Generate text, token by token."""
     from gatewise.cli.figures import unknown_line
@@ -28,4 +31,8 @@ def command(
     model = load_as(LanguageModel, run)
     if prompt and (unknown := model.vocabulary.unknown_tokens(prompt)):
         remark(unknown_line(unknown))
+    if top is not None:
+        for token, p in model.next_tokens(prompt, top):
+            write(f"{100 * p:6.2f}%  {token}")
+        return
     write(model.generate(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed))

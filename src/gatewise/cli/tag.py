@@ -23,7 +23,9 @@ def command(
     ] = None,
     form: Annotated[
         Format,
-        typer.Option("--format", help="word/TAG, one sentence per line; CoNLL-U with UPOS replaced; one JSON object."),
+        typer.Option(
+            "--format", help="word/TAG, a sentence per line; CoNLL-U with UPOS replaced; JSON with probabilities."
+        ),
     ] = Format.text,
     pretokenized: Annotated[
         bool, typer.Option("--pretokenized", help="Split sentences at white space only, not at punctuation marks.")

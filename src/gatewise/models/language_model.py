@@ -207,6 +207,44 @@ class LanguageModel(nn.Module):
             y, _ = self.features(ids[:-1], self.initial_state(len(rows)), lengths)
             return float(self._nll(y[inside], ids[1:][inside]))
 
+    def _read_first(self, prompt: str | None) -> list[int]:
+        """Return the ids to read before the first token is predicted; a sentence model reads the last sentence."""
+        if prompt is None:
+            return [self.vocabulary.eos_id if self.vocabulary.bos_id is None else self.vocabulary.bos_id]
+        if not prompt.strip():
+            raise UsageError("the prompt is empty; expected text, or no prompt to start a new text")
+        return self.vocabulary.sequences(prompt)[-1][:-1]
+
+    def _state_after(self, ids: Sequence[int], state: State) -> State:
+        for start in range(0, len(ids), SCORE_WINDOW):
+            piece = torch.tensor(ids[start : start + SCORE_WINDOW], device=self.device)[:, None]
+            _, state = self.features(piece, state)
+        return state
+
+    def next_tokens(self, prompt: str | None = None, count: int = 10) -> list[tuple[str, float]]:
+        """Return the most probable tokens after a text with their probabilities, in falling order.
+
+        Args:
+            prompt: the text to read first, as in ``generate``.
+            count: the number of tokens.
+
+        Raises:
+            UsageError: an empty prompt, or a count below 1.
+            NotFinite: the probabilities are not finite.
+        """
+        if count < 1:
+            raise UsageError(f"the number of next tokens is {count}; expected 1 or more")
+        *before, last = self._read_first(prompt)
+        with in_eval_mode(self):
+            state = self._state_after(before, self.initial_state())
+            logits, _ = self.step(torch.tensor([last], device=self.device), state)
+        if self.vocabulary.bos_id is not None:
+            logits[0, self.vocabulary.bos_id] = -math.inf
+        p, ids = check_finite(logits[0].double().softmax(0), "the probabilities of the next token").sort(
+            descending=True, stable=True
+        )
+        return [(self.vocabulary.tokens[k], float(q)) for k, q in zip(ids[:count].tolist(), p[:count], strict=True)]
+
     def generate(
         self,
         prompt: str | None = None,
@@ -236,19 +274,15 @@ class LanguageModel(nn.Module):
             UsageError: an empty prompt, or an option out of range.
         """
         check_sampling(max_tokens, temperature, top_k, top_p, seed)
-        if prompt is not None and not prompt.strip():
-            raise UsageError("the prompt is empty; expected text, or no prompt to start a new text")
         bos, eos = self.vocabulary.bos_id, self.vocabulary.eos_id
         # The loop starts with the last of these; the logits after the others are not needed.
-        *before, last = [eos if bos is None else bos] if prompt is None else self.vocabulary.sequences(prompt)[-1][:-1]
+        *before, last = self._read_first(prompt)
         sampler = Sampler(temperature, top_k, top_p, seed)
         state, drawn = self.initial_state(), list[int]()
         with in_eval_mode(self):
             streamed = max_tokens >= STREAMED_FROM and self.rnn.engine in ("auto", "native")
             step = self.step if not streamed or self._why_no_stream() else self.stream().step
-            for start in range(0, len(before), SCORE_WINDOW):
-                piece = torch.tensor(before[start : start + SCORE_WINDOW], device=self.device)[:, None]
-                _, state = self.features(piece, state)
+            state = self._state_after(before, state)
             while len(drawn) < max_tokens:
                 logits, state = step(torch.tensor([last], device=self.device), state)
                 if bos is not None:

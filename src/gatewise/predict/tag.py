@@ -37,7 +37,8 @@ def tag_file(
         file: a UTF-8 file, or a pipe such as ``<(command)``; defaults to standard input.
         form: the output format. ``text``: ``word/TAG`` separated by single spaces, one line per input line or sentence;
             ``conllu``: CoNLL-U input with UPOS replaced, or the words and tags of text input; ``json``: one object,
-            ``sentences``, each with ``words`` and ``tags``.
+            ``sentences``, each with ``words``, ``tags``, and for each word the ``probabilities`` of all tags (with a
+            CRF, its marginals).
         pretokenized: split sentences at white space only.
         note: called with a line that says how text was split, unless that is usual.
 
@@ -75,7 +76,10 @@ def _tag(
         for words, own in zip(sentences, tags, strict=True):
             yield " ".join(f"{word}/{tag}" for word, tag in zip(words, own, strict=True)) + "\n"
     elif form == "json":
-        found = [{"words": words, "tags": own} for words, own in zip(sentences, tags, strict=True)]
+        found = []
+        for words, own, each in zip(sentences, tags, model.tag_probabilities(sentences), strict=True):
+            probabilities = [dict(zip(model.tags, p, strict=True)) for p in each.tolist()]
+            found.append({"words": words, "tags": own, "probabilities": probabilities})
         yield json.dumps({"sentences": found}, ensure_ascii=False) + "\n"
     elif conllu:
         yield from replace_tags(path, tags)
