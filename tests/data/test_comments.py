@@ -76,3 +76,9 @@ def test_the_real_comments() -> None:
     assert (len(read.ids), read.tokens) == (len(texts), sum(len(vocabulary.encode_line(text)) for text in texts))
     assert 11_000 < len(texts) < 12_500  # by its paragraphs and full stops
     assert read.oov_rate < 0.06
+
+
+def test_a_comment_that_is_no_text_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "One. Two."}\n{"body": 3}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl:2: the text in 'body' is 3; expected a string"):
+        read_sentences(tmp_path / "a.jsonl", "body")

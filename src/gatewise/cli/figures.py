@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gatewise.config.tasks import ACCURACY, BASELINES
+from gatewise.config.tasks import ACCURACY, BASELINES, PERPLEXITY, RMSE
 from gatewise.printable import cell
 
 
@@ -70,27 +70,28 @@ def result_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def baseline_line(metrics: Mapping[str, Any]) -> str | None:
     """Return a remark if a finished run is no better than its simplest baseline, or None."""
-    for own, baseline, sign in _BASELINES:
-        if own in metrics and baseline in metrics and sign * metrics[own] <= sign * metrics[baseline]:
-            if own == "test_accuracy" and metrics[own] == 1:
-                return None
-            name = baseline.partition("_test_")[0].replace("_", " ")
+    for metric, name in _SIMPLEST:
+        own = f"test_{metric.name}"
+        baseline = f"{name}_{own}"
+        if own not in metrics or baseline not in metrics or (metric is ACCURACY and metrics[own] == 1):
+            continue
+        if metric.to_minimize(metrics[own]) >= metric.to_minimize(metrics[baseline]):
             return (
-                f"this model is no better than its baseline ({name}): there may be too few examples, too few epochs "
-                "(training.epochs) or too high a learning rate (training.learning_rate), or the input may not "
-                "determine the answer"
+                f"this model is no better than its baseline ({name.replace('_', ' ')}): there may be too few examples, "
+                "too few epochs (training.epochs) or too high a learning rate (training.learning_rate), or the input "
+                "may not determine the answer"
             )
     return None
 
 
-_BASELINES = (
-    ("test_perplexity", "unigram_test_perplexity", -1),
-    ("test_accuracy", "majority_test_accuracy", 1),
-    ("test_accuracy", "commonest_tag_test_accuracy", 1),
-    ("test_rmse", "mean_test_rmse", -1),
-    ("test_rmse", "persistence_test_rmse", -1),
+_SIMPLEST = (
+    (PERPLEXITY, "unigram"),
+    (ACCURACY, "majority"),
+    (ACCURACY, "commonest_tag"),
+    (RMSE, "mean"),
+    (RMSE, "persistence"),
 )
-"""Metrics, the baselines that they are compared with, and the sign with which higher is better."""
+"""The simplest baselines of each metric."""
 
 
 def _label_lines(figures: Mapping[str, Any]) -> list[str]:

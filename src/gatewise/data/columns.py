@@ -1,4 +1,4 @@
-"""Which columns of a table hold the texts, their labels, and the groups that must not be split."""
+"""Which columns of a table hold the texts and their labels."""
 
 import re
 from collections.abc import Sequence
@@ -60,7 +60,8 @@ def _label(table: Table, rows: Sequence[Sequence[Any]], text_column: str) -> str
         return named
     fitting = []
     for name in free:
-        values = [field for row in rows if (field := text_of(row[table.names.index(name)]))]
+        place = table.names.index(name)
+        values = [field for row in rows if (field := text_of(row[place]))]
         if 2 <= len(set(values)) <= min(100, len(values) // 2):
             fitting.append(name)
     if len(fitting) != 1:
@@ -84,7 +85,8 @@ def text_of_table(table: Table, rows: Sequence[Sequence[Any]], label: str = "") 
         return named
     lengths = dict[str, float]()
     for name in free:
-        fields = [row[table.names.index(name)] for row in rows]
+        place = table.names.index(name)
+        fields = [row[place] for row in rows]
         if all(isinstance(field, str) or field is None for field in fields):
             lengths[name] = fmean(len(field or "") for field in fields)
     longest = sorted(lengths, key=lambda name: -lengths[name])

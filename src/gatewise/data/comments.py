@@ -73,9 +73,8 @@ def read_sentences(path: Path, column: str) -> list[str]:
     Raises:
         DataError: the file cannot be read (with line), has no such column, or contains no sentences.
     """
-    table = open_table(path)
-    place = table.place(column, "data.column=NAME")
-    sentences = [text for _, row in table.rows() for text in split_sentences(row[place] or "") if split_words(text)]
+    texts = open_table(path).texts(column)
+    sentences = [sentence for _, text in texts for sentence in split_sentences(text) if split_words(sentence)]
     if not sentences:
         raise DataError(f"{path}: no sentences in column {column!r}; expected text below the header row")
     return sentences

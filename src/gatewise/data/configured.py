@@ -21,7 +21,7 @@ from gatewise.data.moments import moments
 from gatewise.data.pictures import has_pictures, read_pictures
 from gatewise.data.python_docs import python_docs_corpus
 from gatewise.data.split_text import split_text, whole_text
-from gatewise.data.splitting import sizes_of, split_rows
+from gatewise.data.splitting import sizes_as_text, sizes_of, split_rows
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.errors import DataError, UsageError
@@ -43,6 +43,25 @@ class Opened(Generic[Part]):
     settings: DataConfig
     parts: dict[str, Part]
     notes: list[str] = field(default_factory=list)
+
+
+def check_source(settings: DataConfig, builtin: str, data: str, task: str = "this task") -> None:
+    """Check that a configuration names either data or the data set that comes with a task.
+
+    Args:
+        settings: the settings.
+        builtin: the name of the data set.
+        data: what to give with ``--data``, for the error message.
+        task: the task, for the error message.
+
+    Raises:
+        UsageError: it names neither, both, or another data set.
+    """
+    if bool(settings.path) == bool(settings.builtin):
+        found = "both path and builtin" if settings.path else "no data"
+        raise UsageError(f"data: the recipe names {found}; add --data {data}")
+    if settings.builtin not in ("", builtin):
+        raise UsageError(f"data.builtin is {settings.builtin!r}, which {task} does not support; expected {builtin!r}")
 
 
 def open_corpus(settings: DataConfig) -> Opened[Path]:
@@ -157,7 +176,7 @@ def with_sizes(settings: DataConfig, parts: Mapping[str, Sized]) -> DataConfig:
 
 def split_note(settings: DataConfig, how: str, parts: Mapping[str, Sized]) -> str:
     """Return a line that says how one data set was split."""
-    sizes = ", ".join(f"{len(part):,} for {split}" for split, part in parts.items())
+    sizes = sizes_as_text({split: len(part) for split, part in parts.items()})
     drawn = f"with seed {settings.split_seed}, {how}" if settings.split_seed else "from its end"
     return f"one data set, split {drawn}: {sizes}"
 
@@ -218,13 +237,7 @@ def open_tagged(settings: DataConfig) -> Opened[TaggedPart]:
         UsageError: the configuration names no data, or more than one location.
         DataError: a split is missing or invalid.
     """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "no data" if not settings.path else "both path and builtin"
-        raise UsageError(f"data: the recipe names {found}; add --data PATH, a file or a folder of tagged sentences")
-    if settings.builtin not in ("", "toy-sentences"):
-        raise UsageError(
-            f"data.builtin is {settings.builtin!r}, which a tagger does not support; expected 'toy-sentences'"
-        )
+    check_source(settings, "toy-sentences", "PATH, a file or a folder of tagged sentences", "a tagger")
     if settings.builtin:
         lines = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in TOY)
         part = TaggedPart(TOY, hashlib.sha256(lines.encode()).hexdigest(), settings.builtin)
@@ -264,11 +277,7 @@ def open_sequences(settings: DataConfig) -> Opened[Sequences]:
         UsageError: the configuration names no data, or more than one location.
         DataError: a split is missing or invalid.
     """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "both path and builtin" if settings.path else "no data"
-        raise UsageError(f"data: the recipe names {found}; add --data PATH, an .npz file or a folder")
-    if settings.builtin not in ("", "digits"):
-        raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'digits'")
+    check_source(settings, "digits", "PATH, an .npz file or a folder")
     sizes, notes = (settings.valid_size, settings.test_size, settings.split_seed), list[str]()
     folder = Path(settings.path).expanduser()
     if settings.builtin:

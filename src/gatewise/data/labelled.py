@@ -101,14 +101,13 @@ def read_labelled(
     texts, skipped = list[LabelledText](), list[int]()
     for line, row in rows:
         text, label = (row[place] for place in places)
-        if not isinstance(text, str | None):
-            raise DataError(f"{path}:{line}: the text in {text_column!r} is {text!r:.40}; expected a string")
+        text = table.text(line, text_column, text)
         known = text_of(label)
         if known is None:
             raise DataError(
                 f"{path}:{line}: the label in {label_column!r} is {label!r:.40}; expected a string or a number"
             )
-        words = list(split(text or ""))
+        words = list(split(text))
         if words and known.strip():
             of = "" if group is None else text_of(row[group]) or ""
             texts.append(LabelledText(words, known.strip(), line, of))
@@ -147,15 +146,11 @@ def read_texts(path: Path, column: str = "") -> list[tuple[int, str]]:
         DataError: the file cannot be read, contains no text, or lacks the column.
     """
     if path.suffix in SUFFIXES:
-        table = open_table(path)
-        place = table.place(column, "data.column=NAME")
-        found = [(line, row[place]) for line, row in table.rows()]
-        if wrong := next(((line, text) for line, text in found if not isinstance(text, str | None)), None):
-            raise DataError(f"{path}:{wrong[0]}: the text in {column!r} is {wrong[1]!r:.40}; expected a string")
+        found = list(open_table(path).texts(column))
     else:
         with spooled(path) as file:
             found = list(enumerate(read_lines(file, kept=True), 1))
-    texts = [(line, text) for line, text in found if text and text.strip()]
+    texts = [(line, text) for line, text in found if text.strip()]
     if not texts:
         raise DataError(f"{path}: the file contains no text; expected one text per line, or a table")
     return texts

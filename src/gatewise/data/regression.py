@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gatewise.config import DataConfig
 from gatewise.data.arrays import Sequences, as_numbers, cut_parts, find_sequences
-from gatewise.data.configured import Opened, with_sizes
+from gatewise.data.configured import Opened, check_source, with_sizes
 from gatewise.data.series import Series, load_sunspots, read_series, windows
+from gatewise.data.splitting import sizes_as_text
 from gatewise.errors import DataError, UsageError
 
 
@@ -18,11 +19,7 @@ def open_series(settings: DataConfig) -> Series | None:
         UsageError: the configuration names no data, more than one source, or no window.
         DataError: the file is missing or invalid.
     """
-    if bool(settings.path) == bool(settings.builtin):
-        found = "both path and builtin" if settings.path else "no data"
-        raise UsageError(f"data: the recipe names {found}; add --data FILE, a table or arrays, or a folder of arrays")
-    if settings.builtin not in ("", "sunspots"):
-        raise UsageError(f"data.builtin is {settings.builtin!r}, which this task does not support; expected 'sunspots'")
+    check_source(settings, "sunspots", "FILE, a table or arrays, or a folder of arrays")
     path = Path(settings.path).expanduser()
     if not settings.builtin and (os.path.isdir(path) or path.suffix == ".npz"):
         return None
@@ -72,6 +69,6 @@ def open_parts(settings: DataConfig) -> tuple[Series | None, Opened[Sequences]]:
     parts = cut_parts({"train": examples_of(series, settings, name)}, settings.valid_size, settings.test_size, name)
     read = ", ".join(map(repr, series.columns))
     ahead = f"{settings.horizon} {'step' if settings.horizon == 1 else 'steps'} ahead"
-    sizes = ", ".join(f"{len(part):,} for {split}" for split, part in parts.items())
+    sizes = sizes_as_text({split: len(part) for split, part in parts.items()})
     note = f"forecasts {settings.target!r} {ahead} from windows of {window} steps of {read}; split by time: {sizes}"
     return series, Opened(with_sizes(settings, parts), parts, [*series.notes, note])

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from gatewise.data.columns import AUTO, text_of_table
-from gatewise.data.splitting import sizes_of
+from gatewise.data.splitting import sizes_as_text, sizes_of
 from gatewise.data.table import SUFFIXES, open_table
 from gatewise.data.text import TextCorpus, read_lines
 from gatewise.data.token_cache import cache_folder
@@ -42,8 +42,7 @@ def split_text(
     sizes = {"train": count - valid - test, "valid": valid, "test": test}
     key = hashlib.sha256(f"{file_hash(path)} {column} {sizes}".encode()).hexdigest()[:32]
     files = _cached(cache_folder() / "corpora" / f"text-{key}", path, column, sizes)
-    parts = ", ".join(f"{size:,} for {split}" for split, size in sizes.items())
-    return TextCorpus(**files), sizes, column, [*notes, f"one text, split in order, lines: {parts}"]
+    return TextCorpus(**files), sizes, column, [*notes, f"one text, split in order, lines: {sizes_as_text(sizes)}"]
 
 
 def whole_text(path: Path, column: str) -> Path:
@@ -75,12 +74,8 @@ def _lines(path: Path, column: str) -> Iterator[str]:
     if not column:
         yield from read_lines(path)
         return
-    table = open_table(path)
-    place = table.names.index(column)
-    for line, row in table.rows():
-        if not isinstance(row[place], str | None):
-            raise DataError(f"{path}:{line}: the text in {column!r} is {row[place]!r:.40}; expected a string")
-        yield from (row[place] or "").splitlines()
+    for _, text in open_table(path).texts(column):
+        yield from text.splitlines()
 
 
 def _cached(folder: Path, path: Path, column: str, sizes: Mapping[str, int | None]) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """Splitting one data set into train, valid and test."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,11 @@ def sizes_of(
         wanted = " and ".join(f"data.{split}_size is {sizes[split]:,}" for split in needed)
         raise DataError(f"{name}: {wanted}, of {count:,} examples; expected fewer, so that some are left to train on")
     return sizes["valid"], sizes["test"]
+
+
+def sizes_as_text(sizes: Mapping[str, int]) -> str:
+    """Return the sizes of splits for a note, such as ``80 for train, 10 for valid, 10 for test``."""
+    return ", ".join(f"{size:,} for {split}" for split, size in sizes.items())
 
 
 def split_rows(
@@ -84,7 +89,7 @@ def _stratified(labels: Sequence[Hashable], draw: np.random.Generator) -> Rows:
         rows_of.setdefault(label, []).append(row)
     place = np.empty(len(labels))
     for rows in rows_of.values():
-        # Evenly spaced, with the offset of a uniform draw; the k-th of n rows of a label is at (k + 1/2) / n.
+        # Evenly spaced in random order: the k-th of n rows of a label is at (k + 1/2) / n.
         place[draw.permutation(rows)] = (np.arange(len(rows)) + 0.5) / len(rows)
     return np.argsort(place + 1e-9 * draw.random(len(labels)), kind="stable")
 

@@ -61,6 +61,26 @@ class Table:
             )
         return self.names.index(column)
 
+    def texts(self, column: str) -> Iterator[tuple[int, str]]:
+        """Yield the line of each row and its text in a column, "" where it is missing.
+
+        Raises:
+            DataError: no column has this name, or a value is not a string (with line).
+        """
+        place = self.place(column, "data.column=NAME")
+        for line, row in self.rows():
+            yield line, self.text(line, column, row[place])
+
+    def text(self, line: int, column: str, value: Any) -> str:
+        """Return the value of a column as text, "" for a missing one.
+
+        Raises:
+            DataError: the value is not a string.
+        """
+        if not isinstance(value, str | None):
+            raise DataError(f"{self.path}:{line}: the text in {column!r} is {value!r:.40}; expected a string")
+        return value or ""
+
     def rows(self) -> Iterator[tuple[int, list[Any]]]:
         """Yield each row once: its line (of Parquet, its number), and its fields: strings, or the values of JSON.
 
