@@ -141,3 +141,20 @@ def test_training_beats_the_unigram_model_on_penn_treebank_within_a_few_steps(tm
     }
     run = gw.train("ptb-test", data=part, out=tmp_path / "run", overrides=overrides)
     assert run.metrics["test_perplexity"] < run.metrics["unigram_test_perplexity"]
+
+
+def test_training_ends_after_evaluations_without_progress_and_is_finished(corpus: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "training.epochs": 30, "training.patience": 2, "training.learning_rate": 0.5}
+    run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=settings)
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    values = [line["valid_perplexity"] for line in lines[:-1]]
+    best = values.index(min(values))
+    assert len(values) == best + 1 + 2 < 30, "two more evaluations after the best"
+    assert run.metrics["best_epoch"] == best + 1
+    before = (run.path / "metrics.jsonl").read_bytes()
+    gw.train("demo", data=corpus, out=tmp_path / "run", overrides=settings, resume=True)
+    assert (run.path / "metrics.jsonl").read_bytes() == before
+    more = gw.train(
+        "demo", data=corpus, out=tmp_path / "run", overrides={**settings, "training.patience": 3}, resume=True
+    )
+    assert len((more.path / "metrics.jsonl").read_text().splitlines()) > len(lines)
