@@ -157,15 +157,17 @@ def wave(folder: Path) -> Path:
 
 
 def gestures(folder: Path) -> Path:
-    """Gestures of an accelerometer as arrays, sorted by label."""
-    rng, time = np.random.default_rng(11), np.linspace(0, 1, 30)
-    x, y = list[np.ndarray](), list[int]()
+    """Gestures of an accelerometer, each as long as it took, one after the other and sorted by label."""
+    rng = np.random.default_rng(11)
+    x, y = list[np.ndarray](), list[str]()
     for label in range(3):
         for _ in range(80):
-            phase, noise = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.2, (30, 2))
+            time = np.linspace(0, 1, steps := int(rng.integers(20, 40)))
+            phase, noise = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.2, (steps, 2))
             x.append(np.stack([np.sin(2 * np.pi * (label + 1) * time + phase), np.cos(np.pi * time)], 1) + noise)
-            y.append(label)
-    np.savez(folder / "gestures.npz", x=np.array(x), y=np.array(y))
+            y.append(("circle", "swipe", "tap")[label])
+    lengths = [len(one) for one in x]
+    np.savez(folder / "gestures.npz", x=np.concatenate(x), y=np.array(y), lengths=lengths, device=np.zeros(1))
     return folder / "gestures.npz"
 
 

@@ -161,7 +161,7 @@ def test_pictures_in_a_folder_per_class(tmp_path: Path) -> None:
         "valid": ["dark", "light"],
         "test": ["dark", "light"],
     }
-    x, y = opened.parts["test"].batch(slice(None))
+    x, y, _ = opened.parts["test"].batch(slice(None))
     assert x.shape == (2, 20, 20) and ((x[:, 0, 0] > 0.5) == (y == "light")).all()
     assert opened.notes[1] == f"{tmp_path}: 1 other files are left out"
     image.new("L", (300, 100), 10).save(tmp_path / "dark" / "wide.png")

@@ -43,7 +43,7 @@ def work(folder: Path, group: Group, **settings: int) -> Adding:
 def test_each_step_has_sequences_of_its_own_that_follow_from_the_seed(tmp_path: Path) -> None:
     alone = Group(0, 1, torch.device("cpu"))
     one, same, other = (work(tmp_path, alone, seed=seed) for seed in (1, 1, 2))
-    x, y = one.examples(3)
+    x, y, _ = one.examples(3)
     assert (x.shape, y.shape, one.steps_per_epoch) == ((5, 9, 2), (5,), 100)
     assert np.array_equal(x, same.examples(3)[0])
     for changed in (one.examples(4), other.examples(3)):

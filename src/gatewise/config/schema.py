@@ -69,8 +69,8 @@ class DataConfig(_Section):
 
     - ``language-model``: a text, or a table with a column of texts; ``*.train.txt``, ``*.valid.txt``, ``*.test.txt``.
     - ``tagger``: CoNLL-U, or a word and its tag per line; ``*-ud-train.conllu`` and so on, ``*.train.txt`` and so on.
-    - ``classifier``: ``.npz`` with x (N, T, I) and y (N,); ``*.train.npz`` and so on; the four IDX files; a folder of
-      pictures with a subfolder per class.
+    - ``classifier``: ``.npz`` with x (N, T, I) and y (N,), or x with the sequences one after the other and ``lengths``
+      (N,); ``*.train.npz`` and so on; the four IDX files; a folder of pictures with a subfolder per class.
     - ``text-classifier``: a table with a column of texts and one of labels; ``*.train.csv`` and so on; CoNLL-U.
     - ``regressor``: a series, which is a table with a row per time step; arrays as for a classifier.
     - ``scratch-language-model``: a CSV file.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from gatewise.data.ragged import HOW_TO_SAVE
 from gatewise.errors import DataError
 from gatewise.files import check_memory, check_unpacked, open_regular
 
@@ -20,8 +21,17 @@ _COPIES = 2
 """An array is briefly held twice, in the file's type and as float32."""
 
 
-def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """Return the named arrays of an ``.npz`` file; a ``.npy`` file provides the first of the names.
+def load_arrays(
+    path: Path, names: Sequence[str], optional: Sequence[str] = ()
+) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """Return the named arrays of an ``.npz`` file, and the names of its other arrays.
+
+    A ``.npy`` file provides the first of the names.
+
+    Args:
+        path: the file.
+        names: the arrays that it must contain.
+        optional: arrays that it may contain.
 
     The shape and type in the header must match the file's size, or the size that the archive declares, before memory
     is allocated.
@@ -34,10 +44,10 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
             packed = file.seek(0, 2)
             file.seek(0)
             if file.read(len(_START)) != _START:
-                return _read_archive(file, packed, names, path)
+                return _read_archive(file, packed, names, optional, path)
             _check_names(names[:1], names, path)
             file.seek(0)
-            return {names[0]: _read_array(file, packed, f"{path}: {names[0]}")}
+            return {names[0]: _read_array(file, packed, f"{path}: {names[0]}")}, []
         except OSError as problem:
             raise DataError(f"{path}: cannot read it ({problem.strerror or problem}); expected an array file") from None
         except DataError:
@@ -47,11 +57,14 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
             raise DataError(f"{path}: not a readable array of numbers ({reason}); save it again") from None
 
 
-def _read_archive(file: IO[bytes], packed: int, names: Sequence[str], path: Path) -> dict[str, npt.NDArray[Any]]:
+def _read_archive(
+    file: IO[bytes], packed: int, names: Sequence[str], optional: Sequence[str], path: Path
+) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
     with zipfile.ZipFile(file) as archive:
         inside = [info.filename.removesuffix(".npy") for info in archive.infolist()]
         _check_names(inside, names, path)
-        members = {name: archive.infolist()[inside.index(name)] for name in names}
+        wanted = [*names, *(name for name in optional if name in inside)]
+        members = {name: archive.infolist()[inside.index(name)] for name in wanted}
         for name, member in members.items():
             if inside.count(name) > 1:
                 raise DataError(f"{path}: {inside.count(name)} arrays {name!r}; expected one, save it again")
@@ -67,7 +80,7 @@ def _read_archive(file: IO[bytes], packed: int, names: Sequence[str], path: Path
         for name, member in members.items():
             with archive.open(member) as stream:
                 arrays[name] = _read_array(stream, member.file_size, f"{path}: {name}")
-        return arrays
+        return arrays, [name for name in dict.fromkeys(inside) if name not in wanted]
 
 
 def _check_names(inside: Sequence[str], names: Sequence[str], path: Path) -> None:
@@ -86,8 +99,11 @@ def _read_array(stream: IO[bytes], length: int, name: str) -> npt.NDArray[Any]:
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = read_header(stream)
     if dtype.hasobject:
-        raise ValueError("object arrays are pickled, and pickles are not loaded")
-    if dtype.kind not in "buif":
+        raise DataError(
+            f"{name} holds Python objects, as NumPy makes of sequences of different lengths or of strings; expected "
+            f"numbers: save sequences with {HOW_TO_SAVE}, and text labels with y=np.array(labels, dtype=str)"
+        )
+    if dtype.kind not in "buifU":
         raise DataError(f"{name} has type {dtype}; expected integers or real numbers")
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise ValueError(f"its header has the invalid shape {shape}")
@@ -105,6 +121,10 @@ def _read_array(stream: IO[bytes], length: int, name: str) -> npt.NDArray[Any]:
         at += len(chunk)
     if stream.read(1):  # reading to the end also verifies the checksum of an archive member
         raise ValueError("more bytes follow than the header declares")
+    if dtype.kind == "U":
+        codes = raw.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+            raise ValueError("its text is not Unicode")
     array = raw.view(dtype)
     return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 

@@ -3,16 +3,17 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gatewise.data.array_files import check_numbers, in_float32, load_arrays
 from gatewise.data.idx import read_idx as read_idx
+from gatewise.data.ragged import Lengths, check_lengths, padded
 from gatewise.data.splitting import sizes_of, split_rows
 from gatewise.data.text import find_part
 from gatewise.errors import DataError
@@ -25,37 +26,73 @@ PIXEL = 1 / 255
 _IDX = {"train": "train", "test": "t10k"}
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """N sequences of T steps of I numbers, with a target for each.
+class Batch(NamedTuple):
+    """Some sequences, scaled for training, and their targets.
 
     Attributes:
-        x: (N, T, I) float32 or float64, or uint8 as stored in the file.
+        x: (B, T, I), with T the longest of them.
+        y: (B,) targets.
+        lengths: (B,) steps of each; None if all have the same length.
+    """
+
+    x: npt.NDArray[np.floating]
+    y: npt.NDArray[Any]
+    lengths: Lengths | None = None
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N sequences of up to T steps of I numbers, with a target for each.
+
+    Attributes:
+        x: (N, T, I) float32 or float64, or uint8 as stored in the file; zeros after the end of a sequence.
         y: (N,) targets: labels, int64 or strings; or float32 or float64 numbers.
         scale: factor applied to ``x`` when a batch is read.
+        lengths: (N,) steps of each sequence; None if all have T.
+        notes: what was left out, a line each.
     """
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
     scale: float = 1.0
+    lengths: Lengths | None = None
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def batch(self, indices: npt.NDArray[np.int64] | slice) -> tuple[npt.NDArray[np.floating], npt.NDArray[Any]]:
-        """Return sequences (B, T, I), scaled for training, and their targets (B,); both are copies."""
-        return scaled(self.x[indices], self.scale), self.y[indices].copy()
+    def batch(self, indices: npt.NDArray[np.int64] | slice) -> Batch:
+        """Return some of the sequences as copies, scaled for training."""
+        x, y = self.x[indices], self.y[indices].copy()
+        if self.lengths is None:
+            return Batch(scaled(x, self.scale), y)
+        lengths = self.lengths[indices]
+        return Batch(scaled(x[:, : lengths.max(initial=0)], self.scale), y, lengths)
 
     def part(self, rows: npt.NDArray[np.int64]) -> "Sequences":
         """Return a subset of the sequences."""
-        return Sequences(self.x[rows], self.y[rows], self.scale)
+        return Sequences(self.x[rows], self.y[rows], self.scale, None if self.lengths is None else self.lengths[rows])
+
+    @property
+    def steps(self) -> npt.NDArray[Any]:
+        """All steps of all sequences as they are stored, (Σ lengths, I)."""
+        if self.lengths is None:
+            return self.x.reshape(-1, self.x.shape[-1])
+        steps: npt.NDArray[Any] = self.x[np.arange(self.x.shape[1]) < self.lengths[:, None]]
+        return steps
+
+    @property
+    def size(self) -> str:
+        """The steps and the numbers per step as text, such as ``12 to 40 × 3``."""
+        steps = f"{self.x.shape[1]}" if self.lengths is None else f"{self.lengths.min()} to {self.lengths.max()}"
+        return f"{steps} × {self.x.shape[2]}"
 
     @cached_property
     def data_hash(self) -> str:
         """SHA-256 of shapes, types, values and scale; it does not depend on how the files were compressed."""
         digest = hashlib.sha256(repr((self.x.shape, str(self.x.dtype), str(self.y.dtype), self.scale)).encode())
-        digest.update(np.ascontiguousarray(self.x).data)
-        digest.update(np.ascontiguousarray(self.y).data)
+        for array in (self.x, self.y) if self.lengths is None else (self.x, self.y, self.lengths):
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()
 
 
@@ -103,21 +140,38 @@ def read_npz(path: Path) -> Sequences:
     """Return the arrays x (N, T, I) and y (N,) of an ``.npz`` file.
 
     A uint8 x holds pixels, which are scaled by 1/255; other types are read unscaled, as float32 or float64. An integer
-    y holds labels, a floating-point y the numbers to predict.
+    or text y holds labels, a floating-point y the numbers to predict. An array ``lengths`` (N,) gives the steps of each
+    sequence; see ``padded`` for the shapes of x. Without it, x may be (N, T), which is one number per step.
 
     Raises:
         DataError: the file cannot be read, or x or y is missing, of the wrong shape or type, empty, or not finite.
     """
-    arrays = load_arrays(path, ("x", "y"))
-    x, y = check_numbers(arrays["x"], f"{path}: x", ndim=3), check_numbers(arrays["y"], f"{path}: y", ndim=1)
+    arrays, unused = load_arrays(path, ("x", "y"), ("lengths",))
+    x, lengths = _sequences_in(arrays, path)
+    y = arrays["y"] if arrays["y"].dtype.kind == "U" else check_numbers(arrays["y"], f"{path}: y", ndim=1)
+    if y.ndim != 1:
+        raise DataError(f"{path}: y has shape {y.shape}; expected (N,), a label for each sequence")
     _check_count(x, y, path, path)
-    answers = y.astype(np.int64) if y.dtype.kind in "bui" else as_numbers(y)
-    return Sequences(x if x.dtype == np.uint8 else as_numbers(x), answers, natural_scale(x))
+    answers = y if y.dtype.kind == "U" else y.astype(np.int64) if y.dtype.kind in "bui" else as_numbers(y)
+    notes = [f"{path}: arrays not used: {', '.join(map(repr, unused))}"] if unused else []
+    if arrays["x"].ndim == 2 and lengths is None:
+        notes.append(f"{path}: x has shape {arrays['x'].shape}, read as {x.shape[1]} steps of one number")
+    return Sequences(x if x.dtype == np.uint8 else as_numbers(x), answers, natural_scale(x), lengths, notes)
 
 
-def read_array_file(
-    path: Path, expected_steps: int | None, expected_width: int, wide: bool = False
-) -> npt.NDArray[np.floating]:
+def _sequences_in(arrays: dict[str, npt.NDArray[Any]], path: Path) -> tuple[npt.NDArray[Any], Lengths | None]:
+    """Return x (N, T, I) of a file's arrays, and the steps of each sequence unless all have T."""
+    x, lengths = arrays["x"], None
+    if x.ndim == 2 and "lengths" not in arrays:
+        x = x[..., None]
+    if "lengths" in arrays:
+        lengths = check_lengths(arrays["lengths"], f"{path}: lengths")
+        x = padded(x, lengths, f"{path}: x")
+        lengths = lengths if lengths.min() < lengths.max() else None
+    return check_numbers(x, f"{path}: x", ndim=3), lengths
+
+
+def read_array_file(path: Path, expected_steps: int | None, expected_width: int, wide: bool = False) -> Batch:
     """Return sequences for prediction: x of an ``.npz`` file, a ``.npy`` file, or an IDX file of images.
 
     Args:
@@ -128,19 +182,23 @@ def read_array_file(
             float32.
 
     Returns:
-        (N, T, I), scaled as in training (uint8 pixels by 1/255).
+        The sequences, scaled as in training (uint8 pixels by 1/255), without targets.
 
     Raises:
         DataError: the file cannot be read, or does not hold sequences of this size.
     """
-    x = check_numbers(_any_array(path), f"{path}: x", ndim=3)
-    if x.shape[2] != expected_width or expected_steps not in (None, x.shape[1]):
+    x, lengths = _sequences_in(_any_array(path), path)
+    if x.shape[2] != expected_width or (
+        expected_steps is not None and (lengths is not None or x.shape[1] != expected_steps)
+    ):
+        found = x.shape[1] if lengths is None else f"{lengths.min()} to {lengths.max()}"
         steps = "any number of" if expected_steps is None else expected_steps
         raise DataError(
-            f"{path}: sequences of {x.shape[1]} steps of {x.shape[2]} numbers; the model reads {steps} steps of "
+            f"{path}: sequences of {found} steps of {x.shape[2]} numbers; the model reads {steps} steps of "
             f"{expected_width} numbers, provide arrays of that size"
         )
-    return scaled(as_numbers(x) if wide else in_float32(x, f"{path}: x"), natural_scale(x))
+    x = scaled(as_numbers(x) if wide else in_float32(x, f"{path}: x"), natural_scale(x))
+    return Batch(x, np.empty(0), lengths)
 
 
 def find_sequences(path: str | Path, valid_size: int, test_size: int, seed: int = 0) -> dict[str, Sequences]:
@@ -203,22 +261,32 @@ def cut_parts(
         labels = train.y.tolist() if train.y.dtype.kind in "iU" else None
         rows = split_rows(len(train), sizes["valid"], sizes["test"], seed, name, labels=labels)
         parts = {**parts, **{split: train.part(rows[split]) for split in ("train", *missing)}}
-    _check_alike(parts, "the dimensions of x", lambda part: part.x.shape[1:], name)
+        parts["train"] = replace(parts["train"], notes=train.notes)
+    if all(part.lengths is None for part in parts.values()):
+        _check_alike(parts, "the dimensions of x", lambda part: part.x.shape[1:], name)
+    else:
+        _check_alike(parts, "the numbers per step of x", lambda part: part.x.shape[2], name)
+        parts = {split: _with_lengths(part) for split, part in parts.items()}
     _check_alike(parts, "the types of x", lambda part: _kind(part.x), name)
     _check_alike(parts, "the types of y", lambda part: _kind(part.y), name)
     return {split: parts[split] for split in ("train", "valid", "test")}
+
+
+def _with_lengths(part: Sequences) -> Sequences:
+    steps = part.x.shape[1]
+    return part if part.lengths is not None else replace(part, lengths=np.full(len(part), steps, np.int64))
 
 
 def _kind(array: npt.NDArray[Any]) -> str:
     return {"f": "float", "U": "text"}.get(array.dtype.kind, str(array.dtype))
 
 
-def _any_array(path: Path) -> npt.NDArray[Any]:
+def _any_array(path: Path) -> dict[str, npt.NDArray[Any]]:
     with open_regular(path, "an array file") as file:
         start = file.read(4)
     if start == b"\x93NUM" or start[:2] == b"PK":
-        return load_arrays(path, ("x",))["x"]
-    return read_idx(path)
+        return load_arrays(path, ("x",), ("lengths",))[0]
+    return {"x": read_idx(path)}
 
 
 def _npz_names(split: str) -> tuple[str, ...]:

@@ -297,10 +297,11 @@ def open_sequences(settings: DataConfig) -> Opened[Sequences]:
                 "*.train.npz, or the four IDX files"
             )
         parts = find_sequences(settings.path, *sizes)
+        notes = [note for part in parts.values() for note in part.notes]
         if os.path.isfile(folder):
             notes.append(split_note(settings, "each class in proportion", parts))
     name = settings.path or settings.builtin
-    check_resolution(parts["train"].x, f"{name} (train): x")
+    check_resolution(parts["train"].steps, f"{name} (train): x")
     parts = {split: replace(part, x=in_float32(part.x, f"{name} ({split}): x")) for split, part in parts.items()}
     return Opened(with_sizes(settings, parts), parts, notes)
 
@@ -316,12 +317,12 @@ def sequences_split(settings: DataConfig, split: str, data: str | Path | None = 
         whole = read_pictures(path, settings.image_size)[0]["train"]
     else:
         return open_sequences(settings.model_copy(update={"path": str(data), "builtin": ""})).parts[split]
-    check_resolution(whole.x, f"{path}: x")
+    check_resolution(whole.steps, f"{path}: x")
     return replace(whole, x=in_float32(whole.x, f"{path}: x"))
 
 
 def check_resolution(x: npt.NDArray[Any], name: str) -> None:
-    """Check that the inputs remain distinguishable in float32, in which a classifier reads them unscaled.
+    """Check that steps (…, I) remain distinguishable in float32, in which a classifier reads them unscaled.
 
     Raises:
         DataError: a column's standard deviation is less than a hundred times its rounding error.

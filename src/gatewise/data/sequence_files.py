@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from gatewise.data.arrays import read_array_file
+from gatewise.data.arrays import Batch, read_array_file
 from gatewise.data.images import read_image
 from gatewise.errors import UsageError
 
@@ -15,8 +14,8 @@ ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
 
 def read_sequence_file(
     path: Path, steps: int | None, width: int, *, resize: bool = False, invert: bool = False, wide: bool = False
-) -> npt.NDArray[np.floating]:
-    """Return the sequences of a file, (N, T, I), scaled as in training; an image is one sequence.
+) -> Batch:
+    """Return the sequences of a file, scaled as in training, without targets; an image is one sequence.
 
     Args:
         path: an ``.npy``, ``.npz`` or IDX file, or an image.
@@ -34,4 +33,4 @@ def read_sequence_file(
         return read_array_file(path, steps, width, wide)
     if steps is None:
         raise UsageError(f"{path}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
-    return read_image(path, steps, width, resize, invert)[None]
+    return Batch(read_image(path, steps, width, resize, invert)[None], np.empty(0))

@@ -104,9 +104,10 @@ def read_sequence(
     """
     width, steps = model.rnn.input_size, getattr(model, "steps", None)
     wide = isinstance(model, SequenceRegressor)  # it standardises its input
-    sequences = read_sequence_file(path, steps, width, resize=resize, invert=invert, wide=wide)
+    sequences, _, lengths = read_sequence_file(path, steps, width, resize=resize, invert=invert, wide=wide)
     if index is None and len(sequences) > 1:
         raise UsageError(f"{path}: {len(sequences):,} sequences; choose one with --index K, 0 to {len(sequences) - 1}")
     if index is not None and not 0 <= index < len(sequences):
         raise UsageError(f"{path}: no sequence {index}; --index ranges from 0 to {len(sequences) - 1}")
-    return sequences[index or 0], path.name if len(sequences) == 1 else f"{path.name}[{index}]"
+    one = sequences[index or 0][: None if lengths is None else lengths[index or 0]]
+    return one, path.name if len(sequences) == 1 else f"{path.name}[{index}]"

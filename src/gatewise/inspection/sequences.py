@@ -132,8 +132,9 @@ def _classifier_batch(model: SequenceClassifier, config: Config, steps: int, dra
         targets, source = draw.integers(len(model.labels), size=COUNT), f"{COUNT} sequences of {steps} random steps"
     else:
         chosen = np.sort(draw.permutation(len(parts["valid"]))[:COUNT])
-        array, labels = parts["valid"].batch(chosen)
-        x = torch.from_numpy(array)[:, : steps or None]
+        array, labels, lengths = parts["valid"].batch(chosen)
+        shortest = None if lengths is None else int(lengths.min())
+        x = torch.from_numpy(array)[:, : steps or None][:, :shortest]
         places = {label: k for k, label in enumerate(model.labels)}
         targets = np.array([places[label] for label in labels.tolist()])
         source = f"{len(chosen)} sequences of {x.shape[1]} steps of the validation part"
@@ -147,7 +148,7 @@ def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw:
     if config.task.name == "memory-task":
         steps = steps or config.data.length
         # Most of the gradient reaches only the two marked steps, so the mean at each distance needs many sequences.
-        x, targets = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
+        x, targets, _ = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
         source = f"{8 * COUNT} sequences of {steps} steps of the adding problem"
     else:
         steps = steps or config.data.window or 100

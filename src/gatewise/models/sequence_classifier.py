@@ -1,7 +1,7 @@
 """The sequence classifier, for images read row by row or any numeric sequence."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.models.finite import check_finite
-from gatewise.models.sequence_reader import BATCH, SequenceReader
+from gatewise.models.sequence_reader import BATCH, Numbers, SequenceReader
 from gatewise.nn import in_eval_mode
 
 Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
@@ -21,8 +21,8 @@ Array = TypeVar("Array", Tensor, npt.NDArray[np.generic])
 class SequenceClassifier(SequenceReader):
     """Classify each sequence into C labels: ``p = softmax(z)`` with z of ``SequenceReader``.
 
-    Sequences are (N, T, I), in the units that the model was trained on (pixels in 0..1). NumPy arrays give
-    NumPy results, tensors give tensors.
+    Sequences are (N, T, I), in the units that the model was trained on (pixels in 0..1), with the steps of each in
+    ``lengths`` (N,) if they differ; or a list of arrays (T_n, I). Tensors give tensors, all else NumPy arrays.
 
     Args:
         config: the ``[model]`` section of a recipe.
@@ -50,30 +50,47 @@ class SequenceClassifier(SequenceReader):
         logits = self.read(x.transpose(0, 1), lengths)
         return logits if targets is None else F.cross_entropy(logits, targets)
 
-    def predict_proba(self, x: Array, batch_size: int = BATCH) -> Array:
+    @overload
+    def predict_proba(
+        self, x: Tensor, batch_size: int = ..., *, lengths: Tensor | npt.ArrayLike | None = ...
+    ) -> Tensor: ...
+
+    @overload
+    def predict_proba(
+        self,
+        x: npt.NDArray[np.generic] | Sequence[npt.NDArray[np.generic]],
+        batch_size: int = ...,
+        *,
+        lengths: Tensor | npt.ArrayLike | None = ...,
+    ) -> npt.NDArray[np.floating]: ...
+
+    def predict_proba(
+        self, x: Numbers, batch_size: int = BATCH, *, lengths: Tensor | npt.ArrayLike | None = None
+    ) -> Tensor | npt.NDArray[np.floating]:
         """Return the probability of each label, (N, C), reading ``batch_size`` sequences at a time."""
-        given = self.as_input(x)
         with in_eval_mode(self):
-            parts = [self.read(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
-        return _as_given(x, check_finite(torch.cat(parts), "the probabilities"))
+            parts = [outputs.softmax(-1) for outputs in self.outputs_of(x, lengths, batch_size)]
+        found: Tensor | npt.NDArray[np.floating] = _like(x, check_finite(torch.cat(parts), "the probabilities"))
+        return found
 
     def predict_proba_over_time(self, x: Array, batch_size: int = BATCH) -> Array:
         """Return (N, T, C): row t holds the probabilities after the first t+1 steps only."""
-        given = self.as_input(x)
+        given, _ = self.as_input(x)
         with in_eval_mode(self):
             parts = [self.read_over_time(part.transpose(0, 1)).softmax(-1) for part in torch.split(given, batch_size)]
-        return _as_given(x, check_finite(torch.cat(parts, 1).transpose(0, 1), "the probabilities"))
+        found: Array = _like(x, check_finite(torch.cat(parts, 1).transpose(0, 1), "the probabilities"))
+        return found
 
-    def predict(self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH) -> npt.NDArray[np.generic]:
+    def predict(
+        self, x: Numbers, batch_size: int = BATCH, *, lengths: Tensor | npt.ArrayLike | None = None
+    ) -> npt.NDArray[np.generic]:
         """Return the most probable label of each sequence, (N,), from ``labels``."""
-        best = np.asarray(self.predict_proba(self.as_input(x), batch_size).argmax(-1).cpu())
+        p = self.predict_proba(x, batch_size, lengths=lengths)
+        best = np.asarray(p.argmax(-1).cpu() if isinstance(p, Tensor) else p.argmax(-1))
         labels: npt.NDArray[np.generic] = np.asarray(self.labels)[best]
         return labels
 
 
-def _as_given(x: Array, answer: Tensor) -> Array:
+def _like(x: Numbers, answer: Tensor) -> Any:
     """Return a tensor if ``x`` is one, else a NumPy array."""
-    if isinstance(x, Tensor):
-        return answer
-    array: Array = answer.cpu().numpy()
-    return array
+    return answer if isinstance(x, Tensor) else answer.cpu().numpy()

@@ -1,16 +1,22 @@
 """The base of classifiers and regressors: a recurrent stack, pooling, and a linear decoder."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
-from gatewise.errors import UsageError
+from gatewise.data.ragged import pad
+from gatewise.errors import DataError, UsageError
 from gatewise.models.stack import configured_stack, pooled
 from gatewise.nn import draw_weights
 from gatewise.nn.dropout import dropout
+
+Numbers = Tensor | npt.NDArray[np.generic] | Sequence[npt.NDArray[np.generic]]
+"""Sequences as a model accepts them: (N, T, I), or a list of N arrays (T_n, I) of any length."""
 
 BATCH = 1000
 """The default batch size of predictions."""
@@ -64,21 +70,62 @@ class SequenceReader(nn.Module):
         """Return sequences in the user's units, standardized for the layers; here, unchanged."""
         return x
 
-    def as_input(self, x: Tensor | npt.NDArray[np.generic]) -> Float[Tensor, "N T I"]:
-        """Return a batch of sequences, standardized, in the dtype and on the device of this model.
+    def as_input(
+        self, x: Numbers, lengths: Tensor | npt.ArrayLike | None = None
+    ) -> tuple[Float[Tensor, "N T I"], Int[Tensor, " N"] | None]:
+        """Return sequences, standardized, in the dtype and on the device of this model, and the steps of each.
+
+        Args:
+            x: the sequences.
+            lengths: (N,) steps of each; T by default.
+
+        Returns:
+            The sequences with zeros after the end of each, (N, T, I), and their steps, or None if all have T.
 
         Raises:
-            UsageError: the shape is not (N, T, I) with at least one step, or a value is not finite or not representable
-                in the dtype of the model.
+            UsageError: the shape is not (N, T, I) with at least one step, the lengths do not fit, or a value is not
+                finite or not representable in the dtype of the model.
         """
+        steps = None if lengths is None else torch.as_tensor(np.asarray(lengths), device="cpu")
+        if isinstance(x, list | tuple):
+            x, steps = _padded(x)
         given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
             raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
+        if steps is not None:
+            given = _without_padding(given, steps)
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
         if not bool(ready.isfinite().all()):
             if not bool(given.isfinite().all()):
                 raise UsageError("x holds numbers that are not finite; expected finite numbers only")
             dtype = str(ready.dtype).removeprefix("torch.")
             raise UsageError(f"x holds numbers that {dtype} cannot represent; expected numbers like the training data")
-        return ready
+        return ready, steps
+
+    def outputs_of(self, x: Numbers, lengths: Tensor | npt.ArrayLike | None, batch_size: int) -> Iterator[Tensor]:
+        """Yield the outputs for sequences, ``batch_size`` at a time, (n, C)."""
+        ready, steps = self.as_input(x, lengths)
+        for start in range(0, len(ready), batch_size):
+            rows = slice(start, start + batch_size)
+            yield self.read(ready[rows].transpose(0, 1), None if steps is None else steps[rows])
+
+
+def _padded(sequences: Sequence[npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], Tensor]:
+    try:
+        x, lengths = pad(sequences, "x")
+    except DataError as problem:
+        raise UsageError(str(problem)) from None
+    return x, torch.from_numpy(lengths)
+
+
+def _without_padding(x: Tensor, steps: Tensor) -> Tensor:
+    """Return sequences (N, T, I) with zeros after the end of each: whatever stands there has no meaning."""
+    if steps.shape != x.shape[:1] or steps.is_floating_point():
+        raise UsageError(f"lengths has shape {tuple(steps.shape)}, type {steps.dtype}; expected integers ({len(x)},)")
+    if len(steps) and not 1 <= int(steps.min()) <= int(steps.max()) <= x.shape[1]:
+        raise UsageError(
+            f"lengths range from {int(steps.min())} to {int(steps.max())}; expected 1 to {x.shape[1]}, the steps of x"
+        )
+    inside = torch.arange(x.shape[1], device="cpu") < steps[:, None]
+    return x.masked_fill(~inside.to(x.device)[..., None], 0)

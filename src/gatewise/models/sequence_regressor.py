@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.data.moments import moments
-from gatewise.models.sequence_reader import BATCH, SequenceReader
+from gatewise.models.sequence_reader import BATCH, Numbers, SequenceReader
 from gatewise.nn import in_eval_mode
 from gatewise.runtime.parts import Scaling as Scaling
 
@@ -20,7 +20,8 @@ from gatewise.runtime.parts import Scaling as Scaling
 class SequenceRegressor(SequenceReader):
     """Predict one number for each sequence: ``y = y_std · z + y_mean`` with z of ``SequenceReader``.
 
-    Sequences and predictions are in the user's units, predictions in float64. The model standardizes in float64: values
+    Sequences are (N, T, I), with the steps of each in ``lengths`` (N,) if they differ; or a list of arrays (T_n, I).
+    They and the predictions are in the user's units, predictions in float64. The model standardizes in float64: values
     that vary slightly around a large number keep their digits, as long as x is float64.
 
     Args:
@@ -36,20 +37,21 @@ class SequenceRegressor(SequenceReader):
         super().__init__(config, input_size, 1, engine)
         self.input_size, self.scaling = input_size, scaling or Scaling()
 
-    def forward(self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None, lengths: Tensor | None = None
+    ) -> Tensor:
         """Return the predictions (N,) in the user's units; with targets, the mean squared error of z, a scalar."""
-        z, dtype = self._read(self.standardised(x)), self.decoder.weight.dtype
+        z, dtype = self._read(self.standardised(x), lengths), self.decoder.weight.dtype
         if targets is None:
             return self._in_units(z)
         return F.mse_loss(z, ((targets.double() - self.scaling.y_mean) / self.scaling.y_std).to(dtype))
 
     def predict(
-        self, x: Tensor | npt.NDArray[np.generic], batch_size: int = BATCH
+        self, x: Numbers, batch_size: int = BATCH, *, lengths: Tensor | npt.ArrayLike | None = None
     ) -> npt.NDArray[np.float64] | Float[Tensor, " N"]:
         """Return the prediction for each sequence, (N,): a tensor for a tensor, else a NumPy array."""
-        given = self.as_input(x)
         with in_eval_mode(self):
-            answers = self._in_units(torch.cat([self._read(part) for part in torch.split(given, batch_size)]))
+            answers = self._in_units(torch.cat([z[:, 0] for z in self.outputs_of(x, lengths, batch_size)]))
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
 
     def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
@@ -59,8 +61,8 @@ class SequenceRegressor(SequenceReader):
             x = (x - x.new_tensor(self.scaling.x_mean)) / x.new_tensor(self.scaling.x_std)
         return x.to(self.decoder.weight.dtype)
 
-    def _read(self, standardised: Tensor) -> Float[Tensor, " N"]:
-        return self.read(standardised.transpose(0, 1))[:, 0]
+    def _read(self, standardised: Tensor, lengths: Tensor | None = None) -> Float[Tensor, " N"]:
+        return self.read(standardised.transpose(0, 1), lengths)[:, 0]
 
     def _in_units(self, z: Tensor) -> Tensor:
         return z.double() * self.scaling.y_std + self.scaling.y_mean

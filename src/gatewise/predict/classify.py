@@ -71,8 +71,13 @@ def classify(
     resize = resize or RunFolder.existing(run).read_config().data.image_size > 0  # as the training pictures were
     inputs = [read_sequence_file(file, model.steps, model.input_size, resize=resize, invert=invert) for file in files]
     verdicts = []
-    for file, x in zip(files, inputs, strict=True):
-        p = model.predict_proba_over_time(x) if over_time else model.predict_proba(x)[:, None]
+    for file, (x, _, lengths) in zip(files, inputs, strict=True):
+        if over_time:
+            p: Sequence[npt.NDArray[np.floating]] = list(model.predict_proba_over_time(x))
+            if lengths is not None:
+                p = [model.predict_proba_over_time(one[None, :steps])[0] for one, steps in zip(x, lengths, strict=True)]
+        else:
+            p = list(model.predict_proba(x, lengths=lengths)[:, None])
         names = [str(file)] if len(x) == 1 else [f"{file}[{k}]" for k in range(len(x))]
         verdicts += [Verdict(name, model.labels, rows) for name, rows in zip(names, p, strict=True)]
     return verdicts

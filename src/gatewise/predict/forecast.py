@@ -92,7 +92,7 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
 
 
 def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
-    """Check that sequences (…, I) can be standardised in float32.
+    """Check that steps (…, I) can be standardised in float32.
 
     Raises:
         DataError: a number is too far from the training data, relative to its standard deviation.

@@ -43,8 +43,8 @@ class Examples(ABC):
         return len(self.targets)
 
     @abstractmethod
-    def inputs(self, indices: Indices, device: torch.device) -> Any:
-        """Return a batch of examples as model input."""
+    def inputs(self, indices: Indices, device: torch.device) -> dict[str, Any]:
+        """Return a batch of examples as arguments of the model."""
 
 
 def label_indices(found: Sequence[Any], labels: Sequence[Any]) -> npt.NDArray[np.int64]:
@@ -109,7 +109,7 @@ class Classification(BatchWorkload):
         """Return the mean over this process's share of the batch."""
         chosen, part, device = self.share(self.batch(step)), self.task.parts["train"], self.group.device
         targets = torch.from_numpy(part.targets[chosen]).to(device)
-        cost: Tensor = self.forward(part.inputs(chosen, device), targets)
+        cost: Tensor = self.forward(**part.inputs(chosen, device), targets=targets)
         # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
         return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
 
@@ -133,7 +133,7 @@ def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
     with in_eval_mode(model):
         for start in range(0, len(chosen), SCORED_TOGETHER):
             some = chosen[start : start + SCORED_TOGETHER]
-            logits = check_finite(model(part.inputs(some, device)), "the logits")
+            logits = check_finite(model(**part.inputs(some, device)), "the logits")
             found = logits.argmax(-1).cpu().numpy()
             hits += int((found == part.targets[some]).sum())
     return hits

@@ -11,13 +11,13 @@ from torch import nn
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.adding import draw_adding_problem
-from gatewise.data.arrays import Sequences
+from gatewise.data.arrays import Batch, Sequences
 from gatewise.data.configured import with_batches
 from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
-from gatewise.tasks.regression import Batch, Regression, figures_of, write_scaling
+from gatewise.tasks.regression import Regression, figures_of, write_scaling
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.distributed import Group
 

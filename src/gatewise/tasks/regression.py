@@ -16,7 +16,7 @@ from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder, reading_for
 from gatewise.config import TASKS, Config
 from gatewise.config.tasks import RMSE
-from gatewise.data.arrays import Sequences
+from gatewise.data.arrays import Batch, Sequences, scaled
 from gatewise.data.configured import with_batches
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import open_parts
@@ -27,8 +27,6 @@ from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
-
-Batch = tuple[npt.NDArray[np.floating], npt.NDArray[Any]]
 
 ORDERS = (2, 9)
 """Orders of the autoregressive baselines of a forecast."""
@@ -48,16 +46,16 @@ class RegressorTask(Task):
         settings = with_batches(opened.settings, len(self.parts["train"]))
         self.config = settled(config, settings, len(self.parts["train"]) // settings.batch_size)
         columns = self.series.columns if self.series else []
-        x, y = self.parts["train"].batch(slice(None))
-        self.steps, self.width = x.shape[1:]
-        self.scaling = scaling_of(x, y, columns, settings.target)
+        train = self.parts["train"]
+        self.width = train.x.shape[2]
+        self.scaling = scaling_of(scaled(train.steps, train.scale), train.y, columns, settings.target)
         for split, part in self.parts.items():
-            check_reach(part.x, self.scaling, f"{settings.path or settings.builtin} ({split})")
+            check_reach(scaled(part.steps, part.scale), self.scaling, f"{settings.path or settings.builtin} ({split})")
 
     @property
     def summary(self) -> str:
         """The number and size of the training sequences."""
-        return f"{len(self.parts['train']):,} sequences of {self.steps} × {self.width} to train on"
+        return f"{len(self.parts['train']):,} sequences of {self.parts['train'].size} to train on"
 
     def make_model(self) -> SequenceRegressor:
         """Create the model."""
@@ -103,22 +101,31 @@ class Regression(BatchWorkload):
         model: the model to train.
         run: the run folder for the best weights.
         group: the group of processes.
+        lengths: steps of each example, (N,); None if all have the same length.
     """
 
     def __init__(
-        self, config: Config, valid: Sequences, count: int, model: nn.Module, run: RunFolder, group: Group
+        self,
+        config: Config,
+        valid: Sequences,
+        count: int,
+        model: nn.Module,
+        run: RunFolder,
+        group: Group,
+        lengths: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        super().__init__(config, model, run, group, count)
+        super().__init__(config, model, run, group, count, lengths)
         self.valid = valid
 
     @abstractmethod
     def examples(self, step: int) -> Batch:
-        """Return this process's share of a step's batch: x (B, T, I) and y (B,)."""
+        """Return this process's share of a step's batch."""
 
     def cost(self, step: int) -> tuple[Tensor, float]:
         """Return the mean over this process's share of the batch."""
-        x, y = (torch.from_numpy(array).to(self.group.device) for array in self.examples(step))
-        cost: Tensor = self.forward(x, y)
+        batch = self.examples(step)
+        x, y = (torch.from_numpy(array).to(self.group.device) for array in (batch.x, batch.y))
+        cost: Tensor = self.forward(x, y, None if batch.lengths is None else torch.from_numpy(batch.lengths))
         # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
         return cost * (len(x) * self.group.world_size / self.batch_size), 1.0
 
@@ -138,7 +145,7 @@ class Shuffled(Regression):
     def __init__(
         self, config: Config, parts: Mapping[str, Sequences], model: nn.Module, run: RunFolder, group: Group
     ) -> None:
-        super().__init__(config, parts["valid"], len(parts["train"]), model, run, group)
+        super().__init__(config, parts["valid"], len(parts["train"]), model, run, group, parts["train"].lengths)
         self.train = parts["train"]
 
     def examples(self, step: int) -> Batch:
@@ -149,8 +156,9 @@ class Shuffled(Regression):
 def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:
     """Return predictions minus targets, (N,), in the data's units."""
     assert isinstance(model, SequenceRegressor)
-    x, y = batch
-    return np.asarray(model.predict(x)) - y
+    predictions: npt.NDArray[np.float64] = np.asarray(model.predict(batch.x, lengths=batch.lengths))
+    errors: npt.NDArray[np.float64] = predictions - batch.y
+    return errors
 
 
 def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
@@ -172,5 +180,7 @@ def evaluate_regression(
     with reading_for(run, data):
         settings = data_of(config.data, model.scaling, data)
         parts = open_parts(settings)[1].parts
-    check_reach(parts[split].x, model.scaling, f"{settings.path or settings.builtin} ({split})")
+    check_reach(
+        scaled(parts[split].steps, parts[split].scale), model.scaling, f"{settings.path or settings.builtin} ({split})"
+    )
     return figures_of(model, parts[split])

@@ -24,13 +24,15 @@ class LabelledSequences(Examples):
     """Sequences of T steps of I numbers, with labels."""
 
     def __init__(self, part: Sequences, labels: Sequence[Any], name: str) -> None:
-        self.part, self.data_hash = part, part.data_hash
+        self.part, self.data_hash, self.lengths = part, part.data_hash, part.lengths
         found = part.y.tolist()
         self.targets, self.notes = label_indices(found, labels), unknown_labels(found, labels, name)
 
-    def inputs(self, indices: Indices, device: torch.device) -> Tensor:
-        """Return a batch, (B, T, I)."""
-        return torch.from_numpy(self.part.batch(indices)[0]).to(device)
+    def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor | None]:
+        """Return a batch x (B, T, I), and the steps of each sequence if they differ."""
+        batch = self.part.batch(indices)
+        lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths)
+        return {"x": torch.from_numpy(batch.x).to(device), "lengths": lengths}
 
 
 class SequenceClassifierTask(LabelTask):
@@ -48,7 +50,8 @@ class SequenceClassifierTask(LabelTask):
         self.config = settled(config, settings, len(parts["train"]) // settings.batch_size)
         name = config.data.path or config.data.builtin
         self.labels = check_classes(parts["train"].y, f"{name} (train)")
-        self.steps, self.width = parts["train"].x.shape[1:]
+        self.size, self.width = parts["train"].size, parts["train"].x.shape[2]
+        self.steps = parts["train"].x.shape[1] if parts["train"].lengths is None else None
         self.parts = {split: LabelledSequences(part, self.labels, f"{name} ({split})") for split, part in parts.items()}
         self.notes = [*opened.notes, *(note for part in self.parts.values() for note in part.notes)]
 
@@ -56,7 +59,7 @@ class SequenceClassifierTask(LabelTask):
     def summary(self) -> str:
         """The numbers of training examples and labels."""
         count = len(self.parts["train"])
-        return f"{count:,} sequences of {self.steps} × {self.width} to train on, {len(self.labels)} labels"
+        return f"{count:,} sequences of {self.size} to train on, {len(self.labels)} labels"
 
     def make_model(self) -> SequenceClassifier:
         """Create the model."""

@@ -40,9 +40,9 @@ class LabelledTexts(Examples):
         ids = words.encode(chain.from_iterable(text.words for text in texts))
         self.oov_rate = ids.count(words.unk_id) / len(ids)
 
-    def inputs(self, indices: Indices, device: torch.device) -> WordBatch:
+    def inputs(self, indices: Indices, device: torch.device) -> dict[str, WordBatch]:
         """Return a batch of texts."""
-        return self.encoded.batch(indices).to(device)
+        return {"batch": self.encoded.batch(indices).to(device)}
 
 
 class TextClassifierTask(LabelTask):
