@@ -178,17 +178,18 @@ def available_memory() -> int | None:
 
 
 @contextmanager
-def spooled(path: Path) -> Iterator[Path]:
+def spooled(path: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a path that can be read more than once: the file itself, or a temporary copy of a pipe's content.
 
     Args:
-        path: a file, a pipe as created by ``<(command)``, or ``-`` for standard input.
+        path: a file or folder, a pipe as created by ``<(command)``, or ``-`` for standard input.
+        suffix: the extension of the copy, from which readers tell the format.
 
     Raises:
         DataError: nothing writes to the pipe, or it delivers more than ``LARGEST_PIPE``.
     """
     if str(path) == "-":
-        with copied(sys.stdin.buffer, "standard input") as copy:
+        with copied(sys.stdin.buffer, "standard input", suffix=suffix) as copy:
             yield copy
         return
     try:
@@ -201,19 +202,19 @@ def spooled(path: Path) -> Iterator[Path]:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
         first = _first_bytes(pipe, str(path))
         os.set_blocking(pipe.fileno(), True)
-        with copied(pipe, str(path), first) as copy:
+        with copied(pipe, str(path), first, suffix) as copy:
             yield copy
 
 
 @contextmanager
-def copied(stream: IO[bytes], name: str, first: bytes = b"") -> Iterator[Path]:
+def copied(stream: IO[bytes], name: str, first: bytes = b"", suffix: str = "") -> Iterator[Path]:
     """Yield a temporary file with a stream's content, preceded by ``first``; error messages name the stream.
 
     Raises:
         DataError: the stream delivers more than ``LARGEST_PIPE``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "input"
+        copy = Path(folder) / f"input{suffix}"
         with copy.open("wb") as file:
             file.write(first)
             while chunk := stream.read(MIB):

@@ -17,8 +17,13 @@ class Split(str, Enum):
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    data: Annotated[Path | None, typer.Option(help="A corpus folder, or one file.  [the run's own data]")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder or a file as for train; - is standard input.  [the run's own data]")
+    ] = None,
     split: Annotated[Split | None, typer.Option(help="The split.  [test; train if the run has no test]")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse labels that do not occur in the training data.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Evaluate a run's best weights on a split of its data, in fp32.
@@ -32,7 +37,7 @@ def command(
     from gatewise.cli.output import write
     from gatewise.tasks.evaluate import evaluate
 
-    figures = evaluate(run, data=data, split=split.value if split else None)
+    figures = evaluate(run, data=data, split=split.value if split else None, strict=strict)
     if as_json:
         write(to_json(figures))
     else:

@@ -26,6 +26,9 @@ def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
         ]
     else:
         lines = [f"{figures['split']} accuracy {100 * figures['accuracy']:.2f}% {over} sequences; {unknown}; {data}"]
+    if strange := figures.get("unknown_labels"):
+        some = "1 of them has a label" if strange == 1 else f"{strange:,} of them have labels"
+        lines.append(f"{some} that the training data lacks; each counts as an error")
     lines += _label_lines(figures)
     if figures["split"] == "train":
         lines.append("this is what the run was trained on; to evaluate on new data, give another --data")

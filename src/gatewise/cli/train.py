@@ -21,6 +21,9 @@ def command(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set training.epochs=1. Can be repeated."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out where it stopped.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse labels that do not occur in the training data.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed for initial weights, dropout and sampling.")] = None,
 ) -> None:
     """Train a model and write a run folder.
@@ -36,6 +39,8 @@ def command(
     from gatewise.tasks.train import train
 
     overrides = dict(parse_override(assignment) for assignment in set_ or [])
+    if strict:
+        overrides["data.strict"] = True
     console = Console(stderr=True)
     run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
     if not run.metrics:

@@ -133,6 +133,9 @@ class DataConfig(_Section):
     test_size: Annotated[AutoSize, For(LM, TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 0
     """Number of examples to hold out for testing if the data has no test set; for a series, the last values. ``auto``,
     or 0, takes a tenth of the data."""
+    strict: Annotated[bool, For(TAGGER, CLASSIFIER, TEXT)] = False
+    """Refuse labels or tags of validation and test data that do not occur in the training data, instead of counting
+    them as errors."""
     batch_size: AutoCount = 20
     """B: for a language model, the number of contiguous rows that the text is split into and that are read in parallel;
     for other tasks, the number of sequences per step (over all processes together). ``auto`` takes 32 for large data

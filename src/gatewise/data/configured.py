@@ -101,6 +101,14 @@ def open_corpus(settings: DataConfig) -> Opened[Path]:
     return Opened(settings, {split: corpus.split(split) for split in SPLITS}, notes)
 
 
+def suffix_of(settings: DataConfig) -> str:
+    """Return the extension of the file that a run was trained on, the format that it expects from a pipe."""
+    path = Path(settings.path or settings.train_file).expanduser()
+    if not os.path.isdir(path):
+        return path.suffix
+    return next((file.suffix for file in sorted(path.iterdir()) if "train" in file.name and file.is_file()), "")
+
+
 def find_text(settings: DataConfig, split: str, data: str | Path | None = None) -> Path:
     """Locate a text of a language model, or in other data: a folder, or one file, which is read as a whole."""
     if data is None:
@@ -210,8 +218,12 @@ class TaggedPart:
         place = {tag: index for index, tag in enumerate(tags)}
         return [np.array([place.get(tag, -1) for tag in sentence.tags], np.int64) for sentence in self.sentences]
 
-    def unknown(self, tags: Sequence[str]) -> str | None:
-        """Return a note on tags that do not occur in the training data, which count as errors; None if all do."""
+    def unknown(self, tags: Sequence[str], strict: bool = False) -> str | None:
+        """Return a note on tags that do not occur in the training data, which count as errors; None if all do.
+
+        Raises:
+            DataError: there are such tags, and ``strict`` refuses them.
+        """
         known = set(tags)
         found = [
             (line, word, tag)
@@ -222,9 +234,11 @@ class TaggedPart:
         if not found:
             return None
         line, word, tag = found[0]
+        what = f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training data"
+        if strict:
+            raise DataError(f"{what}; expected known tags only (data.strict), correct it or train on it")
         return (
-            f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training data; "
-            f"{len(found):,} such {'word counts as an error' if len(found) == 1 else 'words count as errors'}"
+            f"{what}; {len(found):,} such {'word counts as an error' if len(found) == 1 else 'words count as errors'}"
         )
 
 

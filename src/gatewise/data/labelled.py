@@ -10,7 +10,7 @@ from gatewise.config import DataConfig
 from gatewise.data.columns import AUTO, choose
 from gatewise.data.level import choose_level
 from gatewise.data.numbers import is_number
-from gatewise.data.table import SUFFIXES, open_table, text_of
+from gatewise.data.table import SUFFIXES, JsonLines, Table, open_table, text_of
 from gatewise.data.tagged import conllu_names, genre, read_conllu
 from gatewise.data.text import find_part, read_lines
 from gatewise.errors import DataError
@@ -139,21 +139,31 @@ def read_texts(path: Path, column: str = "") -> list[tuple[int, str]]:
     """Return the texts of a file or a pipe with the line of each; empty ones are left out.
 
     Args:
-        path: one text per line; or a table, whose texts are in ``column``.
+        path: one text per line; or a table, whose texts are in ``column``. A file or pipe without the extension of a
+            table is one if its first line names ``column`` among others.
         column: the column of the texts in the data that a model was trained on.
 
     Raises:
         DataError: the file cannot be read, contains no text, or lacks the column.
     """
-    if path.suffix in SUFFIXES:
-        found = list(open_table(path).texts(column))
-    else:
-        with spooled(path) as file:
-            found = list(enumerate(read_lines(file, kept=True), 1))
+    with spooled(path) as file:
+        table = _table_with(file, column)
+        found = list(table.texts(column)) if table else list(enumerate(read_lines(file, kept=True), 1))
     texts = [(line, text) for line, text in found if text.strip()]
     if not texts:
         raise DataError(f"{path}: the file contains no text; expected one text per line, or a table")
     return texts
+
+
+def _table_with(path: Path, column: str) -> Table | None:
+    """Return a file as a table if its extension or its first line says so, else None."""
+    if path.suffix in SUFFIXES:
+        return open_table(path)
+    first = next(iter(read_lines(path, kept=True)), "")
+    if column not in first:
+        return None
+    table = JsonLines(path) if first.startswith("{") else open_table(path)
+    return table if column in table.names and len(table.names) > 1 else None
 
 
 def _genres(path: Path) -> Iterator[LabelledText]:

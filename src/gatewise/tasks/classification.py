@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TASKS
 from gatewise.config.tasks import ACCURACY
+from gatewise.errors import DataError
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
 from gatewise.tasks.task import Task, tested
@@ -53,21 +54,31 @@ def label_indices(found: Sequence[Any], labels: Sequence[Any]) -> npt.NDArray[np
     return np.array([ids.get(label, -1) for label in found], dtype=np.int64)
 
 
-def unknown_labels(found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str) -> list[str]:
+def unknown_labels(
+    found: Sequence[Any], labels: Sequence[Any], where: Sequence[str] | str, strict: bool = False
+) -> list[str]:
     """Return a note on labels that do not occur in the training split, which count as errors; none if all do.
 
     Args:
         found: the labels of some examples.
         labels: the labels of the training split.
         where: a name for each example, or one name for the whole split.
+        strict: refuse them.
+
+    Raises:
+        DataError: there are such labels, and ``strict`` refuses them.
     """
     unknown = np.flatnonzero(label_indices(found, labels) < 0)
     if not len(unknown):
         return []
     first, count = int(unknown[0]), len(unknown)
     name = f"{where}, example {first}" if isinstance(where, str) else where[first]
-    what = "1 such example counts as an error" if count == 1 else f"{count:,} such examples count as errors"
-    return [f"{name}: the label {found[first]!r} does not occur in the training data; {what}"]
+    what = f"{name}: the label {found[first]!r} does not occur in the training data"
+    if strict:
+        raise DataError(f"{what}; expected known labels only (data.strict), correct it or train on it")
+    return [
+        f"{what}; {'1 such example counts as an error' if count == 1 else f'{count:,} such examples count as errors'}"
+    ]
 
 
 class LabelTask(Task):
@@ -145,10 +156,11 @@ def accuracy(model: nn.Module, part: Examples) -> float:
 
 
 def figures_of(model: nn.Module, part: Examples) -> dict[str, Any]:
-    """Return the metrics of a split: ``accuracy, tokens`` (examples), ``oov_rate, data_hash``."""
+    """Return the metrics of a split: ``accuracy, tokens`` (examples), ``unknown_labels, oov_rate, data_hash``."""
     return {
         "accuracy": accuracy(model, part),
         "tokens": len(part),
+        "unknown_labels": int((part.targets < 0).sum()),
         "oov_rate": part.oov_rate,
         "data_hash": part.data_hash,
     }

@@ -23,10 +23,10 @@ from gatewise.training.batches import Indices
 class LabelledSequences(Examples):
     """Sequences of T steps of I numbers, with labels."""
 
-    def __init__(self, part: Sequences, labels: Sequence[Any], name: str) -> None:
+    def __init__(self, part: Sequences, labels: Sequence[Any], name: str, strict: bool = False) -> None:
         self.part, self.data_hash, self.lengths = part, part.data_hash, part.lengths
         found = part.y.tolist()
-        self.targets, self.notes = label_indices(found, labels), unknown_labels(found, labels, name)
+        self.targets, self.notes = label_indices(found, labels), unknown_labels(found, labels, name, strict)
 
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor | None]:
         """Return a batch x (B, T, I), and the steps of each sequence if they differ."""
@@ -52,7 +52,10 @@ class SequenceClassifierTask(LabelTask):
         self.labels = check_classes(parts["train"].y, f"{name} (train)")
         self.size, self.width = parts["train"].size, parts["train"].x.shape[2]
         self.steps = parts["train"].x.shape[1] if parts["train"].lengths is None else None
-        self.parts = {split: LabelledSequences(part, self.labels, f"{name} ({split})") for split, part in parts.items()}
+        self.parts = {
+            split: LabelledSequences(part, self.labels, f"{name} ({split})", settings.strict)
+            for split, part in parts.items()
+        }
         self.notes = [*opened.notes, *(note for part in self.parts.values() for note in part.notes)]
 
     @property
@@ -79,4 +82,4 @@ def evaluate_sequences(
     with reading_for(run, data):
         part = sequences_split(config.data, split, data)
     name = f"{data or config.data.path or config.data.builtin} ({split})"
-    return figures_of(model, LabelledSequences(part, model.labels, name))
+    return figures_of(model, LabelledSequences(part, model.labels, name, config.data.strict))

@@ -46,7 +46,7 @@ class TaggerTask(Task):
         self.tags = sorted({tag for sentence in train.sentences for tag in sentence.tags})
         if len(self.tags) < 2:
             raise DataError(f"{train.name}: only {len(self.tags)} distinct tag ({self.tags[0]}); expected at least 2")
-        unknown = [part.unknown(self.tags) for part in self.parts.values()]
+        unknown = [part.unknown(self.tags, settings.strict) for part in self.parts.values()]
         self.notes = [*opened.notes, *filter(None, unknown)]
         self.targets = {
             split: [torch.from_numpy(tags) for tags in part.numbered(self.tags)] for split, part in self.parts.items()
@@ -168,6 +168,7 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> tuple[Confusion, d
         "accuracy": float(right.mean()),
         "accuracy_unseen": float(right[unseen].mean()) if unseen.any() else None,
         "tokens": len(expected),
+        "unknown_labels": int((expected < 0).sum()),
         "oov_rate": float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
         "data_hash": part.data_hash,
     }
@@ -187,14 +188,15 @@ def evaluate_tagger(
 
     Returns:
         ``accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
-        ``oov_rate`` (words read as ``<unk>``), ``data_hash``; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None
-        where the denominator is zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run
-        folder is not writable).
+        ``unknown_labels`` (words whose tag the model does not know, which count as errors), ``oov_rate`` (words read as
+        ``<unk>``), ``data_hash``; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None where the denominator is
+        zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run folder is not writable).
     """
     model = load_as(Tagger, run.path, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()
     with reading_for(run, data):
         part = tagged_split(config.data, split, data)
+        part.unknown(model.tags, config.data.strict)
     confusion, figures = score(model, part, seen)
     saved = _save(confusion, run, f"{split}, {part.data_hash[:12]}")
     return {**figures, **confusion.figures(), "confusion": saved}

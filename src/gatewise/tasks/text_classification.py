@@ -29,13 +29,15 @@ from gatewise.training.batches import Indices
 class LabelledTexts(Examples):
     """Texts as word and character ids, with labels."""
 
-    def __init__(self, file: LabelledFile, words: Lexicon, characters: Lexicon, labels: Sequence[str]) -> None:
+    def __init__(
+        self, file: LabelledFile, words: Lexicon, characters: Lexicon, labels: Sequence[str], strict: bool = False
+    ) -> None:
         texts = file.texts
         self.encoded = EncodedSentences([text.words for text in texts], words, characters)
         self.lengths = self.encoded.lengths
         found = [text.label for text in texts]
         self.targets = label_indices(found, labels)
-        self.notes = unknown_labels(found, labels, [f"{file.path}:{text.line}" for text in texts])
+        self.notes = unknown_labels(found, labels, [f"{file.path}:{text.line}" for text in texts], strict)
         self.data_hash = file.data_hash
         ids = words.encode(chain.from_iterable(text.words for text in texts))
         self.oov_rate = ids.count(words.unk_id) / len(ids)
@@ -66,7 +68,8 @@ class TextClassifierTask(LabelTask):
         self.words = Lexicon.from_tokens(flat, settings.min_count, settings.lowercase)
         self.characters = Lexicon.from_tokens(chain.from_iterable(flat))
         self.parts = {
-            split: LabelledTexts(file, self.words, self.characters, self.labels) for split, file in files.items()
+            split: LabelledTexts(file, self.words, self.characters, self.labels, settings.strict)
+            for split, file in files.items()
         }
         self.notes = [*opened.notes, *(note for part in self.parts.values() for note in part.notes)]
 
@@ -125,4 +128,4 @@ def evaluate_texts(
     model = load_as(TextClassifier, run.path, device=device)
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
-    return figures_of(model, LabelledTexts(file, model.lexicon, model.alphabet, model.labels))
+    return figures_of(model, LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict))

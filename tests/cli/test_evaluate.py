@@ -1,0 +1,120 @@
+"""Evaluation of a run on other data: from a pipe, as a whole, and with labels that the training data lacks."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gatewise as gw
+from tests.cli.conftest import Gatewise
+from tests.cli.test_text_classification import TINY, rows, write_csv
+
+TAGS = "the\tDET\ndog\tNOUN\n\nit\tPRON\nate\tVERB\n\n"
+QUICK = {"training.epochs": 1, "logging.tensorboard": False, "model.hidden_size": 4}
+STDIN_SETS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "reviews.csv": ("text-classifier", "review,stars\n" + "good food,5\nbad food,1\n" * 20, {}),
+    "reviews.jsonl": ("text-classifier", '{"text": "good", "label": "a"}\n{"text": "bad", "label": "b"}\n' * 20, {}),
+    "tags.txt": ("tagger", TAGS * 20, {}),
+    "series.csv": ("forecaster", "a\n" + "".join(f"{k % 7}.0\n" for k in range(80)), {"data.window": 4}),
+    "book.txt": ("language-model", "it was a dark night\n" * 40, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def text_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    write_csv(folder / "reviews.csv", rows(20))
+    return gw.train("text-classifier", data=folder / "reviews.csv", out=folder / "run", overrides=TINY).path
+
+
+def from_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("name", STDIN_SETS)
+def test_standard_input_is_read_as_the_file_was(
+    name: str, gatewise: Gatewise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, text, more = STDIN_SETS[name]
+    (tmp_path / name).write_text(text)
+    gw.train(recipe, data=tmp_path / name, out=tmp_path / "run", overrides={**QUICK, **more})
+    from_file = gatewise("evaluate", "run", "--data", name, "--json")
+    from_stdin(monkeypatch, text.encode())
+    piped = gatewise("evaluate", "run", "--data", "-", "--json")
+    assert (piped.status, piped.err) == (0, "")
+    assert json.loads(piped.out) == json.loads(from_file.out)
+    from_stdin(monkeypatch, b"\xff\xfe\xff")
+    gatewise("evaluate", "run", "--data", "-").check_refused(3, "standard input:")
+
+
+def test_arrays_from_standard_input(gatewise: Gatewise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(2, 6, 40)
+    np.savez(tmp_path / "a.npz", x=rng.normal(size=(lengths.sum(), 2)), y=["a", "b"] * 20, lengths=lengths)
+    gw.train("sequence-classifier", data=tmp_path / "a.npz", out=tmp_path / "run", overrides=QUICK)
+    expected = gatewise("evaluate", "run", "--data", "a.npz", "--json").out
+    from_stdin(monkeypatch, (tmp_path / "a.npz").read_bytes())
+    assert gatewise("evaluate", "run", "--data", "-", "--json").out == expected
+    over_time = json.loads(gatewise("classify", "run", "a.npz", "--over-time", "--json").out)["predictions"]
+    assert [len(one["probabilities"]) for one in over_time] == lengths.tolist()
+    at_end = json.loads(gatewise("classify", "run", "a.npz", "--json").out)["predictions"]
+    for one, whole in zip(at_end, over_time, strict=True):
+        assert one["probabilities"] == pytest.approx(whole["probabilities"][-1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("review,stars\ngood food,5\n\nbad food,\n", [2, 4]),
+        ('stars;review\n5;"good; food"\n', [2]),
+        ('{"review": "good food", "stars": 5}\n{"review": ""}\n{"review": "bad"}\n', [1, 3]),
+        ("my review, in short\ngood food\n", [1, 2]),
+        ("good food\n\nreview\n", [1, 3]),
+    ],
+)
+def test_texts_from_standard_input_are_a_table_where_they_name_its_column(
+    text: str, lines: list[int], text_run: Path, gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_stdin(monkeypatch, text.encode())
+    done = gatewise("classify", text_run, "-")
+    assert done.status == 0, done.err
+    assert [line.split(": ")[0] for line in done.out.splitlines()] == [f"-:{line}" for line in lines]
+
+
+def test_unknown_labels_count_as_errors_or_are_refused(text_run: Path, gatewise: Gatewise, tmp_path: Path) -> None:
+    write_csv(tmp_path / "new.csv", [*rows(1), ("a fine meal", "3"), ("no food", "3")])
+    figures = json.loads(gatewise("evaluate", text_run, "--data", "new.csv", "--json").out)
+    known = json.loads(gatewise("evaluate", text_run, "--json").out)
+    assert (figures["unknown_labels"], figures["tokens"], known["unknown_labels"]) == (2, 8, 0)
+    assert figures["accuracy"] <= 6 / 8
+    assert (
+        "2 of them have labels that the training data lacks" in gatewise("evaluate", text_run, "--data", "new.csv").out
+    )
+    gatewise("evaluate", text_run, "--data", "new.csv", "--strict").check_refused(
+        3, "new.csv:8: the label '3' does not occur in the training data; expected known labels only (data.strict)"
+    )
+
+
+@pytest.mark.parametrize("task", ["text-classifier", "tagger", "sequence-classifier"])
+def test_training_with_unknown_labels(task: str, gatewise: Gatewise, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, last in (("train", "b"), ("valid", "b"), ("test", "c")):
+        if task == "sequence-classifier":
+            np.savez(folder / f"x.{split}.npz", x=np.eye(3)[..., None], y=["a", "b", last])
+        elif task == "tagger":
+            (folder / f"x.{split}.txt").write_text(f"one\ta\ntwo\tb\nthree\t{last}\n")
+        else:
+            (folder / f"x.{split}.csv").write_text(f"text,label\none,a\ntwo,b\nthree,{last}\n")
+    options = [word for key, value in QUICK.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    done = gatewise("train", task, "--data", "data", "--out", "run", "--strict", *options)
+    done.check_refused(3, "'c'", "does not occur in the training data; expected known", "(data.strict)")
+    assert not (tmp_path / "run").exists()
+    done = gatewise("train", task, "--data", "data", "--out", "run", *options)
+    assert done.status == 0 and "does not occur in the training data; 1 such" in " ".join(done.err.split()), done.err
+    assert json.loads(gatewise("evaluate", "run", "--json").out)["unknown_labels"] == 1
+    gatewise("evaluate", "run", "--strict").check_refused(3, "'c'", "(data.strict)")
