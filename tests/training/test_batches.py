@@ -26,6 +26,7 @@ class Line(BatchWorkload):
     """Fits w·x to 2x; what is fitted is one number, so that each step can be done by hand."""
 
     seen: list[float]
+    aim = 2.0
 
     def cost(self, step: int) -> tuple[Tensor, float]:
         x = torch.from_numpy(X[self.share(self.batch(step))]).float()
@@ -34,7 +35,7 @@ class Line(BatchWorkload):
     def validate(self) -> tuple[Metrics, float]:
         weight = float(self.model.weight.detach())  # type: ignore[arg-type]
         self.seen.append(weight)
-        return {"valid_loss": (weight - 2) ** 2}, (weight - 2) ** 2
+        return {"valid_loss": (weight - self.aim) ** 2}, (weight - self.aim) ** 2
 
 
 def make(folder: Path, **training: Any) -> tuple[Trainer, Line]:
@@ -130,15 +131,23 @@ def test_evaluations_come_when_they_are_asked_for(
     assert [line.get("step") for line in lines] == (evaluated if training else [None] * 3)
 
 
-def test_what_is_evaluated_and_kept_is_the_average_of_the_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("better", ["last", "average"])
+def test_the_better_of_the_weights_and_their_average_is_kept(tmp_path: Path, better: str) -> None:
+    """The average lags behind the weights, which go from the first one to 2."""
     trainer, work = make(tmp_path, average_decay=0.6, max_steps=10, eval_every=2)
     first = float(work.model.weight.detach())  # type: ignore[arg-type]
-    trainer.train()
     weights, averages = by_hand(first, work, 10, 0.6)
-    assert work.seen == pytest.approx(averages[1::2], rel=1e-5)
+    work.aim = 2.0 if better == "last" else averages[-1]
+    work.begin_epoch(1)
+    trainer.train()
+    assert work.seen[::2] == pytest.approx(weights[1::2], rel=1e-5)
+    assert work.seen[1::2] == pytest.approx(averages[1::2], rel=1e-5)
     assert float(work.model.weight.detach()) == pytest.approx(weights[-1], rel=1e-5)  # type: ignore[arg-type]
+    last = trainer.run.read_metrics()[-1]
+    assert last["weights"] == better
+    assert last["valid_loss"] == pytest.approx(min((w - work.aim) ** 2 for w in (weights[-1], averages[-1])), abs=1e-9)
     kept, _ = trainer.run.read_weights({"weight": (1, 1)})
-    assert kept["weight"].item() == pytest.approx(averages[-1], rel=1e-5)
+    assert kept["weight"].item() == pytest.approx((weights if better == "last" else averages)[-1], rel=1e-5)
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 5, 6, 7])

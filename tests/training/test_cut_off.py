@@ -32,6 +32,15 @@ LENGTHS = {
     "steps": {"training.max_steps": 4},
     "whole epochs of steps": {"training.max_steps": 6},
     "steps, evaluated": {"training.max_steps": 4, "training.eval_every": 3},
+    "cosine": {"training.max_steps": 4, "training.schedule": "cosine", "training.eval_every": 2},
+    "plateau": {
+        "training.max_steps": 6,
+        "training.schedule": "plateau",
+        "training.lr_decay": 0.5,
+        "training.plateau_patience": 1,
+        "training.eval_every": 1,
+        "training.learning_rate": 0.5,
+    },
     "steps, averaged": {"training.max_steps": 4, "training.average_decay": 0.9, "model.dropout": 0.3},
 }
 

@@ -16,7 +16,6 @@ from gatewise.engines import ENGINES
 from gatewise.errors import TrainingStopped
 from gatewise.tasks.language_modeling import LanguageModelling
 from gatewise.training.checkpoints import load_newest
-from gatewise.training.loop import learning_rate
 from gatewise.training.update import make_optimizer
 from tests.conftest import TINY
 
@@ -25,11 +24,6 @@ def train(corpus: Path, out: Path, **overrides: Any) -> list[dict[str, Any]]:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
     gw.train("demo", data=corpus, out=out, overrides={**TINY, **keys})
     return RunFolder(out).read_metrics()
-
-
-def test_the_schedule_is_zarembas() -> None:
-    small = TrainingConfig(learning_rate=1.0, lr_decay=0.5, lr_decay_after_epoch=4)
-    assert [learning_rate(small, epoch) for epoch in range(1, 8)] == [1, 1, 1, 1, 0.5, 0.25, 0.125]
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])

@@ -13,7 +13,8 @@ from torch import Tensor
 from gatewise.errors import RunError
 from gatewise.training.checkpoints import Checkpoint, load_newest
 from gatewise.training.interrupt import InterruptGuard
-from gatewise.training.loop import Position, Trainer
+from gatewise.training.loop import Trainer
+from gatewise.training.position import Position
 from gatewise.training.resumable import DTYPES, check_position, check_resumable
 from tests.training.rig import make_trainer
 

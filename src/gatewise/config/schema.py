@@ -224,17 +224,26 @@ class TrainingConfig(_Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1.0
     """The initial learning rate. The cost of a language model is the sum over a window's steps of the mean over its
     rows; for other tasks, it is the mean over the words (tagger) or the sequences of a step."""
+    schedule: Annotated[Literal["decay", "cosine", "plateau"], For(LM, *BATCHES)] = "decay"
+    """How the learning rate falls: with ``decay``, by ``lr_decay`` each epoch after ``lr_decay_after_epoch``; with
+    ``cosine``, from step to step along half a cosine, to 0 at the end of the run; with ``plateau``, by ``lr_decay``
+    after ``plateau_patience`` evaluations that are no better than the best."""
+    plateau_patience: Annotated[Positive, For(LM, *BATCHES)] = 3
+    """The number of evaluations without progress after which ``plateau`` lowers the learning rate."""
     lr_decay: Annotated[float, Field(gt=0, le=1), For(LM, *BATCHES)] = 1.0
-    """Each epoch after ``lr_decay_after_epoch`` multiplies the learning rate by this factor."""
+    """The factor of the schedules ``decay`` and ``plateau``."""
     lr_decay_after_epoch: Annotated[NotNegative, For(LM, *BATCHES)] = 0
     """The learning rate is constant up to and including this epoch (epochs count from 1)."""
     lr_decay_on_rise: Annotated[float, Field(gt=0, le=1), For(SCRATCH)] = 1.0
     """After an epoch with a higher training loss than the previous one, the learning rate is multiplied by this
     factor."""
     average_decay: Annotated[Share, For(LM, *BATCHES)] = 0.0
-    """If above 0, the running average of the weights is evaluated and kept instead of the last weights: ``average ←
-    average_decay · average + (1 − average_decay) · weights`` after each step, with a smaller decay for the first steps,
-    ``(1 + step) / (10 + step)`` (Polyak and Juditsky 1992)."""
+    """If above 0, each evaluation also scores the running average of the weights, and the better of the two is kept:
+    ``average ← average_decay · average + (1 − average_decay) · weights`` after each step, with a smaller decay for the
+    first steps, ``(1 + step) / (10 + step)`` (Polyak and Juditsky 1992)."""
+    class_weights: Annotated[Literal["none", "balanced"], For(CLASSIFIER, TEXT)] = "none"
+    """The weight of an example in the cost: 1, or with ``balanced`` ``N / (C · N_c)`` for each of the N_c examples of
+    its label, so that rare labels count as much as frequent ones (King and Zeng 2001)."""
     weight_decay: Annotated[float, Field(ge=0), For(LM, *BATCHES)] = 0.0
     """L2 penalty (SGD, Adam) or decoupled decay (AdamW)."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 5.0
@@ -249,6 +258,16 @@ class TrainingConfig(_Section):
     """Seconds between checkpoints within an epoch (in addition to one after each epoch)."""
     max_bad_steps: Annotated[Positive, For(LM, *BATCHES)] = 10
     """Number of consecutive steps with a non-finite loss or gradient (each is skipped) before training stops."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.schedule == "plateau" and self.lr_decay == 1:
+            raise ValueError(
+                "schedule plateau multiplies the learning rate by lr_decay; set lr_decay below 1, such as 0.5"
+            )
+        if self.schedule == "cosine" and (self.lr_decay != 1 or self.lr_decay_after_epoch):
+            raise ValueError("schedule cosine has no lr_decay; leave lr_decay at 1.0 and lr_decay_after_epoch at 0")
+        return self
 
 
 class RuntimeConfig(_Section):

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TASKS
@@ -111,6 +112,10 @@ class Classification(BatchWorkload):
         train = task.parts["train"]
         super().__init__(task.config, model, run, group, len(train), train.lengths)
         self.task, self.token_name = task, task.token_name
+        self.label_weights: Tensor | None = None
+        if task.config.training.class_weights == "balanced":
+            counts = np.bincount(train.targets, minlength=len(task.labels))
+            self.label_weights = torch.tensor(len(train) / (len(counts) * counts), dtype=torch.float32).to(group.device)
 
     def tokens_in(self, step: int) -> int:
         """Return the total steps of the batch if lengths differ, otherwise the number of examples."""
@@ -120,7 +125,11 @@ class Classification(BatchWorkload):
         """Return the mean over this process's share of the batch."""
         chosen, part, device = self.share(self.batch(step)), self.task.parts["train"], self.group.device
         targets = torch.from_numpy(part.targets[chosen]).to(device)
-        cost: Tensor = self.forward(**part.inputs(chosen, device), targets=targets)
+        if self.label_weights is None:
+            cost: Tensor = self.forward(**part.inputs(chosen, device), targets=targets)
+        else:
+            each = F.cross_entropy(self.forward(**part.inputs(chosen, device)), targets, reduction="none")
+            cost = (each * self.label_weights[targets]).mean()
         # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
         return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
 

@@ -155,12 +155,15 @@ def _length(line: Mapping[str, Any]) -> str:
 def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder) -> None:
     """Compare the saved identity of a run with the requested one."""
     defaults = Config().model_dump()
+    may_differ = _MAY_DIFFER
+    if now["config"]["training"]["schedule"] == "cosine":  # its learning rates depend on the length of the run
+        may_differ = may_differ - {"training.epochs", "training.max_steps"}
     for section, keys in now["config"].items():
         for key, value in keys.items():
             before = (
                 saved["config"].get(section, {}).get(key, defaults[section][key])
             )  # the key may have been added after the run was started
-            if before != value and f"{section}.{key}" not in _MAY_DIFFER:
+            if before != value and f"{section}.{key}" not in may_differ:
                 raise UsageError(
                     f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
                     "resume it with the same configuration, or choose another --out"

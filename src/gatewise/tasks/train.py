@@ -28,8 +28,9 @@ from gatewise.tasks.task import Task, check_figures
 from gatewise.training.checkpoints import Checkpoint, kept, way_on
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.interrupt import signals_interrupt
-from gatewise.training.loop import Position, Trainer, Workload
+from gatewise.training.loop import Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
+from gatewise.training.position import Position
 from gatewise.training.precision import as_configured, check_precision, choose_device, has_fast_bf16, has_fast_high
 from gatewise.training.progress import note, unbreakable
 from gatewise.training.resumable import check_resumable

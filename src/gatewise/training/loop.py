@@ -4,20 +4,19 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from gatewise.artifact.history import evaluations_since
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import TrainingStopped
 from gatewise.training.checkpoints import Checkpoint, interrupted, kept, save_checkpoint
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
+from gatewise.training.position import Position, learning_rate
 from gatewise.training.precision import fp32_products_in, products_in
 from gatewise.training.progress import EpochProgress, note
 from gatewise.training.resumable import prepare_resume
@@ -61,31 +60,6 @@ class Workload(Protocol):
 
     def save_best(self, facts: Mapping[str, int]) -> None:
         """Save the weights as the run's best, with the metadata ``epoch`` and ``step``."""
-
-
-@dataclass
-class Position:
-    """The position of training; saved in each checkpoint as JSON."""
-
-    epoch: int = 1
-    step_in_epoch: int = 0
-    step: int = 0
-    since_evaluation: int = 0
-    cost: float = 0.0
-    units: float = 0.0
-    seconds: float = 0.0
-    trained_tokens: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    best: float = math.inf
-    best_epoch: int = 0
-    best_step: int = 0
-    history: list[Metrics] = field(default_factory=list)
-
-
-def learning_rate(settings: TrainingConfig, epoch: int) -> float:
-    """``learning_rate · lr_decay^max(epoch − lr_decay_after_epoch, 0)``, epochs counted from 1."""
-    return settings.learning_rate * settings.lr_decay ** max(epoch - settings.lr_decay_after_epoch, 0)
 
 
 class Trainer:
@@ -139,8 +113,7 @@ class Trainer:
 
     def _at_end(self) -> bool:
         at, settings = self.at, self.settings
-        since = evaluations_since(at.history, at.best_epoch, at.best_step)
-        if not at.since_evaluation and 0 < settings.patience <= since:
+        if not at.since_evaluation and 0 < settings.patience <= at.evaluations_since_best:
             note(self.console, f"no better evaluation in the last {settings.patience}: training ends early")
             return True
         done = at.step >= settings.max_steps and not at.since_evaluation  # the last steps are evaluated, too
@@ -157,9 +130,10 @@ class Trainer:
             ahead = ahead if settings.max_steps else min(ahead, to_end)
         return min(ahead, max(settings.max_steps - at.step, 0)) if settings.max_steps else ahead
 
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self.settings, self.at, step, self.workload.steps_per_epoch)
+
     def _begin_epoch(self) -> None:
-        for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = learning_rate(self.settings, self.at.epoch)
         if self.at.step_in_epoch == 0:
             self.workload.begin_epoch(self.at.epoch)
 
@@ -209,6 +183,8 @@ class Trainer:
         """Run one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
         self.optimizer.zero_grad()
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = self._learning_rate(self.at.step)
         with fp32_products_in(self.settings.precision):
             with products_in(self.settings.precision, self.group.device), self.update.row_gradients():
                 cost, units = work.cost(at.step_in_epoch)
@@ -247,10 +223,21 @@ class Trainer:
             decay = min(self.settings.average_decay, (1 + self.at.step) / (10 + self.at.step))
             torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - decay)
 
+    def _validate(self) -> tuple[Metrics, float]:
+        """Evaluate the weights and, if there is one, their average; return the better evaluation."""
+        figures, to_minimise = self.workload.validate()
+        if not self.average:
+            return figures, to_minimise
+        with self._averaged():
+            averaged, lower = self.workload.validate()
+        if lower <= to_minimise or not math.isfinite(to_minimise):
+            return {**averaged, "weights": "average"}, lower
+        return {**figures, "weights": "last"}, to_minimise
+
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Use the averaged weights, if any, within the block."""
-        last = [p.detach().clone() for p in self.parameters] if self.average else []
+        """Use the averaged weights within the block."""
+        last = [p.detach().clone() for p in self.parameters]
         try:
             self._fill(self.average)
             yield
@@ -275,8 +262,8 @@ class Trainer:
         name, trained = work.describe(cost / units if units else math.nan)
         try:
             # A signal aborts it, except with several processes: if one left alone, the others would wait for it.
-            with self._averaged(), guard.raising() if self.group.world_size == 1 else nullcontext():
-                figures, to_minimise = work.validate()
+            with guard.raising() if self.group.world_size == 1 else nullcontext():
+                figures, to_minimise = self._validate()
         except KeyboardInterrupt:
             self.save()
             raise interrupted(self.run, f"before the evaluation after step {at.step}") from None
@@ -285,7 +272,7 @@ class Trainer:
             **({"step": at.step} if settings.eval_every or settings.max_steps else {}),
             f"train_{name}": trained,
             **figures,
-            "learning_rate": learning_rate(settings, at.epoch),
+            "learning_rate": self._learning_rate(at.step - 1),
             "tokens_per_second": round(at.trained_tokens / max(at.seconds, 1e-9), 1),
             "seconds": round(at.seconds, 2),
         }
@@ -301,7 +288,8 @@ class Trainer:
             self.console,
             f"{self._title()}  "
             + "  ".join(f"{key.replace('_', ' ')} {self._shown(name, value)}" for key, value in shown.items())
-            + f"  learning rate {metrics['learning_rate']:g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
+            + (f"  {metrics['weights']} weights" if self.average else "")
+            + f"  learning rate {metrics['learning_rate']:.4g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
             + f"  {metrics['seconds']:,.0f} s",
         )
         self._end_epoch()
@@ -318,7 +306,8 @@ class Trainer:
         if self.group.is_writer:
             self.run.write_metrics(self.at.history)
             if self.at.best_step == self.at.step:
-                with self._averaged():
+                averaged = self.at.history[-1].get("weights") == "average"
+                with self._averaged() if averaged else nullcontext():
                     self.workload.save_best({"epoch": self.at.best_epoch, "step": self.at.best_step})
         self.group.wait()
 

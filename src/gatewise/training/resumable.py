@@ -14,6 +14,7 @@ from gatewise.config import TrainingConfig
 from gatewise.errors import RunError
 from gatewise.training.checkpoints import Checkpoint, Outline, check_best_kept, set_aside
 from gatewise.training.distributed import Group
+from gatewise.training.position import Position
 
 if TYPE_CHECKING:
     from gatewise.training.loop import Workload
@@ -122,8 +123,6 @@ def check_position(progress: Mapping[str, Any], steps_per_epoch: int, beside: se
     Raises:
         ValueError: a field is missing, of another type, out of range, or contradicts the others.
     """
-    from gatewise.training.loop import Position
-
     kinds = {one.name: one.type for one in fields(Position)}
     if set(progress) != {*kinds, "identity", *beside}:
         different = sorted(set(progress) ^ {*kinds, "identity", *beside})

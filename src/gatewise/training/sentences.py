@@ -24,7 +24,7 @@ from gatewise.training.checkpoints import (
     set_aside,
 )
 from gatewise.training.interrupt import InterruptGuard
-from gatewise.training.loop import Position
+from gatewise.training.position import Position
 from gatewise.training.progress import EpochProgress, note
 from gatewise.training.resumable import check_outline, check_position
 from gatewise.training.scalars import Scalars
