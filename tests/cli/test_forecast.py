@@ -131,5 +131,7 @@ def test_train_and_evaluate_print_what_is_to_be_beaten(gatewise: Gatewise, regre
     assert result.status == 0, result.err
     lines = result.out.splitlines()
     assert lines[0].startswith("test RMSE ")
-    assert [line.split(":")[0] for line in lines[1:4]] == ["persistence", "autoregression 2", "autoregression 9"]
+    assert all(line.startswith("baseline: RMSE ") for line in lines[1:4])
+    names = [line[line.index("(") :] for line in lines[1:4]]
+    assert names == ["(the last known value)", "(autoregression of order 2)", "(autoregression of order 9)"]
     assert gatewise("evaluate", regressor_run).out.startswith("test RMSE ")

@@ -220,7 +220,7 @@ def test_a_better_evaluation_after_one_that_was_no_number_is_kept(
     """Whether or not the run was interrupted, and without infinity and NaN in the checkpoint."""
     figures = {"training.epochs": 3, **{k: v for k, v in TINY_REGRESSOR.items() if k != "training.epochs"}}
     for bad in (float("nan"), float("inf")):
-        values = iter([bad, 3.0, bad])
+        values = iter([bad, bad, 4.0, 3.0, bad, bad])  # of the last weights and of their average
         with monkeypatch.context() as here:
             here.setattr(Regression, "validate", lambda self, values=values: ({"valid_rmse": 1.0}, next(values)))
             overrides = {**figures, "data.columns": ["level"]}

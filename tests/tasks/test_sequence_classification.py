@@ -36,7 +36,14 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
         x, y = arrays["x"], arrays["y"]
     model = gw.load(classifier_run)
     assert figures["accuracy"] == pytest.approx(float((model.predict(x) == y).mean()))
-    assert list(figures) == ["task", "split", "accuracy", "tokens", "oov_rate", "data_hash"]
+    assert list(figures)[:6] == ["task", "split", "accuracy", "tokens", "oov_rate", "data_hash"]
+    for label in (3, 5, 8):
+        own, found = y == label, model.predict(x) == label
+        hits = float((own & found).sum())
+        assert figures[f"precision_{label}"] == (pytest.approx(hits / found.sum()) if found.any() else None)
+        assert figures[f"recall_{label}"] == pytest.approx(hits / own.sum())
+        assert figures[f"f1_{label}"] == pytest.approx(2 * hits / (own.sum() + found.sum()))
+    assert figures["macro_f1"] == pytest.approx(np.mean([figures[f"f1_{label}"] for label in (3, 5, 8)]))
     assert (figures["task"], figures["split"], figures["tokens"], figures["oov_rate"]) == ("classifier", "valid", 20, 0)
     assert evaluate(classifier_run, data=sequences, split="valid") == figures
 

@@ -8,7 +8,21 @@ from typing import Any, NoReturn
 
 import typer
 
-from gatewise.cli import bench, classify, data, doctor, evaluate, forecast, generate, inspect, new, recipes, tag, train
+from gatewise.cli import (
+    bench,
+    classify,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    forecast,
+    generate,
+    inspect,
+    new,
+    recipes,
+    tag,
+    train,
+)
 from gatewise.cli.output import remark
 from gatewise.cli.unforeseen import out_of_memory, save_traceback
 from gatewise.errors import GatewiseError
@@ -25,6 +39,7 @@ app = typer.Typer(
 )
 app.command("train")(train.command)
 app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("generate")(generate.command)
 app.command("tag")(tag.command)
 app.command("classify")(classify.command)

@@ -49,6 +49,7 @@ class Sequences:
         y: (N,) targets: labels, int64 or strings; or float32 or float64 numbers.
         scale: factor applied to ``x`` when a batch is read.
         lengths: (N,) steps of each sequence; None if all have T.
+        places: (N,) where each sequence comes from: the name of its file, or its index in one; None is its own index.
         notes: what was left out, a line each.
     """
 
@@ -56,6 +57,7 @@ class Sequences:
     y: npt.NDArray[Any]
     scale: float = 1.0
     lengths: Lengths | None = None
+    places: npt.NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -71,7 +73,14 @@ class Sequences:
 
     def part(self, rows: npt.NDArray[np.int64]) -> "Sequences":
         """Return a subset of the sequences."""
-        return Sequences(self.x[rows], self.y[rows], self.scale, None if self.lengths is None else self.lengths[rows])
+        lengths = None if self.lengths is None else self.lengths[rows]
+        places = np.arange(len(self)) if self.places is None else self.places
+        return Sequences(self.x[rows], self.y[rows], self.scale, lengths, places[rows])
+
+    def place(self, row: int, name: str) -> str:
+        """Return where a sequence comes from: the name of its own file, or its index in the data called ``name``."""
+        place = row if self.places is None else self.places[row]
+        return place if isinstance(place, str) else f"{name}[{place}]"
 
     @property
     def steps(self) -> npt.NDArray[Any]:
@@ -156,7 +165,7 @@ def read_npz(path: Path) -> Sequences:
     notes = [f"{path}: arrays not used: {', '.join(map(repr, unused))}"] if unused else []
     if arrays["x"].ndim == 2 and lengths is None:
         notes.append(f"{path}: x has shape {arrays['x'].shape}, read as {x.shape[1]} steps of one number")
-    return Sequences(x if x.dtype == np.uint8 else as_numbers(x), answers, natural_scale(x), lengths, notes)
+    return Sequences(x if x.dtype == np.uint8 else as_numbers(x), answers, natural_scale(x), lengths, notes=notes)
 
 
 def _sequences_in(arrays: dict[str, npt.NDArray[Any]], path: Path) -> tuple[npt.NDArray[Any], Lengths | None]:

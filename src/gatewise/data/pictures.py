@@ -74,9 +74,10 @@ def _count(folder: Path) -> int:
 
 def _read(classes: Mapping[str, list[Path]], side: int) -> Sequences:
     names = [name for name, paths in classes.items() for _ in paths]
+    files = [path for paths in classes.values() for path in paths]
     x = np.empty((len(names), side, side), np.uint8)
-    for row, path in enumerate(path for paths in classes.values() for path in paths):
+    for row, path in enumerate(files):
         x[row] = np.rint(read_image(path, side, side, resize=True) * np.float32(255))
     if not len(x):
         raise DataError("a split holds no pictures; expected a subfolder of pictures for each class")
-    return Sequences(x, np.array(names), PIXEL)
+    return Sequences(x, np.array(names), PIXEL, places=np.array([str(path) for path in files]))

@@ -30,7 +30,7 @@ def _language_model_card(path: Path, config: Config, metrics: list[Metrics]) -> 
 |---|---|
 | test perplexity, {final["test_tokens"]:,} tokens as one sequence | {final["test_perplexity"]:.2f} |
 | out-of-vocabulary rate of the test text | {100 * final["test_oov_rate"]:.2f}% |
-| perplexity of the same tokens under a unigram model | {final["unigram_test_perplexity"]:.2f} |
+| baseline: perplexity of the same tokens under a unigram model | {final["unigram_test_perplexity"]:.2f} |
 | validation perplexity, {config.data.batch_size} rows, epoch {best["epoch"]} | {best["valid_perplexity"]:.2f} |
 | training perplexity of that epoch | {best["train_perplexity"]:.2f} |
 | SHA-256 of the test text | `{final["test_data_hash"]}` |
@@ -75,12 +75,13 @@ def _classifier_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 | metric | value |
 |---|---|
 | test accuracy, {final["test_tokens"]:,} sequences | {100 * final["test_accuracy"]:.2f}% |
-| accuracy of always predicting the most frequent label | {100 * final["majority_test_accuracy"]:.2f}% |
+| baseline: accuracy of always predicting the most frequent label | {100 * final["majority_test_accuracy"]:.2f}% |
 | validation accuracy, {_best(final)} | {100 * _at_best(metrics)["valid_accuracy"]:.2f}% |
 | SHA-256 of the test split | `{final["test_data_hash"]}` |
 
 {_again(path, "gatewise classify " + shlex.quote(str(path)) + " FILE")}
-`labels.json` holds the labels, `config.toml` all settings, `metrics.jsonl` the metrics of each evaluation.
+`labels.json` holds the labels, `config.toml` all settings, `metrics.jsonl` the metrics of each evaluation. `figures/`
+holds the confusion matrix and the worst mistakes of the split evaluated last.
 """
 
 
@@ -90,6 +91,11 @@ def _tagger_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     model, unseen = config.model, final["test_accuracy_unseen"]
     spelled = {"none": "", "lstm": " and an LSTM over its characters", "cnn": " and a convolution over its characters"}
     chosen = "a linear-chain CRF over the sentence" if model.output == "crf" else "a softmax per word"
+    entities = "".join(
+        f"| {what}F1 of entities | {100 * final[key]:.2f}% |\n"
+        for what, key in (("test ", "test_entity_f1"), ("baseline: ", "commonest_tag_test_entity_f1"))
+        if final.get(key) is not None
+    )
     return f"""# {path.name}: a tagger
 
 {_stack(config)}, over each word's embedding{spelled[model.character_encoder]}, with {chosen}; trained on
@@ -99,8 +105,8 @@ def _tagger_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 |---|---|
 | test accuracy, {final["test_tokens"]:,} words | {100 * final["test_accuracy"]:.2f}% |
 | test accuracy on words not seen in training | {"no such words" if unseen is None else f"{100 * unseen:.2f}%"} |
-| accuracy of each word's most frequent training tag | {100 * final["commonest_tag_test_accuracy"]:.2f}% |
-| words of the test split read as `<unk>` | {100 * final["test_oov_rate"]:.2f}% |
+| baseline: accuracy of each word's most frequent training tag | {100 * final["commonest_tag_test_accuracy"]:.2f}% |
+{entities}| words of the test split read as `<unk>` | {100 * final["test_oov_rate"]:.2f}% |
 | validation accuracy, {_best(final)} | {100 * _at_best(metrics)["valid_accuracy"]:.2f}% |
 | SHA-256 of the test split | `{final["test_data_hash"]}` |
 
@@ -119,7 +125,7 @@ def _regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     *evaluations, final = metrics
     where, end = shlex.quote(str(path)), "_test_rmse"
     beside = [
-        f"| test RMSE of {name.removesuffix(end).replace('_', ' ')} | {value:.4g} |\n"
+        f"| baseline: test RMSE of {name.removesuffix(end).replace('_', ' ')} | {value:.4g} |\n"
         for name, value in final.items()
         if name.endswith(end)
     ]

@@ -1,7 +1,8 @@
 """Classification with one label per example, whatever the input: workload, validation, evaluation and model card."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TASKS
 from gatewise.config.tasks import ACCURACY
 from gatewise.errors import DataError
+from gatewise.inspection.mistakes import Picture
 from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
+from gatewise.tasks.confusion import Confusion
+from gatewise.tasks.mistakes import DRAWN, Mistake, find_mistakes, save_mistakes
 from gatewise.tasks.task import Task, tested
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
@@ -43,6 +47,14 @@ class Examples(ABC):
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @abstractmethod
+    def describe(self, index: int) -> tuple[str, str, str]:
+        """Return where an example comes from, its label as text, and its text, if it is one."""
+
+    def picture(self, mistake: Mistake) -> Picture | None:
+        """Return a mistake as a picture, if the examples are numbers."""
+        return None
 
     @abstractmethod
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Any]:
@@ -99,10 +111,15 @@ class LabelTask(Task):
         return Classification(self, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Evaluate on the test split, and score the majority-label baseline."""
+        """Evaluate on the test split, save its confusion matrix and mistakes, and score the majority-label baseline."""
         test, train = self.parts["test"], self.parts["train"]
+        figures = evaluate_part(model, self.labels, test, run, "test")
         majority = float((test.targets == np.bincount(train.targets).argmax()).mean())
-        return {**tested(self.config, figures_of(model, test)), "majority_test_accuracy": majority}
+        return {
+            **tested(self.config, figures),
+            "test_macro_f1": figures["macro_f1"],
+            "majority_test_accuracy": majority,
+        }
 
 
 class Classification(BatchWorkload):
@@ -144,32 +161,56 @@ class Classification(BatchWorkload):
         return figures, ACCURACY.to_minimize(figures[TASKS["classifier"].evaluated])
 
 
-def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
-    """Count the chosen examples that the model, in eval mode, classifies correctly."""
-    hits = 0
+def logits_of(model: nn.Module, part: Examples, chosen: Indices) -> Iterator[tuple[Indices, Tensor]]:
+    """Yield the chosen examples, some at a time, and the logits (n, C) that the model, in eval mode, gives them."""
     device = next(model.parameters()).device
     if part.lengths is not None:
         chosen = chosen[np.argsort(part.lengths[chosen], kind="stable")]
     with in_eval_mode(model):
         for start in range(0, len(chosen), SCORED_TOGETHER):
             some = chosen[start : start + SCORED_TOGETHER]
-            logits = check_finite(model(**part.inputs(some, device)), "the logits")
-            found = logits.argmax(-1).cpu().numpy()
-            hits += int((found == part.targets[some]).sum())
-    return hits
+            yield some, check_finite(model(**part.inputs(some, device)), "the logits")
 
 
-def accuracy(model: nn.Module, part: Examples) -> float:
-    """Return the share of a split's examples that the model classifies correctly."""
-    return hits_among(model, part, np.arange(len(part))) / len(part)
+def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
+    """Count the chosen examples that the model, in eval mode, classifies correctly."""
+    found = (
+        (logits.argmax(-1).cpu().numpy() == part.targets[some]).sum() for some, logits in logits_of(model, part, chosen)
+    )
+    return int(sum(found))
 
 
-def figures_of(model: nn.Module, part: Examples) -> dict[str, Any]:
-    """Return the metrics of a split: ``accuracy, tokens`` (examples), ``unknown_labels, oov_rate, data_hash``."""
+def evaluate_part(
+    model: nn.Module, labels: Sequence[Any], part: Examples, run: RunFolder, split: str
+) -> dict[str, Any]:
+    """Evaluate a split; save its confusion matrix and its mistakes under ``figures/`` in the run folder.
+
+    Returns:
+        ``accuracy, tokens`` (examples), ``oov_rate, data_hash, baseline_accuracy`` (of the most frequent label of this
+        split), ``macro_f1`` (the mean F1 of its labels), ``unknown_labels`` (examples whose label the model does not
+        know, which count as errors); for each label ``precision_LABEL, recall_LABEL, f1_LABEL`` (None where the
+        denominator is zero) and ``tokens_LABEL``; ``confusion`` and ``mistakes``, the files (None if the run folder is
+        not writable).
+    """
+    p = np.empty((len(part), len(labels)), np.float32)
+    for some, logits in logits_of(model, part, np.arange(len(part))):
+        p[some] = logits.softmax(-1).cpu().numpy()
+    confusion = Confusion.count([str(label) for label in labels], part.targets, p.argmax(1))
+    mistakes = find_mistakes(p, part.targets, labels, part.describe)
+    about = f"{split}, {part.data_hash[:12]}"
+    saved: dict[str, str | None] = {"confusion": None, "mistakes": None}
+    with suppress(OSError):  # a run folder may be read-only; the figures are of use without the files
+        saved["confusion"] = str(confusion.save(run.figures, about, "examples", "label"))
+        pictures = [found for one in mistakes[:DRAWN] if (found := part.picture(one)) is not None]
+        saved["mistakes"] = str(save_mistakes(mistakes, run.figures, pictures, about))
     return {
-        "accuracy": accuracy(model, part),
+        "accuracy": float((p.argmax(1) == part.targets).mean()),
         "tokens": len(part),
-        "unknown_labels": int((part.targets < 0).sum()),
         "oov_rate": part.oov_rate,
         "data_hash": part.data_hash,
+        "baseline_accuracy": confusion.majority / len(part),
+        "macro_f1": confusion.macro_f1,
+        "unknown_labels": int((part.targets < 0).sum()),
+        **confusion.figures(),
+        **saved,
     }

@@ -43,6 +43,18 @@ class Confusion:
         """The share of items labelled correctly."""
         return float(self.counts.trace() / self.counts.sum())
 
+    @property
+    def majority(self) -> int:
+        """The number of items of the most frequent true label."""
+        return int(self.counts.sum(1).max())
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of the labels that occur, true or predicted; 0 if none does."""
+        both = self.counts.sum(0) + self.counts.sum(1)
+        each = 2 * self.counts.diagonal()[both > 0] / both[both > 0]
+        return float(each.mean()) if len(each) else 0.0
+
     def figures(self) -> dict[str, float | int | None]:
         """Return ``precision_LABEL, recall_LABEL, f1_LABEL, tokens_LABEL`` of each label, most frequent first.
 
@@ -59,12 +71,14 @@ class Confusion:
             found[f"tokens_{label}"] = int(there[k])
         return found
 
-    def save(self, folder: Path, title: str) -> Path:
+    def save(self, folder: Path, title: str, item: str = "words", label: str = "tag") -> Path:
         """Write ``confusion.csv`` and, if Matplotlib is installed, ``confusion.png``.
 
         Args:
             folder: created if missing.
             title: describes the evaluated data.
+            item: what is labelled, in the plural.
+            label: what a label is called.
 
         Returns:
             The path of the image, or of the table if there is no image.

@@ -68,7 +68,12 @@ class LanguageModelTask(Task):
         if not config.model.init_scale:
             raise UsageError("model.init_scale is 0, so the model cannot learn; expected a number above 0, such as 0.1")
         opened = open_corpus(config.data)
-        self.notes, self.data = opened.notes, LanguageModelData.read(opened.parts, opened.settings)
+        what = PLURAL[opened.settings.level]
+        self.notes = [
+            *opened.notes,
+            f"perplexity: the number of equally likely {what} that would be as hard to choose from; 1 is certainty",
+        ]
+        self.data = LanguageModelData.read(opened.parts, opened.settings)
         train, valid = (len(self.data.texts[split].ids) for split in ("train", "valid"))
         settings = with_rows(opened.settings, min(train, valid))
         self.config = settled(config, settings, train // (settings.batch_size * settings.tbptt_length))

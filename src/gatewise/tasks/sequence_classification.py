@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +14,11 @@ from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.config import Config
 from gatewise.data.arrays import Sequences, check_classes
 from gatewise.data.configured import open_sequences, sequences_split, with_batches
+from gatewise.inspection.mistakes import Picture
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_classifier import SequenceClassifier
-from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices, unknown_labels
+from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
+from gatewise.tasks.mistakes import Mistake
 from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 
@@ -24,9 +27,20 @@ class LabelledSequences(Examples):
     """Sequences of T steps of I numbers, with labels."""
 
     def __init__(self, part: Sequences, labels: Sequence[Any], name: str, strict: bool = False) -> None:
-        self.part, self.data_hash, self.lengths = part, part.data_hash, part.lengths
+        self.part, self.name, self.data_hash, self.lengths = part, name, part.data_hash, part.lengths
         found = part.y.tolist()
         self.targets, self.notes = label_indices(found, labels), unknown_labels(found, labels, name, strict)
+
+    def describe(self, index: int) -> tuple[str, str, str]:
+        """Return the file of a sequence or its index in it, its label, and no text."""
+        return self.part.place(index, self.name.rpartition(" (")[0]), str(self.part.y[index]), ""
+
+    def picture(self, mistake: Mistake) -> Picture:
+        """Return a mistake as an image, if its numbers are pixels, or as lines."""
+        x, _, lengths = self.part.batch(np.array([mistake.example]))
+        numbers = x[0, : None if lengths is None else lengths[0]]
+        is_image = self.part.x.dtype == np.uint8
+        return Picture(numbers, is_image, mistake.label, mistake.predicted, mistake.probability)
 
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor | None]:
         """Return a batch x (B, T, I), and the steps of each sequence if they differ."""
@@ -82,4 +96,5 @@ def evaluate_sequences(
     with reading_for(run, data):
         part = sequences_split(config.data, split, data)
     name = f"{data or config.data.path or config.data.builtin} ({split})"
-    return figures_of(model, LabelledSequences(part, model.labels, name, config.data.strict))
+    examples = LabelledSequences(part, model.labels, name, config.data.strict)
+    return evaluate_part(model, model.labels, examples, run, split)

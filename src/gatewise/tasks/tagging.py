@@ -24,6 +24,7 @@ from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.confusion import Confusion
+from gatewise.tasks.entities import entity_figures, marks_entities
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
@@ -89,11 +90,16 @@ class TaggerTask(Task):
         part = self.parts["test"]
         confusion, figures = score(model, part, self.seen)
         confusion.save(run.figures, f"test, {part.data_hash[:12]}")
-        baseline = self._commonest_tag_accuracy(part)
-        return {**tested(self.config, figures), "commonest_tag_test_accuracy": baseline}
+        guessed, own = self._commonest_tags(part), [sentence.tags for sentence in part.sentences]
+        hits = [guess == tag for pair in zip(guessed, own, strict=True) for guess, tag in zip(*pair, strict=True)]
+        found = {**tested(self.config, figures), "commonest_tag_test_accuracy": sum(hits) / len(hits)}
+        if figures.get("entity_f1") is not None:
+            entities = entity_figures(own, guessed)
+            found |= {"test_entity_f1": figures["entity_f1"], "commonest_tag_test_entity_f1": entities["entity_f1"]}
+        return found
 
-    def _commonest_tag_accuracy(self, part: TaggedPart) -> float:
-        """Score each word's most frequent tag in training and, for unseen words, the most frequent tag of all."""
+    def _commonest_tags(self, part: TaggedPart) -> list[list[str]]:
+        """Return each word's most frequent tag in training and, for unseen words, the most frequent tag of all."""
         counts: dict[str, Counter[str]] = {}
         every: Counter[str] = Counter()
         for word, tag in _pairs(self.parts["train"]):
@@ -101,8 +107,7 @@ class TaggerTask(Task):
             every[tag] += 1
         best = {word: found.most_common(1)[0][0] for word, found in counts.items()}
         fallback = every.most_common(1)[0][0]
-        hits = [best.get(word, fallback) == tag for word, tag in _pairs(part)]
-        return sum(hits) / len(hits)
+        return [[best.get(word, fallback) for word in words] for words in part.words]
 
 
 def _pairs(part: TaggedPart) -> Iterator[tuple[str, str]]:
@@ -159,18 +164,25 @@ def score(model: Tagger, part: TaggedPart, seen: Set[str]) -> tuple[Confusion, d
     """
     expected = np.concatenate(part.numbered(model.tags))
     encoded = EncodedSentences(part.words, model.lexicon, model.alphabet)
-    found = torch.cat(model.read_each(encoded, model.predict)).numpy()
+    each = model.read_each(encoded, model.predict)
+    found = torch.cat(each).numpy()
     words = list(chain.from_iterable(part.words))
     unseen = np.array([word not in seen for word in words])
     right = found == expected
     confusion = Confusion.count(model.tags, expected, found)
+    entities = dict[str, Any]()
+    if marks_entities(model.tags):
+        named = [[model.tags[tag] for tag in tags.tolist()] for tags in each]
+        entities = entity_figures([sentence.tags for sentence in part.sentences], named)
     return confusion, {
         "accuracy": float(right.mean()),
         "accuracy_unseen": float(right[unseen].mean()) if unseen.any() else None,
         "tokens": len(expected),
-        "unknown_labels": int((expected < 0).sum()),
         "oov_rate": float(np.mean(np.array(model.lexicon.encode(words)) == model.lexicon.unk_id)),
         "data_hash": part.data_hash,
+        "baseline_accuracy": confusion.majority / len(expected),
+        "unknown_labels": int((expected < 0).sum()),
+        **entities,
     }
 
 
@@ -187,10 +199,12 @@ def evaluate_tagger(
         device: the device to compute on.
 
     Returns:
-        ``accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored),
-        ``unknown_labels`` (words whose tag the model does not know, which count as errors), ``oov_rate`` (words read as
-        ``<unk>``), ``data_hash``; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None where the denominator is
-        zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run folder is not writable).
+        ``accuracy, accuracy_unseen`` (None if all words were seen in training), ``tokens`` (words scored), ``oov_rate``
+        (words read as ``<unk>``), ``data_hash, baseline_accuracy`` (of the most frequent tag of this split),
+        ``unknown_labels`` (words whose tag the model does not know, which count as errors); the figures of
+        ``entity_figures`` for tags that mark entities; for each tag ``precision_TAG, recall_TAG, f1_TAG`` (None where
+        the denominator is zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run folder is
+        not writable).
     """
     model = load_as(Tagger, run.path, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()

@@ -21,7 +21,7 @@ from gatewise.models.loading import load_as
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.tasks.classification import Examples, LabelTask, figures_of, label_indices, unknown_labels
+from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
 from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 
@@ -33,6 +33,7 @@ class LabelledTexts(Examples):
         self, file: LabelledFile, words: Lexicon, characters: Lexicon, labels: Sequence[str], strict: bool = False
     ) -> None:
         texts = file.texts
+        self.file = file
         self.encoded = EncodedSentences([text.words for text in texts], words, characters)
         self.lengths = self.encoded.lengths
         found = [text.label for text in texts]
@@ -41,6 +42,11 @@ class LabelledTexts(Examples):
         self.data_hash = file.data_hash
         ids = words.encode(chain.from_iterable(text.words for text in texts))
         self.oov_rate = ids.count(words.unk_id) / len(ids)
+
+    def describe(self, index: int) -> tuple[str, str, str]:
+        """Return the line of a text, its label, and its words."""
+        text = self.file.texts[index]
+        return f"{self.file.path}:{text.line}", text.label, " ".join(text.words)
 
     def inputs(self, indices: Indices, device: torch.device) -> dict[str, WordBatch]:
         """Return a batch of texts."""
@@ -128,4 +134,5 @@ def evaluate_texts(
     model = load_as(TextClassifier, run.path, device=device)
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
-    return figures_of(model, LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict))
+    part = LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict)
+    return evaluate_part(model, model.labels, part, run, split)
