@@ -48,7 +48,9 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server whose small texts replace the corpus ptb."""
     files = tuple(RemoteFile(name, len(text), hashlib.sha256(text).hexdigest()) for name, text in TEXTS.items())
-    monkeypatch.setitem(CORPORA, "ptb", RemoteCorpus("http://127.0.0.1:9/closed", files, CORPORA["ptb"].next_command))
+    monkeypatch.setitem(
+        CORPORA, "ptb", RemoteCorpus("http://127.0.0.1:9/closed", files, CORPORA["ptb"].next_command, "")
+    )
     server = Server(("127.0.0.1", 0), Handler)
     server.texts, server.asked = dict(TEXTS), []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -125,7 +127,7 @@ def test_nobody_answers(gatewise: Gatewise, server: Server, tmp_path: Path) -> N
     """A refused connection is status 3."""
     words = fetch(server, tmp_path / "ptb")
     server.server_close()
-    gatewise(*words).check_refused(3, "ptb.train.txt: download interrupted", progress=True)
+    gatewise(*words).check_refused(3, "ptb.train.txt: no connection", progress=True)
     assert contents(tmp_path / "ptb") == {}
 
 

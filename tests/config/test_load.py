@@ -146,6 +146,10 @@ def test_overrides_win() -> None:
     [
         ({"model.hiden_size": 3}, "model.hiden_size; did you mean model.hidden_size?"),
         ({"modle.hidden_size": 3}, "did you mean model"),
+        ({"training.lr": 3}, "training.lr; did you mean training.learning_rate?"),
+        ({"training.early_stoping": 3}, "training.early_stoping; did you mean training.patience?"),
+        ({"model.batchsize": 3}, "model.batchsize; did you mean data.batch_size?"),
+        ({"data.hiden_dim": 3}, "data.hiden_dim; did you mean model.hidden_size?"),
         ({"model.hidden_size": "many"}, "model.hidden_size is 'many'"),
         ({"model.dropout": 1}, "model.dropout is 1"),
         ({"model.forget_bias": 1.0, "model.cell": "gru"}, "forget_bias"),

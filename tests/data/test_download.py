@@ -1,12 +1,14 @@
 """Downloads from a server on this machine: whole, cut off, resumed, refused, wrong."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import re
 import socket
 import threading
+import urllib.error
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -87,7 +89,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("GATEWISE_MIRROR", raising=False)
     with Server() as server:
-        monkeypatch.setattr(download, "CORPORA", {"toy": RemoteCorpus(server.url, FILES, "")})
+        monkeypatch.setattr(download, "CORPORA", {"toy": RemoteCorpus(server.url, FILES, "", "gatewise train demo")})
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -166,8 +168,20 @@ def test_nothing_listens(server: Server, tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound, but it does not listen
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(DataError, match=rf"{url}/toy\.train\.txt: download interrupted \(.*refused"):
+        with pytest.raises(
+            DataError, match=rf"{url}/toy\.train\.txt: no connection \(.*refused\); connect to .*: gatewise train demo$"
+        ):
             fetch("toy", tmp_path, mirror=url)
+
+
+@pytest.mark.parametrize("cause", [socket.gaierror(-2, "Name not known"), OSError(errno.ENETUNREACH, "unreachable")])
+def test_without_a_network(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: OSError) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise urllib.error.URLError(cause)
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", no_network)
+    with pytest.raises(DataError, match=rf"no connection \(.*\); connect to a network, .* the files into {tmp_path}"):
+        fetch("toy", tmp_path)
 
 
 def test_chunked_answer_cut_off(server: Server, tmp_path: Path) -> None:
@@ -194,7 +208,7 @@ def test_files_that_are_right_are_left_alone(server: Server, tmp_path: Path) -> 
 
 
 def test_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "CORPORA", {"toy": RemoteCorpus("http://127.0.0.1:9/nothing", FILES, "")})
+    monkeypatch.setattr(download, "CORPORA", {"toy": RemoteCorpus("http://127.0.0.1:9/nothing", FILES, "", "")})
     fetch("toy", tmp_path / "argument", mirror=f"{server.url}/")
     monkeypatch.setenv("GATEWISE_MIRROR", server.url)
     fetch("toy", tmp_path / "variable")

@@ -3,11 +3,13 @@
 import io
 import os
 import re
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
-from gatewise.training.progress import EpochProgress, Unbreakable, note, unbreakable
+from gatewise.training.progress import EpochProgress, Unbreakable, heartbeat, note, unbreakable
 
 
 def show(total: int, done: int = 0, *, terminal: bool = False) -> str:
@@ -46,6 +48,37 @@ def test_an_epoch_of_three_steps_has_three_lines() -> None:
 
 def test_a_terminal_gets_a_bar_with_the_same_figures() -> None:
     assert "perplexity 50.00" in show(50, terminal=True)
+
+
+def test_a_slow_epoch_has_a_line_every_30_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of 1,000 steps of 4 seconds: a tenth takes 400 seconds."""
+    text, clock = io.StringIO(), [0.0]
+    monkeypatch.setattr("gatewise.training.progress.time.monotonic", lambda: clock[0])
+    progress = EpochProgress(Console(file=text, width=100), "epoch 1/1", 1000)
+    shown = []
+    for step in range(1, 101):
+        clock[0] = 4.0 * step
+        before = text.tell()
+        progress.update(step, "loss 1")
+        shown += [clock[0]] if text.tell() > before else []
+    assert all(later - earlier <= 34 for earlier, later in zip([0.0, *shown], shown, strict=False))
+    assert len(shown) <= 14 and "epoch 1/1    0%  loss 1" in text.getvalue()
+
+
+def test_a_heartbeat_goes_on_while_something_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewise.training.progress.SECONDS_WITHOUT", 0.01)
+    text = io.StringIO()
+    with heartbeat(Console(file=text, width=100), "evaluating"):
+        until = time.monotonic() + 5
+        while text.getvalue().count("evaluating, 0:00:00 so far") < 3 and time.monotonic() < until:
+            time.sleep(0.005)
+    ended = text.getvalue()
+    assert ended.count("evaluating, 0:00:00 so far") >= 3
+    time.sleep(0.05)
+    assert text.getvalue() == ended, "it ends with what it reports on"
+    before = threading.active_count()
+    with heartbeat(None, "evaluating"):
+        assert threading.active_count() == before
 
 
 def test_no_console_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,8 +140,50 @@ def _known_keys() -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """Suggest the key that was probably meant: the same name in another section, else the most similar."""
-    ending = name.rpartition(".")[2]
-    match = [key for key in known if "." in name and key.rpartition(".")[2] == ending]
-    match = match or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]}?" if match else ""
+    """Suggest what was probably meant: the same or the most similar name, in any section or in other libraries."""
+    section, _, ending = name.rpartition(".")
+    meant = {key: key for key in known}
+    if section:
+        meant = _ELSEWHERE | {key.rpartition(".")[2]: key for key in known if "." in key}
+    match = difflib.get_close_matches(ending, meant, n=1, cutoff=0.6)
+    if section and not match:  # perhaps the section is what is wrong
+        match, meant = difflib.get_close_matches(name, known, n=1, cutoff=0.5), {key: key for key in known}
+    return f"; did you mean {meant[match[0]]}?" if match else ""
+
+
+_ELSEWHERE = {
+    "lr": "training.learning_rate",
+    "early_stopping": "training.patience",
+    "early_stopping_patience": "training.patience",
+    "num_epochs": "training.epochs",
+    "n_epochs": "training.epochs",
+    "clip": "training.max_grad_norm",
+    "grad_clip": "training.max_grad_norm",
+    "clipnorm": "training.max_grad_norm",
+    "scheduler": "training.schedule",
+    "lr_schedule": "training.schedule",
+    "class_weight": "training.class_weights",
+    "ema": "training.average_decay",
+    "optim": "training.optimizer",
+    "units": "model.hidden_size",
+    "hidden_dim": "model.hidden_size",
+    "n_hidden": "model.hidden_size",
+    "n_layers": "model.num_layers",
+    "layers": "model.num_layers",
+    "embedding_dim": "model.embedding_size",
+    "embed_dim": "model.embedding_size",
+    "rnn_type": "model.cell",
+    "batch": "data.batch_size",
+    "bptt": "data.tbptt_length",
+    "seq_len": "data.tbptt_length",
+    "lookback": "data.window",
+    "input_chunk_length": "data.window",
+    "output_chunk_length": "data.horizon",
+    "text_column": "data.column",
+    "target_column": "data.label_column",
+    "validation_size": "data.valid_size",
+    "val_size": "data.valid_size",
+    "num_threads": "runtime.threads",
+    "accelerator": "runtime.device",
+}
+"""What other libraries call some keys."""

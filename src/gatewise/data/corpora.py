@@ -14,11 +14,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteCorpus:
-    """A corpus: its base URL, its files, and the training command to suggest after the download."""
+    """A corpus: its base URL, its files, the training command to suggest afterwards, and one that needs no download."""
 
     url: str
     files: tuple[RemoteFile, ...]
     next_command: str
+    without: str
 
 
 PTB = RemoteCorpus(
@@ -29,6 +30,7 @@ PTB = RemoteCorpus(
         RemoteFile("ptb.test.txt", 449945, "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
     ),
     next_command="gatewise train ptb-small --data",
+    without="gatewise train demo",
 )
 """Penn Treebank in Mikolov's preprocessing."""
 
@@ -49,6 +51,7 @@ MNIST = RemoteCorpus(
         ),
     ),
     next_command="gatewise train mnist-rows --data",
+    without="gatewise train digits-rows",
 )
 """MNIST as first published, from the mirror that torchvision uses; the gzip files of other copies differ."""
 
@@ -64,6 +67,7 @@ UD_EWT = RemoteCorpus(
         ),
     ),
     next_command="gatewise train ewt-upos --data",
+    without="gatewise train tagging-toy",
 )
 """Universal Dependencies English Web Treebank, CC BY-SA 4.0."""
 

@@ -1,7 +1,9 @@
 """Downloading public corpora: with progress, resumable, verified by SHA-256."""
 
+import errno
 import http.client
 import os
+import socket
 import stat
 import time
 import urllib.error
@@ -21,6 +23,7 @@ except ImportError:  # Windows, where an open file cannot be replaced anyway
     fcntl = None  # type: ignore[assignment]
 
 _CHUNK = 1 << 16
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 _SLOWEST = 1024
 """Bytes per second, averaged over ``web.PATIENCE_S``, below which a download counts as interrupted."""
 
@@ -63,7 +66,17 @@ def fetch(name: str, to: str | Path, *, mirror: str | None = None, report: Repor
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DataError(f"{folder}: cannot create this folder ({problem.strerror}); choose another --to") from None
-    return [_fetch_file(f"{base}/{file.name}", file, folder / file.name, report) for file in corpus.files]
+    try:
+        return [_fetch_file(f"{base}/{file.name}", file, folder / file.name, report) for file in corpus.files]
+    except _NoConnection as problem:
+        raise DataError(
+            f"{problem}; connect to a network, give --mirror URL of a copy, put the files into {folder} yourself, or "
+            f"go without: {corpus.without}"
+        ) from None
+
+
+class _NoConnection(DataError):
+    """The server cannot be reached at all."""
 
 
 def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None) -> Path:
@@ -89,7 +102,10 @@ def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None)
             f"{url}: the server returned {problem.code} {reason}; try later, or use another --mirror"
         ) from None
     except (OSError, http.client.HTTPException, EOFError, ValueError) as problem:  # ValueError: an invalid host name
-        reason = " ".join(str(getattr(problem, "reason", None) or problem).split()) or type(problem).__name__
+        cause = getattr(problem, "reason", None) or problem
+        reason = " ".join(str(cause).split()) or type(problem).__name__
+        if isinstance(cause, socket.gaierror | ConnectionRefusedError) or getattr(cause, "errno", 0) in _UNREACHABLE:
+            raise _NoConnection(f"{url}: no connection ({reason})") from None
         raise DataError(f"{url}: download interrupted ({reason}); run the same command again to resume it") from None
     raise DataError(
         f"{url}: SHA-256 is {found}, expected {file.sha256}; file discarded, try again or use another --mirror"

@@ -32,7 +32,7 @@ from gatewise.training.loop import Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
 from gatewise.training.position import Position
 from gatewise.training.precision import as_configured, check_precision, choose_device, has_fast_bf16, has_fast_high
-from gatewise.training.progress import note, unbreakable
+from gatewise.training.progress import heartbeat, note, unbreakable
 from gatewise.training.resumable import check_resumable
 from gatewise.training.scalars import Scalars
 
@@ -152,7 +152,8 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
         group.rows(config.data.batch_size)
     if group.is_writer:
         run.check_free(resume=resume)
-    task = read_task(config)
+    with heartbeat(console, "reading the data"):
+        task = read_task(config)
     config = task.config
     group.rows(config.data.batch_size)
     torch.manual_seed(config.training.seed)
@@ -170,7 +171,7 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
             _introduce(config, task, model, run, group, console)
             position = _fit(config, task, workload, run, group, checkpoint, console)
             if group.is_writer:
-                _finish(config, task, run, model, position)
+                _finish(config, task, run, model, position, console)
         group.wait()
         return Run(run.path, (run.read_history(config.task.name).final or {}) if group.is_writer else {})
 
@@ -227,7 +228,9 @@ def _fit(
         scalars.close()
 
 
-def _finish(config: Config, task: Task, run: RunFolder, model: nn.Module, position: Position) -> None:
+def _finish(
+    config: Config, task: Task, run: RunFolder, model: nn.Module, position: Position, console: Console | None
+) -> None:
     """Evaluate the best weights on the test split once; write the final metrics and the model card."""
     saved = load_weights(model, run)
     if saved.get("step") != position.best_step:
@@ -238,7 +241,8 @@ def _finish(config: Config, task: Task, run: RunFolder, model: nn.Module, positi
     best = {"best_epoch": position.best_epoch}
     if "step" in position.history[-1]:
         best["best_step"] = position.best_step
-    final: Metrics = {**task.final(model.eval(), run), **best}
+    with heartbeat(console, "evaluating on the test split"):
+        final: Metrics = {**task.final(model.eval(), run), **best}
     check_figures(final, run)
     write_atomically(run.card_file, model_card(run.path, config, [*position.history, final]))
     run.write_metrics([*position.history, final])

@@ -18,7 +18,7 @@ from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.position import Position, learning_rate
 from gatewise.training.precision import fp32_products_in, products_in
-from gatewise.training.progress import EpochProgress, note
+from gatewise.training.progress import EpochProgress, heartbeat, note
 from gatewise.training.resumable import prepare_resume
 from gatewise.training.scalars import Scalars
 from gatewise.training.update import Update, bad_gradient, make_optimizer
@@ -262,7 +262,8 @@ class Trainer:
         name, trained = work.describe(cost / units if units else math.nan)
         try:
             # A signal aborts it, except with several processes: if one left alone, the others would wait for it.
-            with guard.raising() if self.group.world_size == 1 else nullcontext():
+            alone = self.group.world_size == 1
+            with heartbeat(self.console, "evaluating"), guard.raising() if alone else nullcontext():
                 figures, to_minimise = self._validate()
         except KeyboardInterrupt:
             self.save()

@@ -1,5 +1,6 @@
-"""Progress display: a bar on a terminal, otherwise a plain line every tenth of an epoch."""
+"""Progress display: a bar on a terminal, otherwise a plain line every tenth of an epoch, and every 30 seconds."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,8 @@ from gatewise.printable import one_line
 
 SECONDS_BETWEEN = 2.0
 """Minimum interval between plain lines, so that a log of short epochs stays readable."""
+SECONDS_WITHOUT = 30.0
+"""Maximum interval between plain lines, so that nobody wonders whether anything still happens."""
 
 
 class Unbreakable:
@@ -61,6 +64,27 @@ def note(console: Console | None, line: str) -> None:
         console.print(one_line(line), soft_wrap=True, highlight=False, markup=False)
 
 
+@contextmanager
+def heartbeat(console: Console | None, what: str) -> Iterator[None]:
+    """Say every ``SECONDS_WITHOUT`` that something without progress of its own, such as ``evaluating``, goes on."""
+    if console is None:
+        yield
+        return
+    ended, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(SECONDS_WITHOUT):
+            note(console, f"{what}, {timedelta(seconds=round(time.monotonic() - began))} so far")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 class EpochProgress:
     """Displays the steps of an epoch: loss so far, tokens per second, time left.
 
@@ -90,9 +114,12 @@ class EpochProgress:
             return
         if self._bar is not None:
             self._bar.update(self._task, completed=done, status=f"{status}  {self._time_left(done)}")
-        elif 10 * done // self._total > self._tenth and time.monotonic() - self._shown >= SECONDS_BETWEEN:
-            self._tenth, self._shown = 10 * done // self._total, time.monotonic()
-            note(self._console, f"{self._title}  {10 * self._tenth:3d}%  {status}  {self._time_left(done)}")
+            return
+        tenth, silent = 10 * done // self._total, time.monotonic() - self._shown
+        if silent >= (SECONDS_BETWEEN if tenth > self._tenth else SECONDS_WITHOUT):
+            share = 10 * tenth if tenth > self._tenth else 100 * done // self._total
+            self._tenth, self._shown = tenth, time.monotonic()
+            note(self._console, f"{self._title}  {share:3d}%  {status}  {self._time_left(done)}")
 
     def close(self) -> None:
         """Remove the bar."""
