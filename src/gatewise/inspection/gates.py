@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gatewise.inspection.fonts import short
 from gatewise.inspection.inputs import Steps
-from gatewise.inspection.style import AMOUNT, BLUE, CELLS, GREY, SIGNED, WIDTH, name_steps, short, title, whole_decades
+from gatewise.inspection.style import AMOUNT, BLUE, CELLS, GREY, SIGNED, WIDTH, title
+from gatewise.inspection.ticks import name_steps, whole_decades
 from gatewise.inspection.trace import LayerTrace, trace_layer
 from gatewise.nn.recurrent import Recurrent
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gatewise.inspection.runs import FinishedRun, labels
 from gatewise.inspection.sequences import sample_batch
-from gatewise.inspection.style import CELL_LOOKS, LOOKS, WIDTH, Look, line_named, title, whole_decades
+from gatewise.inspection.style import CELL_LOOKS, LOOKS, WIDTH, Look, line_named, title
+from gatewise.inspection.ticks import whole_decades
 from gatewise.models.loading import load, load_fresh
 from gatewise.nn.recurrent import Recurrent
 
@@ -114,7 +115,7 @@ def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
         axes.grid()
     whole_decades(panels[0], "y", np.concatenate([np.r_[flow.fresh, flow.trained] for flow in data.flows]), most=15)
     panels[0].set_xlim(0, max(len(flow.fresh) for flow in data.flows) - 1)
-    panels[0].set_ylabel("‖∂loss/∂x$_{T−d}$‖ ÷ ‖∂loss/∂y$_T$‖")
+    panels[0].set_ylabel("‖∂loss/∂x$_{T−d}$‖ ÷ ‖∂loss/∂y$_T$‖", parse_math=True)
 
 
 def _looks(flows: Sequence[GradientFlow]) -> list[Look]:

@@ -9,17 +9,8 @@ import numpy.typing as npt
 
 from gatewise.config import TASKS
 from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, labels
-from gatewise.inspection.style import (
-    CELL_LOOKS,
-    INK,
-    LOOKS,
-    WIDTH,
-    Look,
-    count_from_left,
-    line_named,
-    title,
-    whole_decades,
-)
+from gatewise.inspection.style import CELL_LOOKS, INK, LOOKS, WIDTH, Look, line_named, title
+from gatewise.inspection.ticks import count_from_left, whole_decades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from gatewise.config import TASKS
 from gatewise.errors import RunError
+from gatewise.inspection.fonts import short
 from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, final_figures
-from gatewise.inspection.style import INK, LOOKS, WIDTH, Look, count_from_left, line_named, short, title
+from gatewise.inspection.style import INK, LOOKS, WIDTH, Look, line_named, title
+from gatewise.inspection.ticks import count_from_left
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

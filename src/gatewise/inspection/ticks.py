@@ -1,0 +1,115 @@
+"""Ticks and their labels: no axis has two ticks with the same label."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MOST_DIGITS = 17
+"""Decimal digits that tell any two float64 numbers apart."""
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Write evenly spaced numbers with as few decimals as tell them apart, all with the same number."""
+    numbers = np.unique(np.asarray(values, dtype=float))
+    if not len(numbers):
+        return []
+    largest = float(np.abs(numbers).max())
+    kind = "f" if largest == 0 or 1e-3 <= largest < 1e6 else "e"
+    unit = 1.0 if kind == "f" else 10.0 ** np.floor(np.log10(largest))
+    error = 0.02 * float(np.diff(numbers).min(initial=largest)) / unit
+    for digits in range(_MOST_DIGITS + 1):
+        rounded = np.round(numbers / unit, digits)
+        if np.abs(rounded - numbers / unit).max() <= error and len(np.unique(rounded)) == len(numbers):
+            break
+    if kind == "f":
+        return [_signed(f"{value:,.{digits}f}") for value in values]
+    power = f"×10{str(round(np.log10(unit))).translate(_RAISED)}"
+    return [_signed(f"{value / unit:.{digits}f}{power}") if value else "0" for value in values]
+
+
+def decade_labels(values: Sequence[float]) -> list[str]:
+    """Write the ticks of a logarithmic axis: as decimals within six decades around 1, else as powers of ten."""
+    if all(1e-3 <= value <= 1e6 for value in values):
+        return [f"{value:,.10g}" for value in values]
+    labels = []
+    for value in values:
+        power = np.floor(np.log10(value) + 1e-9)
+        factor = f"{value / 10.0**power:.3g}"
+        labels.append(f"{'' if factor == '1' else factor + '×'}10{str(int(power)).translate(_RAISED)}")
+    return labels
+
+
+def _signed(text: str) -> str:
+    return "−" + text[1:] if text[0] == "-" else text
+
+
+def formatter(labels: Callable[[Sequence[float]], list[str]]) -> "Formatter":
+    """Return Matplotlib's interface to a function that labels all ticks of an axis."""
+    from matplotlib.ticker import Formatter
+
+    class Labels(Formatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return self.format_ticks([x])[0]
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            return labels(values)
+
+    return Labels()
+
+
+def label_numbers(figure: "Figure") -> None:
+    """Label the ticks of every axis that has no labels of its own with ``tick_labels``."""
+    from matplotlib.ticker import ScalarFormatter
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if type(axis.get_major_formatter()) is ScalarFormatter:
+                axis.set_major_formatter(formatter(tick_labels))
+
+
+def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool = False) -> None:
+    """Label the steps on the x (or y) axis: all of them, or at regular intervals if there is not enough room."""
+    every = max(1, -(-len(names) // room))
+    places = range(0, len(names), every)
+    if vertical:
+        axes.set_yticks(places, [names[k] for k in places])
+    else:
+        axes.set_xticks(places, [names[k] for k in places])
+
+
+def count_from_left(axes: "Axes", most: int = 5) -> None:
+    """Label integers on the x axis, at most ``most`` of them."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def within(axes: "Axes", low: float, high: float) -> None:
+    """Keep the y axis within the bounds of a metric."""
+    below, above = axes.get_ylim()
+    axes.set_ylim(max(below, low), min(above, high))
+
+
+def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], most: float = 12) -> None:
+    """Make the x or y axis logarithmic, with limits at powers of ten; shows at most the ``most`` largest decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    positive = values[np.isfinite(values) & (values > 0)]
+    high = np.ceil(np.log10(positive.max(initial=1e-300)) - 1e-9)
+    low = max(np.floor(np.log10(positive.min(initial=10.0**high)) + 1e-9), high - most)
+    axes.set(**{f"{letter}scale": "log", f"{letter}lim": (10.0 ** min(low, high - 1), 10.0**high)})
+    axis = axes.xaxis if letter == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_major_formatter(formatter(decade_labels))
+    axis.set_minor_formatter(NullFormatter())
+    if high - low > 3:
+        axis.set_minor_locator(NullLocator())
