@@ -64,19 +64,38 @@ def memory(lengths: list[int], points: int = 20) -> MemoryTask:
     for length in lengths:
         for k, cell in enumerate(("rnn_tanh", "gru", "lstm")):
             steps = np.arange(1, points + 1) * 1000.0
-            curves.append(ErrorCurve(f"{cell} 1×128", cell, length, "step", steps, np.exp(-k * steps / 3000) / 6))
+            curves.append(
+                ErrorCurve(
+                    f"{cell}-{length}", f"{cell} 1×128", cell, length, "step", steps, np.exp(-k * steps / 3000) / 6
+                )
+            )
     return MemoryTask(curves)
+
+
+def falling(figure: str, k: int, at: np.ndarray) -> np.ndarray:
+    values = (300 + k) * np.exp(-at / at[-1] * 4) + 1
+    return 1 - values / 400 if figure == "accuracy" else values
 
 
 def training(figures: list[str], runs: int, points: int = 12, axis: str = "epoch") -> TrainingCurves:
     at = np.arange(1, points + 1) * (200.0 if axis == "step" else 1.0)
     curves = [
-        Curve(f"run-{k}", figure, part, axis, at, (300 + k) * np.exp(-at / at[-1] * 4) + 1, float(at[-1]))
+        Curve(f"run-{k}", figure, part, axis, at, falling(figure, k, at), float(at[-1]))
         for k in range(runs)
         for figure in figures
         for part in ("train", "valid")
     ]
     return TrainingCurves(curves, {(f"run-{k}", figures[0]): 114.5 + k for k in range(runs)})
+
+
+def values(figure: str, *valid: float, runs: int = 1) -> TrainingCurves:
+    at = np.arange(1.0, len(valid) + 1)
+    curves = [
+        Curve(f"run-{k}", figure, part, "epoch", at, np.array(valid) * (1 - 1e-3 * (part == "train")), at[-1])
+        for k in range(runs)
+        for part in ("train", "valid")
+    ]
+    return TrainingCurves(curves, {}, ["run-0"], ["run-x"])
 
 
 def footprint(seconds: float, mib: float) -> Footprint:
@@ -113,6 +132,19 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "training": (draw_training, training(["perplexity"], 1)),
     "training of three runs": (draw_training, training(["loss", "accuracy"], 3, axis="step")),
     "training of eight runs": (draw_training, training(["loss", "rmse"], 8, 1)),
+    "accuracies that hardly differ": (draw_training, values("accuracy", 0.9981, 0.9982, 0.9984)),
+    "an accuracy of 1": (draw_training, values("accuracy", 0.0, 1.0, 1.0)),
+    "a tiny error": (draw_training, values("rmse", 1e-7, 1.1e-7, 0.9e-7)),
+    "an error that falls by eight decades": (draw_training, values("rmse", 1.0, 1e-4, 3e-8)),
+    "a loss that does not change": (draw_training, values("loss", 0.6931, 0.6931, 0.6931)),
+    "a loss that hardly changes": (draw_training, values("loss", 0.6931471, 0.6931472, 0.6931472)),
+    "a loss of 0": (draw_training, values("loss", 0.0, 0.0)),
+    "a huge loss": (draw_training, values("loss", 1e90, 2e90)),
+    "no finite loss": (draw_training, values("loss", np.nan, np.nan)),
+    "one evaluation": (draw_training, values("accuracy", 0.9981)),
+    "one evaluation of five runs": (draw_training, values("accuracy", 0.9981, runs=5)),
+    "one perfect evaluation": (draw_training, values("accuracy", 1.0)),
+    "one evaluation of forty runs": (draw_training, values("perplexity", 120.5, runs=40)),
     "footprint": (draw_footprint, footprint(2.0, 1245.0)),
     "a slow footprint": (draw_footprint, footprint(640.0, 12450.0)),
 }

@@ -19,11 +19,13 @@ from gatewise.inspection.memory_task import measure_memory_task
 from gatewise.inspection.rows import RowsReading, measure_rows
 from gatewise.inspection.runs import open_run, open_runs
 from gatewise.inspection.sequences import COUNT, sample_batch
+from gatewise.inspection.style import make_figure
 from gatewise.inspection.tags import measure_tags
 from gatewise.inspection.trace import stack_input, trace_layer
 from gatewise.inspection.training import draw_training, measure_training
 from gatewise.models.loading import load_fresh
 from gatewise.nn import GRU, LSTM, RNN
+from tests.inspection.readable import check_readable
 
 
 def test_rows_of_a_model(classifier_run: Path) -> None:
@@ -195,7 +197,10 @@ def test_memory_task_squares_the_error(tmp_path: Path) -> None:
 
 def test_memory_task_tells_seeds_apart(tmp_path: Path) -> None:
     paths = [memory_run(tmp_path / name, "lstm", 50, 0.1) for name in ("seed-1", "seed-2")]
-    assert measure_memory_task(open_runs(paths, "memory-task")).models == ["LSTM 2×16, seed-1", "LSTM 2×16, seed-2"]
+    assert measure_memory_task(open_runs(paths, "memory-task")).models == [
+        "seed-1 (LSTM 2×16)",
+        "seed-2 (LSTM 2×16)",
+    ]
 
 
 def test_training_curves(tiny_run: Path, tmp_path: Path) -> None:
@@ -243,8 +248,37 @@ def test_runs_without_figures(lines: list[dict[str, object]], message: str, tmp_
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    paths = [memory_run(tmp_path / part / "run", "lstm", 50, 0.1) for part in ("a", "b")]
-    assert [run.name for run in open_runs(paths, "training")] == [str(path) for path in paths]
+    paths = [memory_run(tmp_path / part, "lstm", 50, 0.1) for part in ("a/x/run", "b/x/run", "b/y/run", "other")]
+    assert [run.name for run in open_runs(paths, "training")] == ["a/x/run", "b/x/run", "y/run", "other"]
+    with pytest.raises(UsageError, match=r"the same run is given 2 times; give each run once"):
+        open_runs([*paths, paths[0].parent / ".." / "x" / "run"], "training")
+
+
+def test_unfinished_runs_are_drawn_and_those_without_a_curve_are_named(tmp_path: Path) -> None:
+    lines = [{"epoch": k, "valid_perplexity": 6.0 - k, "train_perplexity": 5.0} for k in (1, 2)]
+    going = write_run(tmp_path / "going", lines, "")
+    fresh = write_run(tmp_path / "fresh", [], "")
+    (fresh / "metrics.jsonl").unlink()
+    done = memory_run(tmp_path / "done", "lstm", 50, 0.1)
+    found = measure_training(open_runs([going, fresh, done], "training"))
+    assert (found.runs, found.unfinished, found.without) == (["going", "done"], ["going"], ["fresh"])
+    texts = check_readable(make_figure(draw_training, found))
+    assert "going (not finished)" in texts
+    assert "done (test rmse 0.1)" in texts
+    assert "Ring: the kept weights, the best on validation. Not evaluated yet: fresh." in texts
+    with pytest.raises(RunError, match="no metrics; the run has not finished an epoch"):
+        measure_training(open_runs([fresh], "training"))
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.0, 0.0], [0.9981, 0.9984], [0.3]])
+def test_the_axis_of_accuracies_stays_within_0_and_1(values: list[float], tmp_path: Path) -> None:
+    lines = [{"epoch": k, "train_accuracy": value, "valid_accuracy": value} for k, value in enumerate(values, 1)]
+    run = write_run(tmp_path / "r", lines, '[task]\nname = "tagger"\n')
+    figure = make_figure(draw_training, measure_training([open_run(run, "training")]))
+    texts = check_readable(figure)
+    low, high = figure.axes[0].get_ylim()
+    assert 0 <= low < high <= 1
+    assert [text.strip() for text in texts].count("0.3") == (2 if len(values) == 1 else 0)  # beside the points
 
 
 @pytest.mark.parametrize(

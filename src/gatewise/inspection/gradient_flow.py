@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatewise.inspection.runs import FinishedRun, labels
 from gatewise.inspection.sequences import sample_batch
-from gatewise.inspection.style import CELL_LOOKS, LOOKS, WIDTH, Look, line_named, title
+from gatewise.inspection.style import CELL_LOOKS, WIDTH, Look, line_named, look, title
 from gatewise.inspection.ticks import whole_decades
 from gatewise.models.loading import load, load_fresh
 from gatewise.nn.recurrent import Recurrent
@@ -103,13 +103,13 @@ def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
     figure.set_size_inches(WIDTH, 3.5)
     sources = list(dict.fromkeys(flow.source for flow in data.flows))
     looks = _looks(data.flows)
-    names = [line_named(look, flow.model) for look, flow in zip(looks, data.flows, strict=True)]
+    names = [line_named(its, flow.model) for its, flow in zip(looks, data.flows, strict=True)]
     title(figure, "How far back does the last step's loss reach?", f"Mean over {'; '.join(sources)}.", names)
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
     for axes, weights in zip(panels, ("fresh", "trained"), strict=True):
-        for flow, look in zip(data.flows, looks, strict=True):
+        for flow, its in zip(data.flows, looks, strict=True):
             norms = getattr(flow, weights)
-            axes.plot(np.where(norms > 0, norms, np.nan), **look.every(len(norms)))
+            axes.plot(np.where(norms > 0, norms, np.nan), **its.every(len(norms)))
         axes.set_title(f"{weights} weights")
         axes.set_xlabel("distance from the last step (steps)")
         axes.grid()
@@ -122,4 +122,4 @@ def _looks(flows: Sequence[GradientFlow]) -> list[Look]:
     """Style each run by its cell, or by its position if several runs have the same cell."""
     if len({flow.cell for flow in flows}) == len(flows):
         return [CELL_LOOKS[flow.cell] for flow in flows]
-    return [LOOKS[k % len(LOOKS)] for k in range(len(flows))]
+    return [look(k) for k in range(len(flows))]

@@ -66,6 +66,13 @@ LOOKS = (
 )
 """Styles for lines without their own, used in this order."""
 
+
+def look(k: int) -> Look:
+    """Return the style of line k of a figure; after the last of ``LOOKS``, colours are combined with other markers."""
+    shifted = LOOKS[(k + k // len(LOOKS)) % len(LOOKS)]
+    return Look(LOOKS[k % len(LOOKS)].color, shifted.line, shifted.marker)
+
+
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
 """The display names of the cells."""
 
@@ -168,13 +175,16 @@ def house_style() -> Iterator[None]:
 def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"] = ()) -> None:
     """Add a title at the upper left, the legend below it, and a note on what was measured below the axes.
 
-    Call this after the figure's size is set.
+    Call this after the figure's size is set; each line of the legend after the first makes the figure higher.
     """
     width, height = figure.get_size_inches()
     longest = max((len(str(line.get_label())) for line in lines), default=0)
     columns = max(1, min(len(lines), int(width / (0.65 + 0.06 * longest))))
+    rows = -(-len(lines) // columns)
+    height += 0.16 * max(0, rows - 1)
+    figure.set_size_inches(width, height)
     # Constrained layout reserves room for the title only, so the legend is placed over its extra lines.
-    figure.suptitle(short(text, int(width / 0.1)) + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
+    figure.suptitle(short(text, int(width / 0.1)) + "\n" * rows, x=0.01, ha="left")
     if lines:
         place = (0.01, 1 - 0.27 / height)
         figure.legend(
@@ -184,8 +194,8 @@ def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"
         figure.supxlabel(fill(short(below, 1000), int(width / 0.055)), x=0.01, ha="left", fontsize=7, color=GREY)
 
 
-def line_named(look: Look, name: str) -> "Artist":
-    """Return the legend entry of a line."""
+def line_named(look: Look, name: str, remark: str = "") -> "Artist":
+    """Return the legend entry of a line, with a remark in parentheses."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=short(name, 60), **look.every(1))
+    return Line2D([], [], label=short(name, 60) + (f" ({remark})" if remark else ""), **look.every(1))

@@ -99,6 +99,21 @@ def within(axes: "Axes", low: float, high: float) -> None:
     axes.set_ylim(max(below, low), min(above, high))
 
 
+def spread(heights: npt.NDArray[np.floating], gap: float) -> npt.NDArray[np.floating]:
+    """Move ascending heights in [0, 1] as little as possible to stand a gap apart, and half a gap from both ends."""
+    groups = list[list[float]]()
+    for height in heights - gap * np.arange(len(heights)):
+        groups.append([float(height)])
+        while len(groups) > 1 and np.mean(groups[-2]) >= np.mean(groups[-1]):
+            last = groups.pop()
+            groups[-1] += last
+    lowest = np.concatenate([np.full(len(group), np.mean(group)) for group in groups])
+    moved: npt.NDArray[np.floating] = lowest.clip(gap / 2, 1 - gap * (len(heights) - 0.5)) + gap * np.arange(
+        len(heights)
+    )
+    return moved
+
+
 def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], most: float = 12) -> None:
     """Make the x or y axis logarithmic, with limits at powers of ten; shows at most the ``most`` largest decades."""
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
