@@ -1,11 +1,13 @@
 """Every figure with ordinary and with extreme numbers: nothing is cut off, nothing overlaps."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from gatewise.inspection.answers import Answers
 from gatewise.inspection.footprint import Footprint, ModelFootprint, draw_footprint
 from gatewise.inspection.gates import GatesReading, draw_gates
 from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow
@@ -30,13 +32,20 @@ def rows(T: int, I: int, labels: list[str]) -> RowsReading:
     return RowsReading(RNG.random((T, I)), distribution(T, len(labels)), labels, "t10k-images-idx3-ubyte.gz, 9999")
 
 
-def gates(cell: str, T: int, H: int, words: list[str] | None = None) -> GatesReading:
-    values = {name: RNG.random((T, H)) - (0.5 if name in "gcnh" else 0) for name in CELLS[cell]}
-    memory = np.sort(RNG.lognormal(size=H))[::-1]
-    trace = LayerTrace(cell, 2, True, values, RNG.permutation(H), memory)
+def gates(cell: str, T: int, H: int, words: list[str] | None = None, both: bool = False, **kept: Any) -> GatesReading:
+    traces = []
+    for backward in (False, True) if both else (True,):
+        values = {name: RNG.random((T, H)) - (0.5 if name in "gcnh" else 0) for name in CELLS[cell]}
+        memory = np.sort(RNG.lognormal(size=H))[::-1]
+        traces.append(LayerTrace(cell, 2, backward, values, RNG.permutation(H), memory))
     if words:
-        return GatesReading(trace, words, "word", None, "ptb-small")
-    return GatesReading(trace, [str(t + 1) for t in range(T)], "row", RNG.random((T, 28)), "a" * 60)
+        return GatesReading(traces, words, "word", None, "ptb-small", **kept)
+    answer = Answers(whole="Predicted class: 7, with probability 0.998.")
+    return GatesReading(traces, [str(t + 1) for t in range(T)], "row", RNG.random((T, 28)), "a" * 60, answer, **kept)
+
+
+def answers(each: list[str]) -> Answers:
+    return Answers(each, RNG.random(len(each)).tolist())
 
 
 def tags(T: int, C: int, word: str = "word") -> TagsReading:
@@ -118,6 +127,18 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "gates of an LSTM over words": (draw_gates, gates("lstm", 12, 200, [f"word{k}" for k in range(12)])),
     "gates of a GRU": (draw_gates, gates("gru", 12, 33, ["$5", "$6", *"abcdefghij"])),
     "gates of an RNN": (draw_gates, gates("rnn_tanh", 9, 5, ["the"] * 9)),
+    "gates of both directions": (
+        draw_gates,
+        gates("lstm", 12, 200, ["They", *["refuse", "to"] * 5, "us"], True, answers=answers(["VERB"] * 12)),
+    ),
+    "gates of both directions over an image": (draw_gates, gates("lstm", 28, 64, both=True)),
+    "all gates of a GRU in both directions": (draw_gates, gates("gru", 12, 200, ["word"] * 12, True, units=None)),
+    "gates of a language model": (
+        draw_gates,
+        gates("lstm", 10, 200, ["the", "of"] * 5, answers=answers(["a-long-prediction-here"] * 10)),
+    ),
+    "gates of a character model": (draw_gates, gates("lstm", 60, 64, ["a"] * 60, answers=answers(["b"] * 60))),
+    "all gates": (draw_gates, gates("lstm", 10, 650, ["the"] * 10, units=None)),
     "one step, one unit": (draw_gates, gates("lstm", 1, 1, ["one"])),
     "a long text": (draw_gates, gates("gru", 400, 8, ["internationalisation"] * 400)),
     "tags": (draw_tags, tags(14, 17)),

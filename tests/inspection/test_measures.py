@@ -12,19 +12,18 @@ from matplotlib.figure import Figure
 import gatewise as gw
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.inspection.footprint import read_footprint
-from gatewise.inspection.gates import measure_gates
 from gatewise.inspection.gradient_flow import gradient_norms, measure_gradient_flow
-from gatewise.inspection.inputs import Steps, read_text
+from gatewise.inspection.inputs import read_text
 from gatewise.inspection.memory_task import measure_memory_task
 from gatewise.inspection.rows import RowsReading, measure_rows
 from gatewise.inspection.runs import open_run, open_runs
 from gatewise.inspection.sequences import COUNT, sample_batch
 from gatewise.inspection.style import make_figure
 from gatewise.inspection.tags import measure_tags
-from gatewise.inspection.trace import stack_input, trace_layer
+from gatewise.inspection.trace import stack_input
 from gatewise.inspection.training import draw_training, measure_training
 from gatewise.models.loading import load_fresh
-from gatewise.nn import GRU, LSTM, RNN
+from gatewise.nn import LSTM
 from tests.inspection.readable import check_readable
 
 
@@ -46,44 +45,6 @@ def test_from_which_row_on_the_answer_leads(leaders: list[int], row: int) -> Non
     assert reading.verdict == f"read as no with probability 0.900; in the lead for good from row {row} of 3 on"
 
 
-def test_units_are_sorted_by_their_time_scale() -> None:
-    torch.manual_seed(0)
-    lstm, x = LSTM(3, 7, num_layers=2, bidirectional=True), torch.randn(5, 1, 3)
-    *_, traced = lstm(x, trace=("i", "f", "o", "c"))
-    found = trace_layer(lstm, x, layer=1, backward=True)
-    f = traced["f"][0, 1, :, 0].double().detach().numpy()
-    np.testing.assert_allclose(found.memory, np.sort(-1 / np.log(f.mean(0)))[::-1], rtol=1e-6)
-    for name, values in traced.items():
-        np.testing.assert_allclose(found.values[name], values[0, 1, :, 0].detach().numpy()[:, found.units], atol=1e-7)
-    assert trace_layer(lstm, x).layer == 2
-    assert not trace_layer(lstm, x).backward
-
-
-def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(9, 1, 3)
-    gru, rnn = GRU(3, 5), RNN(3, 5)
-    z = gru(x, trace=("z",))[2]["z"][0, 0, :, 0].double().detach().numpy()
-    np.testing.assert_allclose(trace_layer(gru, x).memory, np.sort(-1 / np.log(z.mean(0)))[::-1], rtol=1e-6)
-    h = rnn(x)[0][:, 0].double().detach().numpy()
-    h = h - h.mean(0)
-    expected = [(column[1:] * column[:-1]).sum() / (column**2).sum() for column in h.T]
-    np.testing.assert_allclose(trace_layer(rnn, x).memory, sorted(expected, reverse=True), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("layer", "backward", "message"),
-    [
-        (3, False, r"--layer 3: this model has 2 rec"),
-        (-1, False, "--layer -1"),
-        (0, True, "this model has no backward direction"),
-    ],
-)
-def test_no_such_layer(layer: int, backward: bool, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        trace_layer(LSTM(3, 4, num_layers=2), torch.randn(2, 1, 3), layer, backward)
-
-
 def test_stack_input_is_what_the_model_gave_its_stack(tiny_run: Path) -> None:
     model = gw.load(tiny_run)
     steps = read_text(model, "the dog ate\nthe apple")
@@ -92,20 +53,6 @@ def test_stack_input_is_what_the_model_gave_its_stack(tiny_run: Path) -> None:
     torch.testing.assert_close(steps.x[:, 0], model.embedding(ids).detach())
     with pytest.raises(RuntimeError, match="was not run"):
         stack_input(model.rnn, lambda: None)
-
-
-def test_gates_as_a_table() -> None:
-    lstm = LSTM(2, 3)
-    reading = measure_gates(lstm, Steps(torch.randn(2, 1, 2), ["the", "dog"], "word"))
-    header, *lines = reading.table()
-    assert header == ("step", "word", "layer", "unit", "time_scale_steps", "i", "f", "o", "c")
-    assert [line[:2] for line in lines] == [(1, "the")] * 3 + [(2, "dog")] * 3
-    unit = lines[4][3]
-    traced = trace_layer(lstm, torch.zeros(2, 1, 2))
-    assert sorted(line[3] for line in lines[:3]) == [0, 1, 2]
-    assert unit == reading.trace.units[1]
-    assert lines[4][8] == reading.trace.values["c"][1, 1]
-    assert traced.values["c"].shape == (2, 3)
 
 
 def test_tags(tagger_run: Path) -> None:

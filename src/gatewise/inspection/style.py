@@ -184,7 +184,7 @@ def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"
     height += 0.16 * max(0, rows - 1)
     figure.set_size_inches(width, height)
     # Constrained layout reserves room for the title only, so the legend is placed over its extra lines.
-    figure.suptitle(short(text, int(width / 0.1)) + "\n" * rows, x=0.01, ha="left")
+    figure.suptitle(short(text, int(width / 0.104)) + "\n" * rows, x=0.01, ha="left")
     if lines:
         place = (0.01, 1 - 0.27 / height)
         figure.legend(

@@ -1,6 +1,8 @@
 """Ticks and their labels: no axis has two ticks with the same label."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,21 +20,21 @@ _MOST_DIGITS = 17
 
 def tick_labels(values: Sequence[float]) -> list[str]:
     """Write evenly spaced numbers with as few decimals as tell them apart, all with the same number."""
-    numbers = np.unique(np.asarray(values, dtype=float))
-    if not len(numbers):
+    if not len(values):
         return []
-    largest = float(np.abs(numbers).max())
-    kind = "f" if largest == 0 or 1e-3 <= largest < 1e6 else "e"
-    unit = 1.0 if kind == "f" else 10.0 ** np.floor(np.log10(largest))
-    error = 0.02 * float(np.diff(numbers).min(initial=largest)) / unit
+    largest = max(abs(float(value)) for value in values)
+    power = 0 if largest == 0 or 1e-3 <= largest < 1e6 else int(np.floor(np.log10(largest)))
+    numbers = [Decimal(float(value)).scaleb(-power) for value in values]
+    apart = sorted(set(numbers))
+    error = min((b - a for a, b in pairwise(apart)), default=abs(apart[0])) / 50
     for digits in range(_MOST_DIGITS + 1):
-        rounded = np.round(numbers / unit, digits)
-        if np.abs(rounded - numbers / unit).max() <= error and len(np.unique(rounded)) == len(numbers):
+        labels = [f"{number:,.{digits}f}" for number in numbers]
+        rounded = [round(number, digits) for number in numbers]
+        if len(set(labels)) == len(apart) and all(abs(a - b) <= error for a, b in zip(rounded, numbers, strict=True)):
             break
-    if kind == "f":
-        return [_signed(f"{value:,.{digits}f}") for value in values]
-    power = f"×10{str(round(np.log10(unit))).translate(_RAISED)}"
-    return [_signed(f"{value / unit:.{digits}f}{power}") if value else "0" for value in values]
+    labels = [label.replace("-", "−") for label in labels]
+    unit = f"×10{str(power).translate(_RAISED)}"
+    return [label + unit if number else "0" for label, number in zip(labels, numbers, strict=True)] if power else labels
 
 
 def decade_labels(values: Sequence[float]) -> list[str]:
@@ -45,10 +47,6 @@ def decade_labels(values: Sequence[float]) -> list[str]:
         factor = f"{value / 10.0**power:.3g}"
         labels.append(f"{'' if factor == '1' else factor + '×'}10{str(int(power)).translate(_RAISED)}")
     return labels
-
-
-def _signed(text: str) -> str:
-    return "−" + text[1:] if text[0] == "-" else text
 
 
 def formatter(labels: Callable[[Sequence[float]], list[str]]) -> "Formatter":
