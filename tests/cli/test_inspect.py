@@ -84,7 +84,13 @@ def test_gates(gatewise: Gatewise, tiny_run: Path, tagger_run: Path, classifier_
     assert scales == sorted(scales, reverse=True)
     Path("text.txt").write_text("the dog ate\n")
     assert gatewise("inspect", "gates", tiny_run, "text.txt", "--out", "g.svg").status == 0
-    assert gatewise("inspect", "gates", tagger_run, "--text", "the dog", "--backward", "--out", "g.png").status == 0
+    assert steps[8]["prediction"]
+    gates = ("inspect", "gates", tagger_run, "--text", "the dog", "--out", "g.png", "--data-out", "g.csv")
+    for direction, expected in (("both", {"forward", "backward"}), ("backward", {"backward"})):
+        assert gatewise(*gates, "--direction", direction, "--units", "3").status == 0
+        assert {line["direction"] for line in numbers(Path("g.csv"))} == expected
+    assert gatewise(*gates, "--units", "all").status == 0
+    assert {line["direction"] for line in numbers(Path("g.csv"))} == {"forward", "backward"}
     result = gatewise("inspect", "gates", classifier_run, image, "--layer", "1", "--out", "g.png")
     assert result.out == "g.png: layer 1, 6 row(s)\n"
 
@@ -99,7 +105,13 @@ def test_gates_refused(gatewise: Gatewise, tiny_run: Path, classifier_run: Path,
     Path("empty.txt").write_text("\n")
     gatewise(*inspect, tiny_run, "empty.txt").check_refused(3, "empty.txt: contains no words; expected text")
     gatewise(*inspect, tiny_run, "--text", "dog", "--layer", "2").check_refused(2, "--layer 2: this model has 1")
-    gatewise(*inspect, tiny_run, "--text", "dog", "--backward").check_refused(2, "this model has no backward direction")
+    gatewise(*inspect, tiny_run, "--text", "dog", "--direction", "both").check_refused(
+        2, "--direction both: this model has no backward direction; omit this option"
+    )
+    for units in ("0", "-1", "many", "²"):
+        gatewise(*inspect, tiny_run, "--text", "dog", "--units", units).check_refused(
+            2, f"--units {units}: expected a positive number, or all"
+        )
 
 
 def test_gates_of_a_model_of_sentences(gatewise: Gatewise, scratch_run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checks that any figure must pass: it has a title, and all text is inside and does not overlap."""
+"""Checks that any figure must pass: it has a title, all text is inside and does not overlap, and ticks differ."""
 
 from collections.abc import Iterator
 from math import isclose
@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 
 PIXEL = 1.5
@@ -19,6 +20,10 @@ def check_readable(figure: Figure) -> list[str]:
     for axes in figure.findobj(Axes):
         if axes.get_visible() and axes.axison and axes.has_data():
             assert axes.get_xlabel() or axes.get_ylabel() or axes.get_title(loc="left"), "axes with data and no name"
+    drawn = [axes for axes in figure.findobj(Axes) if axes.get_visible() and axes.axison]
+    for axis in (axis for axes in drawn for axis in _of_numbers(axes)):
+        labels = [tick.get_text() for tick in _ticks(axis) if tick.get_text()]
+        assert len(set(labels)) == len(labels), f"two ticks with the same label: {labels}"
     words = [(text.get_text(), _box(text)) for text in _texts(figure)]
     for k, (text, box) in enumerate(words):
         inside = box.x0 >= -PIXEL and box.y0 >= -PIXEL
@@ -51,6 +56,12 @@ def _texts(figure: Figure) -> Iterator[Text]:
     for text in candidates:
         if text.get_visible() and text.get_text().strip() and seen.get(of_axes.get(text), True):
             yield text
+
+
+def _of_numbers(axes: Axes) -> list[Axis]:
+    """Return the axes that show numbers, not names."""
+    both = (axes.xaxis, axes.yaxis)
+    return [axis for axis in both if not isinstance(axis.get_major_formatter(), FuncFormatter)]
 
 
 def _ticks(axis: Axis) -> Iterator[Text]:

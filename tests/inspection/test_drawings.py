@@ -1,11 +1,13 @@
 """Every figure with ordinary and with extreme numbers: nothing is cut off, nothing overlaps."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from gatewise.inspection.answers import Answers
 from gatewise.inspection.footprint import Footprint, ModelFootprint, draw_footprint
 from gatewise.inspection.gates import GatesReading, draw_gates
 from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow
@@ -30,13 +32,20 @@ def rows(T: int, I: int, labels: list[str]) -> RowsReading:
     return RowsReading(RNG.random((T, I)), distribution(T, len(labels)), labels, "t10k-images-idx3-ubyte.gz, 9999")
 
 
-def gates(cell: str, T: int, H: int, words: list[str] | None = None) -> GatesReading:
-    values = {name: RNG.random((T, H)) - (0.5 if name in "gcnh" else 0) for name in CELLS[cell]}
-    memory = np.sort(RNG.lognormal(size=H))[::-1]
-    trace = LayerTrace(cell, 2, True, values, RNG.permutation(H), memory)
+def gates(cell: str, T: int, H: int, words: list[str] | None = None, both: bool = False, **kept: Any) -> GatesReading:
+    traces = []
+    for backward in (False, True) if both else (True,):
+        values = {name: RNG.random((T, H)) - (0.5 if name in "gcnh" else 0) for name in CELLS[cell]}
+        memory = np.sort(RNG.lognormal(size=H))[::-1]
+        traces.append(LayerTrace(cell, 2, backward, values, RNG.permutation(H), memory))
     if words:
-        return GatesReading(trace, words, "word", None, "ptb-small")
-    return GatesReading(trace, [str(t + 1) for t in range(T)], "row", RNG.random((T, 28)), "a" * 60)
+        return GatesReading(traces, words, "word", None, "ptb-small", **kept)
+    answer = Answers(whole="Predicted class: 7, with probability 0.998.")
+    return GatesReading(traces, [str(t + 1) for t in range(T)], "row", RNG.random((T, 28)), "a" * 60, answer, **kept)
+
+
+def answers(each: list[str]) -> Answers:
+    return Answers(each, RNG.random(len(each)).tolist())
 
 
 def tags(T: int, C: int, word: str = "word") -> TagsReading:
@@ -64,19 +73,38 @@ def memory(lengths: list[int], points: int = 20) -> MemoryTask:
     for length in lengths:
         for k, cell in enumerate(("rnn_tanh", "gru", "lstm")):
             steps = np.arange(1, points + 1) * 1000.0
-            curves.append(ErrorCurve(f"{cell} 1×128", cell, length, "step", steps, np.exp(-k * steps / 3000) / 6))
+            curves.append(
+                ErrorCurve(
+                    f"{cell}-{length}", f"{cell} 1×128", cell, length, "step", steps, np.exp(-k * steps / 3000) / 6
+                )
+            )
     return MemoryTask(curves)
+
+
+def falling(figure: str, k: int, at: np.ndarray) -> np.ndarray:
+    values = (300 + k) * np.exp(-at / at[-1] * 4) + 1
+    return 1 - values / 400 if figure == "accuracy" else values
 
 
 def training(figures: list[str], runs: int, points: int = 12, axis: str = "epoch") -> TrainingCurves:
     at = np.arange(1, points + 1) * (200.0 if axis == "step" else 1.0)
     curves = [
-        Curve(f"run-{k}", figure, part, axis, at, (300 + k) * np.exp(-at / at[-1] * 4) + 1, float(at[-1]))
+        Curve(f"run-{k}", figure, part, axis, at, falling(figure, k, at), float(at[-1]))
         for k in range(runs)
         for figure in figures
         for part in ("train", "valid")
     ]
     return TrainingCurves(curves, {(f"run-{k}", figures[0]): 114.5 + k for k in range(runs)})
+
+
+def values(figure: str, *valid: float, runs: int = 1) -> TrainingCurves:
+    at = np.arange(1.0, len(valid) + 1)
+    curves = [
+        Curve(f"run-{k}", figure, part, "epoch", at, np.array(valid) * (1 - 1e-3 * (part == "train")), at[-1])
+        for k in range(runs)
+        for part in ("train", "valid")
+    ]
+    return TrainingCurves(curves, {}, ["run-0"], ["run-x"])
 
 
 def footprint(seconds: float, mib: float) -> Footprint:
@@ -99,6 +127,18 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "gates of an LSTM over words": (draw_gates, gates("lstm", 12, 200, [f"word{k}" for k in range(12)])),
     "gates of a GRU": (draw_gates, gates("gru", 12, 33, ["$5", "$6", *"abcdefghij"])),
     "gates of an RNN": (draw_gates, gates("rnn_tanh", 9, 5, ["the"] * 9)),
+    "gates of both directions": (
+        draw_gates,
+        gates("lstm", 12, 200, ["They", *["refuse", "to"] * 5, "us"], True, answers=answers(["VERB"] * 12)),
+    ),
+    "gates of both directions over an image": (draw_gates, gates("lstm", 28, 64, both=True)),
+    "all gates of a GRU in both directions": (draw_gates, gates("gru", 12, 200, ["word"] * 12, True, units=None)),
+    "gates of a language model": (
+        draw_gates,
+        gates("lstm", 10, 200, ["the", "of"] * 5, answers=answers(["a-long-prediction-here"] * 10)),
+    ),
+    "gates of a character model": (draw_gates, gates("lstm", 60, 64, ["a"] * 60, answers=answers(["b"] * 60))),
+    "all gates": (draw_gates, gates("lstm", 10, 650, ["the"] * 10, units=None)),
     "one step, one unit": (draw_gates, gates("lstm", 1, 1, ["one"])),
     "a long text": (draw_gates, gates("gru", 400, 8, ["internationalisation"] * 400)),
     "tags": (draw_tags, tags(14, 17)),
@@ -113,6 +153,19 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "training": (draw_training, training(["perplexity"], 1)),
     "training of three runs": (draw_training, training(["loss", "accuracy"], 3, axis="step")),
     "training of eight runs": (draw_training, training(["loss", "rmse"], 8, 1)),
+    "accuracies that hardly differ": (draw_training, values("accuracy", 0.9981, 0.9982, 0.9984)),
+    "an accuracy of 1": (draw_training, values("accuracy", 0.0, 1.0, 1.0)),
+    "a tiny error": (draw_training, values("rmse", 1e-7, 1.1e-7, 0.9e-7)),
+    "an error that falls by eight decades": (draw_training, values("rmse", 1.0, 1e-4, 3e-8)),
+    "a loss that does not change": (draw_training, values("loss", 0.6931, 0.6931, 0.6931)),
+    "a loss that hardly changes": (draw_training, values("loss", 0.6931471, 0.6931472, 0.6931472)),
+    "a loss of 0": (draw_training, values("loss", 0.0, 0.0)),
+    "a huge loss": (draw_training, values("loss", 1e90, 2e90)),
+    "no finite loss": (draw_training, values("loss", np.nan, np.nan)),
+    "one evaluation": (draw_training, values("accuracy", 0.9981)),
+    "one evaluation of five runs": (draw_training, values("accuracy", 0.9981, runs=5)),
+    "one perfect evaluation": (draw_training, values("accuracy", 1.0)),
+    "one evaluation of forty runs": (draw_training, values("perplexity", 120.5, runs=40)),
     "footprint": (draw_footprint, footprint(2.0, 1245.0)),
     "a slow footprint": (draw_footprint, footprint(640.0, 12450.0)),
 }

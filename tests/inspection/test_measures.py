@@ -12,18 +12,19 @@ from matplotlib.figure import Figure
 import gatewise as gw
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.inspection.footprint import read_footprint
-from gatewise.inspection.gates import measure_gates
 from gatewise.inspection.gradient_flow import gradient_norms, measure_gradient_flow
-from gatewise.inspection.inputs import Steps, read_text
+from gatewise.inspection.inputs import read_text
 from gatewise.inspection.memory_task import measure_memory_task
 from gatewise.inspection.rows import RowsReading, measure_rows
 from gatewise.inspection.runs import open_run, open_runs
 from gatewise.inspection.sequences import COUNT, sample_batch
+from gatewise.inspection.style import make_figure
 from gatewise.inspection.tags import measure_tags
-from gatewise.inspection.trace import stack_input, trace_layer
+from gatewise.inspection.trace import stack_input
 from gatewise.inspection.training import draw_training, measure_training
 from gatewise.models.loading import load_fresh
-from gatewise.nn import GRU, LSTM, RNN
+from gatewise.nn import LSTM
+from tests.inspection.readable import check_readable
 
 
 def test_rows_of_a_model(classifier_run: Path) -> None:
@@ -44,44 +45,6 @@ def test_from_which_row_on_the_answer_leads(leaders: list[int], row: int) -> Non
     assert reading.verdict == f"read as no with probability 0.900; in the lead for good from row {row} of 3 on"
 
 
-def test_units_are_sorted_by_their_time_scale() -> None:
-    torch.manual_seed(0)
-    lstm, x = LSTM(3, 7, num_layers=2, bidirectional=True), torch.randn(5, 1, 3)
-    *_, traced = lstm(x, trace=("i", "f", "o", "c"))
-    found = trace_layer(lstm, x, layer=1, backward=True)
-    f = traced["f"][0, 1, :, 0].double().detach().numpy()
-    np.testing.assert_allclose(found.memory, np.sort(-1 / np.log(f.mean(0)))[::-1], rtol=1e-6)
-    for name, values in traced.items():
-        np.testing.assert_allclose(found.values[name], values[0, 1, :, 0].detach().numpy()[:, found.units], atol=1e-7)
-    assert trace_layer(lstm, x).layer == 2
-    assert not trace_layer(lstm, x).backward
-
-
-def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(9, 1, 3)
-    gru, rnn = GRU(3, 5), RNN(3, 5)
-    z = gru(x, trace=("z",))[2]["z"][0, 0, :, 0].double().detach().numpy()
-    np.testing.assert_allclose(trace_layer(gru, x).memory, np.sort(-1 / np.log(z.mean(0)))[::-1], rtol=1e-6)
-    h = rnn(x)[0][:, 0].double().detach().numpy()
-    h = h - h.mean(0)
-    expected = [(column[1:] * column[:-1]).sum() / (column**2).sum() for column in h.T]
-    np.testing.assert_allclose(trace_layer(rnn, x).memory, sorted(expected, reverse=True), rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("layer", "backward", "message"),
-    [
-        (3, False, r"--layer 3: this model has 2 rec"),
-        (-1, False, "--layer -1"),
-        (0, True, "this model has no backward direction"),
-    ],
-)
-def test_no_such_layer(layer: int, backward: bool, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        trace_layer(LSTM(3, 4, num_layers=2), torch.randn(2, 1, 3), layer, backward)
-
-
 def test_stack_input_is_what_the_model_gave_its_stack(tiny_run: Path) -> None:
     model = gw.load(tiny_run)
     steps = read_text(model, "the dog ate\nthe apple")
@@ -90,20 +53,6 @@ def test_stack_input_is_what_the_model_gave_its_stack(tiny_run: Path) -> None:
     torch.testing.assert_close(steps.x[:, 0], model.embedding(ids).detach())
     with pytest.raises(RuntimeError, match="was not run"):
         stack_input(model.rnn, lambda: None)
-
-
-def test_gates_as_a_table() -> None:
-    lstm = LSTM(2, 3)
-    reading = measure_gates(lstm, Steps(torch.randn(2, 1, 2), ["the", "dog"], "word"))
-    header, *lines = reading.table()
-    assert header == ("step", "word", "layer", "unit", "time_scale_steps", "i", "f", "o", "c")
-    assert [line[:2] for line in lines] == [(1, "the")] * 3 + [(2, "dog")] * 3
-    unit = lines[4][3]
-    traced = trace_layer(lstm, torch.zeros(2, 1, 2))
-    assert sorted(line[3] for line in lines[:3]) == [0, 1, 2]
-    assert unit == reading.trace.units[1]
-    assert lines[4][8] == reading.trace.values["c"][1, 1]
-    assert traced.values["c"].shape == (2, 3)
 
 
 def test_tags(tagger_run: Path) -> None:
@@ -195,7 +144,10 @@ def test_memory_task_squares_the_error(tmp_path: Path) -> None:
 
 def test_memory_task_tells_seeds_apart(tmp_path: Path) -> None:
     paths = [memory_run(tmp_path / name, "lstm", 50, 0.1) for name in ("seed-1", "seed-2")]
-    assert measure_memory_task(open_runs(paths, "memory-task")).models == ["LSTM 2×16, seed-1", "LSTM 2×16, seed-2"]
+    assert measure_memory_task(open_runs(paths, "memory-task")).models == [
+        "seed-1 (LSTM 2×16)",
+        "seed-2 (LSTM 2×16)",
+    ]
 
 
 def test_training_curves(tiny_run: Path, tmp_path: Path) -> None:
@@ -243,8 +195,37 @@ def test_runs_without_figures(lines: list[dict[str, object]], message: str, tmp_
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    paths = [memory_run(tmp_path / part / "run", "lstm", 50, 0.1) for part in ("a", "b")]
-    assert [run.name for run in open_runs(paths, "training")] == [str(path) for path in paths]
+    paths = [memory_run(tmp_path / part, "lstm", 50, 0.1) for part in ("a/x/run", "b/x/run", "b/y/run", "other")]
+    assert [run.name for run in open_runs(paths, "training")] == ["a/x/run", "b/x/run", "y/run", "other"]
+    with pytest.raises(UsageError, match=r"the same run is given 2 times; give each run once"):
+        open_runs([*paths, paths[0].parent / ".." / "x" / "run"], "training")
+
+
+def test_unfinished_runs_are_drawn_and_those_without_a_curve_are_named(tmp_path: Path) -> None:
+    lines = [{"epoch": k, "valid_perplexity": 6.0 - k, "train_perplexity": 5.0} for k in (1, 2)]
+    going = write_run(tmp_path / "going", lines, "")
+    fresh = write_run(tmp_path / "fresh", [], "")
+    (fresh / "metrics.jsonl").unlink()
+    done = memory_run(tmp_path / "done", "lstm", 50, 0.1)
+    found = measure_training(open_runs([going, fresh, done], "training"))
+    assert (found.runs, found.unfinished, found.without) == (["going", "done"], ["going"], ["fresh"])
+    texts = check_readable(make_figure(draw_training, found))
+    assert "going (not finished)" in texts
+    assert "done (test rmse 0.1)" in texts
+    assert "Ring: the kept weights, the best on validation. Not evaluated yet: fresh." in texts
+    with pytest.raises(RunError, match="no metrics; the run has not finished an epoch"):
+        measure_training(open_runs([fresh], "training"))
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.0, 0.0], [0.9981, 0.9984], [0.3]])
+def test_the_axis_of_accuracies_stays_within_0_and_1(values: list[float], tmp_path: Path) -> None:
+    lines = [{"epoch": k, "train_accuracy": value, "valid_accuracy": value} for k, value in enumerate(values, 1)]
+    run = write_run(tmp_path / "r", lines, '[task]\nname = "tagger"\n')
+    figure = make_figure(draw_training, measure_training([open_run(run, "training")]))
+    texts = check_readable(figure)
+    low, high = figure.axes[0].get_ylim()
+    assert 0 <= low < high <= 1
+    assert [text.strip() for text in texts].count("0.3") == (2 if len(values) == 1 else 0)  # beside the points
 
 
 @pytest.mark.parametrize(

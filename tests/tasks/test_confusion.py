@@ -54,6 +54,16 @@ def test_the_table_and_the_picture(tmp_path: Path) -> None:
     assert (tmp_path / "figures" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_picture_is_given_the_nouns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(confusion, "save_picture", lambda draw, measured, out: drawn.append(measured))
+    found = Confusion.count(LABELS, RIGHT, GIVEN)
+    found.save(tmp_path / "figures", "test")
+    found.save(tmp_path / "figures", "test", "examples", "label")
+    assert [(one.item, one.label) for one in drawn] == [("words", "tag"), ("examples", "label")]
+    assert drawn[0].counts is found.counts
+
+
 def test_without_matplotlib_there_is_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confusion, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # makes an import fail

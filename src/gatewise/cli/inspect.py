@@ -1,6 +1,7 @@
 """``gatewise inspect``."""
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,14 @@ DataOut = Annotated[Path | None, typer.Option(help="The numbers shown in the fig
 Index = Annotated[int | None, typer.Option(help="Index of the sequence in a file with several, from 0.")]
 Resize = Annotated[bool, typer.Option("--resize", help="Resize images to the size the model expects.")]
 Invert = Annotated[bool, typer.Option("--invert", help="Invert the brightness, for dark strokes on light.")]
+
+
+class Direction(str, Enum):
+    """The directions of ``gates``."""
+
+    forward = "forward"
+    backward = "backward"
+    both = "both"
 
 
 @app.callback()
@@ -60,20 +69,25 @@ def gates_command(
     text: Annotated[str | None, typer.Option(help="The text for a text model to read.")] = None,
     data_out: DataOut = None,
     layer: Annotated[int, typer.Option(help="Layer, counted from 1; 0 is the top layer.")] = 0,
-    backward: Annotated[bool, typer.Option("--backward", help="Show the backward direction.")] = False,
+    direction: Annotated[
+        Direction | None,
+        typer.Option(help="Direction of a bidirectional layer.", show_default="both, if the layer has both"),
+    ] = None,
+    units: Annotated[str, typer.Option(metavar="N|all", help="Show the N units that vary most, or all.")] = "24",
     index: Index = None,
     resize: Resize = False,
     invert: Invert = False,
 ) -> None:
     """Draw gates and cell state over the words of a text or rows of an image.
 
-    The units are sorted by how long they remember. A GRU has reset and update gates and its state; a plain RNN has
-    only its state.
+    Each row is a unit, sorted by how long it remembers; the model's predictions stand beside the steps. A GRU has reset
+    and update gates and its state; a plain RNN has only its state.
     """
     write = _checked(out, data_out)
     from gatewise.cli.figures import unknown_line
     from gatewise.cli.output import remark
     from gatewise.errors import UsageError
+    from gatewise.inspection.answers import predict_answers
     from gatewise.inspection.gates import draw_gates, measure_gates
     from gatewise.inspection.inputs import read_file, read_text
     from gatewise.inspection.runs import open_run
@@ -83,15 +97,26 @@ def gates_command(
     name = open_run(run, "gates").name
     if (text is None) == (file is None):
         raise UsageError("expected one of --text TEXT and FILE: the input for the model")
+    if units != "all" and not (units.isascii() and units.isdecimal() and int(units) > 0):
+        raise UsageError(f"--units {units}: expected a positive number, or all")
     model = load(run)
     if file is not None:
-        steps, name = read_file(model, file, index, resize=resize, invert=invert)
+        steps, source = read_file(model, file, index, resize=resize, invert=invert)
+        name = f"{name}, {source}"
     else:
         steps = read_text(model, text or "")
         if isinstance(model, LanguageModel) and (unknown := model.vocabulary.unknown_tokens(text or "")):
             remark(unknown_line(unknown))
-    measured = measure_gates(model.rnn, steps, layer=layer, backward=backward, name=name)
-    write(draw_gates, measured, f"layer {measured.trace.layer}, {len(steps.names)} {steps.kind}(s)")
+    measured = measure_gates(
+        model.rnn,
+        steps,
+        layer=layer,
+        direction=direction and direction.value,
+        units=None if units == "all" else int(units),
+        name=name,
+        answers=predict_answers(model, steps),
+    )
+    write(draw_gates, measured, f"layer {measured.traces[0].layer}, {len(steps.names)} {steps.kind}(s)")
 
 
 @app.command("tags")

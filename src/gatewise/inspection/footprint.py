@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from gatewise.errors import DataError
 from gatewise.files import LONGEST_RECORD, read_bounded
-from gatewise.inspection.style import BLUE, INK, ORANGE, WIDTH, count_from_left, title
+from gatewise.inspection.fonts import short
+from gatewise.inspection.style import BLUE, INK, ORANGE, WIDTH, title
+from gatewise.inspection.ticks import count_from_left
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +97,7 @@ def draw_footprint(data: Footprint, figure: "Figure") -> None:
         names,
     )
     memory, time = figure.subplots(1, 2, sharey=True)
-    labels = [f"{c.name}\n{c.parameters:,} weights" for c in data.models]
+    labels = [f"{short(c.name, 50)}\n{c.parameters:,} weights" for c in data.models]
     places = range(len(labels))
     start = [c.start_mib for c in data.models]
     growth = [c.peak_mib - c.start_mib for c in data.models]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gatewise.inspection.runs import FinishedRun, labels
 from gatewise.inspection.sequences import sample_batch
-from gatewise.inspection.style import CELL_LOOKS, LOOKS, WIDTH, Look, line_named, title, whole_decades
+from gatewise.inspection.style import CELL_LOOKS, WIDTH, Look, line_named, look, title
+from gatewise.inspection.ticks import whole_decades
 from gatewise.models.loading import load, load_fresh
 from gatewise.nn.recurrent import Recurrent
 
@@ -102,23 +103,23 @@ def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
     figure.set_size_inches(WIDTH, 3.5)
     sources = list(dict.fromkeys(flow.source for flow in data.flows))
     looks = _looks(data.flows)
-    names = [line_named(look, flow.model) for look, flow in zip(looks, data.flows, strict=True)]
+    names = [line_named(its, flow.model) for its, flow in zip(looks, data.flows, strict=True)]
     title(figure, "How far back does the last step's loss reach?", f"Mean over {'; '.join(sources)}.", names)
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
     for axes, weights in zip(panels, ("fresh", "trained"), strict=True):
-        for flow, look in zip(data.flows, looks, strict=True):
+        for flow, its in zip(data.flows, looks, strict=True):
             norms = getattr(flow, weights)
-            axes.plot(np.where(norms > 0, norms, np.nan), **look.every(len(norms)))
+            axes.plot(np.where(norms > 0, norms, np.nan), **its.every(len(norms)))
         axes.set_title(f"{weights} weights")
         axes.set_xlabel("distance from the last step (steps)")
         axes.grid()
     whole_decades(panels[0], "y", np.concatenate([np.r_[flow.fresh, flow.trained] for flow in data.flows]), most=15)
     panels[0].set_xlim(0, max(len(flow.fresh) for flow in data.flows) - 1)
-    panels[0].set_ylabel("‖∂loss/∂x$_{T−d}$‖ ÷ ‖∂loss/∂y$_T$‖")
+    panels[0].set_ylabel("‖∂loss/∂x$_{T−d}$‖ ÷ ‖∂loss/∂y$_T$‖", parse_math=True)
 
 
 def _looks(flows: Sequence[GradientFlow]) -> list[Look]:
     """Style each run by its cell, or by its position if several runs have the same cell."""
     if len({flow.cell for flow in flows}) == len(flows):
         return [CELL_LOOKS[flow.cell] for flow in flows]
-    return [LOOKS[k % len(LOOKS)] for k in range(len(flows))]
+    return [look(k) for k in range(len(flows))]

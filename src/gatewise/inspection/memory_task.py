@@ -1,5 +1,6 @@
 """``memory-task``: error on the adding problem against training step and sequence length."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,18 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.config import TASKS
-from gatewise.inspection.runs import FinishedRun, evaluations, figure_in, labels
-from gatewise.inspection.style import (
-    CELL_LOOKS,
-    INK,
-    LOOKS,
-    WIDTH,
-    Look,
-    count_from_left,
-    line_named,
-    title,
-    whole_decades,
-)
+from gatewise.inspection.runs import FinishedRun, describe, evaluations, figure_in, labels
+from gatewise.inspection.style import CELL_LOOKS, INK, WIDTH, Look, line_named, look, title
+from gatewise.inspection.ticks import count_from_left, whole_decades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +26,7 @@ class ErrorCurve:
     """The validation mean squared error of one run during training.
 
     Attributes:
+        run: the name of the run.
         model: the label of the model, the same for every length.
         cell: a name in ``gatewise.spec.CELLS``.
         length: T, the sequence length.
@@ -42,6 +35,7 @@ class ErrorCurve:
         errors: mean squared errors.
     """
 
+    run: str
     model: str
     cell: str
     length: int
@@ -68,10 +62,10 @@ class MemoryTask:
 
     def table(self) -> Iterator[Sequence[object]]:
         """Yield the table: one line per evaluation."""
-        yield "model", "cell", "length", "axis", "at", "mean_squared_error"
+        yield "run", "model", "cell", "length", "axis", "at", "mean_squared_error"
         for curve in self.curves:
             for at, error in zip(curve.at, curve.errors, strict=True):
-                yield curve.model, curve.cell, curve.length, curve.axis, int(at), float(error)
+                yield curve.run, curve.model, curve.cell, curve.length, curve.axis, int(at), float(error)
 
 
 def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
@@ -83,8 +77,13 @@ def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
     of_one_length: dict[int, list[FinishedRun]] = {}
     for run in runs:
         of_one_length.setdefault(run.config.data.length, []).append(run)
-    # Runs of one model differ in their length; only runs that also share the length are distinguished by name.
-    names = {id(run): name for group in of_one_length.values() for run, name in zip(group, labels(group), strict=True)}
+    # Runs of one model differ in their length; runs that also share the length are models of their own.
+    models = {id(run): describe(run.config) for run in runs}
+    for group in of_one_length.values():
+        count = Counter(models[id(run)] for run in group)
+        models |= {
+            id(run): name for run, name in zip(group, labels(group), strict=True) if count[describe(run.config)] > 1
+        }
     curves = []
     for run in runs:
         lines = evaluations(run)
@@ -92,7 +91,9 @@ def measure_memory_task(runs: Sequence[FinishedRun]) -> MemoryTask:
         steps, rmse = (
             np.array([figure_in(line, key, run) for line in lines]) for key in (axis, TASKS["memory-task"].evaluated)
         )
-        curves.append(ErrorCurve(names[id(run)], run.config.model.cell, run.config.data.length, axis, steps, rmse**2))
+        curves.append(
+            ErrorCurve(run.name, models[id(run)], run.config.model.cell, run.config.data.length, axis, steps, rmse**2)
+        )
     return MemoryTask(curves)
 
 
@@ -103,7 +104,7 @@ def draw_memory_task(data: MemoryTask, figure: "Figure") -> None:
     columns = panels if panels < 4 else 2 if panels == 4 else 3
     lines = -(-panels // columns)
     figure.set_size_inches(WIDTH, 1.3 + 2.3 * lines)
-    names = [line_named(look, model) for model, look in looks.items()]
+    names = [line_named(its, _label(data, model)) for model, its in looks.items()]
     title(figure, "The adding problem: who remembers two marked numbers?", "", names)
     xlabel = " or ".join(sorted({"training step" if c.axis == "step" else "epoch" for c in data.curves}))
     grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
@@ -126,6 +127,14 @@ def draw_memory_task(data: MemoryTask, figure: "Figure") -> None:
         axes.set_ylabel("mean squared error")
 
 
+def _label(data: MemoryTask, model: str) -> str:
+    """Return the legend entry of a model: with the names of its runs, or their number if there are many."""
+    runs = [curve.run for curve in data.curves if curve.model == model]
+    if f"{runs[0]} (" in model:
+        return model
+    return f"{model}: {', '.join(runs) if len(runs) < 4 else f'{runs[0]} … {runs[-1]}, {len(runs)} runs'}"
+
+
 def _draw_lengths(data: MemoryTask, looks: dict[str, Look], axes: "Axes") -> None:
     """Draw the lowest error of each run against its length."""
     from matplotlib.ticker import NullLocator
@@ -143,4 +152,4 @@ def _looks(data: MemoryTask) -> dict[str, Look]:
     cells = {curve.model: curve.cell for curve in data.curves}
     if len(set(cells.values())) == len(cells):
         return {model: CELL_LOOKS[cell] for model, cell in cells.items()}
-    return {model: LOOKS[k % len(LOOKS)] for k, model in enumerate(cells)}
+    return {model: look(k) for k, model in enumerate(cells)}

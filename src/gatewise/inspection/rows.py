@@ -9,7 +9,9 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 
-from gatewise.inspection.style import AMOUNT, BLUE, INK, PALE, VERMILLION, WIDTH, name_steps, short, title
+from gatewise.inspection.fonts import short
+from gatewise.inspection.style import AMOUNT, BLUE, INK, PALE, VERMILLION, WIDTH, title
+from gatewise.inspection.ticks import name_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -97,14 +99,15 @@ def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
     name_steps(image, [str(k + 1) for k in range(data.image.shape[1])], 8)
     shades = verdict.imshow(data.probabilities, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
     verdict.set(title="what the model believes after that row", xlabel="class")
-    name_steps(verdict, [short(label, 12) for label in data.labels], 30)
-    if max(map(len, data.labels)) * C > 40:
+    names = [short(label, 12) for label in data.labels]
+    name_steps(verdict, names, 30)
+    if max(map(len, names)) * C > 40:
         verdict.tick_params("x", rotation=90)
     figure.colorbar(shades, ax=verdict, label="probability", pad=0.02)
     left = data.answer >= C / 2  # the other half of the classes is dark where the lead was taken
     below = data.decided <= max(1, 0.9 * T)
     verdict.annotate(
-        f"in the lead for good: {short(data.labels[data.answer], 12)}",
+        f"in the lead for good: {names[data.answer]}",
         (-0.4 if left else C - 0.6, data.decided - 1.5),
         xytext=(0, -3 if below else 3),
         textcoords="offset points",
@@ -122,7 +125,8 @@ def _draw_bars(data: RowsReading, figure: "SubFigure", shown: npt.NDArray[np.int
     C = data.probabilities.shape[1]
     grid = figure.subplots(-(-len(shown) // columns), columns, sharex=True, sharey=True, squeeze=False)
     figure.supylabel("probability", fontsize=8)
-    labelled = max(map(len, data.labels)) <= 2 and C <= 12
+    names = [short(label, 10) for label in data.labels]
+    labelled = max(map(len, names)) <= 2 and C <= 12
     for axes, row in zip(grid.flat, shown, strict=False):
         leader = int(data.probabilities[row].argmax())
         colors = [PALE] * C
@@ -131,8 +135,8 @@ def _draw_bars(data: RowsReading, figure: "SubFigure", shown: npt.NDArray[np.int
             colors[leader] = VERMILLION
         axes.bar(range(C), data.probabilities[row], color=colors, edgecolor=INK, linewidth=0.3, width=0.85)
         axes.set(ylim=(0, 1), yticks=(0, 1), xlim=(-0.6, C - 0.4))
-        axes.set_title(f"row {row + 1}: {short(data.labels[leader], 10)}", fontsize=6.5, pad=2)
-        axes.set_xticks(range(C) if labelled else [], data.labels if labelled else [])
+        axes.set_title(f"row {row + 1}: {names[leader]}", fontsize=6.5, pad=2)
+        axes.set_xticks(range(C) if labelled else [], names if labelled else [])
         axes.tick_params(labelsize=6, length=2, pad=1.5)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)

@@ -1,7 +1,6 @@
 """Finished runs as input for figures: selected by task, uniquely named, with their metrics."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ class FinishedRun:
     folder: RunFolder
     config: Config
     name: str
+    """The folder's name, with parents where another run of the figure has the same."""
 
 
 def open_run(path: str | Path, picture: str, *tasks: str) -> FinishedRun:
@@ -37,7 +37,7 @@ def open_runs(paths: Sequence[str | Path], picture: str, *tasks: str) -> list[Fi
 
     Raises:
         RunError: a path is not a run folder.
-        UsageError: a run belongs to another task.
+        UsageError: a run belongs to another task, or is given twice.
     """
     folders = [RunFolder.existing(path) for path in paths]
     configs = [folder.read_config() for folder in folders]
@@ -58,11 +58,8 @@ def describe(config: Config) -> str:
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """Label runs by cell and size, adding the folder names if these are ambiguous."""
-    texts = [describe(run.config) for run in runs]
-    if len(set(texts)) == len(texts):
-        return texts
-    return [f"{text}, {run.name}" for text, run in zip(texts, runs, strict=True)]
+    """Label runs by name, cell and size, such as ``memory-lstm-200 (LSTM 2×256)``."""
+    return [f"{run.name} ({describe(run.config)})" for run in runs]
 
 
 def evaluations(run: FinishedRun) -> list[dict[str, Any]]:
@@ -103,7 +100,15 @@ def figure_in(line: Mapping[str, Any], key: str, run: FinishedRun) -> float:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return the folders' names, or their paths if two have the same name."""
-    own = [path.resolve().name for path in paths]
-    count = Counter(own)
-    return [name if count[name] == 1 else str(path) for name, path in zip(own, paths, strict=True)]
+    """Return the folders' names, each with as many of its parents as it takes to tell it from the others."""
+    parts = [path.resolve().parts for path in paths]
+    for path, its in zip(paths, parts, strict=True):
+        if parts.count(its) > 1:
+            raise UsageError(f"{path}: the same run is given {parts.count(its)} times; give each run once")
+    names = []
+    for its in parts:
+        length = 1
+        while sum(other[-length:] == its[-length:] for other in parts) > 1:
+            length += 1
+        names.append(str(Path(*its[-length:])))
+    return names

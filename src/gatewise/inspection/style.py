@@ -14,16 +14,14 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from gatewise.artifact.atomic import write_atomically
 from gatewise.errors import UsageError
 from gatewise.extras import import_extra
+from gatewise.inspection.fonts import BASE, families_for, short
+from gatewise.inspection.ticks import label_numbers
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 M = TypeVar("M")
@@ -37,9 +35,6 @@ WIDTH = 7.2
 """Width in inches, that of two columns of a paper."""
 
 ENDINGS = (".png", ".svg")
-# The first font comes with Matplotlib; the others, if installed, supply the Chinese, Japanese and Korean characters
-# that it lacks.
-_FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Microsoft YaHei", "Arial Unicode MS")
 
 
 @dataclass(frozen=True)
@@ -71,6 +66,13 @@ LOOKS = (
 )
 """Styles for lines without their own, used in this order."""
 
+
+def look(k: int) -> Look:
+    """Return the style of line k of a figure; after the last of ``LOOKS``, colours are combined with other markers."""
+    shifted = LOOKS[(k + k // len(LOOKS)) % len(LOOKS)]
+    return Look(LOOKS[k % len(LOOKS)].color, shifted.line, shifted.marker)
+
+
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "tanh RNN", "rnn_relu": "ReLU RNN"}
 """The display names of the cells."""
 
@@ -99,10 +101,16 @@ def check_out(out: Path, data_out: Path | None = None) -> None:
 def make_figure(draw: Callable[[M, "Figure"], None], measured: M) -> "Figure":
     """Draw on a new figure in the common style, without a window or global state."""
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     with house_style():
         figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
         draw(measured, figure)
+        label_numbers(figure)
+        texts = figure.findobj(Text)
+        families = families_for(text.get_text() for text in texts)
+        for text in texts if len(families) > 1 else ():
+            text.set_fontfamily(families)
     return figure
 
 
@@ -125,11 +133,9 @@ def save_table(table: Table, out: Path) -> None:
 def house_style() -> Iterator[None]:
     """Set Matplotlib's defaults within the block."""
     import matplotlib
-    from matplotlib import font_manager
 
-    installed = set(font_manager.get_font_names())
     style: dict[Any, Any] = {
-        "font.family": [name for name in _FONTS if name in installed],
+        "font.family": [BASE],
         "font.size": 8,
         "text.color": INK,
         "axes.labelcolor": INK,
@@ -158,6 +164,7 @@ def house_style() -> Iterator[None]:
         "xtick.minor.width": 0.4,
         "ytick.minor.width": 0.4,
         "image.interpolation": "nearest",
+        "text.parse_math": False,  # a dollar sign in a name is a dollar sign
         "svg.hashsalt": "gatewise",
         "svg.fonttype": "path",
     }
@@ -168,69 +175,27 @@ def house_style() -> Iterator[None]:
 def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"] = ()) -> None:
     """Add a title at the upper left, the legend below it, and a note on what was measured below the axes.
 
-    Call this after the figure's size is set.
+    Call this after the figure's size is set; each line of the legend after the first makes the figure higher.
     """
     width, height = figure.get_size_inches()
     longest = max((len(str(line.get_label())) for line in lines), default=0)
     columns = max(1, min(len(lines), int(width / (0.65 + 0.06 * longest))))
+    rows = -(-len(lines) // columns)
+    height += 0.16 * max(0, rows - 1)
+    figure.set_size_inches(width, height)
     # Constrained layout reserves room for the title only, so the legend is placed over its extra lines.
-    figure.suptitle(_cut(text, int(width / 0.1)) + "\n" * -(-len(lines) // columns), x=0.01, ha="left")
+    figure.suptitle(short(text, int(width / 0.104)) + "\n" * rows, x=0.01, ha="left")
     if lines:
         place = (0.01, 1 - 0.27 / height)
         figure.legend(
             handles=lines, loc="upper left", bbox_to_anchor=place, ncols=columns, borderpad=0, borderaxespad=0
         )
     if below:
-        figure.supxlabel(fill(below, int(width / 0.055)), x=0.01, ha="left", fontsize=7, color=GREY)
+        figure.supxlabel(fill(short(below, 1000), int(width / 0.055)), x=0.01, ha="left", fontsize=7, color=GREY)
 
 
-def line_named(look: Look, name: str) -> "Artist":
-    """Return the legend entry of a line."""
+def line_named(look: Look, name: str, remark: str = "") -> "Artist":
+    """Return the legend entry of a line, with a remark in parentheses."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=name, **look.every(1))
-
-
-def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool = False) -> None:
-    """Label the steps on the x (or y) axis: all of them, or at regular intervals if there is not enough room."""
-    every = max(1, -(-len(names) // room))
-    places = range(0, len(names), every)
-    if vertical:
-        axes.set_yticks(places, [names[k] for k in places])
-    else:
-        axes.set_xticks(places, [names[k] for k in places])
-
-
-def count_from_left(axes: "Axes", most: int = 5) -> None:
-    """Label integers on the x axis, at most ``most`` of them."""
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
-
-def whole_decades(axes: "Axes", letter: str, values: npt.NDArray[np.floating], most: float = 12) -> None:
-    """Make the x or y axis logarithmic, with limits at powers of ten; shows at most the ``most`` largest decades."""
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
-
-    positive = values[np.isfinite(values) & (values > 0)]
-    high = np.ceil(np.log10(positive.max(initial=1e-300)) - 1e-9)
-    low = max(np.floor(np.log10(positive.min(initial=10.0**high)) + 1e-9), high - most)
-    axes.set(**{f"{letter}scale": "log", f"{letter}lim": (10.0 ** min(low, high - 1), 10.0**high)})
-    axis = axes.xaxis if letter == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(numticks=6))
-    axis.set_minor_formatter(NullFormatter())
-    if high - low > 3:
-        axis.set_minor_locator(NullLocator())
-    if low >= -3 and high <= 3:
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def short(text: str, most: int = 24) -> str:
-    """Truncate a long name; escape dollar signs (mathtext) and characters that no font can show."""
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return _cut(text, most).replace("$", r"\$")
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return Line2D([], [], label=short(name, 60) + (f" ({remark})" if remark else ""), **look.every(1))

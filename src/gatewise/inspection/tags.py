@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.inspection.style import AMOUNT, VERMILLION, WIDTH, short, title
+from gatewise.inspection.fonts import short
+from gatewise.inspection.style import AMOUNT, VERMILLION, WIDTH, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -81,7 +81,7 @@ def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = Fals
             f"--layer {layer}: this model has {spec.num_layers} recurrent layer(s); give a number from 1 to that"
         )
     if backward and not spec.bidirectional:
-        raise UsageError("--backward: this model has no backward direction; omit this option")
+        raise UsageError("--direction backward: this model has no backward direction; omit this option")
     layer = layer or spec.num_layers
     *_, traced = rnn(x, trace=CELLS[spec.cell].traced)
     values = {name: t[layer - 1, int(backward), :, 0].double().cpu().numpy() for name, t in traced.items()}

@@ -1,7 +1,5 @@
 """The confusion matrix: counts, precision and recall per label, and an image of the matrix."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.artifact.atomic import write_atomically
-from gatewise.inspection.style import short
+from gatewise.inspection.confusion import ConfusionMatrix, draw_confusion
+from gatewise.inspection.style import save_picture, save_table
 
 
 @dataclass(frozen=True)
@@ -77,54 +75,21 @@ class Confusion:
         Args:
             folder: created if missing.
             title: describes the evaluated data.
-            item: what is labelled, in the plural.
-            label: what a label is called.
+            item: the noun for what has a label, in the plural.
+            label: the noun for a label.
 
         Returns:
             The path of the image, or of the table if there is no image.
         """
         folder.mkdir(exist_ok=True)
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["right \\ given", *self.labels])
-        writer.writerows([label, *row] for label, row in zip(self.labels, self.counts.tolist(), strict=True))
-        write_atomically(folder / "confusion.csv", table.getvalue())
+        rows = ([name, *row] for name, row in zip(self.labels, self.counts.tolist(), strict=True))
+        save_table([["right \\ given", *self.labels], *rows], folder / "confusion.csv")
         if find_spec("matplotlib") is None:
             return folder / "confusion.csv"
-        write_atomically(folder / "confusion.png", self._picture(title))
+        measured = ConfusionMatrix(self.labels, self.counts, title, item, label)
+        save_picture(draw_confusion, measured, folder / "confusion.png")
         return folder / "confusion.png"
-
-    def _picture(self, title: str) -> bytes:
-        """Draw the matrix: colours show shares of each row, numbers show counts."""
-        from matplotlib.colors import PowerNorm
-        from matplotlib.figure import Figure
-
-        size = len(self.labels)
-        shares = self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
-        side = 2.5 + 0.42 * size
-        figure = Figure(figsize=(side + 1, side), layout="constrained")
-        axes = figure.add_subplot()
-        # Take the square root of the share, so that errors of a few percent remain visible.
-        image = axes.imshow(100 * shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
-        for row, column in zip(*np.nonzero(self.counts), strict=True):
-            ink = "white" if shares[row, column] > 0.3 else "black"
-            axes.text(column, row, _short(self.counts[row, column]), ha="center", va="center", color=ink, fontsize=6.5)
-        names = [short(str(label)) for label in self.labels]
-        axes.set_xticks(range(size), names, rotation=90)
-        axes.set_yticks(range(size), names)
-        axes.set_xlabel("predicted tag")
-        axes.set_ylabel("true tag")
-        axes.set_title(f"{100 * self.accuracy:.2f}% of {self.total:,} words correct ({short(title, 60)})", fontsize=10)
-        figure.colorbar(image, ax=axes, label="% of the words with the true tag", shrink=0.8)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=150, format="png")
-        return buffer.getvalue()
 
 
 def _share(part: int, whole: int) -> float | None:
     return float(part / whole) if whole else None
-
-
-def _short(count: int) -> str:
-    """Format a count in at most four characters."""
-    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
