@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.inspection.style import LOOKS, WIDTH, short, title
+from gatewise.inspection.fonts import short
+from gatewise.inspection.style import LOOKS, WIDTH, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
