@@ -27,7 +27,7 @@ RUN = re.compile(
     r"^```(sh|python) run\n(.*?)^```\n(?:\n```text output\n.*?^```\n)?",  # what it printed, as the repository shows it
     re.MULTILINE | re.DOTALL,
 )
-FILE = re.compile(r"runs/[\w-]+|[\w-]+\.(?:csv|json|png|svg|toml|txt)\b")
+FILE = re.compile(r"(?:runs|data)/[\w-]+|[\w-]+\.(?:csv|json|npz|png|svg|toml|txt)\b")
 DONE = "outputs.json"
 LIMIT = 600
 """Seconds after which a block is given up."""
@@ -122,4 +122,4 @@ def run(block: Block, work: Path) -> str:
         raise PluginError(
             f"a command of the guide ended with status {done.returncode}:\n{block.text}\n{done.stderr[-2000:]}"
         )
-    return done.stdout
+    return done.stdout.replace(f"{work.resolve()}/", "")  # no page names a folder of the machine that made it

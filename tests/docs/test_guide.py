@@ -23,8 +23,8 @@ def without_remarks(code: str) -> str:
     return re.sub(r"\s+#[^(].*|\s+# [^(].*", "", code)
 
 
-def test_there_are_nine_chapters_and_each_stands_in_the_navigation() -> None:
-    assert len(PAGES) == 10
+def test_there_are_nine_chapters_and_five_pages_on_own_data_and_each_stands_in_the_navigation() -> None:
+    assert len(PAGES) == 1 + 9 + 5
     navigation = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
     for page in PAGES:
         assert f"- {page}.md\n" in navigation
