@@ -15,7 +15,7 @@ from gatewise.inspection.footprint import read_footprint
 from gatewise.inspection.gradient_flow import gradient_norms, measure_gradient_flow
 from gatewise.inspection.inputs import read_text
 from gatewise.inspection.memory_task import measure_memory_task
-from gatewise.inspection.rows import RowsReading, measure_rows
+from gatewise.inspection.rows import RowsReading, draw_rows, measure_rows
 from gatewise.inspection.runs import open_run, open_runs
 from gatewise.inspection.sequences import COUNT, sample_batch
 from gatewise.inspection.style import make_figure
@@ -36,6 +36,22 @@ def test_rows_of_a_model(classifier_run: Path) -> None:
     assert header == ("row", "class", "probability")
     assert len(lines) == 6 * 3
     assert lines[4] == (2, "5", float(reading.probabilities[1, 1]))
+
+
+def test_rows_show_the_true_label(classifier_run: Path) -> None:
+    reading = measure_rows(gw.load(classifier_run), torch.randn(6, 4), "x", "5")
+    header, *lines = reading.table()
+    assert header == ("row", "class", "probability", "true")
+    assert [line[3] for line in lines[:3]] == [0, 1, 0]
+    assert reading.verdict.endswith("; the true label is 5")
+    p = np.array([[0.2, 0.8], [0.9, 0.1]])
+    for true, legend in (
+        ("no", "the final answer, right"),
+        ("yes", "the true label"),
+        ("?", "the final answer, wrong"),
+    ):
+        texts = check_readable(make_figure(draw_rows, RowsReading(np.zeros((2, 2)), p, ["no", "yes"], "x", true)))
+        assert {f"what is read; true label: {true}", legend} <= set(texts)
 
 
 @pytest.mark.parametrize(("leaders", "row"), [([0, 0, 0], 1), ([1, 0, 0], 2), ([0, 1, 0], 3), ([1, 1, 0], 3)])

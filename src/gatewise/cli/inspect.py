@@ -44,7 +44,11 @@ def rows_command(
     resize: Resize = False,
     invert: Invert = False,
 ) -> None:
-    """Draw an image and the class probabilities after each of its rows."""
+    """Draw an image and the class probabilities after each of its rows.
+
+    The true label is shown too if the arrays have it (y of an .npz file, the labels beside an IDX file), or if the
+    image's folder has the name of a class.
+    """
     write = _checked(out, data_out)
     import torch
 
@@ -53,10 +57,10 @@ def rows_command(
     from gatewise.inspection.runs import open_run
     from gatewise.models.loading import load
 
-    open_run(run, "rows", "classifier")
+    opened = open_run(run, "rows", "classifier")
     model = load(run)
-    numbers, name = read_sequence(model, image, index, resize=resize, invert=invert)
-    measured = measure_rows(model, torch.from_numpy(numbers), name)
+    numbers, source, true = read_sequence(model, image, index, resize=resize, invert=invert)
+    measured = measure_rows(model, torch.from_numpy(numbers), f"{source}, {opened.name}", true)
     write(draw_rows, measured, measured.verdict)
 
 

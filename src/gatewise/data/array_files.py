@@ -47,6 +47,22 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
             raise DataError(f"{path}: not a readable array of numbers ({reason}); save it again") from None
 
 
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays of an ``.npz`` file; none for a file of another kind.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with open_regular(path, "an array file") as file:
+        try:
+            if not zipfile.is_zipfile(file):
+                return []
+            return [name.removesuffix(".npy") for name in zipfile.ZipFile(file).namelist()]
+        except Exception as problem:  # zipfile raises all kinds of exceptions on damaged files
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise DataError(f"{path}: not a readable archive of arrays ({reason}); save it again") from None
+
+
 def _read_archive(file: IO[bytes], packed: int, names: Sequence[str], path: Path) -> dict[str, npt.NDArray[Any]]:
     with zipfile.ZipFile(file) as archive:
         inside = [info.filename.removesuffix(".npy") for info in archive.infolist()]
