@@ -162,6 +162,21 @@ def test_gradient_flow(gatewise: Gatewise, tiny_run: Path, tagger_run: Path) -> 
     assert {line["weights"] for line in lines} == {"fresh", "trained"}
 
 
+def test_gradient_flow_without_a_run(gatewise: Gatewise, tiny_run: Path) -> None:
+    command = ("inspect", "gradient-flow", "--out", "f.png", "--data-out", "f.csv", "--steps", "10")
+    result = gatewise(*command)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("f.png: LSTM, forget bias 4: × ")
+    assert len(numbers(Path("f.csv"))) == 3 * 10
+    assert gatewise(*command, "--scale", "0.5").status == 0
+    assert {line["model"] for line in numbers(Path("f.csv"))} == {
+        "LSTM, forget bias 4",
+        "tanh RNN, recurrent weights × 0.5",
+    }
+    gatewise(*command, "--scale", "0").check_refused(2, "--scale 0: expected a positive number")
+    gatewise(*command, tiny_run, "--scale", "2").check_refused(2, "--scale is for networks without training; omit it")
+
+
 def test_memory_task(gatewise: Gatewise, tmp_path: Path) -> None:
     runs = [memory_run(tmp_path / cell, cell, 50, 0.2) for cell in ("lstm", "rnn_tanh")]
     assert gatewise("inspect", "memory-task", *runs, "--out", "m.png", "--data-out", "m.csv").status == 0
