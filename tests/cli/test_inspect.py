@@ -173,7 +173,7 @@ def test_gradient_flow_without_a_run(gatewise: Gatewise, tiny_run: Path) -> None
         "LSTM, forget bias 4",
         "tanh RNN, recurrent weights × 0.5",
     }
-    gatewise(*command, "--scale", "0").check_refused(2, "--scale 0: expected a positive number")
+    gatewise(*command, "--scale", "0").check_refused(2, "--scale 0: expected a number above 0")
     gatewise(*command, tiny_run, "--scale", "2").check_refused(2, "--scale is for networks without training; omit it")
 
 

@@ -156,7 +156,7 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "gradient flow of one run": (draw_gradient_flow, flows(1, 28)),
     "gradient flow of seven runs": (draw_gradient_flow, flows(7, 28)),
     "gradients that vanish and explode": (draw_gradient_flow, measure_scaled_weights()),
-    "gradients beyond all bounds": (draw_gradient_flow, measure_scaled_weights([1e-200, 1e200, 1.0], 30)),
+    "gradients beyond all bounds": (draw_gradient_flow, measure_scaled_weights([1e-200, 20.0, 1.0], 400)),
     "memory task": (draw_memory_task, memory([200])),
     "memory task of four lengths": (draw_memory_task, memory([50, 100, 200, 400])),
     "memory task of two lengths, one point": (draw_memory_task, memory([50, 1000], 1)),

@@ -5,7 +5,6 @@ value of W_hh is below 1/max φ′ (1 for tanh), the product vanishes exponentia
 for the gradient to explode (Bengio, Simard and Frasconi 1994; Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063).
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +28,10 @@ if TYPE_CHECKING:
 
 SCALES = (0.9, 2.0)
 """Scales of recurrent weights with which the gradient vanishes and explodes."""
+LARGEST_SCALE = 100.0
+"""Beyond it, tanh saturates to ±1 in float64, and its derivative to 0."""
+FARTHEST = 1e12
+"""The largest norm on the axis; the smallest is its reciprocal."""
 INPUTS, UNITS, FORGET_BIAS = 8, 64, 4.0
 
 
@@ -128,10 +131,10 @@ def measure_scaled_weights(scales: Sequence[float] = SCALES, steps: int = 0, see
         seed: the random seed of weights and sequences.
 
     Raises:
-        UsageError: a scale is not a positive number.
+        UsageError: a scale is not above 0 and up to 100.
     """
-    if bad := [scale for scale in scales if not 0 < scale < math.inf]:
-        raise UsageError(f"--scale {bad[0]:g}: expected a positive number, such as 0.9 or 2")
+    if bad := [scale for scale in scales if not 0 < scale <= LARGEST_SCALE]:
+        raise UsageError(f"--scale {bad[0]:g}: expected a number above 0 and up to {LARGEST_SCALE:g}, such as 0.9 or 2")
     steps, flows = steps or 100, list[GradientFlow]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -171,7 +174,9 @@ def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
         axes.set_title(f"{weights} weights" if len(states) > 1 else "")
         axes.set_xlabel("distance from the last step (steps)")
         axes.grid()
-    whole_decades(panels[0], "y", np.concatenate([norms for flow in data.flows for norms in flow.norms.values()]), 18)
+    everything = np.concatenate([norms for flow in data.flows for norms in flow.norms.values()])
+    shown = everything[everything > 0].clip(1 / FARTHEST, FARTHEST)  # beyond, a line leaves the panel
+    whole_decades(panels[0], "y", shown, most=np.inf)
     panels[0].set_xlim(0, max(len(norms) for flow in data.flows for norms in flow.norms.values()) - 1)
     panels[0].set_ylabel("‖∂loss/∂x$_{T−d}$‖ ÷ ‖∂loss/∂y$_T$‖", parse_math=True)
 
