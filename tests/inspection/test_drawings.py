@@ -237,7 +237,7 @@ def test_names_are_drawn_as_they_are(name: str, ending: str, tmp_path: Path) -> 
     """Nothing in a name starts mathematics, breaks a line or warns of missing characters."""
     draw, measured = HOSTILE[name]
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         save_picture(draw, measured, tmp_path / f"a.{ending}")
     texts = [text for text in check_readable(make_figure(draw, measured)) if "$" in text]
     assert texts

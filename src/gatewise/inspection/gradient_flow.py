@@ -178,7 +178,7 @@ def draw_gradient_flow(data: GradientFlows, figure: "Figure") -> None:
     shown = everything[everything > 0].clip(1 / FARTHEST, FARTHEST)  # beyond, a line leaves the panel
     whole_decades(panels[0], "y", shown, most=np.inf)
     panels[0].set_xlim(0, max(len(norms) for flow in data.flows for norms in flow.norms.values()) - 1)
-    panels[0].set_ylabel("‖∂loss/∂x$_{T−d}$‖ ÷ ‖∂loss/∂y$_T$‖", parse_math=True)
+    panels[0].set_ylabel("‖∂loss/∂x(T−d)‖ ÷ ‖∂loss/∂y(T)‖")
 
 
 def _looks(flows: Sequence[GradientFlow]) -> list[Look]:

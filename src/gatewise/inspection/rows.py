@@ -101,7 +101,7 @@ def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
     image, verdict = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.25))
     image.imshow(data.image, cmap="gray_r", aspect="auto")
     image.set_box_aspect(1)
-    true = "" if data.true is None else f"; true label: {short(data.true, 16)}"
+    true = "" if data.true is None else f"; true label: {short(data.true, 10)}"
     image.set(title=f"what is read{true}", xlabel="column", ylabel="row")
     name_steps(image, [str(k + 1) for k in range(T)], 15, vertical=True)
     name_steps(image, [str(k + 1) for k in range(data.image.shape[1])], 8)
