@@ -67,6 +67,19 @@ def test_rows_of_one_sequence_among_several(gatewise: Gatewise, classifier_run: 
     assert gatewise("inspect", "rows", classifier_run, arrays, "--index", "2", "--out", "a.svg").status == 0
 
 
+def test_rows_with_a_true_label(gatewise: Gatewise, classifier_run: Path, image: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.ones((2, 6, 4), np.float32), y=np.array([3, 8]))
+    result = gatewise(
+        "inspect", "rows", classifier_run, "a.npz", "--index", "1", "--out", "a.png", "--data-out", "a.csv"
+    )
+    assert result.out.endswith("; the true label is 8; numbers in a.csv\n")
+    assert [line["class"] for line in numbers(tmp_path / "a.csv") if line["true"] == "1"] == ["8"] * 6
+    (tmp_path / "5").mkdir()
+    image.rename(tmp_path / "5" / "image.png")
+    result = gatewise("inspect", "rows", classifier_run, "5/image.png", "--out", "a.png")
+    assert result.out.endswith("; the true label is 5\n")
+
+
 def test_an_image_of_another_size(gatewise: Gatewise, classifier_run: Path, tmp_path: Path) -> None:
     Image.new("L", (9, 9)).save(tmp_path / "big.png")
     command = ("inspect", "rows", classifier_run, tmp_path / "big.png", "--out", "a.png")
@@ -147,6 +160,21 @@ def test_gradient_flow(gatewise: Gatewise, tiny_run: Path, tagger_run: Path) -> 
     lines = numbers(Path("f.csv"))
     assert len(lines) == 2 * 2 * 4
     assert {line["weights"] for line in lines} == {"fresh", "trained"}
+
+
+def test_gradient_flow_without_a_run(gatewise: Gatewise, tiny_run: Path) -> None:
+    command = ("inspect", "gradient-flow", "--out", "f.png", "--data-out", "f.csv", "--steps", "10")
+    result = gatewise(*command)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("f.png: LSTM, forget bias 4: × ")
+    assert len(numbers(Path("f.csv"))) == 3 * 10
+    assert gatewise(*command, "--scale", "0.5").status == 0
+    assert {line["model"] for line in numbers(Path("f.csv"))} == {
+        "LSTM, forget bias 4",
+        "tanh RNN, recurrent weights × 0.5",
+    }
+    gatewise(*command, "--scale", "0").check_refused(2, "--scale 0: expected a number above 0")
+    gatewise(*command, tiny_run, "--scale", "2").check_refused(2, "--scale is for networks without training; omit it")
 
 
 def test_memory_task(gatewise: Gatewise, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Every figure with ordinary and with extreme numbers: nothing is cut off, nothing overlaps."""
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,17 +10,20 @@ import pytest
 from matplotlib.figure import Figure
 
 from gatewise.inspection.answers import Answers
+from gatewise.inspection.confusion import ConfusionMatrix, draw_confusion
+from gatewise.inspection.fonts import family_of
 from gatewise.inspection.footprint import Footprint, ModelFootprint, draw_footprint
 from gatewise.inspection.gates import GatesReading, draw_gates
-from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow
+from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow, measure_scaled_weights
 from gatewise.inspection.memory_task import ErrorCurve, MemoryTask, draw_memory_task
 from gatewise.inspection.rows import RowsReading, draw_rows
-from gatewise.inspection.style import make_figure
+from gatewise.inspection.style import make_figure, save_picture
 from gatewise.inspection.tags import TagsReading, draw_tags
 from gatewise.inspection.trace import LayerTrace
 from gatewise.inspection.training import Curve, TrainingCurves, draw_training
 from tests.inspection.readable import check_readable
 
+P = np.array([[0.3, 0.7], [0.6, 0.4]])
 RNG = np.random.default_rng(1)
 CELLS = {"lstm": ("i", "f", "g", "o", "c", "h"), "gru": ("r", "z", "n", "h"), "rnn_tanh": ("h",)}
 
@@ -64,7 +69,10 @@ def flows(number: int, T: int) -> GradientFlows:
         *(f"LSTM 1×128, seed-{k}" for k in (1, 2, 3)),
     ]
     return GradientFlows(
-        [GradientFlow(names[k], cells[k], decay[k], decay[k] ** 0.01, "64 windows") for k in range(number)]
+        [
+            GradientFlow(names[k], cells[k], {"fresh": decay[k], "trained": decay[k] ** 0.01}, "64 windows")
+            for k in range(number)
+        ]
     )
 
 
@@ -147,6 +155,8 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "gradient flow": (draw_gradient_flow, flows(3, 200)),
     "gradient flow of one run": (draw_gradient_flow, flows(1, 28)),
     "gradient flow of seven runs": (draw_gradient_flow, flows(7, 28)),
+    "gradients that vanish and explode": (draw_gradient_flow, measure_scaled_weights()),
+    "gradients beyond all bounds": (draw_gradient_flow, measure_scaled_weights([1e-200, 20.0, 1.0], 400)),
     "memory task": (draw_memory_task, memory([200])),
     "memory task of four lengths": (draw_memory_task, memory([50, 100, 200, 400])),
     "memory task of two lengths, one point": (draw_memory_task, memory([50, 1000], 1)),
@@ -167,6 +177,11 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "one perfect evaluation": (draw_training, values("accuracy", 1.0)),
     "one evaluation of forty runs": (draw_training, values("perplexity", 120.5, runs=40)),
     "footprint": (draw_footprint, footprint(2.0, 1245.0)),
+    "memory task of one epoch": (
+        draw_memory_task,
+        MemoryTask([ErrorCurve("a", "LSTM 1×128", "lstm", 5, "epoch", np.ones(1), P[0, :1])]),
+    ),
+    "a fast footprint": (draw_footprint, footprint(0.03, 24.0)),
     "a slow footprint": (draw_footprint, footprint(640.0, 12450.0)),
 }
 
@@ -191,3 +206,40 @@ def test_the_check_finds_what_is_wrong() -> None:
         check_readable(make_figure(outside, None))
     with pytest.raises(AssertionError, match="stands upon"):
         check_readable(make_figure(upon, None))
+
+
+NAME = "$x_1$ and $y$ 登録\U0003fffd\n\\frac{ سلام"
+TRACE = LayerTrace("lstm", 1, False, {k: np.eye(2) / 2 for k in "ifoc"}, np.arange(2), np.ones(2))
+HOSTILE: dict[str, tuple[Callable[..., None], object]] = {
+    "rows": (draw_rows, RowsReading(P, P, [NAME, "$$"], NAME, NAME)),
+    "gates": (
+        draw_gates,
+        GatesReading([TRACE], [NAME, "$"], "word", None, NAME, Answers([NAME, "$"], [0.5, 0.5], NAME)),
+    ),
+    "tags": (draw_tags, TagsReading([NAME, "$"], [NAME, "$"], P, np.array([1, 0]), NAME)),
+    "gradient flow": (draw_gradient_flow, GradientFlows([GradientFlow(NAME, "gru", {"fresh": P[0]}, NAME)], NAME)),
+    "memory task": (draw_memory_task, MemoryTask([ErrorCurve(NAME, NAME, "gru", 5, "step", np.array([1, 2]), P[1])])),
+    "training": (
+        draw_training,
+        TrainingCurves([Curve(NAME, "loss", "valid", "epoch", P[0, :1], P[0, :1])], {}, (), [NAME]),
+    ),
+    "footprint": (
+        draw_footprint,
+        Footprint([ModelFootprint(NAME, 5, 1.0, 2.0, [1.0])], 10, 1, NAME, NAME),
+    ),
+    "confusion": (draw_confusion, ConfusionMatrix([NAME, "$"], np.eye(2, dtype=int), NAME, "$a$", "$b$")),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_names_are_drawn_as_they_are(name: str, ending: str, tmp_path: Path) -> None:
+    """Nothing in a name starts mathematics, breaks a line or warns of missing characters."""
+    draw, measured = HOSTILE[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        save_picture(draw, measured, tmp_path / f"a.{ending}")
+    texts = [text for text in check_readable(make_figure(draw, measured)) if "$" in text]
+    assert texts
+    for text in texts:
+        assert all(letter == "\n" or family_of(letter) for letter in text), text

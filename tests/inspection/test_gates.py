@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gatewise as gw
-from gatewise.errors import UsageError
+from gatewise.errors import NotFinite, UsageError
 from gatewise.inspection import answers
 from gatewise.inspection.answers import predict_answers
 from gatewise.inspection.gates import GatesReading, draw_gates, measure_gates
@@ -98,6 +98,15 @@ def test_answers_of_a_language_model_are_its_next_tokens(tiny_run: Path) -> None
         ((token, p),) = model.next_tokens(prompt, 1)
         assert (found.each[k], found.probabilities[k]) == (token, pytest.approx(p, rel=1e-4))
     assert len(found.each) == 4
+
+
+def test_answers_that_are_not_finite(tiny_run: Path) -> None:
+    model = gw.load(tiny_run)
+    steps = read_text(model, "the dog")
+    with torch.no_grad():
+        model.decoder.bias[0] = torch.inf
+    with pytest.raises(NotFinite, match="the probabilities of the next tokens are not finite"):
+        predict_answers(model, steps)
 
 
 def test_a_model_of_sentences_never_predicts_its_start(scratch_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 import gatewise as gw
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.inspection.footprint import read_footprint
-from gatewise.inspection.gradient_flow import gradient_norms, measure_gradient_flow
+from gatewise.inspection.gradient_flow import gradient_norms, measure_gradient_flow, measure_scaled_weights
 from gatewise.inspection.inputs import read_text
 from gatewise.inspection.memory_task import measure_memory_task
-from gatewise.inspection.rows import RowsReading, measure_rows
+from gatewise.inspection.rows import RowsReading, draw_rows, measure_rows
 from gatewise.inspection.runs import open_run, open_runs
 from gatewise.inspection.sequences import COUNT, sample_batch
 from gatewise.inspection.style import make_figure
@@ -36,6 +36,22 @@ def test_rows_of_a_model(classifier_run: Path) -> None:
     assert header == ("row", "class", "probability")
     assert len(lines) == 6 * 3
     assert lines[4] == (2, "5", float(reading.probabilities[1, 1]))
+
+
+def test_rows_show_the_true_label(classifier_run: Path) -> None:
+    reading = measure_rows(gw.load(classifier_run), torch.randn(6, 4), "x", "5")
+    header, *lines = reading.table()
+    assert header == ("row", "class", "probability", "true")
+    assert [line[3] for line in lines[:3]] == [0, 1, 0]
+    assert reading.verdict.endswith("; the true label is 5")
+    p = np.array([[0.2, 0.8], [0.9, 0.1]])
+    for true, legend in (
+        ("no", "the final answer, right"),
+        ("yes", "the true label"),
+        ("?", "the final answer, wrong"),
+    ):
+        texts = check_readable(make_figure(draw_rows, RowsReading(np.zeros((2, 2)), p, ["no", "yes"], "x", true)))
+        assert {f"what is read; true label: {true}", legend} <= set(texts)
 
 
 @pytest.mark.parametrize(("leaders", "row"), [([0, 0, 0], 1), ([1, 0, 0], 2), ([0, 1, 0], 3), ([1, 1, 0], 3)])
@@ -103,12 +119,30 @@ def test_gradient_flow_of_every_kind_of_run(tiny_run: Path, classifier_run: Path
     runs = open_runs([tiny_run, classifier_run, tagger_run], "gradient-flow")
     text, numbers, words = measure_gradient_flow(runs, 5).flows
     for flow in (text, numbers, words):
-        assert flow.fresh.shape == flow.trained.shape == (5,)
-        assert (flow.fresh > 0).all()
-        assert not np.allclose(flow.fresh, flow.trained, rtol=1e-3)
+        fresh, trained = flow.norms["fresh"], flow.norms["trained"]
+        assert fresh.shape == trained.shape == (5,)
+        assert (fresh > 0).all()
+        assert not np.allclose(fresh, trained, rtol=1e-3)
     assert text.source == "64 windows of 5 tokens of toy.valid.txt"
     assert numbers.source == "20 sequences of 5 steps of the validation part"
     assert words.source == "64 runs of 5 words of the validation part"
+
+
+def test_gradients_vanish_and_explode_with_the_scale_of_the_weights() -> None:
+    before = torch.get_rng_state()
+    lstm, small, large = (flow.norms["scaled"] for flow in measure_scaled_weights().flows)
+    assert torch.equal(torch.get_rng_state(), before)
+    for norms in (lstm, small, large):
+        assert norms.shape == (100,)
+    # The bound of Pascanu et al.: a factor of at most 0.9 per step, since tanh' is at most 1.
+    assert (small < 2 * small[0] * 0.9 ** np.arange(100)).all()
+    assert large[99] > 1e3 * large[50] > 1e5 * large[0]
+    assert 0.01 * lstm[0] < lstm.min() < lstm.max() < 10 * lstm[0]
+    again = measure_scaled_weights([2.0], 20)
+    assert [flow.norms["scaled"].shape for flow in again.flows] == [(20,), (20,)]
+    for scale in (0.0, -1.0, 101.0, np.nan, np.inf):
+        with pytest.raises(UsageError, match=r"--scale .*: expected a number above 0 and up to 100, such as 0.9 or 2"):
+            measure_scaled_weights([scale])
 
 
 def test_random_sequences_where_the_data_has_gone(tiny_run: Path) -> None:

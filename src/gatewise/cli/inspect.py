@@ -44,7 +44,11 @@ def rows_command(
     resize: Resize = False,
     invert: Invert = False,
 ) -> None:
-    """Draw an image and the class probabilities after each of its rows."""
+    """Draw an image and the class probabilities after each of its rows.
+
+    The true label is shown too if the arrays have it (y of an .npz file, the labels beside an IDX file), or if the
+    image's folder has the name of a class.
+    """
     write = _checked(out, data_out)
     import torch
 
@@ -53,10 +57,10 @@ def rows_command(
     from gatewise.inspection.runs import open_run
     from gatewise.models.loading import load
 
-    open_run(run, "rows", "classifier")
+    opened = open_run(run, "rows", "classifier")
     model = load(run)
-    numbers, name = read_sequence(model, image, index, resize=resize, invert=invert)
-    measured = measure_rows(model, torch.from_numpy(numbers), name)
+    numbers, source, true = read_sequence(model, image, index, resize=resize, invert=invert)
+    measured = measure_rows(model, torch.from_numpy(numbers), f"{source}, {opened.name}", true)
     write(draw_rows, measured, measured.verdict)
 
 
@@ -143,21 +147,43 @@ def tags_command(
 
 @app.command("gradient-flow")
 def gradient_flow_command(
-    runs: Runs,
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders.")] = None,
+    *,
     out: Out,
     data_out: DataOut = None,
-    steps: Annotated[int, typer.Option(min=0, help="Sequence length; 0 uses the run's own, or 100 for text.")] = 0,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Sequence length; 0 uses the run's own, or 100 for text and without runs.")
+    ] = 0,
+    scale: Annotated[
+        list[float] | None,
+        typer.Option(help="Without runs: scale of an RNN's recurrent weights; repeatable.", show_default="0.9 and 2"),
+    ] = None,
 ) -> None:
-    """Draw how the last step's gradient decays with distance.
+    """Draw how the last step's gradient vanishes or explodes with distance.
 
-    Shows the gradient of the last step's loss before and after training.
+    Shows the gradient of the last step's loss before and after the training of the runs. Without runs, it shows
+    untrained networks: a tanh RNN whose recurrent weights are scaled below 1, where the gradient vanishes, one above 1,
+    where it explodes, and an LSTM, where it does neither.
     """
     write = _checked(out, data_out)
-    from gatewise.inspection.gradient_flow import draw_gradient_flow, measure_gradient_flow
+    from gatewise.errors import UsageError
+    from gatewise.inspection.gradient_flow import (
+        SCALES,
+        draw_gradient_flow,
+        measure_gradient_flow,
+        measure_scaled_weights,
+    )
     from gatewise.inspection.runs import open_runs
 
-    measured = measure_gradient_flow(open_runs(runs, "gradient-flow"), steps)
-    write(draw_gradient_flow, measured, f"{len(runs)} run(s)")
+    if runs and scale:
+        raise UsageError("--scale is for networks without training; omit it, or the runs")
+    if runs:
+        measured, finding = measure_gradient_flow(open_runs(runs, "gradient-flow"), steps), f"{len(runs)} run(s)"
+    else:
+        measured = measure_scaled_weights(scale or SCALES, steps)
+        ends = ((flow.model, flow.norms["scaled"]) for flow in measured.flows)
+        finding = "; ".join(f"{name}: × {norms[-1] / norms[0]:.2g} over {len(norms) - 1} steps" for name, norms in ends)
+    write(draw_gradient_flow, measured, finding)
 
 
 @app.command("memory-task")

@@ -57,6 +57,22 @@ def load_arrays(
             raise DataError(f"{path}: not a readable array of numbers ({reason}); save it again") from None
 
 
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays of an ``.npz`` file; none for a file of another kind.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with open_regular(path, "an array file") as file:
+        try:
+            if not zipfile.is_zipfile(file):
+                return []
+            return [name.removesuffix(".npy") for name in zipfile.ZipFile(file).namelist()]
+        except Exception as problem:  # zipfile raises all kinds of exceptions on damaged files
+            reason = " ".join(str(problem).split()) or type(problem).__name__
+            raise DataError(f"{path}: not a readable archive of arrays ({reason}); save it again") from None
+
+
 def _read_archive(
     file: IO[bytes], packed: int, names: Sequence[str], optional: Sequence[str], path: Path
 ) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:

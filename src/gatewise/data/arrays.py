@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.array_files import check_numbers, in_float32, load_arrays
+from gatewise.data.array_files import array_names, check_numbers, in_float32, load_arrays
 from gatewise.data.idx import read_idx as read_idx
 from gatewise.data.ragged import Lengths, check_lengths, padded
 from gatewise.data.splitting import sizes_of, split_rows
@@ -208,6 +208,31 @@ def read_array_file(path: Path, expected_steps: int | None, expected_width: int,
         )
     x = scaled(as_numbers(x) if wide else in_float32(x, f"{path}: x"), natural_scale(x))
     return Batch(x, np.empty(0), lengths)
+
+
+def read_label_array(path: Path, count: int) -> npt.NDArray[Any] | None:
+    """Return the labels of the ``count`` sequences that ``read_array_file`` reads; None if the data has none.
+
+    They are an integer or text y of an ``.npz`` file, or the IDX file of labels beside one of images, under its usual name.
+
+    Raises:
+        DataError: there are labels, but they cannot be read, or are not one per sequence.
+    """
+    beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+    names = array_names(path)
+    if "y" in names:
+        y, beside = load_arrays(path, ("y",))[0]["y"], path
+    elif not names and beside != path and beside.exists():
+        y = read_idx(beside)
+    else:
+        return None
+    if y.dtype.kind != "U":
+        y = check_numbers(y, f"{beside}: y", ndim=1)
+    if y.shape != (count,):
+        raise DataError(f"{beside}: {len(y):,} labels for the {count:,} sequences; expected one per sequence")
+    if y.dtype.kind == "U":
+        return y
+    return y.astype(np.int64) if y.dtype.kind in "bui" else None
 
 
 def find_sequences(path: str | Path, valid_size: int, test_size: int, seed: int = 0) -> dict[str, Sequences]:

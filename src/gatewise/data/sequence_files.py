@@ -1,10 +1,11 @@
 """Numeric input files for a trained model: arrays, or one image."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from gatewise.data.arrays import Batch, read_array_file
+from gatewise.data.arrays import Batch, read_array_file, read_label_array
 from gatewise.data.images import read_image
 from gatewise.errors import UsageError
 
@@ -34,3 +35,24 @@ def read_sequence_file(
     if steps is None:
         raise UsageError(f"{path}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
     return Batch(read_image(path, steps, width, resize, invert)[None], np.empty(0))
+
+
+def read_true_label(path: Path, index: int, count: int, classes: Collection[str]) -> str | None:
+    """Return the true label of a sequence that ``read_sequence_file`` reads; None if the data has none.
+
+    It is the label in or beside a file of arrays, or the name of an image's folder, if that is one of the classes.
+
+    Args:
+        path: the file.
+        index: which of its sequences.
+        count: how many it has.
+        classes: the labels of the model.
+
+    Raises:
+        DataError: there are labels, but they cannot be read, or are not one per sequence.
+    """
+    if path.name.endswith(ARRAYS):
+        labels = read_label_array(path, count)
+        return None if labels is None else str(labels[index])
+    folder = path.resolve().parent.name
+    return folder if folder in classes else None

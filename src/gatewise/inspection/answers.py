@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gatewise.inspection.inputs import Steps
+from gatewise.models.finite import check_finite
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import SequenceRegressor
@@ -40,6 +41,9 @@ def predict_answers(model: nn.Module, steps: Steps) -> Answers:
     Args:
         model: a model in eval mode.
         steps: its input, as ``read_text`` and ``read_numbers`` return it.
+
+    Raises:
+        NotFinite: a prediction is not finite.
     """
     if isinstance(model, LanguageModel):
         return _next_tokens(model, steps)
@@ -68,7 +72,7 @@ def _next_tokens(model: LanguageModel, steps: Steps) -> Answers:
         logits = model.decoder(some)
         if model.vocabulary.bos_id is not None:
             logits[:, model.vocabulary.bos_id] = -math.inf
-        most = logits.double().softmax(1).max(1)
+        most = check_finite(logits.double().softmax(1), "the probabilities of the next tokens").max(1)
         tokens += [model.vocabulary.tokens[k] for k in most.indices.tolist()]
         probabilities += most.values.tolist()
     return Answers(tokens, probabilities)

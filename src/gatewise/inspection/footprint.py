@@ -11,7 +11,6 @@ from gatewise.errors import DataError
 from gatewise.files import LONGEST_RECORD, read_bounded
 from gatewise.inspection.fonts import short
 from gatewise.inspection.style import BLUE, INK, ORANGE, WIDTH, title
-from gatewise.inspection.ticks import count_from_left
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,6 +119,6 @@ def _write(axes: "Axes", ends: Sequence[float], texts: Sequence[str]) -> None:
     axes.set_xlim(0, 1.22 * max(ends))
     for place, (end, text) in enumerate(zip(ends, texts, strict=True)):
         axes.annotate(text, (end, place), xytext=(4, 0), textcoords="offset points", va="center")
-    count_from_left(axes)
+    axes.locator_params("x", nbins=5)
     axes.tick_params("y", length=0)
     axes.grid(axis="x")

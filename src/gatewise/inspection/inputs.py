@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gatewise.data.sequence_files import read_sequence_file
+from gatewise.data.sequence_files import read_sequence_file, read_true_label
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError, UsageError
 from gatewise.files import spooled
@@ -77,7 +77,7 @@ def read_file(
 ) -> tuple[Steps, str]:
     """Return the sequence in a file and its name: a UTF-8 text, or a sequence as read by ``read_sequence``."""
     if isinstance(model, SequenceReader):
-        numbers, name = read_sequence(model, path, index, resize=resize, invert=invert)
+        numbers, name, _ = read_sequence(model, path, index, resize=resize, invert=invert)
         return read_numbers(model, numbers), name
     with spooled(path) as file:
         text = "\n".join(read_lines(file, kept=True)).strip()
@@ -88,8 +88,8 @@ def read_file(
 
 def read_sequence(
     model: SequenceReader, path: Path, index: int | None = None, *, resize: bool = False, invert: bool = False
-) -> tuple[npt.NDArray[np.floating], str]:
-    """Return one sequence from a file, (T, I), and its name.
+) -> tuple[npt.NDArray[np.floating], str, str | None]:
+    """Return one sequence from a file, (T, I), its name, and its true label if the data has it.
 
     Args:
         model: the model that reads it.
@@ -100,7 +100,7 @@ def read_sequence(
 
     Raises:
         UsageError: the index is out of range, or missing although the file holds several sequences.
-        DataError: the file cannot be read, or the size does not match.
+        DataError: the file or its labels cannot be read, or the size does not match.
     """
     width, steps = model.rnn.input_size, getattr(model, "steps", None)
     wide = isinstance(model, SequenceRegressor)  # it standardises its input
@@ -110,4 +110,6 @@ def read_sequence(
     if index is not None and not 0 <= index < len(sequences):
         raise UsageError(f"{path}: no sequence {index}; --index ranges from 0 to {len(sequences) - 1}")
     one = sequences[index or 0][: None if lengths is None else lengths[index or 0]]
-    return one, path.name if len(sequences) == 1 else f"{path.name}[{index}]"
+    classes = [str(label) for label in getattr(model, "labels", ())]
+    true = read_true_label(path, index or 0, len(sequences), classes) if classes else None
+    return one, path.name if len(sequences) == 1 else f"{path.name}[{index}]", true

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from gatewise.inspection.fonts import short
-from gatewise.inspection.style import AMOUNT, BLUE, INK, PALE, VERMILLION, WIDTH, title
+from gatewise.inspection.style import AMOUNT, BLUE, GREEN, INK, PALE, VERMILLION, WIDTH, title
 from gatewise.inspection.ticks import name_steps
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ class RowsReading:
         image: (T, I), in the units of the training data.
         probabilities: (T, C); row t is the prediction after the first t + 1 rows.
         labels: the C classes.
-        name: the source of the image.
+        name: the run, and the source of the image.
+        true: the true label, if the data has it.
     """
 
     image: npt.NDArray[np.floating]
     probabilities: npt.NDArray[np.floating]
     labels: Sequence[str]
     name: str = ""
+    true: str | None = None
 
     @property
     def answer(self) -> int:
@@ -56,20 +58,25 @@ class RowsReading:
         return (
             f"read as {self.labels[self.answer]} with probability {self.probabilities[-1, self.answer]:.3f}; in the "
             f"lead for good from row {self.decided} of {len(self.image)} on"
+            + ("" if self.true is None else f"; the true label is {self.true}")
         )
 
     def table(self) -> Iterator[Sequence[object]]:
         """Yield the table: one line per image row and class."""
-        yield "row", "class", "probability"
+        known = self.true is not None
+        yield ("row", "class", "probability", *(("true",) if known else ()))
         for row, line in enumerate(self.probabilities, 1):
             for label, probability in zip(self.labels, line, strict=True):
-                yield row, label, float(probability)
+                yield (row, label, float(probability), *((int(label == self.true),) if known else ()))
 
 
-def measure_rows(model: "SequenceClassifier", image: Float[torch.Tensor, "T I"], name: str = "") -> RowsReading:
+def measure_rows(
+    model: "SequenceClassifier", image: Float[torch.Tensor, "T I"], name: str = "", true: str | None = None
+) -> RowsReading:
     """Compute a classifier's prediction after each row of one image."""
     probabilities = model.predict_proba_over_time(image[None])[0]
-    return RowsReading(image.cpu().numpy(), probabilities.cpu().numpy(), [str(label) for label in model.labels], name)
+    labels = [str(label) for label in model.labels]
+    return RowsReading(image.cpu().numpy(), probabilities.cpu().numpy(), labels, name, true)
 
 
 def draw_rows(data: RowsReading, figure: "Figure") -> None:
@@ -81,7 +88,7 @@ def draw_rows(data: RowsReading, figure: "Figure") -> None:
     figure.set_size_inches(WIDTH, 3.5 + 0.78 * lines)
     title(
         figure,
-        f"{short(data.name, 50) or 'An image'}, read row by row",
+        f"{short(data.name, 55) or 'An image'}, read row by row",
         f"{data.verdict[0].upper()}{data.verdict[1:]}.",
     )
     above, below = figure.subfigures(2, 1, height_ratios=(3.1, 0.78 * lines), hspace=0.02, squeeze=False)[:, 0]
@@ -94,7 +101,8 @@ def _draw_image_and_verdicts(data: RowsReading, figure: "SubFigure") -> None:
     image, verdict = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.25))
     image.imshow(data.image, cmap="gray_r", aspect="auto")
     image.set_box_aspect(1)
-    image.set(title="what is read", xlabel="column", ylabel="row")
+    true = "" if data.true is None else f"; true label: {short(data.true, 10)}"
+    image.set(title=f"what is read{true}", xlabel="column", ylabel="row")
     name_steps(image, [str(k + 1) for k in range(T)], 15, vertical=True)
     name_steps(image, [str(k + 1) for k in range(data.image.shape[1])], 8)
     shades = verdict.imshow(data.probabilities, cmap=AMOUNT, vmin=0, vmax=1, aspect="auto")
@@ -129,7 +137,7 @@ def _draw_bars(data: RowsReading, figure: "SubFigure", shown: npt.NDArray[np.int
     labelled = max(map(len, names)) <= 2 and C <= 12
     for axes, row in zip(grid.flat, shown, strict=False):
         leader = int(data.probabilities[row].argmax())
-        colors = [PALE] * C
+        colors = [GREEN if label == data.true else PALE for label in data.labels]
         colors[data.answer] = BLUE
         if leader != data.answer:
             colors[leader] = VERMILLION
@@ -140,11 +148,15 @@ def _draw_bars(data: RowsReading, figure: "SubFigure", shown: npt.NDArray[np.int
         axes.tick_params(labelsize=6, length=2, pad=1.5)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
-    figure.legend(handles=_colors(), loc="outside upper right", ncols=3, handlelength=1.2)
+    figure.legend(handles=_colors(data), loc="outside upper right", ncols=4, handlelength=1.2)
 
 
-def _colors() -> list["Patch"]:
+def _colors(data: RowsReading) -> list["Patch"]:
     from matplotlib.patches import Patch
 
     names = {BLUE: "the final answer", VERMILLION: "in the lead before it", PALE: "the other classes"}
+    if data.true in data.labels and data.true != data.labels[data.answer]:
+        names = {GREEN: "the true label", **names}
+    elif data.true is not None:
+        names[BLUE] += ", right" if data.true in data.labels else ", wrong"
     return [Patch(facecolor=color, edgecolor=INK, linewidth=0.3, label=name) for color, name in names.items()]

@@ -7,6 +7,7 @@ with its own line style and marker, so that black-and-white prints remain readab
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,8 +169,18 @@ def house_style() -> Iterator[None]:
         "svg.hashsalt": "gatewise",
         "svg.fonttype": "path",
     }
-    with matplotlib.rc_context(style):
-        yield
+    fonts = logging.getLogger("matplotlib.font_manager")
+    fonts.addFilter(_is_no_missing_weight)
+    try:
+        with matplotlib.rc_context(style):
+            yield
+    finally:
+        fonts.removeFilter(_is_no_missing_weight)
+
+
+def _is_no_missing_weight(record: logging.LogRecord) -> bool:
+    """Leave out the remark that a font has no bold face: its regular one is good enough in a title."""
+    return not record.getMessage().startswith("findfont: Failed to find font weight")
 
 
 def title(figure: "Figure", text: str, below: str = "", lines: Sequence["Artist"] = ()) -> None:

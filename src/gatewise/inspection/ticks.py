@@ -85,10 +85,10 @@ def name_steps(axes: "Axes", names: Sequence[str], room: int, *, vertical: bool 
 
 def count_from_left(axes: "Axes", most: int = 5) -> None:
     """Label integers on the x axis, at most ``most`` of them."""
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+    from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    axes.xaxis.set_major_formatter(formatter(tick_labels))
 
 
 def within(axes: "Axes", low: float, high: float) -> None:
