@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gatewise.errors import RunError
+from gatewise.files import file_hash
+from gatewise.runtime.intervals import Intervals
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.runtime.parts import Labels, Scaling, read_scaling
 from gatewise.runtime.sealed import Header
@@ -30,6 +32,7 @@ class RunReader:
         self.characters_file = self.path / "characters.json"
         self.labels_file = self.path / "labels.json"
         self.scaling_file = self.path / "scaling.json"
+        self.intervals_file = self.path / "intervals.json"
         self.parts = (self.tokenizer_file, self.characters_file, self.labels_file, self.scaling_file)
 
     @classmethod
@@ -134,3 +137,22 @@ class RunReader:
             RunError: the file is missing or invalid.
         """
         return read_scaling(self.scaling_file)
+
+    def read_intervals(self, horizon: int) -> Intervals | None:
+        """Read ``intervals.json``, which is written when training ends and holds the hash of the weights.
+
+        Args:
+            horizon: H, the number of values that the model predicts.
+
+        Returns:
+            The intervals, or None if there are none of these weights: the run has been resumed and is not finished, or
+            comes from an earlier version.
+
+        Raises:
+            RunError: the file is invalid.
+        """
+        if not self.intervals_file.exists():
+            return None
+        found = Intervals.read(self.intervals_file, horizon)
+        weights = file_hash(self.weights_file, "the run's weights: restore the file, or train again", RunError)
+        return found if found.weights == weights else None
