@@ -181,10 +181,10 @@ def test_columns_known_in_advance_go_on_after_the_target(tmp_path: Path) -> None
             ["01 02:00", "01 01:00", "01 00:00"],
             r"a\.csv:3: .* follows '2024-01-01 02:00'; expected .* the oldest first",
         ),
-        (["01 00:00", "01 01:00", "01 02:00", "01 03:30"], r"a\.csv:5: .* most rows are 1:00:00 apart; resample"),
+        (["01 00:00", "01 01:00", "01 02:00", "01 03:30"], r"a\.csv:5: .* most rows are 1 hour apart; resample"),
         (
             ["01 00:00", "01 01:00", "20 00:00"],
-            r"a\.csv:4: .*: 454 steps of 1:00:00 are missing in all, more than the 3",
+            r"a\.csv:4: .*: 454 steps of 1 hour are missing in all, more than the 3",
         ),
         (["01 00:00", *["01 01:00", "01 02:00"] * 5, ""], r"a\.csv:13: '2024-01-' in the column of dates"),
         ([f"{day:02} 00:00" for day in range(1, 20)] + ["?"], r"a\.csv:21: '2024-01-\?' in the column of dates 't'"),

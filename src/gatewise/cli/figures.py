@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gatewise.cli.steps import step_lines
 from gatewise.config.tasks import ACCURACY, BASELINES, PERPLEXITY, RMSE
 from gatewise.printable import cell
 
@@ -26,7 +27,7 @@ def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
         ]
     else:
         lines = [f"{figures['split']} accuracy {100 * figures['accuracy']:.2f}% {over} sequences; {unknown}; {data}"]
-    lines += _label_lines(figures)
+    lines += _label_lines(figures) + step_lines(figures)
     if figures["split"] == "train":
         lines.append("this is what the run was trained on; to evaluate on new data, give another --data")
     return lines
@@ -90,6 +91,7 @@ _SIMPLEST = (
     (ACCURACY, "commonest_tag"),
     (RMSE, "mean"),
     (RMSE, "persistence"),
+    (RMSE, "seasonal_naive"),
 )
 """The simplest baselines of each metric."""
 

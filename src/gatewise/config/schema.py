@@ -32,7 +32,10 @@ def _steps(least: int, *words: str) -> PlainValidator:
         if isinstance(value, str) and value in words:
             return value
         if isinstance(value, str):
-            return str(parse_span(value))
+            try:
+                return str(parse_span(value))
+            except ValueError as problem:
+                raise PydanticCustomError("span", "{reason}", {"reason": str(problem)}) from None
         if type(value) is not int:
             raise PydanticCustomError("steps", "input should be an integer or a span of time such as '24 hours'")
         if not least <= value < 2**31:

@@ -38,8 +38,11 @@ class Pace:
             return "1 month" if self.months == 1 else f"{self.months} months"
         if self.weekdays:
             return "1 day, " + ", ".join(_NAMES[day] for day in self.weekdays)
-        days, rest = self.step.days, self.step - self.step.days * DAY
-        return (f"{days} day{'s' * (days > 1)}" if days else "") + (f"{' ' if days else ''}{rest}" if rest else "")
+        for unit, seconds in reversed(SECONDS.items()):
+            count, rest = divmod(self.step, timedelta(seconds=seconds))
+            if not rest:
+                return str(Span(count, unit))
+        return f"{self.step} (hours, minutes, seconds)"
 
     def number(self, time: datetime) -> int | None:
         """Return the step at a time, which may be negative; None if none is at this time."""

@@ -160,16 +160,18 @@ def check_known(series: Series, scaling: Scaling, steps: int, name: str) -> None
 
 
 def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
-    """Check that sequences (…, I) can be standardised in float32.
+    """Check that sequences (…, I), or the first columns of sequences, can be standardised in float32.
 
     Raises:
         DataError: a number is too far from the training data, relative to its standard deviation.
     """
     if not scaling.x_mean:
         return
-    flat = x.reshape(-1, x.shape[-1])
+    flat, width = x.reshape(-1, x.shape[-1]), x.shape[-1]
     with np.errstate(over="ignore"):
-        ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean)) / np.array(scaling.x_std)
+        ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean[:width])) / np.array(
+            scaling.x_std[:width]
+        )
         far = ~np.isfinite(ends.astype(np.float32))
     if far.any():
         end, place = map(int, np.argwhere(far)[0])

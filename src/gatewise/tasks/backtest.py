@@ -17,6 +17,7 @@ from gatewise.config import Config
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import windows_of
 from gatewise.data.windows import Origins, Windows
+from gatewise.errors import UsageError
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.predict.forecast import check_reach, open_like
 from gatewise.tasks.baselines import persistence, seasonal_naive
@@ -97,11 +98,13 @@ def backtest(model: SequenceRegressor, run: RunFolder, config: Config, data: str
         run: the run folder.
         config: its configuration.
         data: the file; None for the run's own data.
-        split: ``train``, ``valid`` or ``test``; a file is not split.
+        split: ``train``, ``valid`` or ``test``; only ``test`` for a file, which is not split.
 
     Raises:
         UsageError, DataError, RunError: the data or the run is missing or invalid.
     """
+    if data is not None and split != "test":
+        raise UsageError(f"--split {split}: of --data, every window is scored; omit this option")
     name = str(data or config.data.path or config.data.builtin)
     with reading_for(run, data):
         whole, settings = windows_of(open_like(config.data, model.scaling, data, name), config.data)
