@@ -251,3 +251,27 @@ def test_a_file_with_another_pace_is_refused(gatewise: Gatewise, load_run: Path,
     (tmp_path / "days.csv").write_text("time,load,open\n" + days)
     for words in (("forecast", load_run, "days.csv"), ("evaluate", load_run, "--data", "days.csv")):
         gatewise(*words).check_refused(3, "days.csv: rows 1 day apart, but the run was trained on steps of 1 hour")
+
+
+def test_the_picture_shows_what_is_forecast(gatewise: Gatewise, load_run: Path, load: Path, tmp_path: Path) -> None:
+    done = gatewise("inspect", "forecast", load_run, "--out", "f.png", "--data-out", "f.csv")
+    assert (done.status, done.err) == (0, "")
+    assert "f.png: forecast of known steps: 24, forecast of the steps to come: 6" in done.out
+    rows = list(csv.DictReader((tmp_path / "f.csv").open()))
+    found = {
+        name: [(row["time"], float(row["value"])) for row in rows if row["line"] == name]
+        for name in ("truth", "forecast of known steps", "forecast of the steps to come")
+    }
+    told = json.loads(gatewise("forecast", load_run, "--json").out)
+    assert found["forecast of the steps to come"] == list(zip(told["positions"], told["values"], strict=True))
+    gatewise("evaluate", load_run, "--save", "test.csv")
+    tested = list(csv.DictReader((tmp_path / "test.csv").open()))
+    last = [(row["time"], float(row["forecast"])) for row in tested[-6:]]
+    assert [time for time, _ in found["forecast of known steps"][-6:]] == [time for time, _ in last]
+    values = np.array([value for _, value in found["forecast of known steps"][-6:]])
+    assert values == pytest.approx([value for _, value in last], rel=1e-5)
+    assert found["truth"][-1] == (last[-1][0], float(tested[-1]["truth"]))
+    short = write_load(tmp_path / "short.csv", future=4)
+    only = gatewise("inspect", "forecast", load_run, short, "--out", "g.svg")
+    assert only.out == "g.svg: forecast of known steps: 24\n", "the known columns of the steps to come are missing"
+    gatewise("inspect", "forecast", load_run, "none.csv", "--out", "h.png").check_refused(3, "none.csv: no such file")

@@ -147,16 +147,21 @@ def check_known(series: Series, scaling: Scaling, steps: int, name: str) -> None
     Raises:
         DataError: a value of one is missing.
     """
-    places = [series.columns.index(column) for column in scaling.known]
-    needed = -(-steps // scaling.horizon) * scaling.horizon if places else 0
-    known = [bool(np.isfinite(row[places]).all()) for row in series.future[:needed]]
-    lacking = [series.position(k + 1) for k in range(needed) if not (k < len(known) and known[k])]
-    if lacking:
+    if lacking := unknown_steps(series, scaling, steps):
+        needed = -(-steps // scaling.horizon) * scaling.horizon
         listed = ", ".join(lacking) if len(lacking) <= 4 else f"{lacking[0]} to {lacking[-1]}, {len(lacking)} in all"
         raise DataError(
             f"{name}: no {', '.join(map(repr, scaling.known))} for {listed}; expected a row with these columns for "
             f"each of the {needed} steps after the last value of {scaling.target!r}"
         )
+
+
+def unknown_steps(series: Series, scaling: Scaling, steps: int) -> list[str]:
+    """Return the times after the last value, in a whole number of horizons, that lack a column known in advance."""
+    places = [series.columns.index(column) for column in scaling.known]
+    needed = -(-steps // scaling.horizon) * scaling.horizon if places else 0
+    known = [bool(np.isfinite(row[places]).all()) for row in series.future[:needed]]
+    return [series.position(k + 1) for k in range(needed) if not (k < len(known) and known[k])]
 
 
 def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from gatewise.errors import NotFinite, UsageError
 from gatewise.runtime.parts import is_finite_number, is_size, read_object, wrong_part
 
+LEVEL = 0.9
+"""The level of the intervals that evaluations and figures use."""
 _KEYS = {"weights", "count", "radii"}
 
 

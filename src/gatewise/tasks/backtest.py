@@ -20,11 +20,10 @@ from gatewise.data.windows import Origins, Windows
 from gatewise.errors import UsageError
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.predict.forecast import check_reach, open_like
+from gatewise.runtime.intervals import LEVEL
 from gatewise.tasks.baselines import persistence, seasonal_naive
 
 Numbers = npt.NDArray[np.float64]
-LEVEL = 0.9
-"""The level of the intervals whose coverage is measured."""
 
 
 @dataclass(frozen=True)
