@@ -275,3 +275,41 @@ def test_the_picture_shows_what_is_forecast(gatewise: Gatewise, load_run: Path, 
     only = gatewise("inspect", "forecast", load_run, short, "--out", "g.svg")
     assert only.out == "g.svg: forecast of known steps: 24\n", "the known columns of the steps to come are missing"
     gatewise("inspect", "forecast", load_run, "none.csv", "--out", "h.png").check_refused(3, "none.csv: no such file")
+
+
+def write_growth(path: Path, growth: float, rows: int = 240) -> Path:
+    """Write monthly sales with a season, which grow by a fixed amount each month."""
+    month = np.arange(rows)
+    values = 100 + growth * month + 10 * np.sin(month * np.pi / 6) + np.random.default_rng(6).normal(0, 0.5, rows)
+    lines = [f"{1990 + k // 12}-{k % 12 + 1:02},{value:.3f}" for k, value in enumerate(values)]
+    path.write_text("\n".join(["month,sales", *lines, ""]))
+    return path
+
+
+def test_growth_goes_on_where_the_target_is_read_relative_to_its_last_value(gatewise: Gatewise, tmp_path: Path) -> None:
+    """``auto`` sees growth in the training targets, and only there; values beyond them are no obstacle."""
+    options = {
+        **TINY_REGRESSOR,
+        "data.window": 24,
+        "data.horizon": 3,
+        "data.season": "auto",
+        "data.relative": "auto",
+        "training.epochs": 40,
+    }
+    words = [word for key, value in options.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    found = {}
+    for name, growth, more in (("grows", 2.0, []), ("levels", 2.0, ["data.relative=false"]), ("steady", 0.0, [])):
+        data = write_growth(tmp_path / f"{name}.csv", growth)
+        told = gatewise(
+            "train", "sunspots", "--data", data, "--out", name, *words, *(w for s in more for w in ("--set", s))
+        )
+        assert ("relative to the last value of each window" in " ".join(told.err.split())) == (name == "grows")
+        assert f"relative = {str(name == 'grows').lower()}\n" in (tmp_path / name / "config.toml").read_text()
+        found[name] = json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])
+    assert found["grows"]["test_rmse"] < 0.5 * found["levels"]["test_rmse"]
+    assert found["grows"]["test_rmse"] < found["grows"]["seasonal_naive_test_rmse"]
+    told = gatewise("forecast", "grows", "--steps", "2 years").out.splitlines()
+    assert [told[0].split("\t")[0], told[-1].split("\t")[0]] == ["2010-01", "2011-12"]
+    gatewise("train", "sunspots", "--data", data, "--out", "no", "--set", "data.relative=1").check_refused(
+        2, "data.relative is 1; input should be true, false or 'auto'"
+    )

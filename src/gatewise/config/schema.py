@@ -45,12 +45,22 @@ def _steps(least: int, *words: str) -> PlainValidator:
     return PlainValidator(check)
 
 
+def _true_false_or_auto(value: Any) -> Any:
+    if type(value) is not bool and value != "auto":
+        raise PydanticCustomError("choice", "input should be true, false or 'auto'")
+    return value
+
+
+_choice = PlainValidator(_true_false_or_auto)
+
 AutoSize = Annotated[int, BeforeValidator(_automatic), Field(ge=0, lt=2**31)]
 """A size that follows from the data if it is 0 or ``auto``; ``config.toml`` holds the number chosen."""
 AutoCount = Annotated[int, BeforeValidator(_positive), Field(ge=0, lt=2**31)]
 """A number that follows from the data if it is ``auto``; ``config.toml`` holds the number chosen."""
 Steps = int | str
 """A number of steps of a series, or a span of time such as ``24 hours``; ``config.toml`` holds the number."""
+Choice = bool | Literal["auto"]
+"""``true`` or ``false``, or ``auto``: then the data decides, and ``config.toml`` holds the choice."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 LM, SCRATCH, TAGGER, CLASSIFIER, TEXT, REGRESSOR, MEMORY = TASKS
@@ -120,6 +130,10 @@ class DataConfig(_Section):
     horizon: Annotated[Steps, _steps(1), For(REGRESSOR)] = 1
     """Number of steps to forecast from one window, all at once, or a span such as ``"24 hours"``. A span is a whole
     number of steps by the dates of the series; where weekdays are skipped, a day is one row."""
+    relative: Annotated[Choice, _choice, For(REGRESSOR)] = False
+    """Read and predict the target as its difference from the last value of the window, so that a trend goes on beyond
+    the values seen in training (the normalization of NLinear; Zeng et al. 2023). ``auto`` does so if the last fifth of
+    the training targets leaves the range of those before at more than a tenth of its steps."""
     season: Annotated[Steps, _steps(0, "auto"), For(REGRESSOR)] = 0
     """Number of steps of a season, for the baseline ``seasonal_naive``; 0 means none. ``auto`` takes a year of months,
     quarters or weeks, a week of days, and a day of shorter steps, where the series has dates and three seasons."""

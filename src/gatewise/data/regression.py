@@ -4,6 +4,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from gatewise.config import DataConfig
 from gatewise.config.spans import parse_span
 from gatewise.data.arrays import Sequences, as_numbers, find_sequences
@@ -119,12 +122,14 @@ def open_parts(settings: DataConfig) -> tuple[tuple[Windows, dict[str, Origins]]
     if series is None:
         parts = find_sequences(settings.path, settings.valid_size, settings.test_size, settings.split_seed)
         parts = {split: replace(part, y=as_numbers(part.y)) for split, part in parts.items()}
-        return None, Opened(with_sizes(settings.model_copy(update={"season": 0}), parts), parts)
+        return None, Opened(with_sizes(settings.model_copy(update={"season": 0, "relative": False}), parts), parts)
     whole, settings = windows_of(series, settings)
     origins = whole.split(settings.valid_size, settings.test_size)
     if isinstance(settings.season, int) and settings.season > (past := int(origins["test"][0]) + 1):
         raise UsageError(f"data.season is {settings.season}, but {past} steps precede the test set; set 0 for none")
     parts = {split: whole.examples(some) for split, some in origins.items()}
+    if settings.relative == "auto":
+        settings = settings.model_copy(update={"relative": drifts(parts["train"].y)})
     notes = [*series.notes, _roles(whole, settings), _splits(whole, settings, origins)]
     return (whole, origins), Opened(with_sizes(settings, parts), parts, notes)
 
@@ -145,4 +150,14 @@ def _splits(whole: Windows, settings: DataConfig, origins: dict[str, Origins]) -
     pace = whole.series.calendar and whole.series.calendar.pace
     each = f"steps of {pace}, " if pace else ""
     season = f"season of {settings.season} steps" if settings.season else "no season"
-    return f"{each}{season}; split by time: {sizes}"
+    how = "relative to the last value of each window; " if settings.relative else ""
+    return f"{how}{each}{season}; split by time: {sizes}"
+
+
+def drifts(targets: npt.NDArray[np.floating]) -> bool:
+    """Return whether the last fifth of the targets, (N, …), often leaves the range of those before: above a tenth."""
+    cut = len(targets) - len(targets) // 5
+    before, after = (part[~np.isnan(part)] for part in (targets[:cut], targets[cut:]))
+    if not len(before) or not len(after):
+        return False
+    return bool(np.mean((after < before.min()) | (after > before.max())) > 0.1)

@@ -26,6 +26,9 @@ class SequenceRegressor(SequenceReader):
     predictions in float64. The model standardizes in float64: values that vary slightly around a large number keep
     their digits, as long as x is float64. Where H is 1, outputs and targets have the shape (N,), else (N, H).
 
+    With ``scaling.relative``, the target's column of x, and y, are differences from the last value v of that column:
+    ``y = v + y_std · z + y_mean``.
+
     Args:
         config: the ``[model]`` section of a recipe.
         input_size: I.
@@ -53,8 +56,9 @@ class SequenceRegressor(SequenceReader):
         """
         z, dtype = self._read(self.standardised(x)), self.decoder.weight.dtype
         if targets is None:
-            return self._in_units(z)
-        wanted = ((targets.double() - self.scaling.y_mean) / self.scaling.y_std).to(dtype)
+            return self._in_units(z, x)
+        wanted = targets.double() - self._last(x) if self.scaling.relative else targets.double()
+        wanted = ((wanted - self.scaling.y_mean) / self.scaling.y_std).to(dtype)
         known = ~wanted.isnan()
         share: Tensor = wanted.numel() / known.sum()
         return F.mse_loss(z, torch.where(known, wanted, z.detach())) * share
@@ -63,7 +67,8 @@ class SequenceRegressor(SequenceReader):
         """Return the predictions for each sequence, (N,) or (N, H): a tensor for a tensor, else a NumPy array."""
         given = self.as_input(x)
         with in_eval_mode(self):
-            answers = self._in_units(torch.cat([self._read(part) for part in torch.split(given, batch_size)]))
+            z = torch.cat([self._read(part) for part in torch.split(given, batch_size)])
+            answers = self._in_units(z, x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x)))
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
 
     def forecast(self, values: Any, steps: int | None = None) -> npt.NDArray[np.float64]:
@@ -153,6 +158,11 @@ class SequenceRegressor(SequenceReader):
         """Return ``(x − x_mean) / x_std``, computed in float64, in the dtype of the model."""
         if self.scaling.x_mean:
             x = x.double()
+            if self.scaling.relative:
+                place = self.scaling.columns.index(self.scaling.target)
+                shift = torch.zeros_like(x[:, -1:])
+                shift[:, :, place] = x[:, -1:, place]
+                x = x - shift
             x = (x - x.new_tensor(self.scaling.x_mean)) / x.new_tensor(self.scaling.x_std)
         return x.to(self.decoder.weight.dtype)
 
@@ -160,8 +170,23 @@ class SequenceRegressor(SequenceReader):
         z = self.read(standardised.transpose(0, 1))
         return z[:, 0] if self.horizon == 1 else z
 
-    def _in_units(self, z: Tensor) -> Tensor:
-        return z.double() * self.scaling.y_std + self.scaling.y_mean
+    def _in_units(self, z: Tensor, x: Tensor) -> Tensor:
+        answers = z.double() * self.scaling.y_std + self.scaling.y_mean
+        return self._last(x).to(answers.device) + answers if self.scaling.relative else answers
+
+    def _last(self, x: Tensor) -> Tensor:
+        """Return the last value of the target in each window, (N,) or (N, 1)."""
+        last = x[:, -1, self.scaling.columns.index(self.scaling.target)].double()
+        return last if self.horizon == 1 else last[:, None]
+
+
+def relative_to_last(
+    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], place: int
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Return windows (N, W, I) and targets (N,) or (N, H) as differences from the last value of a column of x."""
+    last, shifted = x[:, -1, place], x.copy()
+    shifted[:, :, place] -= last[:, None]
+    return shifted, y - (last if y.ndim == 1 else last[:, None])
 
 
 def scaling_of(

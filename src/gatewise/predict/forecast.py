@@ -172,6 +172,9 @@ def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
     """
     if not scaling.x_mean:
         return
+    if scaling.relative:
+        place = scaling.columns.index(scaling.target)
+        x = x - np.where(np.arange(x.shape[-1]) == place, x[..., -1:, :], 0.0)
     flat, width = x.reshape(-1, x.shape[-1]), x.shape[-1]
     with np.errstate(over="ignore"):
         ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean[:width])) / np.array(

@@ -69,6 +69,7 @@ class Scaling:
         known: names of the columns known in advance, which the model also reads ``horizon`` steps later.
         horizon: H, the number of values predicted.
         pace: the distance between the steps of a series with dates, as text.
+        relative: whether the target is read and predicted as its difference from the last value read.
     """
 
     x_mean: list[float] = field(default_factory=list)
@@ -80,6 +81,7 @@ class Scaling:
     known: list[str] = field(default_factory=list)
     horizon: int = 1
     pace: str = ""
+    relative: bool = False
 
     @property
     def inputs(self) -> list[str]:
@@ -88,7 +90,7 @@ class Scaling:
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of the file, except ``input_size``; what only some models have is left out of others."""
-        later = {"known": self.known, "horizon": self.horizon, "pace": self.pace}
+        later = {"known": self.known, "horizon": self.horizon, "pace": self.pace, "relative": self.relative}
         plain = {key: value for key, value in vars(self).items() if key not in later}
         return plain | {key: value for key, value in later.items() if value != getattr(Scaling(), key)}
 
@@ -100,7 +102,7 @@ def read_scaling(path: Path) -> tuple[int, Scaling]:
         RunError: the file is missing or invalid.
     """
     needed = {"input_size", "x_mean", "x_std"}
-    optional = {"y_mean", "y_std", "columns", "target", "known", "horizon", "pace"}
+    optional = {"y_mean", "y_std", "columns", "target", "known", "horizon", "pace", "relative"}
     found = read_object(path, needed, {*needed, *optional})
     size, columns, target = found["input_size"], found.get("columns", []), found.get("target", "")
     known, horizon, pace = found.get("known", []), found.get("horizon", 1), found.get("pace", "")
@@ -134,8 +136,12 @@ def read_scaling(path: Path) -> tuple[int, Scaling]:
         raise wrong_part(path, f"'horizon' is {horizon!r:.100}, not a positive integer, or there are no 'columns'")
     if type(pace) is not str:
         raise wrong_part(path, f"'pace' is {pace!r:.100}, not a text")
+    if type(relative := found.get("relative", False)) is not bool or (relative and not columns):
+        raise wrong_part(path, f"'relative' is {relative!r:.100}, not a boolean, or there are no 'columns'")
     (y_mean,), (y_std,) = numbers["y_mean"], numbers["y_std"]
-    return size, Scaling(numbers["x_mean"], numbers["x_std"], y_mean, y_std, columns, target, known, horizon, pace)
+    return size, Scaling(
+        numbers["x_mean"], numbers["x_std"], y_mean, y_std, columns, target, known, horizon, pace, relative
+    )
 
 
 def read_object(path: Path, needed: set[str], known: set[str]) -> Mapping[str, Any]:

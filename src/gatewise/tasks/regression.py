@@ -18,12 +18,12 @@ from gatewise.config import TASKS, Config
 from gatewise.config.tasks import RMSE
 from gatewise.data.arrays import Sequences
 from gatewise.data.configured import with_batches
-from gatewise.data.moments import mean_absolute, root_mean_square
+from gatewise.data.moments import mean_absolute, moments, root_mean_square
 from gatewise.data.regression import open_parts
 from gatewise.data.windows import Origins, Windows
 from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
-from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
+from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, relative_to_last, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.backtest import backtest, errors_of_steps
 from gatewise.tasks.baselines import autoregression_rmse, persistence, rmse_of, seasonal_naive
@@ -52,6 +52,8 @@ class RegressorTask(Task):
         self.config = settled(config, settings, len(self.parts["train"]) // settings.batch_size)
         x, y = self.parts["train"].batch(slice(None))
         self.steps, self.width = x.shape[1:]
+        if self.series and settings.relative:
+            x, y = relative_to_last(x, y, self.series[0].target)
         self.scaling = scaling_of(x, y)
         if self.series:
             whole = self.series[0]
@@ -63,6 +65,7 @@ class RegressorTask(Task):
                 known=settings.known,
                 horizon=whole.horizon,
                 pace=str(calendar.pace) if calendar else "",
+                relative=settings.relative is True,
             )
         for split, part in self.parts.items():
             check_reach(part.x, self.scaling, f"{settings.path or settings.builtin} ({split})")
@@ -93,7 +96,9 @@ class RegressorTask(Task):
         return {**tested(self.config, figures_of(model, self.parts["test"])), **baselines}
 
     def _mean_rmse(self) -> float:
-        return rmse_of(self.scaling.y_mean, self.parts["test"].y.astype(np.float64))
+        seen = self.parts["train"].y
+        mean = float(moments(seen[~np.isnan(seen)][:, None])[0][0])
+        return rmse_of(mean, self.parts["test"].y.astype(np.float64))
 
     def _of_series(self, whole: Windows, parts: Mapping[str, Origins]) -> Metrics:
         """Return the errors of the baselines over all steps of the horizon, from the origins of the test split."""
