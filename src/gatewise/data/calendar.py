@@ -13,8 +13,11 @@ FORMATS = (
     *("%b %Y", "%d %b %Y", "%B %d, %Y", "%Y年%m月%d日", "%Y年%m月"),
 )
 """Notations of a date; one that could be read in two ways is not read."""
-TIMES = ("", "T%H:%M:%S", "T%H:%M", " %H:%M:%S", " %H:%M", "T%H:%M:%SZ", "T%H:%M:%S.%f", " %H:%M:%S.%f", " %H")
-"""Notations of a time after a date."""
+TIMES = (
+    *("", "T%H:%M:%S", "T%H:%M", " %H:%M:%S", " %H:%M", " %H", "T%H:%M:%S.%f", " %H:%M:%S.%f", " %I:%M %p"),
+    *(" %I:%M:%S %p", "T%H:%M:%SZ", "T%H:%M:%S.%fZ", "T%H:%M:%S%z", " %H:%M:%S%z", "T%H:%M%z"),
+)
+"""Notations of a time after a date; ``%z`` is an offset from UTC such as ``+01:00``."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Calendar:
             UsageError: it is beyond the year 9999.
         """
         try:
-            text = self.pace.time(number).strftime(self.notation)
+            time = self.pace.time(number)
         except (OverflowError, ValueError):
             raise UsageError(f"step {number:,} of the series is beyond the year 9999; give fewer steps") from None
-        return text[:-3] if self.notation.endswith("%f") else text
+        text = time.strftime(self.notation.replace("%f", f"{time.microsecond // 1000:03}"))
+        return f"{text[:-2]}:{text[-2:]}" if self.notation.endswith("%z") else text
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def check_complete(fields: Sequence[object], places: Sequence[str], column: str)
 
 def _notations(word: str) -> list[str]:
     """Return the notations in which a word is a date."""
-    known = (date + time for date in FORMATS for time in TIMES)
+    known = (date + time for date in FORMATS for time in TIMES if not (time.endswith("%z") and word.endswith("Z")))
     return [notation for notation in known if _reader(notation)(word) is not None]
 
 

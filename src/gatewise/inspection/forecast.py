@@ -137,7 +137,8 @@ def _one_after_another(origins: npt.NDArray[np.int64], horizon: int) -> list[int
 def _axis(series: Series, start: int, end: int) -> npt.NDArray[Any]:
     """Return the places of steps on the axis: dates, values of the index, or numbers of rows."""
     if series.calendar is not None:
-        return np.array([series.calendar.pace.time(step) for step in range(start, end)], "datetime64[us]")
+        times = [series.calendar.pace.time(step).replace(tzinfo=None) for step in range(start, end)]
+        return np.array(times, "datetime64[us]")
     if series.index is None:
         return np.arange(start, end) + 1.0
     return np.array([float(series.position(step - len(series.values) + 1)) for step in range(start, end)])
