@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 import gatewise as gw
+from gatewise.artifact.run_folder import RunFolder
 from gatewise.data.regression import open_series, windows_of
 from gatewise.tasks.evaluate import evaluate
 from tests.cli.conftest import Gatewise
-from tests.conftest import TINY_REGRESSOR
+from tests.conftest import TINY_REGRESSOR, unseal
 
 HOURS, FUTURE = 300, 12
 SETTINGS = {
@@ -201,7 +203,7 @@ def test_intervals_are_printed_where_asked_for_and_end_at_the_horizon(
 
 
 def test_intervals_of_other_weights_are_not_used(gatewise: Gatewise, waves: Path, tmp_path: Path) -> None:
-    """A finished run that trains on has new weights before it has new intervals."""
+    """Those of another run are refused, and missing ones are missed."""
     options = {**TINY_REGRESSOR, "data.columns": ["level"], "training.epochs": 2}
     gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=options)
     before = (tmp_path / "run" / "intervals.json").read_text()
@@ -209,11 +211,22 @@ def test_intervals_of_other_weights_are_not_used(gatewise: Gatewise, waves: Path
     assert (tmp_path / "run" / "intervals.json").read_text() != before
     assert gatewise("forecast", "run", "--interval", "0.9").status == 0
     (tmp_path / "run" / "intervals.json").write_text(before)
-    gatewise("forecast", "run", "--interval", "0.9").check_refused(
-        4, "intervals.json: no intervals of the run's weights"
-    )
+    for words in (("forecast", "run", "--interval", "0.9"), ("evaluate", "run")):
+        gatewise(*words).check_refused(4, "intervals.json: of other weights than model.safetensors")
+    (tmp_path / "run" / "intervals.json").unlink()
+    gatewise("evaluate", "run").check_refused(4, "intervals.json: no such file; restore it")
+    gatewise("forecast", "run", "--interval", "0.9").check_refused(4, "intervals.json: no intervals of these weights")
     assert gatewise("forecast", "run").status == 0
-    assert "coverage_90" not in evaluate(tmp_path / "run")
+    unseal(tmp_path / "run")
+    assert "coverage_90" not in evaluate(tmp_path / "run"), "another program may have changed the weights"
+
+
+def test_new_weights_have_no_intervals(regressor_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(regressor_run, tmp_path / "run"))
+    header = run.open_weights()
+    arrays, facts = run.read_weights(header.shapes)
+    run.write_weights(arrays, {key: value for key, value in facts.items() if key not in ("sha256", "format", "files")})
+    assert not run.intervals_file.exists()
 
 
 @pytest.mark.parametrize(

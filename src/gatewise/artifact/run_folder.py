@@ -117,7 +117,11 @@ class RunFolder(RunReader):
         write_atomically(self.config_file, to_toml(config))
 
     def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Write ``model.safetensors``, sealed with the metadata ``facts`` and the current hashes of the other files."""
+        """Write ``model.safetensors``, sealed with the metadata ``facts`` and the current hashes of the other files.
+
+        The intervals of the weights before are removed.
+        """
+        self.intervals_file.unlink(missing_ok=True)
         write_arrays(self.weights_file, arrays, facts, self.parts)
 
     def reseal_weights(self, expected: Mapping[str, Sequence[int]], *, write: bool) -> Mapping[str, Any]:

@@ -112,13 +112,13 @@ def radii_of(run: RunFolder, model: SequenceRegressor, level: float) -> list[flo
 
     Raises:
         UsageError: the level is invalid, or the validation split is too small for it.
-        RunError: the run has no intervals for its weights.
+        RunError: the run has no intervals, or those of other weights.
     """
     intervals = run.read_intervals(model.horizon)
     if intervals is None:
         raise RunError(
-            f"{run.intervals_file}: no intervals of the run's weights, which are written when training ends; --resume "
-            "the run to its end, or train again"
+            f"{run.intervals_file}: no intervals of these weights; they are written when training ends: --resume the "
+            "run, or train again"
         )
     return intervals.radius(level)
 

@@ -145,14 +145,19 @@ class RunReader:
             horizon: H, the number of values that the model predicts.
 
         Returns:
-            The intervals, or None if there are none of these weights: the run has been resumed and is not finished, or
-            comes from an earlier version.
+            The intervals, or None if there are none: the run is not finished, or comes from an earlier version, or
+            another program wrote the weights.
 
         Raises:
-            RunError: the file is invalid.
+            RunError: the file is invalid, or of other weights.
         """
-        if not self.intervals_file.exists():
+        there = self.intervals_file.exists() or self.intervals_file.is_symlink()
+        if not there or not read_weights_header(self.weights_file).sealed:
             return None
         found = Intervals.read(self.intervals_file, horizon)
         weights = file_hash(self.weights_file, "the run's weights: restore the file, or train again", RunError)
-        return found if found.weights == weights else None
+        if found.weights != weights:
+            raise RunError(
+                f"{self.intervals_file}: of other weights than {self.weights_file.name}; restore it, or train again"
+            )
+        return found

@@ -14,15 +14,19 @@ import torch
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.config import Config
+from gatewise.data.arrays import Sequences
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import windows_of
 from gatewise.data.windows import Origins, Windows
-from gatewise.errors import UsageError
+from gatewise.errors import RunError, UsageError
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.predict.forecast import check_reach, open_like
 from gatewise.runtime.intervals import LEVEL
+from gatewise.runtime.weights_file import read_weights_header
 from gatewise.tasks.baselines import persistence, seasonal_naive
 
+COVERAGE = "test_coverage_90"
+"""The key of the measured coverage in a final line."""
 Numbers = npt.NDArray[np.float64]
 
 
@@ -67,7 +71,7 @@ class Backtest:
             figures[f"{name}_rmse"] = root_mean_square((values[:, steps] - truth)[known])
         if self.radii is not None:
             within = np.abs(self.forecasts[:, steps] - truth) <= self.radii[steps]
-            figures[f"coverage_{LEVEL:.0%}".rstrip("%")] = float(within[known].mean())
+            figures["coverage_90"] = float(within[known].mean())
         return figures
 
     def save(self, path: Path) -> None:
@@ -118,10 +122,28 @@ def backtest(model: SequenceRegressor, run: RunFolder, config: Config, data: str
         naive["seasonal_naive"] = seasonal
     radii = None
     intervals = run.read_intervals(horizon) if split == "test" else None  # they are those of the validation split
+    expected = COVERAGE in (run.read_history().final or {}) and read_weights_header(run.weights_file).sealed
+    if expected and intervals is None and split == "test":
+        raise RunError(f"{run.intervals_file}: no such file; restore it, or train again")
     if intervals is not None and intervals.has(LEVEL):
         radii = np.array(intervals.radius(LEVEL))
     forecasts = np.asarray(model.predict(part.x)).reshape(truth.shape)
     return Backtest(whole, origins, truth, forecasts, naive, radii, part.data_hash)
+
+
+def with_intervals(model: torch.nn.Module, run: RunFolder, valid: Sequences, test: Sequences) -> dict[str, float]:
+    """Write the intervals of the validation split; return their coverage of the test split, if there are any.
+
+    Raises:
+        NotFinite: a forecast is not finite.
+    """
+    run.write_intervals(errors_of_steps(model, *valid.batch(slice(None))))
+    errors = errors_of_steps(model, *test.batch(slice(None)))
+    intervals = run.read_intervals(errors.shape[1])
+    if intervals is None or not intervals.has(LEVEL):
+        return {}
+    within = np.abs(errors) <= intervals.radius(LEVEL)
+    return {COVERAGE: float(within[~np.isnan(errors)].mean())}
 
 
 def errors_of_steps(model: torch.nn.Module, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Numbers:

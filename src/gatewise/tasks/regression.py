@@ -25,7 +25,7 @@ from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, relative_to_last, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
-from gatewise.tasks.backtest import backtest, errors_of_steps
+from gatewise.tasks.backtest import backtest, with_intervals
 from gatewise.tasks.baselines import autoregression_rmse, persistence, rmse_of, seasonal_naive
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
@@ -90,10 +90,11 @@ class RegressorTask(Task):
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split and score the baselines; for a series, write the intervals of its forecasts."""
-        if self.series:
-            run.write_intervals(errors_of_steps(model, *self.parts["valid"].batch(slice(None))))
-        baselines = self._of_series(*self.series) if self.series else {"mean_test_rmse": self._mean_rmse()}
-        return {**tested(self.config, figures_of(model, self.parts["test"])), **baselines}
+        figures = tested(self.config, figures_of(model, self.parts["test"]))
+        if not self.series:
+            return {**figures, "mean_test_rmse": self._mean_rmse()}
+        coverage = with_intervals(model, run, self.parts["valid"], self.parts["test"])
+        return {**figures, **coverage, **self._of_series(*self.series)}
 
     def _mean_rmse(self) -> float:
         seen = self.parts["train"].y
