@@ -151,9 +151,7 @@ def draw_forecast(data: ForecastReading, figure: "Figure") -> None:
     named = [line_named(truth, "true values")]
     named += [line_named(look, line.name) for look, line in zip(looks, data.lines, strict=False)]
     with_intervals = any(line.radii is not None for line in data.lines)
-    below = (
-        f"Shaded, or as bars: intervals that hold with probability {LEVEL:.0%}, as measured on the validation split."
-    )
+    below = f"Shaded, or as bars: {LEVEL:.0%} intervals, as wide as the errors on the validation split make them."
     title(figure, f"{short(data.target, 40)}: {short(data.name, 60)}", below if with_intervals else "", named)
     axes = figure.subplots()
     axes.plot(data.axis[: len(data.history)], data.history, color=INK, linewidth=1)
