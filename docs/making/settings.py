@@ -54,6 +54,8 @@ def type_name(kind: Any) -> str:
         return type_name(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(f'`"{choice}"`' for choice in get_args(kind))
+    if kind in (schema.Steps, schema.Choice):
+        return "integer or span of time" if kind == schema.Steps else '`true`, `false` or `"auto"`'
     names = {str: "string", int: "integer", float: "number", bool: "`true` or `false`", list[str]: "list of strings"}
     return names[kind]
 

@@ -126,7 +126,7 @@ def poems(folder: Path) -> Path:
 
 
 def sensor(folder: Path) -> Path:
-    """An hourly sensor with gaps: semicolons, decimal commas, a column of text."""
+    """An hourly sensor with three missing hours: semicolons, decimal commas, a column of text."""
     rng, rows = np.random.default_rng(8), ["Zeit;Temperatur;Ort"]
     for hour in range(700):
         if hour not in (100, 101, 350):

@@ -62,18 +62,30 @@ def test_just_one_window_is_enough(gatewise: Gatewise, regressor_run: Path, tmp_
     )
 
 
-def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_path: Path) -> None:
-    """The value k steps after the end is predicted from the window that ends three steps before it."""
+def test_one_window_gives_all_steps_of_the_horizon(gatewise: Gatewise, waves: Path, tmp_path: Path) -> None:
     overrides = {**TINY_REGRESSOR, "data.horizon": 3, "training.epochs": 1}
     run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=overrides)
     values = np.loadtxt(waves, delimiter=",", skiprows=1)[:, 1:]
-    expected = run.model.predict(np.array([values[190 + k : 198 + k] for k in range(3)]))
+    expected = run.model.predict(values[None, -8:])[0]
     found = json.loads(gatewise("forecast", run.path, "--json").out)
     assert found["values"] == pytest.approx(expected.tolist(), rel=1e-4)
-    assert len(json.loads(gatewise("forecast", run.path, "--json", "--steps", "2").out)["values"]) == 2
+    assert json.loads(gatewise("forecast", run.path, "--json", "--steps", "2").out)["values"] == found["values"][:2]
     gatewise("forecast", run.path, "--steps", "4").check_refused(
-        2, "--steps is 4, beyond the horizon of 3: the model reads 2 columns and predicts only 'level'"
+        2, "steps is 4, beyond the horizon of 3: the model reads 2 columns and predicts only 'level'"
     )
+    (tmp_path / "eight.csv").write_text("\n".join(["level,wind", *(f"{a},{b}" for a, b in values[-8:])]))
+    last = json.loads(gatewise("forecast", run.path, "eight.csv", "--json").out)
+    assert last["values"] == found["values"], "one window is enough"
+
+
+def test_beyond_the_horizon_forecasts_go_on_in_blocks(gatewise: Gatewise, waves: Path, tmp_path: Path) -> None:
+    overrides = {**TINY_REGRESSOR, "data.columns": ["level"], "data.horizon": 3, "training.epochs": 1}
+    run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=overrides)
+    values = column(waves)
+    for _ in range(3):
+        values += run.model.predict(np.array(values[-8:])[None, :, None])[0].tolist()
+    found = json.loads(gatewise("forecast", run.path, "--steps", "7", "--json").out)["values"]
+    assert found == pytest.approx(values[200:207], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +93,7 @@ def test_several_columns_up_to_the_horizon(gatewise: Gatewise, waves: Path, tmp_
     [
         ("wind\n1\n", "a.csv:1: no column 'level'; found 'wind'"),
         ("level\n1\n2\nhigh\n", "a.csv:4: 'high' in column 'level'; expected a number"),
-        ("level\n1\nnan\n", "a.csv:3: nan in column 'level'; expected a finite number"),
+        ("level\n1\nnan\n", "a.csv:3: an empty field in column 'level', the first of 1"),
         ("level\n1\n\n,\n", "a.csv:4: 2 fields in this row, expected 1"),
         ("level\n", "a.csv: no rows below the header"),
         ("", "a.csv: the file is empty"),
@@ -97,7 +109,7 @@ def test_files_that_cannot_be_read(
 
 
 def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, tiny_run: Path, tmp_path: Path) -> None:
-    gatewise("forecast", regressor_run, "--steps", "0").check_refused(2, "--steps is 0; expected 1 or more")
+    gatewise("forecast", regressor_run, "--steps", "0").check_refused(2, "steps is 0; expected 1 or more")
     gatewise("forecast", regressor_run, tmp_path).check_refused(3, "a folder; expected a table")
     gatewise("forecast", tiny_run).check_refused(2, "a language-model run", "expected one that holds a Sequence")
     gatewise("classify", regressor_run, "a.png").check_refused(2, "SequenceRegressor; expected a classifier's run")
@@ -109,7 +121,7 @@ def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, ti
     [
         ("level\n1\n2\n", [], 3, "2 values are too few for a window of 20"),
         ("level\n1\nx\n", [], 3, "a.csv:3: 'x' in column 'level'"),
-        ("level\n1\nnan\n", [], 3, "a.csv:3: nan in column 'level'"),
+        ("level\n1\nnan\n", [], 3, "a.csv:3: an empty field in column 'level'"),
         ("name\nx\n", [], 3, "a.csv:2: no numbers in this row"),
         ("level\n1\n", ["--set", 'data.columns=["rain"]'], 3, "a.csv:1: no column 'rain'; found 'level'"),
         ("level\n1\n", ["--set", "data.window=0"], 3, "a.csv: 1 values are too few for a window of 1"),
@@ -133,5 +145,5 @@ def test_train_and_evaluate_print_what_is_to_be_beaten(gatewise: Gatewise, regre
     assert lines[0].startswith("test RMSE ")
     assert all(line.startswith("baseline: RMSE ") for line in lines[1:4])
     names = [line[line.index("(") :] for line in lines[1:4]]
-    assert names == ["(the last known value)", "(autoregression of order 2)", "(autoregression of order 9)"]
+    assert names == ["(the last known value)", "(always the mean)", "(autoregression of order 2)"]
     assert gatewise("evaluate", regressor_run).out.startswith("test RMSE ")

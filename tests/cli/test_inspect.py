@@ -197,9 +197,9 @@ def test_footprint(gatewise: Gatewise) -> None:
     assert [line["seconds"] for line in numbers(Path("p.csv"))] == ["1.0", "2.0", "1.5"] * 2
 
 
-@pytest.mark.parametrize("kind", ["rows", "tags", "memory-task"])
+@pytest.mark.parametrize("kind", ["rows", "tags", "memory-task", "forecast"])
 def test_a_run_of_another_task(kind: str, gatewise: Gatewise, tiny_run: Path, image: Path, tmp_path: Path) -> None:
-    extra = {"rows": (image,), "tags": ("--text", "a"), "memory-task": ()}[kind]
+    extra = {"rows": (image,), "tags": ("--text", "a"), "memory-task": (), "forecast": ()}[kind]
     before = contents(tmp_path)
     gatewise("inspect", kind, tiny_run, *extra, "--out", "a.png").check_refused(
         2, f"{tiny_run}: a run of the task language-model; {kind} requires "

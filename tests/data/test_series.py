@@ -1,4 +1,4 @@
-"""Numbers over time from CSV, their windows, and what is wrong with a file in one line."""
+"""Numbers over time from CSV, their dates and gaps, and what is wrong with a file in one line."""
 
 import hashlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatewise.data.series import load_sunspots, read_series, windows
+from gatewise.data.series import load_sunspots, read_series
 from gatewise.errors import DataError
 
 CSV = "day,sun,wind\nMonday,1.5,-2\n\nTuesday, 2e3 ,4\n"
@@ -40,12 +40,17 @@ def test_columns_in_the_order_they_are_named(tmp_path: Path) -> None:
         ),
         (CSV, ["day"], r"a\.csv:2: 'Monday' in column 'day'; expected a number"),
         ("sun\n1\n\nn/a\n", [], r"a\.csv:4: 'n/a' in column 'sun'; expected a number"),
-        ("sun\n1\nnan\n", [], r"a\.csv:3: nan in column 'sun'; expected a finite number"),
-        ("sun\nNaN\n1\n", [], r"a\.csv:2: NaN in column 'sun'; expected a finite number"),
+        (
+            "sun\n1\nnan\n",
+            [],
+            r"a\.csv:3: an empty field in column 'sun', the first of 1; fill it in, or set data.fill to",
+        ),
+        ("sun\nNaN\n1\n", [], r"a\.csv:2: an empty field in column 'sun', the first of 1; fill it in"),
         ("sun\n1\n-inf\n", [], r"a\.csv:3: -inf in column 'sun'"),
         ("sun\n1\n1e999\n", [], r"a\.csv:3: 1e999 in column 'sun'"),
         ("sun,wind\n1,2\n3,\n", [], r"a\.csv:3: an empty field in column 'wind'"),
-        ("sun,wind\n,2\n", [], r"a\.csv:2: an empty field in column 'sun'"),
+        ("sun,wind\n1,3\n,2\n,\n", [], r"a\.csv:3: an empty field in column 'sun', the first of 3"),
+        ("sun,wind\n,2\n", ["sun"], r"a\.csv:2: no value in column 'sun' from here on"),
         ('sun\n1\n"1,234"\n', [], r"a\.csv:3: '1,234' in column 'sun' may be 1.234 or 1234; expected"),
         ('sun\n1.5\n"1,5"\n', [], r"a\.csv:3: '1,5' in column 'sun'"),
         ("sun\n1\n1_000\n", [], r"a\.csv:3: '1_000' in column 'sun'"),
@@ -64,26 +69,6 @@ def test_bad_files(tmp_path: Path, raw: str | bytes, columns: list[str], message
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv: cannot read it"):
         read_series(tmp_path / "none.csv")
-
-
-@pytest.mark.parametrize("horizon", [1, 3])
-@pytest.mark.parametrize("window", [1, 4])
-def test_windows(window: int, horizon: int) -> None:
-    """Each forecast reads what stands just before the horizon; the last one answers the last value."""
-    values = np.arange(10) ** 2
-    inputs, targets = windows(values, window, horizon)
-    for row, target in zip(inputs, targets, strict=True):
-        assert row.tolist() == list(range(target - horizon - window + 1, target - horizon + 1))
-    assert (inputs[0, 0], targets[-1]) == (0, 9)
-    assert values[inputs].shape == (10 - window - horizon + 1, window)
-
-
-def test_a_series_that_is_too_short() -> None:
-    assert windows(np.zeros(7), 4, 3)[1].tolist() == [6]
-    with pytest.raises(
-        DataError, match=r"sun\.csv: 6 values are too few for a window of 4 and a horizon of 3; .*least 7"
-    ):
-        windows(np.zeros(6), 4, 3, "sun.csv")
 
 
 def test_sunspots() -> None:
@@ -129,3 +114,101 @@ def test_what_is_no_index(tmp_path: Path, raw: str, columns: list[str], kept: li
     """A column that is asked for, stands alone, has uneven or no steps, or is too short to tell; text; any size."""
     series = read_series(write(tmp_path, raw), columns)
     assert (series.columns, series.position(2)) == (kept, "+2")
+
+
+HOURS = "time;sun\n01.01.2024 00:00;1\n01.01.2024 01:00;2\n01.01.2024 05:00;6\n01.01.2024 06:00;3\n01.01.2024 07:00;4\n"
+
+
+def test_missing_steps_are_found_and_filled_and_remembered(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_series(write(tmp_path, HOURS))
+    assert str(caught.value).endswith(
+        'a.csv:4: 3 steps missing, the first before this row; add the rows, or set data.fill to "linear" or "previous"'
+    )
+    for fill, between in (("linear", [3, 4, 5]), ("previous", [2, 2, 2])):
+        series = read_series(write(tmp_path, HOURS), fill=fill)
+        assert series.values[:, 0].tolist() == [1, 2, *between, 6, 3, 4]
+        assert series.missing[:, 0].tolist() == [False] * 2 + [True] * 3 + [False] * 3
+        assert series.notes[-1].split("a.csv:")[1].startswith("4: the first of 3 steps missing, filled ")
+        assert (series.position(0), series.position(1)) == ("01.01.2024 07:00", "01.01.2024 08:00")
+
+
+def test_empty_fields_between_values_are_filled_in_each_column(tmp_path: Path) -> None:
+    raw = "sun,wind\n1,10\n,\nNaN,40\n7,40\n"
+    series = read_series(write(tmp_path, raw), fill="linear")
+    assert series.values.tolist() == [[1, 10], [3, 25], [5, 40], [7, 40]]
+    assert series.missing.tolist() == [[False, False], [True, True], [True, False], [False, False]]
+    assert "a.csv:3: the first of 3 empty fields missing, filled by straight lines" in series.notes[-1]
+    assert read_series(write(tmp_path, raw), fill="previous").values[:, 0].tolist() == [1, 1, 1, 7]
+
+
+def test_nothing_is_invented_before_the_first_and_after_the_last_value_of_the_target(tmp_path: Path) -> None:
+    raw = "day,sun,wind\n2024-01-01,,1\n2024-01-02,5,1\n2024-01-04,7,2\n2024-01-05,8,\n2024-01-06,9,4\n2024-01-07,,5\n"
+    series = read_series(write(tmp_path, raw), fill="linear")
+    assert series.values.tolist() == [[5, 1], [6, 1.5], [7, 2], [8, 3], [9, 4]]
+    assert series.position(1) == "2024-01-07"
+    assert [note.partition("a.csv:")[2] for note in series.notes[:2]] == [
+        "2: 1 rows before the first complete one are left out",
+        "7: 1 rows after the last value of 'sun' are left out",
+    ]
+    assert series.future.shape == (0, 2)
+
+
+def test_a_column_that_ends_before_the_target_is_not_drawn_on_by_a_line(tmp_path: Path) -> None:
+    raw = "sun,wind\n1,10\n2,20\n3,\n5,\n"
+    with pytest.raises(
+        DataError, match=r"a\.csv:4: no value in column 'wind' from this row .* data.fill to \"previous\""
+    ):
+        read_series(write(tmp_path, raw), fill="linear")
+    assert read_series(write(tmp_path, raw), fill="previous").values[:, 1].tolist() == [10, 20, 20, 20]
+
+
+def test_columns_known_in_advance_go_on_after_the_target(tmp_path: Path) -> None:
+    raw = "day,sun,holiday\n2024-01-01,1,0\n2024-01-02,2,1\n2024-01-03,3,0\n2024-01-04,,1\n2024-01-06,,1\n"
+    series = read_series(write(tmp_path, raw), target="sun", known=["holiday"])
+    assert series.values.tolist() == [[1, 0], [2, 1], [3, 0]]
+    assert np.array_equal(series.future, [[np.nan, 1], [np.nan, np.nan], [np.nan, 1]], equal_nan=True)
+    with pytest.raises(DataError, match=r"a\.csv:1: no column 'tides'; .* data\.known="):
+        read_series(write(tmp_path, raw), known=["tides"])
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (["01 00:00", "01 02:00", "01 01:00"], r"a\.csv:4: '2024-01-01 01:00' in column 't' follows .* sort the rows"),
+        (["01 00:00", "01 01:00", "01 01:00"], r"a\.csv:4: .* is the time of two rows; .* keep one of each time"),
+        (
+            ["01 02:00", "01 01:00", "01 00:00"],
+            r"a\.csv:3: .* follows '2024-01-01 02:00'; expected .* the oldest first",
+        ),
+        (["01 00:00", "01 01:00", "01 02:00", "01 03:30"], r"a\.csv:5: .* most rows are 1 hour apart; resample"),
+        (
+            ["01 00:00", "01 01:00", "20 00:00"],
+            r"a\.csv:4: .*: 454 steps of 1 hour are missing in all, more than the 3",
+        ),
+        (["01 00:00", *["01 01:00", "01 02:00"] * 5, ""], r"a\.csv:13: '2024-01-' in the column of dates"),
+        ([f"{day:02} 00:00" for day in range(1, 20)] + ["?"], r"a\.csv:21: '2024-01-\?' in the column of dates 't'"),
+    ],
+)
+def test_times_that_are_none_of_a_series(tmp_path: Path, times: list[str], message: str) -> None:
+    raw = "t,sun\n" + "".join(f"2024-01-{time},{k}\n" for k, time in enumerate(times))
+    with pytest.raises(DataError, match=message):
+        read_series(write(tmp_path, raw), fill="linear")
+
+
+def test_dates_that_may_be_read_in_two_ways_are_not_read_and_this_is_said(tmp_path: Path) -> None:
+    raw = "t,sun\n01/02/2024,1\n03/05/2024,2\n04/10/2024,3\n"
+    series = read_series(write(tmp_path, raw))
+    assert series.calendar is None and series.position(1) == "+1"
+    assert "a.csv:2: '01/02/2024' in column 't' may be 2024-01-02 or 2024-02-01" in series.notes[0]
+
+
+def test_the_weekly_co2_of_mauna_loa_has_59_weeks_without_a_value(tmp_path: Path) -> None:
+    """Weeks without a measurement, at the start and scattered, as in statsmodels."""
+    co2 = pytest.importorskip("statsmodels.datasets.co2").load_pandas().data
+    rows = "".join(f"{day:%Y-%m-%d},{'' if np.isnan(value) else value}\n" for day, value in co2["co2"].items())
+    series = read_series(write(tmp_path, "week,co2\n" + rows), fill="linear")
+    assert (len(series.values), int(series.missing.sum())) == (2284, 59)
+    assert np.allclose(series.values[:, 0], co2["co2"].interpolate())
+    assert series.calendar is not None and series.calendar.pace.season == 52
+    assert series.position(1) == "2002-01-05"

@@ -13,6 +13,7 @@ from gatewise.inspection.answers import Answers
 from gatewise.inspection.confusion import ConfusionMatrix, draw_confusion
 from gatewise.inspection.fonts import family_of
 from gatewise.inspection.footprint import Footprint, ModelFootprint, draw_footprint
+from gatewise.inspection.forecast import ForecastReading, Line, draw_forecast
 from gatewise.inspection.gates import GatesReading, draw_gates
 from gatewise.inspection.gradient_flow import GradientFlow, GradientFlows, draw_gradient_flow, measure_scaled_weights
 from gatewise.inspection.memory_task import ErrorCurve, MemoryTask, draw_memory_task
@@ -122,6 +123,21 @@ def footprint(seconds: float, mib: float) -> Footprint:
     return Footprint(models, 10_000, 2, "AMD EPYC 7763 64-Core Processor", "2026-11-21")
 
 
+def forecast(
+    history: int, horizon: int, axis: np.ndarray, *, target: str = "sales", known: bool = True
+) -> ForecastReading:
+    values, radii = np.exp(RNG.normal(size=(2, horizon)))
+    truth = np.exp(RNG.normal(size=history))
+    truth[history // 2 : history // 2 + 2] = np.nan
+    lines = [Line("forecast of known steps", history - horizon, values, radii)]
+    lines += [Line("forecast of the steps to come", history, values, None)] if known else []
+    return ForecastReading("LSTM 1×48, run", target, truth, [str(at) for at in axis], axis, lines)
+
+
+def dates(first: str, unit: str, count: int) -> np.ndarray:
+    return np.datetime64(first, "us") + np.arange(count) * np.timedelta64(1, unit).astype("timedelta64[us]")
+
+
 DIGITS = [str(k) for k in range(10)]
 CASES: dict[str, tuple[Callable[..., None], object]] = {
     "rows of MNIST": (draw_rows, rows(28, 28, DIGITS)),
@@ -176,6 +192,11 @@ CASES: dict[str, tuple[Callable[..., None], object]] = {
     "one evaluation of five runs": (draw_training, values("accuracy", 0.9981, runs=5)),
     "one perfect evaluation": (draw_training, values("accuracy", 1.0)),
     "one evaluation of forty runs": (draw_training, values("perplexity", 120.5, runs=40)),
+    "forecast by the hour": (draw_forecast, forecast(120, 24, dates("2024-02-27T13:00", "h", 144))),
+    "forecast by the week": (draw_forecast, forecast(300, 13, dates("1958-03-29", "W", 313))),
+    "forecast of one step": (draw_forecast, forecast(60, 1, 1949 + np.arange(61.0))),
+    "forecast of known steps alone": (draw_forecast, forecast(20, 6, np.arange(26.0), known=False)),
+    "forecast of a long name": (draw_forecast, forecast(20, 6, np.arange(26.0) * 1e9, target="$" + "value" * 20)),
     "footprint": (draw_footprint, footprint(2.0, 1245.0)),
     "memory task of one epoch": (
         draw_memory_task,

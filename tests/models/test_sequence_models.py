@@ -131,3 +131,26 @@ def test_a_regressor_answers_in_the_users_units() -> None:
     assert np.allclose(far.predict(wide.numpy()) - 3e9, model.predict(given) - 200, atol=1e-4)
     targets = torch.tensor([150.0, 250.0, 200.0])
     assert float(model(given, targets)) == pytest.approx(float(((z - (targets - 200) / 100) ** 2).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_relative_regressor_answers_with_differences_from_the_last_value(horizon: int) -> None:
+    """Its answers move with the level of the target, and not with that of another column."""
+    scaling = Scaling([0.5, 10.0], [2.0, 5.0], 0.25, 3.0, ["a", "b"], "a", horizon=horizon, relative=True)
+    torch.manual_seed(2)
+    model = SequenceRegressor(ModelConfig(hidden_size=4, num_layers=1, init_scale=0.0), 2, scaling).eval()
+    plain = SequenceRegressor(model.config, 2, Scaling(horizon=horizon)).eval()
+    plain.load_state_dict(model.state_dict())
+    x = torch.randn(6, 5, 2).double()
+    last = x[:, -1, 0]
+    seen = torch.stack([(x[:, :, 0] - last[:, None] - 0.5) / 2, (x[:, :, 1] - 10) / 5], 2)
+    end = last if horizon == 1 else last[:, None]
+    expected = end + 3 * plain(seen.float()) + 0.25
+    assert torch.allclose(model(x), expected, atol=1e-5)
+    assert np.allclose(model.predict(x.numpy()), expected.detach(), atol=1e-5)
+    up = torch.tensor([1e9, 0.0], dtype=torch.float64)
+    assert np.allclose(model.predict(x + up) - 1e9, expected.detach(), atol=1e-5)
+    assert not np.allclose(model.predict(x + up.flip(0)), expected.detach(), atol=1e-3)
+    y = torch.randn(6, horizon).double().squeeze(1) if horizon == 1 else torch.randn(6, horizon).double()
+    cost = ((model(x) - y) / 3).square().mean()
+    assert model(x, y).item() == pytest.approx(cost.item(), rel=1e-4)

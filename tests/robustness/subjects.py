@@ -287,7 +287,7 @@ SUBJECTS: dict[str, Subject] = {
             "training.learning_rate": 0.02,
         },
         {"csv": Data(_series, "waves.csv")},
-        {"forecast": ["forecast", "run", "{input}", "--steps", "3", *_JSON]},
+        {"forecast": ["forecast", "run", "{input}", "--steps", "3", "--interval", "0.5", *_JSON]},
         {"forecast": ("waves.csv", _write_series)},
     ),
     "array-regressor": Subject(

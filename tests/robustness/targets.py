@@ -13,7 +13,15 @@ from tests.robustness.subjects import SUBJECTS, Subject
 from tests.robustness.warm import Job, Script
 
 KINDS = ("run", "resume", "data", "input", "cache", "recipe", "resigned")
-_PARTS = ("model.safetensors", "config.toml", "tokenizer.json", "characters.json", "labels.json", "scaling.json")
+_PARTS = (
+    "model.safetensors",
+    "config.toml",
+    "tokenizer.json",
+    "characters.json",
+    "labels.json",
+    "scaling.json",
+    "intervals.json",
+)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,11 @@ def test_scaling(tmp_path: Path) -> None:
     assert read_scaling(path) == (2, Scaling([0.0, 1.5], [1.0, 2.0], -1.0, 0.5, ["wind", "level"], "level"))
     path.write_text('{"input_size": 3, "x_mean": [], "x_std": []}')
     assert read_scaling(path) == (3, Scaling())
+    known = Scaling([0.0] * 3, [1.0] * 3, 0.0, 1.0, ["wind", "level"], "level", ["wind"], 4, "1 hour", relative=True)
+    for size, scaling in ((3, known), (2, Scaling([0.0] * 2, [1.0] * 2, columns=["wind", "level"], target="level"))):
+        path.write_text(json.dumps({"input_size": size, **scaling.as_json()}))
+        assert read_scaling(path) == (size, scaling)
+        assert ("horizon" in path.read_text()) == (scaling.horizon > 1), "what is as usual is left out"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +120,17 @@ def test_scaling(tmp_path: Path) -> None:
         {"columns": []},
         {"target": "rain"},
         {"target": None},
+        {"known": ["wind"]},
+        {"known": "wind", "input_size": 3, "x_mean": [0] * 3, "x_std": [1] * 3},
+        {"known": ["level"], "input_size": 3, "x_mean": [0] * 3, "x_std": [1] * 3},
+        {"known": ["rain"], "input_size": 3, "x_mean": [0] * 3, "x_std": [1] * 3},
+        {"horizon": 0},
+        {"horizon": 2.0},
+        {"horizon": None},
+        {"horizon": 3, "columns": [], "target": ""},
+        {"pace": 3600},
+        {"relative": 1},
+        {"relative": True, "columns": [], "target": ""},
         {"unit": 1},
     ],
     ids=str,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.predict.forecast import forecast
-from gatewise.tasks.autoregression import persistence_rmse
 from gatewise.tasks.evaluate import evaluate
 from tests.conftest import TINY_REGRESSOR, unseal, write_waves
 
@@ -22,6 +22,12 @@ BOTH = {**TINY_REGRESSOR, "data.columns": ["wind", "level"], "data.target": "lev
 def column(path: Path, place: int = 1) -> Any:
     """Return a column of the CSV file, read without Gatewise."""
     return np.loadtxt(path, delimiter=",", skiprows=1, usecols=place)
+
+
+def persistence_rmse(values: Any, count: int, horizon: int = 1) -> float:
+    """Return the error of "no change" over the last forecasts of a series, written without Gatewise."""
+    last = range(len(values) - horizon - count, len(values) - horizon)
+    return float(np.sqrt(np.mean([(values[t + k] - values[t]) ** 2 for t in last for k in range(1, horizon + 1)])))
 
 
 def write_arrays(folder: Path) -> Path:
@@ -42,7 +48,7 @@ def test_it_learns_and_leaves_a_run_folder(waves: Path, regressor_run: Path) -> 
     best = min(line["valid_rmse"] for line in evaluations)
     assert best < 0.7 * evaluations[0]["valid_rmse"]
     assert evaluations[final["best_epoch"] - 1]["valid_rmse"] == best
-    assert final["persistence_test_rmse"] == pytest.approx(persistence_rmse(column(waves), 1, 30))
+    assert final["persistence_test_rmse"] == pytest.approx(persistence_rmse(column(waves), 30))
     assert final["test_rmse"] < final["persistence_test_rmse"]
     assert 0 < final["test_mae"] < final["test_rmse"]
     assert final["autoregression_9_test_rmse"] < final["persistence_test_rmse"]
@@ -57,7 +63,8 @@ def test_the_model_speaks_the_users_units_and_the_split_is_by_time(waves: Path, 
     x = np.array([level[t - 8 : t, None] for t in range(170, 200)])
     errors = gw.load(regressor_run).predict(x) - level[170:]
     figures = evaluate(regressor_run)
-    assert list(figures) == ["task", "split", "rmse", "mae", "tokens", "oov_rate", "data_hash"]
+    figured = ["rmse", "mae", "tokens", "oov_rate", "data_hash", "persistence_rmse", "coverage_90"]
+    assert list(figures) == ["task", "split", *figured]
     assert figures["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-4)
     assert figures["mae"] == pytest.approx(np.mean(np.abs(errors)), rel=1e-4)
     final = RunFolder(regressor_run).read_metrics()[-1]
@@ -80,17 +87,67 @@ def test_the_scaling_is_of_the_training_part_alone(waves: Path, regressor_run: P
     assert (facts["columns"], facts["target"], facts["input_size"]) == (["level"], "level", 1)
 
 
-def test_several_columns_and_a_later_target(waves: Path, tmp_path: Path) -> None:
-    """A column that drives the level one step later helps; in another file, columns are found by name."""
+def test_several_columns_and_several_steps(waves: Path, tmp_path: Path) -> None:
+    """One window gives all steps; the splits do not share a value; another file is read as a whole, by name."""
     run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides={**BOTH, "data.horizon": 3})
     level, wind = column(waves), column(waves, 2)
-    x = np.array([np.stack([wind, level], 1)[t - 10 : t - 2] for t in range(170, 200)])
-    errors = run.model.predict(x) - level[170:]
-    assert run.metrics["test_rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-4)
-    assert run.metrics["persistence_test_rmse"] == pytest.approx(persistence_rmse(level, 3, 30))
+    both = np.stack([wind, level], 1)
+
+    def errors(origins: range) -> Any:
+        truth = np.array([level[t + 1 : t + 4] for t in origins])
+        return run.model.predict(np.array([both[t - 7 : t + 1] for t in origins])) - truth
+
+    last = errors(range(167, 197))
+    assert run.metrics["test_rmse"] == pytest.approx(np.sqrt(np.mean(last**2)), rel=1e-4)
+    assert run.metrics["test_mae"] == pytest.approx(np.mean(np.abs(last)), rel=1e-4)
+    assert run.metrics["test_tokens"] == 90
+    assert run.metrics["persistence_test_rmse"] == pytest.approx(persistence_rmse(level, 30, 3))
+    assert run.metrics["test_rmse"] < run.metrics["persistence_test_rmse"]
+    figures = evaluate(run.path)
+    for k in range(3):
+        assert figures[f"rmse_step_{k + 1}"] == pytest.approx(np.sqrt(np.mean(last[:, k] ** 2)), rel=1e-4)
+        assert figures[f"mae_step_{k + 1}"] == pytest.approx(np.mean(np.abs(last[:, k])), rel=1e-4)
+    assert figures["rmse"] == run.metrics["test_rmse"] and "rmse_step_4" not in figures
+    valid = errors(range(145, 165))
+    assert evaluate(run.path, split="valid")["rmse"] == pytest.approx(np.sqrt(np.mean(valid**2)), rel=1e-4)
+    assert [evaluate(run.path, split=split)["tokens"] for split in ("train", "valid")] == [3 * 136, 3 * 20]
+    facts = json.loads((run.path / "scaling.json").read_text())
+    assert (facts["horizon"], "known" in facts) == (3, False)
+    seen = np.array([level[t + 1 : t + 4] for t in range(7, 143)])
+    assert (facts["y_mean"], facts["y_std"]) == pytest.approx((seen.mean(), seen.std()))
+
     rows = [f"{b},{a}" for a, b in zip(level, wind, strict=True)]
     (tmp_path / "other.csv").write_text("\n".join(["wind,level", *rows]), encoding="utf-8")
-    assert evaluate(run.path, data=tmp_path / "other.csv")["rmse"] == pytest.approx(run.metrics["test_rmse"])
+    whole = evaluate(run.path, data=tmp_path / "other.csv")
+    everything = errors(range(7, 197))
+    assert whole["rmse"] == pytest.approx(np.sqrt(np.mean(everything**2)), rel=1e-4)
+    assert whole["tokens"] == 3 * 190
+
+
+def test_the_cost_is_over_all_steps_with_a_true_value(waves: Path, tmp_path: Path) -> None:
+    run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides={**BOTH, "data.horizon": 3})
+    x, y = torch.randn(4, 8, 2).double(), torch.randn(4, 3).double()
+    z = (run.model(x) - run.model.scaling.y_mean) / run.model.scaling.y_std
+    wanted = (y - run.model.scaling.y_mean) / run.model.scaling.y_std
+    assert run.model(x, y).item() == pytest.approx(((z - wanted) ** 2).mean().item(), rel=1e-5)
+    y[1, 2], y[2] = float("nan"), float("nan")
+    cost = run.model(x, y)  # the mean over 8 of 12 values
+    known = ~y.isnan()
+    assert cost.item() == pytest.approx(((z - wanted)[known] ** 2).mean().item(), rel=1e-5)
+    cost.backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in run.model.parameters())
+
+
+def test_a_run_of_an_earlier_version_that_predicts_one_later_value_is_refused(
+    waves: Path, regressor_run: Path, tmp_path: Path
+) -> None:
+    """Its weights have one output, and its configuration a horizon above 1."""
+    shutil.copytree(regressor_run, copy := tmp_path / "copy")
+    unseal(copy)
+    settings = (copy / "config.toml").read_text()
+    (copy / "config.toml").write_text(settings.replace("horizon = 1", "horizon = 3"))
+    with pytest.raises(RunError, match=r"data.horizon 3, but the model predicts 1 values from each window; .* again"):
+        gw.load(copy)
 
 
 def test_all_numeric_columns_but_the_index_where_none_is_named(waves: Path, tmp_path: Path) -> None:
@@ -181,7 +238,7 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
         match=r"own\.csv: no such file or folder \(the path used in training; set the current path with FILE\)",
     ):
         forecast(run.path)
-    assert evaluate(run.path, data=waves)["tokens"] == 30
+    assert evaluate(run.path, data=waves)["tokens"] == 192
 
 
 @pytest.mark.parametrize(

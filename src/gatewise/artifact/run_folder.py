@@ -17,11 +17,13 @@ from gatewise.artifact.sealed import write_arrays
 from gatewise.config import Config, load_config, to_toml
 from gatewise.config.tasks import TaskName
 from gatewise.errors import DataError, RunError, UsageError
+from gatewise.files import file_hash
+from gatewise.runtime.intervals import Intervals
 from gatewise.runtime.run_reader import RunReader
 from gatewise.runtime.weights_file import digests, read_arrays, read_weights_header
 
 _WRITTEN = (
-    r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
+    r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling|intervals)\.json|metrics\.jsonl|README\.md|"
     r"traceback\.txt|\.holder|step-\d{10}\.safetensors|confusion\.(csv|png)"
 )
 """Files that are written atomically to a run folder, including ``checkpoints`` and ``figures``."""
@@ -115,7 +117,11 @@ class RunFolder(RunReader):
         write_atomically(self.config_file, to_toml(config))
 
     def write_weights(self, arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> None:
-        """Write ``model.safetensors``, sealed with the metadata ``facts`` and the current hashes of the other files."""
+        """Write ``model.safetensors``, sealed with the metadata ``facts`` and the current hashes of the other files.
+
+        The intervals of the weights before are removed.
+        """
+        self.intervals_file.unlink(missing_ok=True)
         write_arrays(self.weights_file, arrays, facts, self.parts)
 
     def reseal_weights(self, expected: Mapping[str, Sequence[int]], *, write: bool) -> Mapping[str, Any]:
@@ -137,6 +143,17 @@ class RunFolder(RunReader):
         if write and header.sealed and header.facts.get("files") != digests(self.parts):
             self.write_weights(arrays, facts)
         return facts
+
+    def write_intervals(self, errors: npt.NDArray[Any]) -> None:
+        """Write ``intervals.json`` for the current weights.
+
+        Args:
+            errors: (n, H), the errors of the validation split, NaN where the true value is not known.
+
+        Raises:
+            NotFinite: an error is infinite.
+        """
+        write_atomically(self.intervals_file, Intervals.of(errors, file_hash(self.weights_file)).to_json())
 
     def write_metrics(self, lines: Sequence[Metrics]) -> None:
         """Write ``metrics.jsonl``, one JSON object per line."""

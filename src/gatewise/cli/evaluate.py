@@ -24,20 +24,30 @@ def command(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse labels that do not occur in the training data.")
     ] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the forecasts of a series: each origin and step, as .csv.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Evaluate a run's best weights on a split of its data, in fp32.
 
     A language-model is scored on every token except the first, as one sequence with carried state; a
     scratch-language-model on each sentence separately; a tagger on words, a classifier on sequences, a regressor on
-    values.
+    values. A series is forecast from every step of the split, or of the whole file of --data, with the weights
+    unchanged (a rolling origin); the table shows the errors by step, beside the baselines.
     """
     from gatewise.artifact.run_folder import to_json
     from gatewise.cli.figures import evaluation_lines
     from gatewise.cli.output import write
     from gatewise.tasks.evaluate import evaluate
 
-    figures = evaluate(run, data=data, split=split.value if split else None, strict=strict)
+    figures = evaluate(
+        run,
+        data=data,
+        split=split.value if split else None,
+        strict=strict,
+        save=save and save.expanduser(),
+    )
     if as_json:
         write(to_json(figures))
     else:

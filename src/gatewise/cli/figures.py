@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from gatewise.cli.steps import step_lines
 from gatewise.config.tasks import ACCURACY, BASELINES, PERPLEXITY, RMSE
 from gatewise.printable import cell
 
@@ -35,7 +36,7 @@ def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
     if strange := figures.get("unknown_labels"):
         some = "1 of them has a label" if strange == 1 else f"{strange:,} of them have labels"
         lines.append(f"{some} that the training data lacks; each counts as an error")
-    lines += [*_entity_lines(figures), *_label_lines(figures), *_mistake_lines(figures)]
+    lines += [*_entity_lines(figures), *_label_lines(figures), *_mistake_lines(figures), *step_lines(figures)]
     if figures["split"] == "train":
         lines.append("this is what the run was trained on; to evaluate on new data, give another --data")
     return lines
@@ -123,6 +124,7 @@ _SIMPLEST = (
     (ACCURACY, "commonest_tag"),
     (RMSE, "mean"),
     (RMSE, "persistence"),
+    (RMSE, "seasonal_naive"),
 )
 """The simplest baselines of each metric."""
 

@@ -186,6 +186,27 @@ def gradient_flow_command(
     write(draw_gradient_flow, measured, finding)
 
 
+@app.command("forecast")
+def forecast_command(
+    run: Run,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The series.  [the run's own data]")] = None,
+    *,
+    out: Out,
+    data_out: DataOut = None,
+) -> None:
+    """Draw the end of a series with its forecasts.
+
+    One forecast is of the last steps whose values are known, to compare with them: a whole horizon, or several one
+    after another. The other is of the steps to come.
+    """
+    write = _checked(out, data_out)
+    from gatewise.inspection.forecast import draw_forecast, measure_forecast
+    from gatewise.inspection.runs import open_run
+
+    measured = measure_forecast(open_run(run, "forecast", "regressor"), file)
+    write(draw_forecast, measured, ", ".join(f"{line.name}: {len(line.values)}" for line in measured.lines))
+
+
 @app.command("memory-task")
 def memory_task_command(runs: Runs, out: Out, data_out: DataOut = None) -> None:
     """Draw the error on the adding problem.

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
+from gatewise.config.spans import parse_span
 from gatewise.config.tasks import TASKS, TaskName
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
@@ -24,10 +25,42 @@ def _positive(value: Any) -> Any:
     return _automatic(value)
 
 
+def _steps(least: int, *words: str) -> PlainValidator:
+    """Return a check of a number of steps of a series, or of a span of time, or one of some words."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value in words:
+            return value
+        if isinstance(value, str):
+            try:
+                return str(parse_span(value))
+            except ValueError as problem:
+                raise PydanticCustomError("span", "{reason}", {"reason": str(problem)}) from None
+        if type(value) is not int:
+            raise PydanticCustomError("steps", "input should be an integer or a span of time such as '24 hours'")
+        if not least <= value < 2**31:
+            raise PydanticCustomError("steps", f"input should be greater than or equal to {least} and below 2^31")
+        return value
+
+    return PlainValidator(check)
+
+
+def _true_false_or_auto(value: Any) -> Any:
+    if type(value) is not bool and value != "auto":
+        raise PydanticCustomError("choice", "input should be true, false or 'auto'")
+    return value
+
+
+_choice = PlainValidator(_true_false_or_auto)
+
 AutoSize = Annotated[int, BeforeValidator(_automatic), Field(ge=0, lt=2**31)]
 """A size that follows from the data if it is 0 or ``auto``; ``config.toml`` holds the number chosen."""
 AutoCount = Annotated[int, BeforeValidator(_positive), Field(ge=0, lt=2**31)]
 """A number that follows from the data if it is ``auto``; ``config.toml`` holds the number chosen."""
+Steps = int | str
+"""A number of steps of a series, or a span of time such as ``24 hours``; ``config.toml`` holds the number."""
+Choice = bool | Literal["auto"]
+"""``true`` or ``false``, or ``auto``: then the data decides, and ``config.toml`` holds the choice."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 LM, SCRATCH, TAGGER, CLASSIFIER, TEXT, REGRESSOR, MEMORY = TASKS
@@ -56,8 +89,8 @@ class TaskConfig(_Section):
     name: TaskName = "language-model"
     """The kind of model. ``scratch-language-model`` is a one-layer LSTM over sentences, trained in NumPy alone, one
     sentence per step, with the gradient summed over the sentence. ``tagger`` labels each word. ``classifier`` reads
-    images row by row, or other sequences of numbers; ``text-classifier`` reads text. ``regressor`` predicts one number,
-    from a sequence or for the next step of a series. ``memory-task`` is a regressor for the adding problem. A key that
+    images row by row, or other sequences of numbers; ``text-classifier`` reads text. ``regressor`` predicts one number
+    from a sequence, or the next steps of a series. ``memory-task`` is a regressor for the adding problem. A key that
     a task does not read must keep its default."""
 
 
@@ -85,14 +118,29 @@ class DataConfig(_Section):
     group_column: Annotated[str, For(TEXT)] = ""
     """A column whose rows of one value stay in one split, such as a user or a document."""
     columns: Annotated[list[str], For(REGRESSOR)] = []
-    """The numeric columns of a CSV file that a regressor reads; empty means all numeric columns."""
+    """The numeric columns of a table that a regressor reads; empty means all numeric columns."""
     target: Annotated[str, For(REGRESSOR)] = ""
     """The column to forecast; the first of ``columns`` if empty."""
-    window: Annotated[AutoSize, For(REGRESSOR)] = 0
-    """Number of steps of a series to read before each forecast; ``auto``, or 0, takes a tenth of the series,
-    at most 64 steps."""
-    horizon: Annotated[Positive, For(REGRESSOR)] = 1
-    """Number of steps from a window's last value to the value to forecast."""
+    known: Annotated[list[str], For(REGRESSOR)] = []
+    """Columns whose values are known before they are due, such as a holiday or a planned price: with each step s, the
+    model also reads their values at s + ``horizon``. ``forecast`` expects them in rows after the last one."""
+    window: Annotated[Steps, _steps(0, "auto"), For(REGRESSOR)] = 0
+    """Number of steps of a series to read before each forecast, or a span such as ``"2 weeks"``; ``auto``, or 0, takes
+    a tenth of the series, at most 64 steps, but a whole season where four of them fit."""
+    horizon: Annotated[Steps, _steps(1), For(REGRESSOR)] = 1
+    """Number of steps to forecast from one window, all at once, or a span such as ``"24 hours"``. A span is a whole
+    number of steps by the dates of the series; where weekdays are skipped, a day is one row."""
+    relative: Annotated[Choice, _choice, For(REGRESSOR)] = False
+    """Read and predict the target as its difference from the last value of the window, so that a trend goes on beyond
+    the values seen in training (the normalization of NLinear; Zeng et al. 2023). ``auto`` does so if the last fifth of
+    the training targets leaves the range of those before at more than a tenth of its steps."""
+    season: Annotated[Steps, _steps(0, "auto"), For(REGRESSOR)] = 0
+    """Number of steps of a season, for the baseline ``seasonal_naive``; 0 means none. ``auto`` takes a year of months,
+    quarters or weeks, a week of days, and a day of shorter steps, where the series has dates and three seasons."""
+    fill: Annotated[Literal["", "linear", "previous"], For(REGRESSOR)] = ""
+    """What stands for missing steps and empty fields of a series: ``linear``, the straight line between the neighbours;
+    ``previous``, the value before; ``""`` is an error. What is filled is read, but never predicted or scored, and with
+    ``linear`` no forecast starts in a gap. Nothing is filled before the first or after the last value of the target."""
     length: Annotated[int, Field(ge=1, le=10_000), For(MEMORY)] = 200
     """T of the adding problem: the number of steps of each sequence."""
     max_sentences: Annotated[NotNegative, For(SCRATCH)] = 0
@@ -128,11 +176,11 @@ class DataConfig(_Section):
     language-model and series are always split in order. ``training.seed`` does not change the splits."""
     valid_size: Annotated[AutoSize, For(LM, TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 0
     """Number of examples to hold out for validation if the data has no validation set: sequences, sentences, texts, or
-    a language-model's lines; for a series, the windows whose targets directly precede the test set's. ``auto``, or 0,
-    takes a tenth of the data."""
+    a language-model's lines; for a series, the forecasts that end just before the first value of the test set.
+    ``auto``, or 0, takes a tenth of the data."""
     test_size: Annotated[AutoSize, For(LM, TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 0
-    """Number of examples to hold out for testing if the data has no test set; for a series, the last values. ``auto``,
-    or 0, takes a tenth of the data."""
+    """Number of examples to hold out for testing if the data has no test set; for a series, the last forecasts.
+    ``auto``, or 0, takes a tenth of the data."""
     strict: Annotated[bool, For(TAGGER, CLASSIFIER, TEXT)] = False
     """Refuse labels or tags of validation and test data that do not occur in the training data, instead of counting
     them as errors."""

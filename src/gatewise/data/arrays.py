@@ -213,7 +213,8 @@ def read_array_file(path: Path, expected_steps: int | None, expected_width: int,
 def read_label_array(path: Path, count: int) -> npt.NDArray[Any] | None:
     """Return the labels of the ``count`` sequences that ``read_array_file`` reads; None if the data has none.
 
-    They are an integer or text y of an ``.npz`` file, or the IDX file of labels beside one of images, under its usual name.
+    They are an integer or text y of an ``.npz`` file, or the IDX file of labels beside one of images, under its usual
+    name.
 
     Raises:
         DataError: there are labels, but they cannot be read, or are not one per sequence.

@@ -1,83 +1,127 @@
-"""Dates and times of a series: one notation for all, evenly spaced or not, and those that follow."""
+"""Dates and times of a series: one notation for all, a regular pace, and the times that follow."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
+
+from gatewise.data.pace import Pace, pace_of
+from gatewise.errors import DataError, UsageError
 
 FORMATS = (
     *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y-%m", "%Y/%m", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y"),
     *("%b %Y", "%d %b %Y", "%B %d, %Y", "%Y年%m月%d日", "%Y年%m月"),
 )
 """Notations of a date; one that could be read in two ways is not read."""
-TIMES = ("", "T%H:%M:%S", "T%H:%M", " %H:%M:%S", " %H:%M", "T%H:%M:%SZ", "T%H:%M:%S.%f", " %H:%M:%S.%f", " %H")
-"""Notations of a time after a date."""
+TIMES = (
+    *("", "T%H:%M:%S", "T%H:%M", " %H:%M:%S", " %H:%M", " %H", "T%H:%M:%S.%f", " %H:%M:%S.%f", " %I:%M %p"),
+    *(" %I:%M:%S %p", "T%H:%M:%SZ", "T%H:%M:%S.%fZ", "T%H:%M:%S%z", " %H:%M:%S%z", "T%H:%M%z"),
+)
+"""Notations of a time after a date; ``%z`` is an offset from UTC such as ``+01:00``."""
 
 
+@dataclass(frozen=True)
 class Calendar:
-    """The times of N rows, evenly spaced by a duration or by whole months.
+    """The times of the steps of a series.
 
-    Args:
+    Attributes:
+        pace: the distance between steps; step 0 is the first row.
+        notation: how a time is written, as for ``strftime``.
+    """
+
+    pace: Pace
+    notation: str
+
+    def text(self, number: int) -> str:
+        """Return the time of a step in the notation of the series.
+
+        Raises:
+            UsageError: it is beyond the year 9999.
+        """
+        try:
+            time = self.pace.time(number)
+        except (OverflowError, ValueError):
+            raise UsageError(f"step {number:,} of the series is beyond the year 9999; give fewer steps") from None
+        text = time.strftime(self.notation.replace("%f", f"{time.microsecond // 1000:03}"))
+        return f"{text[:-2]}:{text[-2:]}" if self.notation.endswith("%z") else text
+
+
+@dataclass(frozen=True)
+class Dates:
+    """A column of dates, in any order and at any distance.
+
+    Attributes:
         times: the time of each row.
         notation: how a time is written, as for ``strftime``.
     """
 
-    def __init__(self, times: Sequence[datetime], notation: str) -> None:
-        self.times, self.notation = list(times), notation
-        months = [12 * time.year + time.month for time in times]
-        self._months = months[1] - months[0]
-        self._step = times[1] - times[0]
-        by_time = all(b - a == self._step for a, b in pairwise(times))
-        by_month = all(b - a == self._months for a, b in pairwise(months))
-        same_day = len({(time.day, time.hour, time.minute, time.second) for time in times}) == 1
-        if by_time and self._step:
-            self._months = 0
-        elif not (by_month and same_day and self._months):
-            self._step = timedelta(0)
-            self._months = 0
+    times: list[datetime]
+    notation: str
 
     @property
-    def is_even(self) -> bool:
-        """Whether all rows are equally far apart."""
-        return bool(self._months or self._step)
+    def disorder(self) -> int | None:
+        """The first row whose time is not after that of the row before, or None."""
+        return next((row for row, (a, b) in enumerate(pairwise(self.times), 1) if b <= a), None)
 
     @property
-    def first_gap(self) -> int:
-        """The first row that does not follow the one before at the distance that most rows have."""
-        steps = [b - a for a, b in pairwise(self.times)]
-        usual = max(set(steps), key=steps.count)
-        return next((row for row, step in enumerate(steps, 1) if step != usual), 0)
-
-    def position(self, steps: int) -> str:
-        """Return the time ``steps`` after the last row; the rows are evenly spaced."""
-        last = self.times[-1]
-        if not self._months:
-            return self.write(last + steps * self._step)
-        years, month = divmod(12 * last.year + last.month - 1 + steps * self._months, 12)
-        return self.write(last.replace(year=years, month=month + 1))
-
-    def write(self, time: datetime) -> str:
-        """Return a time in the notation of the series."""
-        text = time.strftime(self.notation)
-        return text[:-3] if self.notation.endswith("%f") else text
+    def doubt(self) -> int:
+        """How little these times look like those of a series: from 0, evenly spaced, to 3, not in order."""
+        if self.disorder is not None:
+            return 3
+        pace = pace_of(self.times)
+        numbers = [pace.number(time) for time in self.times]
+        return 2 if None in numbers else int(numbers != list(range(len(numbers))))
 
 
-def read_calendar(fields: Sequence[object]) -> Calendar | None:
-    """Return the times of a column; None if it holds anything but times of one notation, or fewer than three.
+def read_dates(fields: Sequence[object]) -> list[Dates]:
+    """Return a column of dates; two readings if day and month cannot be told apart, none for other columns.
 
-    A notation that fits is taken only if no other one gives other times: ``03/04/2025`` is March or April.
+    A reading whose times look more like those of a series is preferred: ``03/04/2025``, ``04/04/2025`` are days in
+    April.
+
+    Args:
+        fields: three or more.
     """
-    if len(fields) < 3 or not all(isinstance(field, str) and field.strip() for field in fields):
-        return None
-    words = [str(field).strip() for field in fields]
-    found: dict[str, list[datetime]] = {}
-    for notation in (date + time for date in FORMATS for time in TIMES):
+    words = [field.strip() if isinstance(field, str) else "" for field in fields]
+    if len(words) < 3 or not all(words):
+        return []
+    found: dict[tuple[datetime, ...], Dates] = {}
+    for notation in _notations(words[0]):
         read = _reader(notation)
-        if read(words[0]) is not None and None not in (times := [read(word) for word in words]):
-            found[notation] = [time for time in times if time is not None]
-    calendars = {tuple(times): Calendar(times, notation) for notation, times in found.items()}
-    if len(calendars) == 2:  # day and month can be told apart if only one of the two orders is evenly spaced
-        calendars = {times: one for times, one in calendars.items() if one.is_even} or calendars
-    return next(iter(calendars.values())) if len(calendars) == 1 else None
+        times = [time for time in map(read, words) if time is not None]
+        if len(times) == len(words):
+            found.setdefault(tuple(times), Dates(times, notation))
+    least = min((dates.doubt for dates in found.values()), default=0)
+    return [dates for dates in found.values() if dates.doubt == least]
+
+
+def check_complete(fields: Sequence[object], places: Sequence[str], column: str) -> None:
+    """Check that a column does not hold dates with a few exceptions, such as an empty field.
+
+    Args:
+        fields: the column.
+        places: ``FILE:LINE`` of each field.
+        column: its name.
+
+    Raises:
+        DataError: at least nine tenths of the fields, but not all, are dates in one notation (with line).
+    """
+    words = [field.strip() if isinstance(field, str) else "" for field in fields]
+    for notation in _notations(next(filter(None, words), "")):
+        read = _reader(notation)
+        wrong = [row for row, word in enumerate(words) if read(word) is None]
+        if 0 < len(wrong) <= len(words) / 10:
+            found = repr(words[wrong[0]])[:40] if words[wrong[0]] else "an empty field"
+            raise DataError(
+                f"{places[wrong[0]]}: {found} in the column of dates {column!r}; expected a date like the others, "
+                "write it the same way or drop the row"
+            )
+
+
+def _notations(word: str) -> list[str]:
+    """Return the notations in which a word is a date."""
+    known = (date + time for date in FORMATS for time in TIMES if not (time.endswith("%z") and word.endswith("Z")))
+    return [notation for notation in known if _reader(notation)(word) is not None]
 
 
 def _reader(notation: str) -> Callable[[str], datetime | None]:

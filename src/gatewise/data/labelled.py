@@ -160,7 +160,7 @@ def _table_with(path: Path, column: str) -> Table | None:
     if path.suffix in SUFFIXES:
         return open_table(path)
     first = next(iter(read_lines(path, kept=True)), "")
-    if column not in first:
+    if not column or column not in first:
         return None
     table = JsonLines(path) if first.startswith("{") else open_table(path)
     return table if column in table.names and len(table.names) > 1 else None

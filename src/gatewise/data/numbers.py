@@ -35,7 +35,9 @@ def is_number(field: Any) -> bool:
     return any(known.fullmatch(field) for known in (_PLAIN, _NAMED, *(pattern for pattern, _ in _READERS)))
 
 
-def read_numbers(fields: Sequence[Any], places: Sequence[str], column: str) -> npt.NDArray[np.float64]:
+def read_numbers(
+    fields: Sequence[Any], places: Sequence[str], column: str, *, missing: bool = False
+) -> npt.NDArray[np.float64]:
     """Return a column as float64.
 
     All fields have one notation: ``1234.5`` with an optional exponent; ``1,234.5``; ``1.234,5`` or ``1234,5``; or
@@ -45,6 +47,7 @@ def read_numbers(fields: Sequence[Any], places: Sequence[str], column: str) -> n
         fields: strings, or numbers.
         places: ``FILE:LINE`` of each, for error messages.
         column: its name.
+        missing: read an empty field or ``NaN`` as NaN, instead of an error.
 
     Raises:
         DataError: a field is empty, not a number, not finite, or ambiguous (with line).
@@ -53,6 +56,9 @@ def read_numbers(fields: Sequence[Any], places: Sequence[str], column: str) -> n
     read = _reader(known, places, column)
     values = np.empty(len(known))
     for row, (field, place) in enumerate(zip(known, places, strict=True)):
+        if missing and is_missing(field):
+            values[row] = math.nan
+            continue
         try:
             values[row] = read(field) if isinstance(field, str) else _typed(field)
         except ValueError:
@@ -65,6 +71,13 @@ def read_numbers(fields: Sequence[Any], places: Sequence[str], column: str) -> n
                 f"{place}: {field} in column {column!r}; expected a finite number, replace it or drop the row"
             )
     return values
+
+
+def is_missing(field: Any) -> bool:
+    """Return whether a field is empty, or NaN."""
+    if isinstance(field, str):
+        return not field.strip() or field.strip().lower() in ("nan", "+nan", "-nan")
+    return field is None or (isinstance(field, float) and math.isnan(field))
 
 
 def _reader(fields: Sequence[Any], places: Sequence[str], column: str) -> Callable[[str], float]:

@@ -1,17 +1,18 @@
-"""Time series: the numeric columns of a table, and the windows that a forecast reads."""
+"""Time series: the numeric columns of a table, step by step."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.calendar import Calendar, read_calendar
-from gatewise.data.numbers import is_number, read_numbers
-from gatewise.data.table import open_table
+from gatewise.data.calendar import Calendar, check_complete, read_dates
+from gatewise.data.gaps import Rows, filled, read_rows, steps_of
+from gatewise.data.numbers import is_missing, is_number
+from gatewise.data.table import Table, open_table
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import file_hash
@@ -19,15 +20,18 @@ from gatewise.files import file_hash
 
 @dataclass(frozen=True)
 class Series:
-    """K columns of N numbers, in chronological order.
+    """K columns of N numbers, in chronological order, and what is known of the F steps that follow.
 
     Attributes:
         columns: the K column names.
-        values: (N, K) float64, in the units of the file.
+        values: (N, K) float64, in the units of the file; gaps are filled.
         data_hash: SHA-256 of the file, or of the values if there is no file.
         index: (N,) equally spaced time index, such as the year; None if there is none.
-        calendar: the dates of the rows, evenly spaced; None if there are none.
-        notes: what was chosen and left out, a line each.
+        calendar: the dates of the steps; None if there are none.
+        notes: what was chosen and filled, a line each.
+        left_out: the columns of the file that are not read.
+        missing: (N, K), which values were filled.
+        future: (F, K) the values of known columns after the last value of the target; NaN elsewhere.
     """
 
     columns: list[str]
@@ -36,61 +40,154 @@ class Series:
     index: npt.NDArray[np.float64] | None = None
     calendar: Calendar | None = None
     notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    missing: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), np.bool_))
+    future: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __post_init__(self) -> None:
+        if not self.missing.size:
+            object.__setattr__(self, "missing", np.zeros(self.values.shape, np.bool_))
+        if not self.future.size:
+            object.__setattr__(self, "future", np.zeros((0, self.values.shape[1])))
 
     def position(self, steps: int) -> str:
-        """Return the time ``steps`` after the last row: its date or index value, or ``+steps`` without either."""
+        """Return the time ``steps`` after the last step: its date or index value, or ``+steps`` without either."""
         if self.calendar is not None:
-            return self.calendar.position(steps)
+            return self.calendar.text(len(self.values) - 1 + steps)
         if self.index is None:
-            return f"+{steps}"
+            return f"+{steps}" if steps > 0 else str(len(self.values) + steps)
         each = (self.index[-1] - self.index[0]) / (len(self.index) - 1)
         return f"{self.index[-1] + steps * each:.15g}"
 
 
-def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
+def read_series(
+    path: Path, columns: Sequence[str] = (), *, target: str = "", known: Sequence[str] = (), fill: str = ""
+) -> Series:
     """Read numeric columns of a table.
 
     A first column that changes by the same amount from row to row, such as the year, is the index; it is read as data
-    only if it is named or is the only column. The first column of dates gives the times of forecasts
-    if it is evenly spaced.
+    only if it is named or is the only column. The first column of dates gives the times of the steps: in ascending
+    order and a whole number of steps apart (see ``pace_of``), so that missing steps are found.
+
+    Nothing is filled before the first or after the last value of the target. The rows after it are the future: with
+    ``known``, they are kept for a forecast, otherwise they are left out. So are rows before the first complete one.
 
     Args:
         path: a table (see ``open_table``), one row per time step.
         columns: column names; if empty, all columns most of whose fields are numbers, except the index.
+        target: the column to forecast; the first one if empty.
+        known: columns that are known in advance; they are read, too.
+        fill: how missing steps, empty fields and NaN are filled: ``""`` (an error), ``linear`` or ``previous``.
 
     Raises:
-        DataError: the file cannot be read, lacks a column, or has no rows; a field is empty, not a number, not finite
-            or ambiguous (with line).
+        DataError: the file cannot be read, lacks a column, or has no rows; times do not ascend in whole steps; a field
+            is not a number, not finite or ambiguous; a value is missing and may not, or cannot, be filled (with line).
     """
     table = open_table(path)
-    places = {name: table.place(name, "data.columns='[\"NAME\"]'") for name in columns}
+    for name in columns:
+        table.place(name, "data.columns='[\"NAME\"]'")
+    for name in known:
+        table.place(name, "data.known='[\"NAME\"]'")
     rows = list(table.rows())
     if not rows:
         raise DataError(f"{path}: no rows below the header; expected one row per time step")
     fields = dict(zip(table.names, zip(*(row for _, row in rows), strict=True), strict=True))
     lines = [f"{path}:{line}" for line, _ in rows]
-    if not places:
-        places = {name: k for k, name in enumerate(table.names) if _has_numbers(fields[name])}
-        if not places:
-            raise DataError(f"{lines[0]}: no numbers in this row; expected at least one numeric column")
-    names = list(places)
-    array = np.stack([read_numbers(fields[name], lines, name) for name in names], 1)
-    index, notes = _index(fields[table.names[0]]), list(table.notes)
-    if index is not None and len(names) > 1 and not columns:
-        names, array = names[1:], array[:, 1:]
-    rest = [name for name in table.names if name not in names]
-    calendar, dated = next(
-        ((found, name) for name in rest if (found := read_calendar(fields[name])) is not None), (None, "")
+    names, index = _chosen(table, fields, columns, known)
+    if not names:
+        raise DataError(f"{lines[0]}: no numbers in this row; expected at least one numeric column")
+    if target and target not in names:
+        raise DataError(f"{path}: no numeric column {target!r}; found {', '.join(map(repr, names))}")
+    rest = [name for name in table.names if name not in names and (index is None or name != table.names[0])]
+    dated, calendar, numbers, notes = _times(rest, fields, lines)
+    found = read_rows(names, fields, lines, numbers)
+    start, end, more = _history(found, names.index(target or names[0]), fill, bool(known))
+    values, missing, said = filled(found.part(slice(start, end)), fill)
+    future = np.full((found.numbers[-1] - found.numbers[end - 1], len(names)), np.nan) if known else None
+    if known and future is not None:
+        places = [names.index(name) for name in known]
+        rows_after = found.numbers[end:] - found.numbers[end - 1] - 1
+        future[rows_after[:, None], places] = found.values[end:][:, places]
+    if calendar is not None:
+        calendar = replace(calendar, pace=calendar.pace.moved(numbers[start]))
+    return Series(
+        names,
+        values,
+        file_hash(path),
+        None if index is None else index[start:end],
+        calendar,
+        [*table.notes, *notes, *more, *said],
+        [name for name in rest if name != dated],
+        missing,
+        np.zeros((0, len(names))) if future is None else future,
     )
-    if calendar is not None and not calendar.is_even:
-        row, calendar = calendar.first_gap, None
-        notes.append(
-            f"{lines[row]}: {fields[dated][row]!r} in column {dated!r} does not follow {fields[dated][row - 1]!r} as "
-            "the other rows do: each row is one step, and forecasts have no dates"
+
+
+def _chosen(
+    table: Table, fields: Mapping[str, Sequence[Any]], columns: Sequence[str], known: Sequence[str]
+) -> tuple[list[str], npt.NDArray[np.float64] | None]:
+    """Return the columns to read, and the index, if there is one."""
+    first, index = table.names[0], _index(fields[table.names[0]])
+    if columns:
+        names = [*columns, *(name for name in known if name not in columns)]
+    else:
+        names = [name for name in table.names if name in known or _has_numbers(fields[name])]
+        if index is not None and len(names) > 1 and first not in known:
+            names.remove(first)
+    return names, None if first in names else index
+
+
+def _times(
+    names: Sequence[str], fields: Mapping[str, Sequence[Any]], lines: list[str]
+) -> tuple[str, Calendar | None, list[int], list[str]]:
+    """Return the first column of dates, the calendar, the step of each row, and notes; without dates, rows are steps.
+
+    Raises:
+        DataError: the dates do not ascend in whole steps (with line).
+    """
+    notes = list[str]()
+    for name in names:
+        found = read_dates(fields[name])
+        if len(found) == 1:
+            pace, numbers = steps_of(found[0], fields[name], lines, name)
+            return name, Calendar(pace, found[0].notation), numbers, notes
+        if found:
+            one, other = (f"{dates.times[0]:%Y-%m-%d}" for dates in found[:2])
+            notes.append(
+                f"{lines[0]}: {fields[name][0]!r} in column {name!r} may be {one} or {other}, so these dates are not "
+                "read and gaps not found; write them as 2024-12-31"
+            )
+    for name in names:
+        check_complete(fields[name], lines, name)
+    return "", None, list(range(len(lines))), notes
+
+
+def _history(rows: Rows, target: int, fill: str, has_known: bool) -> tuple[int, int, list[str]]:
+    """Return the first row and the end of the rows to read: those between the first and the last value of the target.
+
+    Without ``fill``, all rows are to be complete, up to the future of known columns.
+
+    Raises:
+        DataError: the target has no value, or no row is complete (with line).
+    """
+    known = np.flatnonzero(~np.isnan(rows.values[:, target]))
+    complete = np.flatnonzero(~np.isnan(rows.values).any(1))
+    if not len(known) or (fill and not len(complete)):
+        what = "row with a value in every column" if len(known) else f"value in column {rows.names[target]!r}"
+        raise DataError(
+            f"{rows.lines[0]}: no {what} from here on; expected some, fill in the values or name fewer columns"
         )
-    if left_out := [repr(name) for name in rest if name != dated]:
-        notes.append(f"{path}: columns not used: {', '.join(left_out)}")
-    return Series(names, array, file_hash(path), None if table.names[0] in names else index, calendar, notes)
+    start, end = (int(complete[0]) if fill else 0), int(known[-1]) + 1
+    if not fill and not has_known:
+        end = len(rows.lines)
+    notes = list[str]()
+    if start:
+        notes.append(f"{rows.lines[0]}: {start:,} rows before the first complete one are left out")
+    if end < len(rows.lines):
+        use = "known in advance" if has_known else "left out"
+        last = f"after the last value of {rows.names[target]!r}"
+        notes.append(f"{rows.lines[end]}: {len(rows.lines) - end:,} rows {last} are {use}")
+    return start, end, notes
 
 
 def load_sunspots() -> Series:
@@ -102,35 +199,6 @@ def load_sunspots() -> Series:
     sunspots = import_extra("statsmodels.datasets.sunspots", "statsmodels", "the data set sunspots")
     years, numbers = sunspots.load_pandas().data[["YEAR", "SUNACTIVITY"]].to_numpy(np.float64).T
     return Series(["SUNACTIVITY"], numbers[:, None], hashlib.sha256(numbers.tobytes()).hexdigest(), years)
-
-
-def windows(
-    values: npt.NDArray[Any], window: int, horizon: int = 1, name: str = "the series"
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the indices of the values that each forecast reads and predicts.
-
-    Forecast m reads ``m … m + window - 1`` and predicts ``m + window - 1 + horizon``.
-
-    Args:
-        values: the series, N values along the first axis.
-        window: W, the number of values read.
-        horizon: number of steps from the last value read to the value predicted.
-        name: name of the series in error messages.
-
-    Returns:
-        Input indices (M, W) and target indices (M,), with M = N - W - horizon + 1.
-
-    Raises:
-        DataError: the series is shorter than one window plus the horizon.
-    """
-    count = len(values) - window - horizon + 1
-    if count < 1:
-        raise DataError(
-            f"{name}: {len(values)} values are too few for a window of {window} and a horizon of {horizon}; expected "
-            f"at least {window + horizon}, provide more or set a smaller data.window"
-        )
-    first = np.arange(count, dtype=np.int64)
-    return first[:, None] + np.arange(window, dtype=np.int64), first + (window - 1 + horizon)
 
 
 def _index(fields: Sequence[Any]) -> npt.NDArray[np.float64] | None:
@@ -150,5 +218,5 @@ def _index(fields: Sequence[Any]) -> npt.NDArray[np.float64] | None:
 
 def _has_numbers(fields: Sequence[Any]) -> bool:
     """Return whether a column is numeric: at least half of its fields that are not empty are numbers."""
-    known = [field for field in fields if field is not None and str(field).strip()]
-    return 2 * sum(map(is_number, known)) >= len(known)
+    known = [field for field in fields if not is_missing(field)]
+    return bool(known) and 2 * sum(map(is_number, known)) >= len(known)

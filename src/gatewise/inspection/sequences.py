@@ -34,7 +34,7 @@ class Batch:
 
     Attributes:
         read: runs a model on the sequences.
-        targets: (B,) the targets at the last step: class indices, or numbers in the model's units.
+        targets: the targets at the last step: (B,) class indices, or (B,) or (B, H) numbers in the model's units.
         source: a description of the sequences.
     """
 
@@ -52,7 +52,7 @@ class Batch:
         decoder: Any = model.decoder
         answers = decoder(last)
         if isinstance(model, SequenceRegressor):
-            return F.mse_loss(answers[:, 0], self.targets.to(last.dtype), reduction="sum")
+            return F.mse_loss(answers, self.targets.to(last.dtype).reshape(len(answers), -1), reduction="sum")
         return F.cross_entropy(answers, self.targets, reduction="sum")
 
 
@@ -151,8 +151,8 @@ def _regressor_batch(model: SequenceRegressor, config: Config, steps: int, draw:
         x, targets, _ = draw_adding_problem(8 * COUNT, steps, draw).batch(slice(None))
         source = f"{8 * COUNT} sequences of {steps} steps of the adding problem"
     else:
-        steps = steps or config.data.window or 100
+        steps = steps or model.window or 100
         x = draw.standard_normal((COUNT, steps, model.input_size)) * (scaling.x_std or 1.0) + (scaling.x_mean or 0.0)
-        targets = draw.standard_normal(COUNT)
+        targets = draw.standard_normal((COUNT, model.horizon))
         source = f"{COUNT} sequences of {steps} steps of random numbers"
     return Batch(lambda m: m.predict(torch.from_numpy(x)), torch.from_numpy(targets), source)

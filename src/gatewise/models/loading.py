@@ -135,7 +135,16 @@ def _names(run: RunFolder, *needed: str) -> list[str]:
 
 
 def _regressor(run: RunFolder, config: Config) -> Maker:
-    return partial(SequenceRegressor, config.model, *run.read_scaling())
+    size, scaling = run.read_scaling()
+    window, horizon = config.data.window, config.data.horizon
+    if not scaling.columns:
+        return partial(SequenceRegressor, config.model, size, scaling)
+    if scaling.horizon != horizon or not isinstance(window, int):
+        raise RunError(
+            f"{run.config_file}: data.window is {window!r} and data.horizon {horizon!r}, but the model predicts "
+            f"{scaling.horizon} values from each window; restore the file, or train a run of an earlier version again"
+        )
+    return partial(SequenceRegressor, config.model, size, scaling, window=window)
 
 
 MAKERS: dict[TaskName, Callable[[RunFolder, Config], Maker]] = {

@@ -1,7 +1,8 @@
-"""The sequence regressor: predicts one number from a numeric sequence, such as the recent values of a time series."""
+"""The sequence regressor: predicts a number from a numeric sequence, or the next values of a time series."""
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,72 +13,199 @@ from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
 from gatewise.data.moments import moments
+from gatewise.errors import UsageError
 from gatewise.models.sequence_reader import BATCH, Numbers, SequenceReader
 from gatewise.nn import in_eval_mode
 from gatewise.runtime.parts import Scaling as Scaling
 
 
 class SequenceRegressor(SequenceReader):
-    """Predict one number for each sequence: ``y = y_std · z + y_mean`` with z of ``SequenceReader``.
+    """Predict H numbers for each sequence: ``y = y_std · z + y_mean`` with z of ``SequenceReader``.
 
-    Sequences are (N, T, I), with the steps of each in ``lengths`` (N,) if they differ; or a list of arrays (T_n, I).
-    They and the predictions are in the user's units, predictions in float64. The model standardizes in float64: values
-    that vary slightly around a large number keep their digits, as long as x is float64.
+    H is 1, or the horizon of a model that forecasts a series. Sequences are (N, T, I), with the steps of each in
+    ``lengths`` (N,) if they differ; or a list of arrays (T_n, I). They and the predictions are in the user's units,
+    predictions in float64. The model standardizes in float64: values that vary slightly around a large number keep
+    their digits, as long as x is float64. Where H is 1, outputs and targets have the shape (N,), else (N, H).
+
+    With ``scaling.relative``, the target's column of x, and y, are differences from the last value v of that column:
+    ``y = v + y_std · z + y_mean``.
 
     Args:
         config: the ``[model]`` section of a recipe.
         input_size: I.
-        scaling: the standardization; none by default.
+        scaling: the standardization, and H; none, and 1, by default.
         engine: the engine of the recurrent layers.
+        window: W, the number of steps of a series that ``forecast`` reads.
     """
 
     def __init__(
-        self, config: ModelConfig, input_size: int, scaling: Scaling | None = None, engine: str = "auto"
+        self,
+        config: ModelConfig,
+        input_size: int,
+        scaling: Scaling | None = None,
+        engine: str = "auto",
+        window: int = 0,
     ) -> None:
-        super().__init__(config, input_size, 1, engine)
-        self.input_size, self.scaling = input_size, scaling or Scaling()
+        self.horizon = 1 if scaling is None else scaling.horizon
+        super().__init__(config, input_size, self.horizon, engine)
+        self.input_size, self.scaling, self.window = input_size, scaling or Scaling(), window
 
     def forward(
-        self, x: Float[Tensor, "N T I"], targets: Float[Tensor, " N"] | None = None, lengths: Tensor | None = None
+        self, x: Float[Tensor, "N T I"], targets: Tensor | None = None, lengths: Tensor | None = None
     ) -> Tensor:
-        """Return the predictions (N,) in the user's units; with targets, the mean squared error of z, a scalar."""
+        """Return the predictions in the user's units; with targets, the mean squared error of z, a scalar.
+
+        A target that is NaN is not known, and does not count.
+        """
         z, dtype = self._read(self.standardised(x), lengths), self.decoder.weight.dtype
         if targets is None:
-            return self._in_units(z)
-        return F.mse_loss(z, ((targets.double() - self.scaling.y_mean) / self.scaling.y_std).to(dtype))
+            return self._in_units(z, x)
+        wanted = targets.double() - self._last(x) if self.scaling.relative else targets.double()
+        wanted = ((wanted - self.scaling.y_mean) / self.scaling.y_std).to(dtype)
+        known = ~wanted.isnan()
+        share: Tensor = wanted.numel() / known.sum()
+        return F.mse_loss(z, torch.where(known, wanted, z.detach())) * share
 
-    def predict(
-        self, x: Numbers, batch_size: int = BATCH, *, lengths: Tensor | npt.ArrayLike | None = None
-    ) -> npt.NDArray[np.float64] | Float[Tensor, " N"]:
-        """Return the prediction for each sequence, (N,): a tensor for a tensor, else a NumPy array."""
+    def predict(self, x: Numbers, batch_size: int = BATCH, *, lengths: Tensor | npt.ArrayLike | None = None) -> Any:
+        """Return the predictions for each sequence, (N,) or (N, H): a tensor for a tensor, else a NumPy array."""
         with in_eval_mode(self):
-            answers = self._in_units(torch.cat([z[:, 0] for z in self.outputs_of(x, lengths, batch_size)]))
+            z = torch.cat([self._outputs(part) for part in self.outputs_of(x, lengths, batch_size)])
+            if not self.scaling.relative:
+                answers = self._in_units(z, z)
+            else:
+                answers = self._in_units(z, x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x)))
         return answers if isinstance(x, Tensor) else answers.cpu().numpy()
+
+    def forecast(self, values: Any, steps: int | None = None) -> npt.NDArray[np.float64]:
+        """Return the values of the target that follow a series, as ``gatewise forecast`` prints them.
+
+        The H values of the horizon come from one window, the last W rows. Beyond the horizon, the next window contains
+        these forecasts in place of true values, and so on; that needs a model whose only column, except those known in
+        advance, is the target.
+
+        Args:
+            values: (N, K), W or more rows of the columns ``scaling.columns`` in this order, (N,) for one column, or a
+                DataFrame, whose columns are found by name. A model with columns known in advance also needs the rows
+                of the steps to forecast, a whole number of horizons: with these columns, and NaN for the target.
+            steps: the number of values; H by default.
+
+        Returns:
+            (steps,) float64, in the target's units.
+
+        Raises:
+            UsageError: the model does not forecast a series; the shape is wrong, rows are missing, or steps exceed H.
+        """
+        names, steps = self.scaling.columns, self.horizon if steps is None else steps
+        if not names or not self.window:
+            raise UsageError("this model predicts one value per sequence; expected one trained on a series")
+        rows = self._rows(values)
+        known = np.flatnonzero(~np.isnan(rows[:, names.index(self.scaling.target)]))
+        count = int(known[-1]) + 1 if len(known) else 0
+        return self.continued(rows[:count], rows[count:], steps)
+
+    def continued(
+        self, history: npt.NDArray[np.float64], future: npt.NDArray[np.float64], steps: int
+    ) -> npt.NDArray[np.float64]:
+        """Return the values of the target that follow ``history``, (N, K); see ``forecast``.
+
+        Args:
+            history: (N, K), with W or more rows.
+            future: (F, K), the rows after it, of which only the columns known in advance are read.
+            steps: the number of values.
+
+        Raises:
+            UsageError: there are too few rows, or steps beyond the horizon that need other columns.
+        """
+        names, known = self.scaling.columns, [self.scaling.columns.index(name) for name in self.scaling.known]
+        place = names.index(self.scaling.target)
+        if steps < 1:
+            raise UsageError(f"steps is {steps}; expected 1 or more")
+        if steps > self.horizon and len(names) > len(known) + 1:
+            raise UsageError(
+                f"steps is {steps}, beyond the horizon of {self.horizon}: the model reads {len(names)} columns and "
+                f"predicts only {self.scaling.target!r}; give {self.horizon} or fewer, or train with a longer "
+                "data.horizon"
+            )
+        if len(history) < self.window:
+            raise UsageError(f"{len(history)} rows are too few for a window of {self.window}; expected at least that")
+        blocks = -(-steps // self.horizon)
+        needed = blocks * self.horizon
+        if known and (len(future) < needed or np.isnan(future[:needed, known]).any()):
+            raise UsageError(
+                f"{len(future)} rows after the last value of {self.scaling.target!r}; expected {needed} with values of "
+                f"{', '.join(map(repr, self.scaling.known))}"
+            )
+        rows = np.concatenate([history[-self.window :], np.full((needed, len(names)), np.nan)])
+        if known:
+            rows[self.window :, known] = future[:needed, known]
+        for start in range(0, needed, self.horizon):
+            x = rows[start : start + self.window]
+            ahead = rows[start + self.horizon : start + self.horizon + self.window, known]
+            answer = np.reshape(self.predict(np.concatenate([x, ahead], 1)[None]), -1)
+            rows[start + self.window : start + self.window + self.horizon, place] = answer
+        return rows[self.window : self.window + steps, place]
+
+    def _rows(self, values: Any) -> npt.NDArray[np.float64]:
+        """Return a table as (N, K)."""
+        names = self.scaling.columns
+        if hasattr(values, "columns"):
+            if lacking := [name for name in names if name not in list(values.columns)]:
+                raise UsageError(f"no column {lacking[0]!r} in the table; expected {', '.join(map(repr, names))}")
+            rows = np.stack([np.asarray(values[name], np.float64) for name in names], 1)
+        else:
+            rows = np.asarray(values, np.float64)
+            rows = rows[:, None] if rows.ndim == 1 and len(names) == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != len(names):
+            raise UsageError(f"values have shape {rows.shape}; expected (N, {len(names)}): {', '.join(names)}")
+        return rows
 
     def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
         """Return ``(x − x_mean) / x_std``, computed in float64, in the dtype of the model."""
         if self.scaling.x_mean:
             x = x.double()
+            if self.scaling.relative:
+                place = self.scaling.columns.index(self.scaling.target)
+                shift = torch.zeros_like(x[:, -1:])
+                shift[:, :, place] = x[:, -1:, place]
+                x = x - shift
             x = (x - x.new_tensor(self.scaling.x_mean)) / x.new_tensor(self.scaling.x_std)
         return x.to(self.decoder.weight.dtype)
 
-    def _read(self, standardised: Tensor, lengths: Tensor | None = None) -> Float[Tensor, " N"]:
-        return self.read(standardised.transpose(0, 1), lengths)[:, 0]
+    def _read(self, standardised: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self._outputs(self.read(standardised.transpose(0, 1), lengths))
 
-    def _in_units(self, z: Tensor) -> Tensor:
-        return z.double() * self.scaling.y_std + self.scaling.y_mean
+    def _outputs(self, z: Float[Tensor, "N H"]) -> Tensor:
+        return z[:, 0] if self.horizon == 1 else z
+
+    def _in_units(self, z: Tensor, x: Tensor) -> Tensor:
+        answers = z.double() * self.scaling.y_std + self.scaling.y_mean
+        return self._last(x).to(answers.device) + answers if self.scaling.relative else answers
+
+    def _last(self, x: Tensor) -> Tensor:
+        """Return the last value of the target in each window, (N,) or (N, 1)."""
+        last = x[:, -1, self.scaling.columns.index(self.scaling.target)].double()
+        return last if self.horizon == 1 else last[:, None]
+
+
+def relative_to_last(
+    x: npt.NDArray[np.floating], y: npt.NDArray[np.floating], place: int
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Return windows (N, W, I) and targets (N,) or (N, H) as differences from the last value of a column of x."""
+    last, shifted = x[:, -1, place], x.copy()
+    shifted[:, :, place] -= last[:, None]
+    return shifted, y - (last if y.ndim == 1 else last[:, None])
 
 
 def scaling_of(
     inputs: npt.NDArray[np.floating], targets: npt.NDArray[np.floating], columns: Sequence[str] = (), target: str = ""
 ) -> Scaling:
-    """Return the standardization of the training data: inputs (…, I) over all steps, targets (N,).
+    """Return the standardization of the training data: inputs (…, I) over all steps, targets of any shape.
 
     A constant column is only shifted to 0. Constant targets get a tiny standard deviation, so that the model predicts
-    that constant.
+    that constant. Targets that are NaN do not count.
     """
     x_mean, x_std = moments(np.reshape(inputs, (-1, np.shape(inputs)[-1])))
-    y_mean, y_std = (float(one[0]) for one in moments(np.reshape(targets, (-1, 1))))
+    y_mean, y_std = (float(one[0]) for one in moments(np.reshape(targets[~np.isnan(targets)], (-1, 1))))
     return Scaling(
         x_mean.tolist(),
         np.where(x_std > 0, x_std, 1.0).tolist(),

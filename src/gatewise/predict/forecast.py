@@ -1,7 +1,7 @@
 """Forecasts of the next values of a series with a run's best model."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 
 from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.config import DataConfig
-from gatewise.data.regression import open_series
-from gatewise.errors import DataError, UsageError
+from gatewise.data.configured import suffix_of
+from gatewise.data.regression import as_steps, open_series
+from gatewise.data.series import Series
+from gatewise.errors import DataError, RunError, UsageError
 from gatewise.files import spooled
 from gatewise.models.finite import check_finite
 from gatewise.models.loading import load_as
@@ -26,86 +28,163 @@ class Forecast:
 
     Attributes:
         target: the column.
-        positions: the time of each value, from the series' index if it has one, otherwise ``+1``, ``+2``, ….
+        positions: the time of each value, from the series' dates or index if it has one, otherwise ``+1``, ``+2``, ….
         values: the forecasts, in the column's units.
+        level: the probability of the intervals; None if none were asked for.
+        radii: half the width of the interval of each value; None beyond the horizon.
+        notes: what was filled and left out in the series, and which values have no interval, a line each.
     """
 
     target: str
     positions: list[str]
     values: list[float]
+    level: float | None = None
+    radii: list[float | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def low(self) -> list[float | None]:
+        """The lower end of each interval."""
+        return [None if r is None else value - r for value, r in zip(self.values, self.radii, strict=False)]
+
+    @property
+    def high(self) -> list[float | None]:
+        """The upper end of each interval."""
+        return [None if r is None else value + r for value, r in zip(self.values, self.radii, strict=False)]
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
-        return {"target": self.target, "positions": self.positions, "values": self.values}
+        found = {"target": self.target, "positions": self.positions, "values": self.values}
+        return found if self.level is None else {**found, "interval": self.level, "low": self.low, "high": self.high}
 
 
-def forecast(run: str | Path, file: str | Path | None = None, steps: int | None = None) -> Forecast:
-    """Forecast the values that follow the end of a series.
+def forecast(
+    run: str | Path, file: str | Path | None = None, steps: int | str | None = None, interval: float | None = None
+) -> Forecast:
+    """Forecast the values that follow the last value of the target in a series.
 
-    The value k steps after the end is predicted from the window that ends ``horizon`` steps before it. Beyond the
-    horizon, that window contains earlier forecasts.
+    The values of the horizon come from one window, the last steps of the series. Beyond the horizon, the next window
+    contains these forecasts in place of true values, and so on.
 
     Args:
         run: a regressor's run folder.
-        file: a CSV file with the model's input columns; defaults to the run's own data.
-        steps: the number of values; defaults to the horizon.
+        file: a table with the model's columns; defaults to the run's own data. Where columns are known in advance, its
+            last rows contain these for the steps to forecast, a whole number of horizons, and no target.
+        steps: the number of values, or a span of time such as ``3 days``; defaults to the horizon.
+        interval: the level of the prediction intervals, such as 0.9; None for none.
 
     Raises:
-        UsageError: the run does not forecast a series, ``steps`` is below 1, or it exceeds the horizon of a model with
-            more input columns than the target.
-        DataError: the series is missing, invalid, or shorter than a window.
+        UsageError: the run does not forecast a series; ``steps`` is below 1, no number of steps, or exceeds the horizon
+            of a model with more input columns than the target; the run cannot give intervals of this level.
+        RunError: the run has no intervals.
+        DataError: the series is missing, invalid, or shorter than a window, or lacks columns known in advance.
         NotFinite: a forecast is not finite.
     """
     model = load_as(SequenceRegressor, run)
-    settings, scaling = RunFolder.existing(run).read_config().data, model.scaling
+    folder, scaling = RunFolder.existing(run), model.scaling
     if not scaling.columns:
         raise UsageError(
-            f"{run}: its model predicts one value per sequence; expected the run of a series, trained on a CSV file"
+            f"{run}: its model predicts one value per sequence; expected the run of a series, trained on a table"
         )
-    window, horizon = settings.window, settings.horizon
-    count = horizon if steps is None else steps
-    if count < 1:
-        raise UsageError(f"--steps is {count}; expected 1 or more")
-    if count > horizon and len(scaling.columns) > 1:
-        raise UsageError(
-            f"--steps is {count}, beyond the horizon of {horizon}: the model reads {len(scaling.columns)} columns and "
-            f"predicts only {scaling.target!r}; give --steps {horizon} or fewer, or train with a longer data.horizon"
-        )
-    with reading_for(RunFolder(run), file, "FILE"), spooled(Path(file or "")) as path:
-        settings = data_of(settings, scaling, file and path)
-        series, name = open_series(settings), str(file or settings.path or settings.builtin)
-    assert series is not None
-    first = len(series.values) - window - horizon + 1  # start of the window of the first forecast
-    if first < 0:
+    radii = [] if interval is None else radii_of(folder, model, interval)
+    settings = folder.read_config().data
+    with reading_for(folder, file, "FILE"), spooled(Path(file or ""), suffix_of(settings)) as path:
+        name = str(file or settings.path or settings.builtin)
+        series = open_like(settings, scaling, file and path, name)
+    count = model.horizon if steps is None else as_steps("--steps", steps, series, name)
+    if len(series.values) < model.window:
         raise DataError(
-            f"{name}: {len(series.values)} values are too few for a window of {window} and a horizon of {horizon}; "
-            f"expected at least {window + horizon - 1}"
+            f"{name}: {len(series.values)} values are too few for a window of {model.window} and a horizon of "
+            f"{model.horizon}; expected at least {model.window}"
         )
-    values, answers = series.values[first:], list[float]()
-    check_reach(values, scaling, name)
-    for k in range(count):
-        answers.append(float(model.predict(values[None, k : k + window])[0]))
-        if len(scaling.columns) == 1:
-            values = np.append(values, [answers[-1:]], axis=0)
-    check_finite(torch.tensor(answers, dtype=torch.float64), "the forecasts")
-    return Forecast(scaling.target, [series.position(k + 1) for k in range(count)], answers)
+    check_known(series, scaling, count, name)
+    check_reach(series.values[-model.window :], scaling, name)
+    values = model.continued(series.values, series.future, count)
+    check_finite(torch.from_numpy(values), "the forecasts")
+    positions, notes = [series.position(k) for k in range(1, count + 1)], list(series.notes)
+    known = [radii[k] if k < model.horizon else None for k in range(count)] if interval is not None else []
+    if None in known:
+        notes.append(f"steps after {model.horizon}, the horizon, have no interval: they are forecast from forecasts")
+    return Forecast(scaling.target, positions, values.tolist(), interval, known, notes)
+
+
+def radii_of(run: RunFolder, model: SequenceRegressor, level: float) -> list[float]:
+    """Return half the width of the interval at each step of the horizon.
+
+    Raises:
+        UsageError: the level is invalid, or the validation split is too small for it.
+        RunError: the run has no intervals, or those of other weights.
+    """
+    intervals = run.read_intervals(model.horizon)
+    if intervals is None:
+        raise RunError(
+            f"{run.intervals_file}: no intervals of these weights; they are written when training ends: --resume the "
+            "run, or train again"
+        )
+    return intervals.radius(level)
+
+
+def open_like(settings: DataConfig, scaling: Scaling, data: str | Path | None, name: str) -> Series:
+    """Open the series of a run, or other data like it.
+
+    Raises:
+        UsageError: the settings are invalid.
+        DataError: the data is missing or invalid, or its steps are not those of the training data.
+    """
+    series = open_series(data_of(settings, scaling, data))
+    assert series is not None
+    pace = str(series.calendar.pace) if series.calendar else ""
+    if pace and scaling.pace and not scaling.pace.startswith(pace):
+        raise DataError(
+            f"{name}: rows {pace} apart, but the run was trained on steps of {scaling.pace}; expected the same, "
+            "resample the series"
+        )
+    return series
+
+
+def check_known(series: Series, scaling: Scaling, steps: int, name: str) -> None:
+    """Check that a series goes on with the columns known in advance, for a whole number of horizons.
+
+    Raises:
+        DataError: a value of one is missing.
+    """
+    if lacking := unknown_steps(series, scaling, steps):
+        needed = -(-steps // scaling.horizon) * scaling.horizon
+        listed = ", ".join(lacking) if len(lacking) <= 4 else f"{lacking[0]} to {lacking[-1]}, {len(lacking)} in all"
+        raise DataError(
+            f"{name}: no {', '.join(map(repr, scaling.known))} for {listed}; expected a row with these columns for "
+            f"each of the {needed} steps after the last value of {scaling.target!r}"
+        )
+
+
+def unknown_steps(series: Series, scaling: Scaling, steps: int) -> list[str]:
+    """Return the times after the last value, in a whole number of horizons, that lack a column known in advance."""
+    places = [series.columns.index(column) for column in scaling.known]
+    needed = -(-steps // scaling.horizon) * scaling.horizon if places else 0
+    known = [bool(np.isfinite(row[places]).all()) for row in series.future[:needed]]
+    return [series.position(k + 1) for k in range(needed) if not (k < len(known) and known[k])]
 
 
 def check_reach(x: npt.NDArray[Any], scaling: Scaling, name: str) -> None:
-    """Check that steps (…, I) can be standardised in float32.
+    """Check that steps (…, I), or their first columns, can be standardised in float32.
 
     Raises:
         DataError: a number is too far from the training data, relative to its standard deviation.
     """
     if not scaling.x_mean:
         return
-    flat = x.reshape(-1, x.shape[-1])
+    if scaling.relative:
+        place = scaling.columns.index(scaling.target)
+        x = x - np.where(np.arange(x.shape[-1]) == place, x[..., -1:, :], 0.0)
+    flat, width = x.reshape(-1, x.shape[-1]), x.shape[-1]
     with np.errstate(over="ignore"):
-        ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean)) / np.array(scaling.x_std)
+        ends = (np.stack([flat.min(0), flat.max(0)]) - np.array(scaling.x_mean[:width])) / np.array(
+            scaling.x_std[:width]
+        )
         far = ~np.isfinite(ends.astype(np.float32))
     if far.any():
         end, place = map(int, np.argwhere(far)[0])
-        column = repr(scaling.columns[place]) if scaling.columns else str(place)
+        column = repr(scaling.inputs[place]) if scaling.columns else str(place)
         raise DataError(
             f"{name}: {(flat.max(0) if end else flat.min(0))[place]!s} in the column {column} is too far from the "
             f"training split, {scaling.x_mean[place]:.6g} ± {scaling.x_std[place]:.6g}; expected numbers like those"
@@ -120,7 +199,8 @@ def data_of(settings: DataConfig, scaling: Scaling, data: str | Path | None) -> 
     """
     if data is not None:
         settings = settings.model_copy(update={"path": str(data), "builtin": ""})
-    settings = settings.model_copy(update={"columns": scaling.columns, "target": scaling.target})
+    roles = {"columns": scaling.columns, "target": scaling.target, "known": scaling.known}
+    settings = settings.model_copy(update=roles)
     path = Path(settings.path).expanduser()
     if settings.path and not os.path.exists(path):
         raise DataError(f"{path}: no such file or folder")

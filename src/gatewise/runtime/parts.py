@@ -36,21 +36,21 @@ class Labels:
         Raises:
             RunError: the file is missing or invalid.
         """
-        found = _read_object(path, {"labels", *needed}, {"labels", "input_size", "steps", "seen_words"})
+        found = read_object(path, {"labels", *needed}, {"labels", "input_size", "steps", "seen_words"})
         labels, words = found["labels"], found.get("seen_words")
         if not isinstance(labels, list) or {type(label) for label in labels} not in ({int}, {str}):
-            raise _wrong(path, "'labels' is not a list of strings only or of integers only")
+            raise wrong_part(path, "'labels' is not a list of strings only or of integers only")
         if repeated := _repeated(labels):
-            raise _wrong(path, f"duplicate label {repeated[0]!r:.100}")
+            raise wrong_part(path, f"duplicate label {repeated[0]!r:.100}")
         if len(labels) < 2 or any(isinstance(label, int) and abs(label) >= 2**63 for label in labels):
-            raise _wrong(path, "'labels' has fewer than two labels, or one that exceeds 64 bits")
+            raise wrong_part(path, "'labels' has fewer than two labels, or one that exceeds 64 bits")
         for name in ("input_size", "steps"):
-            if found.get(name) is not None and not _is_size(found[name]):
-                raise _wrong(path, f"{name!r} is {found[name]!r:.100}, not a positive integer")
+            if found.get(name) is not None and not is_size(found[name]):
+                raise wrong_part(path, f"{name!r} is {found[name]!r:.100}, not a positive integer")
         if "input_size" in needed and found["input_size"] is None:
-            raise _wrong(path, "'input_size' is null")
+            raise wrong_part(path, "'input_size' is null")
         if words is not None and not (isinstance(words, list) and all(type(word) is str for word in words)):
-            raise _wrong(path, "'seen_words' is not a list of strings")
+            raise wrong_part(path, "'seen_words' is not a list of strings")
         seen = None if words is None else frozenset(words)
         return cls(tuple(labels), found.get("input_size"), found.get("steps"), seen)
 
@@ -66,6 +66,10 @@ class Scaling:
         y_std: standard deviation of the targets.
         columns: names of the inputs, for a time series.
         target: name of the column to forecast, for a time series.
+        known: names of the columns known in advance, which the model also reads ``horizon`` steps later.
+        horizon: H, the number of values predicted.
+        pace: the distance between the steps of a series with dates, as text.
+        relative: whether the target is read and predicted as its difference from the last value read.
     """
 
     x_mean: list[float] = field(default_factory=list)
@@ -74,6 +78,21 @@ class Scaling:
     y_std: float = 1.0
     columns: list[str] = field(default_factory=list)
     target: str = ""
+    known: list[str] = field(default_factory=list)
+    horizon: int = 1
+    pace: str = ""
+    relative: bool = False
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the I inputs of a time series."""
+        return [*self.columns, *self.known]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of the file, except ``input_size``; what only some models have is left out of others."""
+        later = {"known": self.known, "horizon": self.horizon, "pace": self.pace, "relative": self.relative}
+        plain = {key: value for key, value in vars(self).items() if key not in later}
+        return plain | {key: value for key, value in later.items() if value != getattr(Scaling(), key)}
 
 
 def read_scaling(path: Path) -> tuple[int, Scaling]:
@@ -83,46 +102,62 @@ def read_scaling(path: Path) -> tuple[int, Scaling]:
         RunError: the file is missing or invalid.
     """
     needed = {"input_size", "x_mean", "x_std"}
-    found = _read_object(path, needed, {*needed, "y_mean", "y_std", "columns", "target"})
+    optional = {"y_mean", "y_std", "columns", "target", "known", "horizon", "pace", "relative"}
+    found = read_object(path, needed, {*needed, *optional})
     size, columns, target = found["input_size"], found.get("columns", []), found.get("target", "")
-    if not _is_size(size):
-        raise _wrong(path, f"'input_size' is {size!r:.100}, not a positive integer")
+    known, horizon, pace = found.get("known", []), found.get("horizon", 1), found.get("pace", "")
+    if not is_size(size):
+        raise wrong_part(path, f"'input_size' is {size!r:.100}, not a positive integer")
     numbers = dict[str, list[float]]()
     for name, usual in (("x_mean", []), ("x_std", []), ("y_mean", 0.0), ("y_std", 1.0)):
         value = found.get(name, usual)
         each = value if name.startswith("x") else [value]
-        if not isinstance(each, list) or not all(_is_number(one) for one in each):
-            raise _wrong(path, f"{name!r} contains values that are not finite numbers")
+        if not isinstance(each, list) or not all(is_finite_number(one) for one in each):
+            raise wrong_part(path, f"{name!r} contains values that are not finite numbers")
         if name.startswith("x") and len(each) not in (0, size):
-            raise _wrong(path, f"{name!r} has {len(each)} numbers, but 'input_size' is {size}")
+            raise wrong_part(path, f"{name!r} has {len(each)} numbers, but 'input_size' is {size}")
         if name.endswith("std") and any(one <= 0 for one in each):
-            raise _wrong(path, f"{name!r} contains a standard deviation that is not positive")
+            raise wrong_part(path, f"{name!r} contains a standard deviation that is not positive")
         numbers[name] = [float(one) for one in each]
     if len(numbers["x_mean"]) != len(numbers["x_std"]):
-        raise _wrong(path, "'x_mean' and 'x_std' have different lengths")
-    if not isinstance(columns, list) or not all(type(name) is str for name in columns) or _repeated(columns):
-        raise _wrong(path, "'columns' is not a list of distinct names")
-    if columns and len(columns) != size:
-        raise _wrong(path, f"'columns' has {len(columns)} names, but 'input_size' is {size}")
+        raise wrong_part(path, "'x_mean' and 'x_std' have different lengths")
+    for name, names in (("columns", columns), ("known", known)):
+        if not isinstance(names, list) or not all(type(one) is str for one in names) or _repeated(names):
+            raise wrong_part(path, f"{name!r} is not a list of distinct names")
+    if columns and len(columns) + len(known) != size:
+        raise wrong_part(
+            path, f"'columns' and 'known' have {len(columns) + len(known)} names, but 'input_size' is {size}"
+        )
+    if wrong := [name for name in known if name not in columns or name == target]:
+        raise wrong_part(path, f"'known' has {wrong[0]!r:.100}, which is the target or not one of 'columns'")
     if type(target) is not str or (target not in columns if columns else target):
-        raise _wrong(path, f"'target' is {target!r:.100}, not one of 'columns'")
+        raise wrong_part(path, f"'target' is {target!r:.100}, not one of 'columns'")
+    if not is_size(horizon) or (horizon > 1 and not columns):
+        raise wrong_part(path, f"'horizon' is {horizon!r:.100}, not a positive integer, or there are no 'columns'")
+    if type(pace) is not str:
+        raise wrong_part(path, f"'pace' is {pace!r:.100}, not a text")
+    if type(relative := found.get("relative", False)) is not bool or (relative and not columns):
+        raise wrong_part(path, f"'relative' is {relative!r:.100}, not a boolean, or there are no 'columns'")
     (y_mean,), (y_std,) = numbers["y_mean"], numbers["y_std"]
-    return size, Scaling(numbers["x_mean"], numbers["x_std"], y_mean, y_std, columns, target)
+    return size, Scaling(
+        numbers["x_mean"], numbers["x_std"], y_mean, y_std, columns, target, known, horizon, pace, relative
+    )
 
 
-def _read_object(path: Path, needed: set[str], known: set[str]) -> Mapping[str, Any]:
+def read_object(path: Path, needed: set[str], known: set[str]) -> Mapping[str, Any]:
     """Read a JSON object that has all ``needed`` keys and only ``known`` keys."""
     found = read_json(path, LARGEST_PART, _EXPECTED, RunError)
     if not isinstance(found, dict):
-        raise _wrong(path, "not a JSON object")
+        raise wrong_part(path, "not a JSON object")
     if missing := sorted(needed - set(found)):
-        raise _wrong(path, f"missing key {missing[0]!r}")
+        raise wrong_part(path, f"missing key {missing[0]!r}")
     if unknown := sorted(set(found) - known):
-        raise _wrong(path, f"unknown key {unknown[0]!r:.100}")
+        raise wrong_part(path, f"unknown key {unknown[0]!r:.100}")
     return found
 
 
-def _wrong(path: Path, what: str) -> RunError:
+def wrong_part(path: Path, what: str) -> RunError:
+    """Return the error for a damaged or edited file."""
     return RunError(f"{path}: {what}; expected {_EXPECTED}")
 
 
@@ -131,9 +166,11 @@ def _repeated(values: list[Any]) -> list[Any]:
     return [value for value in values if value in seen or seen.add(value)]  # type: ignore[func-returns-value]
 
 
-def _is_size(value: object) -> bool:
+def is_size(value: object) -> bool:
+    """Return whether a value of JSON is a positive integer of 31 bits."""
     return type(value) is int and 0 < value < 2**31
 
 
-def _is_number(value: object) -> bool:
+def is_finite_number(value: object) -> bool:
+    """Return whether a value of JSON is a finite number."""
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gatewise.errors import RunError
+from gatewise.files import file_hash
+from gatewise.runtime.intervals import Intervals
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.runtime.parts import Labels, Scaling, read_scaling
 from gatewise.runtime.sealed import Header
@@ -30,6 +32,7 @@ class RunReader:
         self.characters_file = self.path / "characters.json"
         self.labels_file = self.path / "labels.json"
         self.scaling_file = self.path / "scaling.json"
+        self.intervals_file = self.path / "intervals.json"
         self.parts = (self.tokenizer_file, self.characters_file, self.labels_file, self.scaling_file)
 
     @classmethod
@@ -134,3 +137,27 @@ class RunReader:
             RunError: the file is missing or invalid.
         """
         return read_scaling(self.scaling_file)
+
+    def read_intervals(self, horizon: int) -> Intervals | None:
+        """Read ``intervals.json``, which is written when training ends and holds the hash of the weights.
+
+        Args:
+            horizon: H, the number of values that the model predicts.
+
+        Returns:
+            The intervals, or None if there are none: the run is not finished, or comes from an earlier version, or
+            another program wrote the weights.
+
+        Raises:
+            RunError: the file is invalid, or of other weights.
+        """
+        there = self.intervals_file.exists() or self.intervals_file.is_symlink()
+        if not there or not read_weights_header(self.weights_file).sealed:
+            return None
+        found = Intervals.read(self.intervals_file, horizon)
+        weights = file_hash(self.weights_file, "the run's weights: restore the file, or train again", RunError)
+        if found.weights != weights:
+            raise RunError(
+                f"{self.intervals_file}: of other weights than {self.weights_file.name}; restore it, or train again"
+            )
+        return found

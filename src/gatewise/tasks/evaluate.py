@@ -7,8 +7,10 @@ from typing import Any
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.data.configured import suffix_of
+from gatewise.errors import UsageError
 from gatewise.files import spooled
 from gatewise.tasks.kinds import KINDS
+from gatewise.tasks.regression import evaluate_regression
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.task import check_figures
 from gatewise.training.precision import as_configured, choose_device
@@ -21,6 +23,7 @@ def evaluate(
     split: str | None = None,
     strict: bool = False,
     device: str = "auto",
+    save: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's best model on a split, in fp32.
 
@@ -32,6 +35,7 @@ def evaluate(
             without a test text.
         strict: refuse labels and tags that do not occur in the training data, instead of counting them as errors.
         device: the device to compute on; ``auto`` selects a GPU if there is one.
+        save: a CSV file to write, with the forecasts of a series: origin, step, time, truth, forecast, low, high.
 
     Returns:
         The flat object printed by ``gatewise evaluate --json``.
@@ -39,6 +43,7 @@ def evaluate(
     Raises:
         RunError: the run folder is invalid.
         DataError: the data is invalid.
+        UsageError: forecasts are to be saved, but the run does not forecast a series.
         NotFinite: a metric is not finite.
     """
     folder = RunFolder.existing(run)
@@ -46,17 +51,36 @@ def evaluate(
     if strict:
         config = config.model_copy(update={"data": config.data.model_copy(update={"strict": True})})
     with nullcontext() if data is None else spooled(Path(data), suffix_of(config.data)) as path:
-        figures = _evaluate(folder, config, path, split, device)
+        figures = _evaluate(folder, config, path, split, device, save)
     check_figures(figures, folder)
     return figures
 
 
 def _evaluate(
-    folder: RunFolder, config: Config, data: str | Path | None, split: str | None, device: str
+    folder: RunFolder, config: Config, data: str | Path | None, split: str | None, device: str, save: Path | None
 ) -> dict[str, Any]:
+    if save is not None:
+        check_table(save, config.task.name)
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
     where, split = choose_device(device), split or "test"
     with as_configured(where):
-        figures = KINDS[config.task.name].evaluate(folder, config, data, split, where)
+        if save is None:
+            figures = KINDS[config.task.name].evaluate(folder, config, data, split, where)
+        else:
+            figures = evaluate_regression(folder, config, data, split, where, save)
     return {"task": config.task.name, "split": split, **figures}
+
+
+def check_table(path: Path, task: str) -> None:
+    """Check that forecasts can be saved to a file, before anything is computed.
+
+    Raises:
+        UsageError: the run is of another task, or the path is no name of a CSV file in an existing folder.
+    """
+    if task != "regressor":
+        raise UsageError(f"--save {path}: a {task} run forecasts no series; omit this option")
+    if path.suffix.lower() != ".csv" or path.is_dir():
+        raise UsageError(f"--save {path}: expected the name of a file that ends in .csv")
+    if not path.parent.is_dir():
+        raise UsageError(f"--save {path}: no folder {path.parent}; create it, or choose another location")

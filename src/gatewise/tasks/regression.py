@@ -1,9 +1,9 @@
-"""Regression of one number per sequence, or of a series' next value: data, training workload, evaluation."""
+"""Regression of one number per sequence, or of a series' next values: data, training workload, evaluation."""
 
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from gatewise.config import TASKS, Config
 from gatewise.config.tasks import RMSE
 from gatewise.data.arrays import Batch, Sequences, scaled
 from gatewise.data.configured import with_batches
-from gatewise.data.moments import mean_absolute, root_mean_square
-from gatewise.data.regression import open_parts
+from gatewise.data.moments import mean_absolute, moments, root_mean_square
+from gatewise.data.regression import open_parts, whole_numbers
+from gatewise.data.windows import Origins, Windows
+from gatewise.errors import UsageError
 from gatewise.models.loading import load_as
-from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
+from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, relative_to_last, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
-from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
+from gatewise.tasks.backtest import backtest, with_intervals
+from gatewise.tasks.baselines import autoregression_rmse, persistence, rmse_of, seasonal_naive
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
@@ -45,10 +48,24 @@ class RegressorTask(Task):
         self.parts, self.notes = opened.parts, opened.notes
         settings = with_batches(opened.settings, len(self.parts["train"]))
         self.config = settled(config, settings, len(self.parts["train"]) // settings.batch_size)
-        columns = self.series.columns if self.series else []
         train = self.parts["train"]
         self.width = train.x.shape[2]
-        self.scaling = scaling_of(scaled(train.steps, train.scale), train.y, columns, settings.target)
+        x, y = scaled(train.steps, train.scale), train.y
+        if self.series and settings.relative:
+            x, y = relative_to_last(train.x, y, self.series[0].target)
+        self.scaling = scaling_of(x, y)
+        if self.series:
+            whole = self.series[0]
+            calendar = whole.series.calendar
+            self.scaling = replace(
+                self.scaling,
+                columns=whole.series.columns,
+                target=settings.target,
+                known=settings.known,
+                horizon=whole.horizon,
+                pace=str(calendar.pace) if calendar else "",
+                relative=settings.relative is True,
+            )
         for split, part in self.parts.items():
             check_reach(scaled(part.steps, part.scale), self.scaling, f"{settings.path or settings.builtin} ({split})")
 
@@ -59,7 +76,8 @@ class RegressorTask(Task):
 
     def make_model(self) -> SequenceRegressor:
         """Create the model."""
-        return SequenceRegressor(self.config.model, self.width, self.scaling, self.config.runtime.engine)
+        window = self.series[0].window if self.series else 0
+        return SequenceRegressor(self.config.model, self.width, self.scaling, self.config.runtime.engine, window)
 
     def write_parts(self, run: RunFolder) -> None:
         """Write the scaling parameters."""
@@ -70,17 +88,31 @@ class RegressorTask(Task):
         return Shuffled(self.config, self.parts, model, run, group)
 
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
-        """Evaluate on the test split and, for a series, score the baselines."""
-        return {**tested(self.config, figures_of(model, self.parts["test"])), **self._baselines()}
+        """Evaluate on the test split and score the baselines; for a series, write the intervals of its forecasts."""
+        figures = tested(self.config, figures_of(model, self.parts["test"]))
+        if not self.series:
+            return {**figures, "mean_test_rmse": self._mean_rmse()}
+        coverage = with_intervals(model, run, self.parts["valid"], self.parts["test"])
+        return {**figures, **coverage, **self._of_series(*self.series)}
 
-    def _baselines(self) -> Metrics:
-        test = self.parts["test"]
-        if self.series is None:
-            return {"mean_test_rmse": root_mean_square(test.y.astype(np.float64) - self.scaling.y_mean)}
-        values = self.series.values[:, self.series.columns.index(self.scaling.target)]
-        figures: Metrics = {"persistence_test_rmse": persistence_rmse(values, self.config.data.horizon, len(test))}
+    def _mean_rmse(self) -> float:
+        seen = self.parts["train"].y
+        mean = float(moments(seen[~np.isnan(seen)][:, None])[0][0])
+        return rmse_of(mean, self.parts["test"].y.astype(np.float64))
+
+    def _of_series(self, whole: Windows, parts: Mapping[str, Origins]) -> Metrics:
+        """Return the errors of the baselines over all steps of the horizon, from the origins of the test split."""
+        values, origins, horizon = whole.series.values[:, whole.target], parts["test"], whole.horizon
+        truth = self.parts["test"].y.reshape(-1, horizon)
+        figures: Metrics = {"persistence_test_rmse": rmse_of(persistence(values, origins, horizon), truth)}
+        assert isinstance(self.config.data.season, int)
+        seasonal = seasonal_naive(values, origins, horizon, self.config.data.season)
+        if seasonal is not None:
+            figures["seasonal_naive_test_rmse"] = rmse_of(seasonal, truth)
+        figures["mean_test_rmse"] = self._mean_rmse()
+        known = np.where(whole.series.missing[:, whole.target], np.nan, values)
         for order in ORDERS:
-            error = autoregression_rmse(values, order, self.config.data.horizon, len(test))
+            error = autoregression_rmse(values, known, order, horizon, origins)
             if error is not None:
                 figures[f"autoregression_{order}_test_rmse"] = error
         return figures
@@ -88,7 +120,7 @@ class RegressorTask(Task):
 
 def write_scaling(run: RunFolder, width: int, scaling: Scaling) -> None:
     """Write ``scaling.json``."""
-    write_atomically(run.scaling_file, json.dumps({"input_size": width, **asdict(scaling)}, indent=1) + "\n")
+    write_atomically(run.scaling_file, json.dumps({"input_size": width, **scaling.as_json()}, indent=1) + "\n")
 
 
 class Regression(BatchWorkload):
@@ -119,7 +151,7 @@ class Regression(BatchWorkload):
 
     @abstractmethod
     def examples(self, step: int) -> Batch:
-        """Return this process's share of a step's batch."""
+        """Return this process's share of a step's batch: x (B, T, I) and y (B,) or (B, H)."""
 
     def cost(self, step: int) -> tuple[Tensor, float]:
         """Return the mean over this process's share of the batch."""
@@ -154,11 +186,10 @@ class Shuffled(Regression):
 
 
 def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:
-    """Return predictions minus targets, (N,), in the data's units."""
+    """Return predictions minus targets in the data's units, those that are known in one row."""
     assert isinstance(model, SequenceRegressor)
-    predictions: npt.NDArray[np.float64] = np.asarray(model.predict(batch.x, lengths=batch.lengths))
-    errors: npt.NDArray[np.float64] = predictions - batch.y
-    return errors
+    errors = np.asarray(model.predict(batch.x, lengths=batch.lengths)) - batch.y
+    return np.asarray(errors[~np.isnan(batch.y)], np.float64)
 
 
 def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
@@ -168,19 +199,48 @@ def scores(model: nn.Module, part: Sequences) -> dict[str, float]:
 
 
 def figures_of(model: nn.Module, part: Sequences) -> dict[str, Any]:
-    """Return the metrics of a split: ``rmse, mae, tokens`` (values), ``oov_rate, data_hash``."""
-    return {**scores(model, part), "tokens": len(part), "oov_rate": 0.0, "data_hash": part.data_hash}
+    """Return the metrics of a split: ``rmse, mae, tokens`` (true values), ``oov_rate, data_hash``."""
+    return {
+        **scores(model, part),
+        "tokens": int((~np.isnan(part.y)).sum()),
+        "oov_rate": 0.0,
+        "data_hash": part.data_hash,
+    }
 
 
 def evaluate_regression(
-    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
+    run: RunFolder,
+    config: Config,
+    data: str | Path | None,
+    split: str,
+    device: torch.device,
+    save: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the best weights on a split, in fp32."""
+    """Evaluate the best weights on a split, in fp32; of a series, on every window of a split or of a whole file.
+
+    Args:
+        run: the run folder.
+        config: its configuration.
+        data: other data; defaults to the run's own.
+        split: ``train``, ``valid`` or ``test``.
+        device: the device to compute on.
+        save: where to write the forecasts of a series, as CSV.
+
+    Raises:
+        UsageError: forecasts are to be saved, but the run is not one of a series.
+    """
     model = load_as(SequenceRegressor, run.path, device=device)
+    if model.scaling.columns:
+        rolled = backtest(model, run, config, data, split)
+        if save is not None:
+            rolled.save(save)
+        return rolled.figures()
+    if save is not None:
+        raise UsageError(f"--save {save}: only forecasts of a series are saved; omit this option")
     with reading_for(run, data):
         settings = data_of(config.data, model.scaling, data)
-        parts = open_parts(settings)[1].parts
-    check_reach(
-        scaled(parts[split].steps, parts[split].scale), model.scaling, f"{settings.path or settings.builtin} ({split})"
-    )
-    return figures_of(model, parts[split])
+        path = Path(settings.path).expanduser()
+        whole = data is not None and path.is_file()
+        part = whole_numbers(path) if whole else open_parts(settings)[1].parts[split]
+    check_reach(scaled(part.steps, part.scale), model.scaling, f"{settings.path or settings.builtin} ({split})")
+    return figures_of(model, part)
