@@ -33,6 +33,10 @@ class DataError(GatewiseError):
     exit_status = 3
 
 
+class InputError(DataError, ValueError):
+    """An object given to a Python function is invalid: an array, a list, a data frame. It is a ``ValueError``, too."""
+
+
 class RunError(GatewiseError):
     """A file in a run folder is missing or invalid."""
 

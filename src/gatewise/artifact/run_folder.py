@@ -25,6 +25,8 @@ _WRITTEN = (
     r"traceback\.txt|\.holder|step-\d{10}\.safetensors|confusion\.(csv|png)"
 )
 """Files that are written atomically to a run folder, including ``checkpoints`` and ``figures``."""
+_DATA = r"(data|train|valid|test)\.(jsonl|npz|txt|conllu)|data-ud-(train|dev|test)\.conllu"
+"""Files of data that was given in memory, which the folder ``data`` keeps."""
 _PROBE = ".gatewise-probe"
 """A file with which earlier versions tested whether a folder is writable."""
 
@@ -42,6 +44,7 @@ class RunFolder(RunReader):
         self.card_file = self.path / "README.md"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self.data = self.path / "data"
         self.figures = self.path / "figures"
         self.traceback_file = self.path / "traceback.txt"
 
@@ -67,6 +70,8 @@ class RunFolder(RunReader):
             if resume:
                 return
             raise UsageError(f"{self.path} contains another run; add --resume to continue it, or choose another --out")
+        if self.data.is_dir() and self._holds_only_data():
+            inside.discard(self.data.name)
         if any(not self._is_left_over(name) for name in inside - {LOCK, HOLDER, self.traceback_file.name}):
             raise UsageError(f"{self.path} is not empty and contains no run; choose a new or empty folder for --out")
 
@@ -92,7 +97,7 @@ class RunFolder(RunReader):
 
     def _sweep(self) -> None:
         """Delete our hidden temporary files, which no process is writing any more."""
-        for folder in (self.path, self.checkpoints, self.figures):
+        for folder in (self.path, self.checkpoints, self.figures, self.data):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if self._is_left_over(path.name) and not path.is_dir():
                     path.unlink(missing_ok=True)
@@ -100,7 +105,43 @@ class RunFolder(RunReader):
     @staticmethod
     def _is_left_over(name: str) -> bool:
         """Return whether a hidden file is one that this program leaves in a run folder when killed."""
-        return name == _PROBE or re.fullmatch(_WRITTEN, part_of(name) or "") is not None
+        return name == _PROBE or re.fullmatch(f"{_WRITTEN}|{_DATA}", part_of(name) or "") is not None
+
+    def _holds_only_data(self) -> bool:
+        names = (entry.name for entry in self.data.iterdir())
+        return all(re.fullmatch(_DATA, name) or self._is_left_over(name) for name in names)
+
+    def keep_data(self, files: Mapping[str, bytes]) -> None:
+        """Write data that was given in memory, or check that a run that is resumed has kept the same.
+
+        Args:
+            files: the content of each file by its name.
+
+        Raises:
+            DataError: the run was started with other data.
+            OSError: a file could not be written; those before it remain.
+        """
+        if self.config_file.exists():
+            for name, content in files.items():
+                path = self.data / name
+                if not path.is_file():
+                    raise DataError(f"{path}: no such file; it held the data of this run, restore it")
+                if path.read_bytes() != content:
+                    raise DataError(
+                        f"{path}: this run was started with other data; give the same data, or choose another --out"
+                    )
+            return
+        self.discard_data()
+        self.data.mkdir()
+        for name, content in files.items():
+            write_atomically(self.data / name, content)
+
+    def discard_data(self) -> None:
+        """Delete the data of a run that has not started; a run that has a configuration keeps it."""
+        if not self.config_file.exists() and self.data.is_dir() and self._holds_only_data():
+            for path in self.data.iterdir():
+                path.unlink()
+            self.data.rmdir()
 
     def read_config(self) -> Config:
         """Read ``config.toml``.

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
+from gatewise.data.arrays import PIXEL
 from gatewise.errors import UsageError
 from gatewise.models.stack import configured_stack, pooled
 from gatewise.nn import draw_weights
@@ -67,6 +68,8 @@ class SequenceReader(nn.Module):
     def as_input(self, x: Tensor | npt.NDArray[np.generic]) -> Float[Tensor, "N T I"]:
         """Return a batch of sequences, standardized, in the dtype and on the device of this model.
 
+        As in files, uint8 numbers are pixels and are scaled by 1/255.
+
         Raises:
             UsageError: the shape is not (N, T, I) with at least one step, or a value is not finite or not representable
                 in the dtype of the model.
@@ -75,6 +78,8 @@ class SequenceReader(nn.Module):
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
             raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
+        if given.dtype == torch.uint8:
+            given = given.float() * PIXEL
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
         if not bool(ready.isfinite().all()):
             if not bool(given.isfinite().all()):

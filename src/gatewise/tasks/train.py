@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
+from gatewise.data.in_memory import Files, as_files, is_path
 from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
 from gatewise.models.language_model import LanguageModel
@@ -67,7 +68,7 @@ class Run:
 def train(
     recipe: str | Path | None = None,
     *,
-    data: str | Path | None = None,
+    data: Any = None,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
@@ -99,8 +100,13 @@ def train(
     fault: type[GatewiseError] = UsageError
     if recipe is None and resume and run.config_file.is_file():
         recipe, fault = run.config_file, RunError
-    chosen = _all_overrides(data, overrides, seed)
-    config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
+    recipe = "demo" if recipe is None else recipe
+    chosen, files = _all_overrides(data if is_path(data) else None, overrides, seed), None
+    config = load_config(recipe, chosen, error=fault)
+    if data is not None and not is_path(data):
+        files = as_files(data, config.task.name, config.data)
+        config = load_config(recipe, {**files.settings, **chosen, **_at(run.data / files.name)}, error=fault)
+    config = _with_absolute_paths(config)
     if unread := config.unread():
         raise UsageError(unread)
     with _from_outside(run, console):
@@ -115,7 +121,7 @@ def train(
         check_precision(config.training.precision, device, config.runtime.engine)
         keep_freed_memory()
         with process_group(device) as group, as_configured(group.device, config.runtime.threads):
-            return _train(config, run, group, resume, console if group.is_writer else None)
+            return _train(config, run, group, resume, console if group.is_writer else None, files)
 
 
 @contextmanager
@@ -146,21 +152,29 @@ def read_task(config: Config) -> Task:
     return KINDS[config.task.name].task(config)
 
 
-def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
+def _train(
+    config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None, files: Files | None
+) -> Run:
     if config.data.batch_size:
         group.rows(config.data.batch_size)
     if group.is_writer:
         run.check_free(resume=resume)
-    task = read_task(config)
-    config = task.config
-    group.rows(config.data.batch_size)
-    torch.manual_seed(config.training.seed)
-    model = task.make_model().to(group.device)
-    workload = task.workload(model, run, group)
-    if group.rank:
-        torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
-    check = partial(check_resumable, workload=workload, settings=config.training, group=group)
-    with hold(run, resume, console) if group.is_writer else nullcontext():
+    lock = hold(run, resume, console) if group.is_writer else nullcontext()
+    with ExitStack() as held:
+        if files:
+            held.enter_context(lock)
+            held.enter_context(_kept_data(run, files, group))
+        task = read_task(config)
+        config = task.config
+        group.rows(config.data.batch_size)
+        torch.manual_seed(config.training.seed)
+        model = task.make_model().to(group.device)
+        workload = task.workload(model, run, group)
+        if group.rank:
+            torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
+        check = partial(check_resumable, workload=workload, settings=config.training, group=group)
+        if not files:  # without data to write, a run that cannot start leaves no folder
+            held.enter_context(lock)
         checkpoint, final = find_resume_point(run, config, task.hashes, console, check) if resume else (None, None)
         if not final:
             if group.is_writer:
@@ -172,6 +186,20 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
                 _finish(config, task, run, model, position)
         group.wait()
         return Run(run.path, (run.read_history(config.task.name).final or {}) if group.is_writer else {})
+
+
+@contextmanager
+def _kept_data(run: RunFolder, files: Files, group: Group) -> Iterator[None]:
+    """Write data from memory to a locked run folder; delete it again if the run cannot start."""
+    try:
+        if group.is_writer:
+            run.keep_data(files.content)
+        group.wait()
+        yield
+    except BaseException:
+        if group.is_writer:
+            run.discard_data()
+        raise
 
 
 def _introduce(
@@ -252,10 +280,15 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
                 f"{data}: no such file or folder; expected the data of the recipe's task, such as a folder with "
                 "*.train.txt, *.valid.txt and *.test.txt for a language-model"
             )
-        merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
+        merged |= _at(data)
     if seed is not None:
         merged["training.seed"] = seed
     return merged
+
+
+def _at(path: str | Path) -> dict[str, Any]:
+    """Return the overrides that make a path the only location of the data."""
+    return dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(path)}
 
 
 def _with_absolute_paths(config: Config) -> Config:
