@@ -18,7 +18,7 @@ class GatewiseError(Exception):
 
 
 class UsageError(GatewiseError):
-    """An invalid command line, recipe, ``--set``, engine or precision, or an output folder that is in use."""
+    """An invalid command line, recipe, setting, engine or precision, or an output folder that is in use."""
 
     exit_status = 2
 

@@ -72,8 +72,8 @@ def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
 @pytest.mark.parametrize(
     ("layer", "backward", "message"),
     [
-        (3, False, r"--layer 3: this model has 2 rec"),
-        (-1, False, "--layer -1"),
+        (3, False, r"layer=3: this model has 2 rec"),
+        (-1, False, "layer=-1"),
         (0, True, "this model has no backward direction"),
     ],
 )
@@ -250,7 +250,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot read it .*; expected the file that gatewise bench footprint --out writes"),
+        (None, "cannot read it .*; expected the file that gatewise bench footprint writes"),
         (b"{", "no result; expected the JSON"),
         (b'{"bench": "recurrent"}', "the result of bench recurrent; expected the JSON"),
         (b'{"bench": "footprint"}', "a figure is missing or wrong"),

@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_resume_ends_the_same(
         flush(descriptor)
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(TrainingStopped, match=r"No space left.*last good checkpoint is kept.*--resume"):
+    with pytest.raises(TrainingStopped, match=r"No space left.*last good checkpoint is kept.*resume=True"):
         gw.train("demo", data=corpus, out=tmp_path / "cut", overrides=overrides)
     monkeypatch.undo()
     os.environ.setdefault("GATEWISE_CACHE", str(tmp_path / "cache"))

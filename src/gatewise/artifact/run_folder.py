@@ -19,6 +19,7 @@ from gatewise.config.tasks import TaskName
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.runtime.run_reader import RunReader
 from gatewise.runtime.weights_file import digests, read_arrays, read_weights_header
+from gatewise.wording import option
 
 _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling)\.json|metrics\.jsonl|README\.md|"
@@ -64,16 +65,21 @@ class RunFolder(RunReader):
             inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
         except OSError as problem:
             raise UsageError(
-                f"{self.path}: cannot be used as a run folder ({problem.strerror}); choose another --out"
+                f"{self.path}: cannot be used as a run folder ({problem.strerror}); choose another {option('out')}"
             ) from None
         if self.config_file.name in inside:
             if resume:
                 return
-            raise UsageError(f"{self.path} contains another run; add --resume to continue it, or choose another --out")
+            raise UsageError(
+                f"{self.path} contains another run; add {option('resume', True)} to continue it, or choose another "
+                f"{option('out')}"
+            )
         if self.data.is_dir() and self._holds_only_data():
             inside.discard(self.data.name)
         if any(not self._is_left_over(name) for name in inside - {LOCK, HOLDER, self.traceback_file.name}):
-            raise UsageError(f"{self.path} is not empty and contains no run; choose a new or empty folder for --out")
+            raise UsageError(
+                f"{self.path} is not empty and contains no run; choose a new or empty folder for {option('out')}"
+            )
 
     @contextmanager
     def claim(self, *, resume: bool) -> Iterator[bool]:
@@ -92,7 +98,9 @@ class RunFolder(RunReader):
                 self._check_contents(resume)  # again, as another run may have started and ended since
                 self._sweep()
             except OSError as problem:
-                raise UsageError(f"{self.path}: not writable ({problem.strerror}); choose another --out") from None
+                raise UsageError(
+                    f"{self.path}: not writable ({problem.strerror}); choose another {option('out')}"
+                ) from None
             yield has_locks
 
     def _sweep(self) -> None:
@@ -128,7 +136,8 @@ class RunFolder(RunReader):
                     raise DataError(f"{path}: no such file; it held the data of this run, restore it")
                 if path.read_bytes() != content:
                     raise DataError(
-                        f"{path}: this run was started with other data; give the same data, or choose another --out"
+                        f"{path}: this run was started with other data; give the same data, or choose another "
+                        f"{option('out')}"
                     )
             return
         self.discard_data()
@@ -200,17 +209,17 @@ class RunFolder(RunReader):
 
 
 @contextmanager
-def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data") -> Iterator[None]:
+def reading_for(run: RunFolder, data: str | Path | None, given_with: str = "") -> Iterator[None]:
     """Adapt the errors of reading data for an evaluation: the run's own data may have moved since training.
 
     Args:
         run: the run to evaluate.
         data: the data given by the user; None for the run's own data.
-        option: the option that selects other data, for the error message.
+        given_with: what selects other data, for the error message; the option ``data`` by default.
 
     Raises:
         RunError: the data settings in the run's configuration are invalid.
-        DataError: the data is missing or invalid; for the run's own data, the message suggests ``option``.
+        DataError: the data is missing or invalid; for the run's own data, the message suggests ``given_with``.
     """
     try:
         yield
@@ -219,5 +228,9 @@ def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data")
             raise
         raise RunError(f"{run.config_file}: {problem}") from None
     except DataError as problem:
-        hint = f" (the path used in training; set the current path with {option})" if data is None else ""
+        hint = (
+            f" (the path used in training; set the current path with {given_with or option('data', 'PATH')})"
+            if data is None
+            else ""
+        )
         raise DataError(f"{problem}{hint}") from None

@@ -63,7 +63,7 @@ def read_series(path: Path, columns: Sequence[str] = ()) -> Series:
             or ambiguous (with line).
     """
     table = open_table(path)
-    places = {name: table.place(name, "data.columns='[\"NAME\"]'") for name in columns}
+    places = {name: table.place(name, "data.columns", ["NAME"]) for name in columns}
     rows = list(table.rows())
     if not rows:
         raise DataError(f"{path}: no rows below the header; expected one row per time step")

@@ -18,6 +18,7 @@ from gatewise.models.finite import check_finite
 from gatewise.models.loading import load_as
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.runtime.parts import Scaling
+from gatewise.wording import argument, option
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,15 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
     window, horizon = settings.window, settings.horizon
     count = horizon if steps is None else steps
     if count < 1:
-        raise UsageError(f"--steps is {count}; expected 1 or more")
+        raise UsageError(f"{option('steps')} is {count}; expected 1 or more")
     if count > horizon and len(scaling.columns) > 1:
         raise UsageError(
-            f"--steps is {count}, beyond the horizon of {horizon}: the model reads {len(scaling.columns)} columns and "
-            f"predicts only {scaling.target!r}; give --steps {horizon} or fewer, or train with a longer data.horizon"
+            f"{option('steps')} is {count}, beyond the horizon of {horizon}: the model reads {len(scaling.columns)} "
+            "columns and "
+            f"predicts only {scaling.target!r}; give {option('steps', horizon)} or fewer, or train with a longer "
+            "data.horizon"
         )
-    with reading_for(RunFolder(run), file, "FILE"), spooled(Path(file or "")) as path:
+    with reading_for(RunFolder(run), file, argument("file")), spooled(Path(file or "")) as path:
         settings = data_of(settings, scaling, file and path)
         series, name = open_series(settings), str(file or settings.path or settings.builtin)
     assert series is not None

@@ -35,6 +35,7 @@ from gatewise.training.precision import as_configured, check_precision, choose_d
 from gatewise.training.progress import note, unbreakable
 from gatewise.training.resumable import check_resumable
 from gatewise.training.scalars import Scalars
+from gatewise.wording import option
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def train(
         GatewiseError: a subclass for each kind of error.
     """
     if resume and out is None:
-        raise UsageError("--resume requires --out: the folder of the run to resume")
+        raise UsageError(f"{option('resume', True)} requires {option('out')}: the folder of the run to resume")
     name = "demo" if recipe is None else Path(recipe).stem
     run = RunFolder(out if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     fault: type[GatewiseError] = UsageError
@@ -272,7 +273,7 @@ def _finish(config: Config, task: Task, run: RunFolder, model: nn.Module, positi
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
-    """Merge ``--data`` and ``--seed`` into the overrides."""
+    """Merge data and seed into the overrides."""
     merged = dict(overrides or {})
     if data is not None:
         if not os.path.exists(Path(data).expanduser()):
