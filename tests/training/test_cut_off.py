@@ -172,7 +172,7 @@ def test_a_signal_ends_a_scratch_run_in_its_last_epoch(
     undisturbed = run(tmp_path / "whole")
     with monkeypatch.context() as here:
         cut(here, ScratchModel, moment, 2 if moment == "nll" else 17, lambda: signal.raise_signal(signal.SIGHUP))
-        with pytest.raises(Interrupted, match="saved; resume with: gatewise.train"):
+        with pytest.raises(Interrupted, match=r"saved; resume with: gatewise\.train"):
             run(tmp_path / "cut")
     gw.train(out=tmp_path / "cut", resume=True)
     assert_same_run(undisturbed.path, tmp_path / "cut")

@@ -4,8 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from gatewise.config import Config, load_config
 from gatewise.data.in_memory import Files, as_files, is_path
 from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
-from gatewise.models.language_model import LanguageModel
-from gatewise.models.loading import load, load_weights
+from gatewise.models.loading import load_weights
 from gatewise.tasks.card import model_card
 from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.resume import DATA_KEYS, find_resume_point, hold, run_identity
+from gatewise.tasks.run import Run
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.task import Task, check_figures
 from gatewise.training.checkpoints import Checkpoint, kept, way_on
@@ -32,38 +31,10 @@ from gatewise.training.interrupt import signals_interrupt
 from gatewise.training.loop import Position, Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
 from gatewise.training.precision import as_configured, check_precision, choose_device, has_fast_bf16, has_fast_high
-from gatewise.training.progress import note, unbreakable
+from gatewise.training.progress import console_of, note, unbreakable
 from gatewise.training.resumable import check_resumable
 from gatewise.training.scalars import Scalars
 from gatewise.wording import option
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        path: the run folder.
-        metrics: the last line of ``metrics.jsonl``: test metrics and the best epoch (empty in a process that did not
-            write it). A scratch-language-model has no test text, so its metrics are those of the training text.
-    """
-
-    path: Path
-    metrics: Metrics
-
-    @cached_property
-    def model(self) -> Any:
-        """The best model, in eval mode, as returned by ``gatewise.load``."""
-        return load(self.path)
-
-    @property
-    def sample(self) -> str | None:
-        """Text sampled from a language model with the run's seed; None for any other model."""
-        if not isinstance(self.model, LanguageModel):
-            return None
-        config = RunFolder(self.path).read_config()
-        length = 300 if config.data.level == "character" else 60
-        return self.model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
 
 
 def train(
@@ -74,25 +45,32 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
     seed: int | None = None,
-    console: Console | None = None,
+    progress: bool | Console | None = None,
 ) -> Run:
     """Train a model and write a run folder.
 
     Args:
         recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file. Defaults to ``demo`` or, with
             ``resume``, to the configuration of the run in ``out``.
-        data: the folder or file of the task's data (see ``DataConfig.path``); overrides the recipe's.
+        data: the path of the task's data (see ``DataConfig.path``), or the data itself: a data frame of any library,
+            arrays or lists, with labels or targets as a tuple, or a mapping of these for given splits (see the chapter
+            From Python). The run folder keeps data given in memory. Overrides the recipe's.
         out: the run folder. Defaults to ``runs/RECIPE-TIME``.
         overrides: settings by dotted key, such as ``{"training.epochs": 1}``.
         resume: continue the run in ``out`` exactly where it stopped.
         seed: overrides ``training.seed``.
-        console: where to show progress; silent by default.
+        progress: True shows the progress on standard error, False does not, a Rich console shows it there. By default,
+            it is shown in terminals and notebooks only.
 
     PyTorch's global switches, threads and random generators are restored afterwards and do not affect the result. In
     the main thread, SIGINT, SIGTERM and SIGHUP finish the current step and save a checkpoint.
 
+    Returns:
+        The finished run: its metrics, its model, its training curves.
+
     Raises:
-        GatewiseError: a subclass for each kind of error.
+        GatewiseError: a subclass for each kind of error; invalid data in memory is an ``InputError``, which is a
+            ``ValueError``, too.
     """
     if resume and out is None:
         raise UsageError(f"{option('resume', True)} requires {option('out')}: the folder of the run to resume")
@@ -110,10 +88,12 @@ def train(
     config = _with_absolute_paths(config)
     if unread := config.unread():
         raise UsageError(unread)
+    console = console_of(progress)
     with _from_outside(run, console):
         if config.task.name == "scratch-language-model":
             check_scratch_config(config)
-            return Run(run.path, train_scratch(config, run, resume, console))
+            train_scratch(config, run, resume, console)
+            return Run(run.path)
         device = choose_device(config.runtime.device)
         try:
             engine_named(config.runtime.engine, device)
@@ -186,7 +166,7 @@ def _train(
             if group.is_writer:
                 _finish(config, task, run, model, position)
         group.wait()
-        return Run(run.path, (run.read_history(config.task.name).final or {}) if group.is_writer else {})
+        return Run(run.path) if group.is_writer else Run.of_another_process(run.path)
 
 
 @contextmanager
