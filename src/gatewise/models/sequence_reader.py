@@ -74,12 +74,14 @@ class SequenceReader(nn.Module):
             UsageError: the shape is not (N, T, I) with at least one step, or a value is not finite or not representable
                 in the dtype of the model.
         """
-        given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
+        given = x if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements=("C", "W")))
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
             raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
         if given.dtype == torch.uint8:
             given = given.float() * PIXEL
+        elif not given.is_floating_point():
+            given = given.double()
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
         if not bool(ready.isfinite().all()):
             if not bool(given.isfinite().all()):
