@@ -105,11 +105,11 @@ def _read_array(stream: IO[bytes], length: int, name: str) -> npt.NDArray[Any]:
         at += len(chunk)
     if stream.read(1):  # reading to the end also verifies the checksum of an archive member
         raise ValueError("more bytes follow than the header declares")
-    array = raw.view(dtype)
     if dtype.kind == "U":
         codes = raw.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
-        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
-            raise ValueError("its text is not valid Unicode")
+        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+            raise ValueError("its text is not Unicode")
+    array = raw.view(dtype)
     return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 
@@ -130,21 +130,6 @@ def check_numbers(array: npt.NDArray[Any], name: str, ndim: int) -> npt.NDArray[
     fits, largest = ("int64", np.iinfo(np.int64).max) if array.dtype.kind == "u" else ("float64", np.finfo(float).max)
     if array.dtype.itemsize >= 8 and (np.abs(array) > largest).any():
         raise DataError(f"{name} contains {np.abs(array).max()}, which is too large; expected numbers that fit {fits}")
-    return array
-
-
-def check_answers(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    """Check that an array is (N,) and holds finite real numbers, or texts that are not empty; return it.
-
-    Raises:
-        DataError: the check fails; the message starts with ``name``, which includes the file.
-    """
-    if array.dtype.kind != "U":
-        return check_numbers(array, name, ndim=1)
-    if array.ndim != 1 or not len(array):
-        raise DataError(f"{name} has shape {array.shape}; expected (N,) without a dimension of size 0")
-    if (empty := np.flatnonzero(np.char.strip(array) == "")).size:
-        raise DataError(f"{name}[{empty[0]}] is {str(array[empty[0]])!r}; expected a label")
     return array
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.array_files import check_answers, check_numbers, in_float32, load_arrays
+from gatewise.data.array_files import check_numbers, in_float32, load_arrays
 from gatewise.data.idx import read_idx as read_idx
 from gatewise.data.splitting import sizes_of, split_rows
 from gatewise.data.text import find_part
@@ -109,7 +109,10 @@ def read_npz(path: Path) -> Sequences:
         DataError: the file cannot be read, or x or y is missing, of the wrong shape or type, empty, or not finite.
     """
     arrays = load_arrays(path, ("x", "y"))
-    x, y = check_numbers(arrays["x"], f"{path}: x", ndim=3), check_answers(arrays["y"], f"{path}: y")
+    x = check_numbers(arrays["x"], f"{path}: x", ndim=3)
+    y = arrays["y"] if arrays["y"].dtype.kind == "U" else check_numbers(arrays["y"], f"{path}: y", ndim=1)
+    if y.ndim != 1:
+        raise DataError(f"{path}: y has shape {y.shape}; expected (N,), a label for each sequence")
     _check_count(x, y, path, path)
     answers = y if y.dtype.kind == "U" else y.astype(np.int64) if y.dtype.kind in "bui" else as_numbers(y)
     return Sequences(x if x.dtype == np.uint8 else as_numbers(x), answers, natural_scale(x))

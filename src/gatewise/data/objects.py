@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gatewise.data.array_files import check_numbers
 from gatewise.data.frames import is_missing, read_frame
+from gatewise.data.ragged import pad
 from gatewise.errors import DataError, InputError
 
 
@@ -135,26 +136,20 @@ def sequences(data: Any, name: str = "x") -> tuple[npt.NDArray[Any], npt.NDArray
     if not isinstance(data, list | tuple) and not (isinstance(data, np.ndarray) and data.dtype == object):
         return finite_numbers(as_array(data, name), name, 3), None
     parts = [as_array(part, f"{name}[{place}]") for place, part in enumerate(data)]
-    if not parts:
-        raise InputError(f"{name} has no sequences; expected some")
     for place, part in enumerate(parts):
-        if part.ndim != 2 or 0 in part.shape:
-            one = f"; for one number per step, give {name}[:, None]" if part.ndim == 1 else ""
-            raise InputError(f"{name}[{place}] has shape {part.shape}; expected (T, I): steps, numbers per step{one}")
-        if part.shape[1] != parts[0].shape[1]:
+        if part.ndim == 1:
             raise InputError(
-                f"{name}[{place}] has {part.shape[1]} numbers per step and {name}[0] has {parts[0].shape[1]}; expected "
-                "the same number in all sequences"
+                f"{name}[{place}] has shape {part.shape}; expected (T, I): for one number per step, give one[:, None]"
             )
         if (part.dtype == np.uint8) != (parts[0].dtype == np.uint8):
             raise InputError(
                 f"{name}[{place}] has type {part.dtype} and {name}[0] {parts[0].dtype}; expected one type: uint8 is "
                 "read as pixels, scaled by 1/255"
             )
-    lengths = np.array([len(part) for part in parts], np.int64)
-    together = np.zeros((len(parts), lengths.max(), parts[0].shape[1]), np.result_type(*parts))
-    for row, part in zip(together, parts, strict=True):
-        row[: len(part)] = part
+    try:
+        together, lengths = pad(parts, name)
+    except DataError as problem:
+        raise InputError(str(problem)) from None
     return finite_numbers(together, name, 3), lengths if lengths.min() < lengths.max() else None
 
 

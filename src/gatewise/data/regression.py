@@ -61,8 +61,8 @@ def open_parts(settings: DataConfig) -> tuple[Series | None, Opened[Sequences]]:
     series, name = open_series(settings), settings.path or settings.builtin
     if series is None:
         parts = find_sequences(settings.path, settings.valid_size, settings.test_size, settings.split_seed)
-        if (texts := parts["train"].y).dtype.kind == "U":
-            raise DataError(f"{name}: y holds text, such as {str(texts[0])!r:.40}; expected the numbers to predict")
+        if parts["train"].y.dtype.kind == "U":
+            raise DataError(f"{name}: y holds text, {parts['train'].y[0]!r}; expected numbers, or use a classifier")
         parts = {split: replace(part, y=as_numbers(part.y)) for split, part in parts.items()}
         return None, Opened(with_sizes(settings, parts), parts)
     window = settings.window or max(min(len(series.values) // 10, LONGEST_WINDOW), 1)
