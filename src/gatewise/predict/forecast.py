@@ -15,7 +15,7 @@ from gatewise.data.regression import open_series
 from gatewise.errors import DataError, UsageError
 from gatewise.files import spooled
 from gatewise.models.finite import check_finite
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.runtime.parts import Scaling
 from gatewise.wording import argument, option
@@ -57,7 +57,7 @@ def forecast(run: str | Path, file: str | Path | None = None, steps: int | None 
         DataError: the series is missing, invalid, or shorter than a window.
         NotFinite: a forecast is not finite.
     """
-    model = load_as(SequenceRegressor, run)
+    model = load(run, SequenceRegressor)
     settings, scaling = RunFolder.existing(run).read_config().data, model.scaling
     if not scaling.columns:
         raise UsageError(

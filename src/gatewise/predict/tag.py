@@ -11,7 +11,7 @@ from gatewise.data.tagged import read_columns, read_conllu, replace_tags
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
 from gatewise.files import copied, spooled
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.tagger import Tagger
 from gatewise.runtime.prose import split_as_written
 from gatewise.wording import option
@@ -50,7 +50,7 @@ def tag_file(
         UsageError: the run belongs to another task.
         DataError: the file is invalid (the message gives the line).
     """
-    model = load_as(Tagger, run)
+    model = load(run, Tagger)
     if file is not None:
         with spooled(file) as path:
             yield from _tag(model, path, form, False, pretokenized, note)

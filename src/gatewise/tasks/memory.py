@@ -15,7 +15,7 @@ from gatewise.data.arrays import Sequences
 from gatewise.data.configured import with_batches
 from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
 from gatewise.tasks.regression import Batch, Regression, figures_of, write_scaling
 from gatewise.tasks.task import Task, settled, tested
@@ -114,5 +114,5 @@ def evaluate_memory(
     """Evaluate the best weights on a split, in fp32."""
     if data is not None:
         raise UsageError(f"{option('data', data)}: a memory-task draws its data; omit it")
-    model = load_as(SequenceRegressor, run.path, device=device)
+    model = load(run.path, SequenceRegressor, device=device)
     return figures_of(model, draw_part(split, config.data.length))

@@ -20,7 +20,7 @@ from gatewise.data.arrays import Sequences
 from gatewise.data.configured import with_batches
 from gatewise.data.moments import mean_absolute, root_mean_square
 from gatewise.data.regression import open_parts
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.autoregression import autoregression_rmse, persistence_rmse
@@ -168,7 +168,7 @@ def evaluate_regression(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
     """Evaluate the best weights on a split, in fp32."""
-    model = load_as(SequenceRegressor, run.path, device=device)
+    model = load(run.path, SequenceRegressor, device=device)
     with reading_for(run, data):
         settings = data_of(config.data, model.scaling, data)
         parts = open_parts(settings)[1].parts
