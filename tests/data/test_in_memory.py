@@ -57,10 +57,11 @@ def test_texts_of_a_language_model() -> None:
 
 
 def test_labelled_texts() -> None:
-    found = files((["a b", "c"], np.array([1, 0])), "text-classifier")
+    found = files((["a b", "c"], np.array([1, 0])), "text-classifier", column="auto", label_column="auto")
     assert found.settings == {"data.column": "text", "data.label_column": "label"}
     assert rows(found.content["data.jsonl"].decode()) == [{"text": "a b", "label": "1"}, {"text": "c", "label": "0"}]
-    assert rows(only((["a"], [True]), "text-classifier")) == [{"text": "a", "label": "True"}]
+    own = {"column": "review", "label_column": "good"}
+    assert rows(only((["a"], [True]), "text-classifier", **own)) == [{"review": "a", "good": "True"}]
 
 
 def test_tagged_sentences_keep_every_word(tmp_path: Path) -> None:
@@ -117,6 +118,8 @@ def test_series() -> None:
     assert table.settings == {"data.columns": ["column1", "column2"]}
     assert rows(table.content["data.jsonl"].decode())[1] == {"column1": 3, "column2": 4}
     assert "data.npz" in files((X, [0.5, 1, 2, 3]), "regressor").content
+    named = files(np.array([[1, 2], [3, 4]]), "regressor", columns=["sun", "rain"])
+    assert rows(named.content["data.jsonl"].decode())[1] == {"sun": 3, "rain": 4}
 
 
 def test_frames() -> None:
@@ -128,7 +131,7 @@ def test_frames() -> None:
     series = pd.DataFrame({"level": [1.0, 2.0], "open": [True, False], "note": ["x", None]})
     assert rows(only(series, "regressor"))[0] == {"level": 1.0, "open": 1, "note": "x"}
     labelled = files((frame["text"].fillna("b"), pd.Series(["x", "y"], dtype="category")), "text-classifier")
-    assert rows(labelled.content["data.jsonl"].decode())[1] == {"text": "b", "label": "y"}
+    assert rows(labelled.content["data.jsonl"].decode())[1] == {"body": "b", "label": "y"}
     with pytest.raises(InputError, match="data: no number in row 1 of column 'level'"):
         files(pd.DataFrame({"level": [1.0, None], "x": [1, 2]}), "regressor", columns=["level"])
     assert "data.jsonl" in files(pd.DataFrame({"a": [1.0, None], "x": [1, 2]}), "regressor", columns=["x"]).content

@@ -50,6 +50,19 @@ def test_an_evaluation_of_data_from_memory(classifier_run: Path, sequences: Path
         run.evaluate((x, y[:2]))
 
 
+def test_an_evaluation_uses_the_names_of_the_columns(tmp_path: Path) -> None:
+    """Lists and arrays have no names of their own."""
+    pd = pytest.importorskip("pandas")
+    quick = {"model.hidden_size": 8, "training.epochs": 2, "logging.tensorboard": False}
+    reviews = pd.DataFrame({"review": ["good soup", "bad soup"] * 20, "stars": [5, 1] * 20})
+    run = gw.train("text-classifier", data=reviews, out=tmp_path / "texts", overrides=quick)
+    as_frame, as_lists = run.evaluate(reviews), run.evaluate((list(reviews["review"]), [5, 1] * 20))
+    assert as_lists == {**as_frame, "data_hash": as_lists["data_hash"]}
+    waves = pd.DataFrame({"sea": np.sin(np.arange(100) / 3), "wind": np.cos(np.arange(100) / 3)})
+    run = gw.train("forecaster", data=waves, out=tmp_path / "series", overrides=quick)
+    assert run.evaluate(waves.to_numpy())["rmse"] == run.evaluate(waves)["rmse"]
+
+
 def test_the_curves_are_a_figure(classifier_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figure = gw.Run(classifier_run).plot()

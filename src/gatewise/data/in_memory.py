@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gatewise.config import DataConfig
 from gatewise.config.tasks import TaskName
+from gatewise.data.columns import AUTO
 from gatewise.data.frames import Columns, read_frame
 from gatewise.data.objects import (
     as_array,
@@ -28,7 +29,7 @@ from gatewise.data.text import SPLITS
 from gatewise.errors import InputError
 
 TEXT, LABEL, VALUE = "text", "label", "value"
-"""The columns of tables made from lists and arrays."""
+"""The columns of tables made from lists and arrays, unless the settings name them."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,13 @@ def _text_classifier(data: Any, settings: DataConfig) -> Written:
         expected = "a data frame, or a tuple of texts and labels"
         return Written(".jsonl", _json_lines(_with_text(_frame(data, expected))))
     texts, labels = _pair(data, "texts", "labels")
-    frame = {TEXT: texts_of(texts), LABEL: [str(label) for label in label_values(labels)]}
-    _check_count(len(frame[TEXT]), "texts", len(frame[LABEL]), "labels")
-    return Written(".jsonl", _json_lines(frame), {"data.column": TEXT, "data.label_column": LABEL})
+    words, marks = texts_of(texts), [str(label) for label in label_values(labels)]
+    _check_count(len(words), "texts", len(marks), "labels")
+    text = TEXT if settings.column == AUTO else settings.column
+    label = LABEL if settings.label_column == AUTO else settings.label_column
+    return Written(
+        ".jsonl", _json_lines({text: words, label: marks}), {"data.column": text, "data.label_column": label}
+    )
 
 
 def _tagger(data: Any, settings: DataConfig) -> Written:
@@ -186,6 +191,7 @@ def _regressor(data: Any, settings: DataConfig) -> Written:
             raise InputError(f"data has shape {values.shape}; expected a series (N,) or (N, K), or a tuple (x, y)")
         values = finite_numbers(values, "data", values.ndim)
         columns = [VALUE] if values.ndim == 1 else [f"column{place + 1}" for place in range(values.shape[1])]
+        columns = settings.columns if len(settings.columns) == len(columns) else columns
         frame: Columns = dict(zip(columns, values.reshape(len(values), -1).T.tolist(), strict=True))
         return Written(".jsonl", _json_lines(frame), {"data.columns": columns})
     frame = _frame(data, "a series, a data frame, or a tuple (x, y)")
