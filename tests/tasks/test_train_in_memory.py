@@ -69,6 +69,14 @@ def test_resume_needs_the_same_data(tmp_path: Path) -> None:
         train((X, Y))
 
 
+def test_a_run_on_files_is_not_resumed_with_data_from_memory(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", x=X, y=Y)
+    gw.train("sequence-classifier", data=tmp_path / "own.npz", out=tmp_path / "run", overrides=TINY)
+    with pytest.raises(DataError, match="this run was started with data from files; give their path"):
+        gw.train("sequence-classifier", data=(X, Y), out=tmp_path / "run", overrides=TINY, resume=True)
+    assert not (tmp_path / "run" / "data").exists()
+
+
 def test_a_run_that_cannot_start_leaves_no_data(tmp_path: Path) -> None:
     for bad, kind in (((X, Y[:-1]), InputError), ((X[:2], [0, 1]), DataError)):
         with pytest.raises(kind):

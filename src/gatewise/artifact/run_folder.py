@@ -63,6 +63,8 @@ class RunFolder(RunReader):
     def _check_contents(self, resume: bool) -> None:
         try:
             inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
+            if self.data.is_dir() and self._holds_only_data():
+                inside.discard(self.data.name)
         except OSError as problem:
             raise UsageError(
                 f"{self.path}: cannot be used as a run folder ({problem.strerror}); choose another {option('out')}"
@@ -74,8 +76,6 @@ class RunFolder(RunReader):
                 f"{self.path} contains another run; add {option('resume', True)} to continue it, or choose another "
                 f"{option('out')}"
             )
-        if self.data.is_dir() and self._holds_only_data():
-            inside.discard(self.data.name)
         if any(not self._is_left_over(name) for name in inside - {LOCK, HOLDER, self.traceback_file.name}):
             raise UsageError(
                 f"{self.path} is not empty and contains no run; choose a new or empty folder for {option('out')}"
@@ -130,6 +130,8 @@ class RunFolder(RunReader):
             OSError: a file could not be written; those before it remain.
         """
         if self.config_file.exists():
+            if not self.data.is_dir():
+                raise DataError(f"{self.path}: this run was started with data from files; give their path")
             for name, content in files.items():
                 path = self.data / name
                 if not path.is_file():
