@@ -9,6 +9,7 @@ import torch
 
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
+from gatewise.data.arrays import Sequences
 from gatewise.errors import DataError, InputError, UsageError
 from gatewise.predict.classify import classify
 from gatewise.predict.forecast import forecast
@@ -100,6 +101,22 @@ def test_given_splits(tmp_path: Path) -> None:
     run = gw.train("sequence-classifier", data=data, out=tmp_path, overrides=TINY | {"data.valid_size": 5})
     assert run.metrics["test_tokens"] == 20
     assert RunFolder(tmp_path).read_config().data.valid_size == 5
+
+
+@pytest.mark.skipif("lengths" not in vars(Sequences)["__dataclass_fields__"], reason="an .npz file has no lengths yet")
+def test_sequences_of_different_lengths(tmp_path: Path) -> None:
+    """What stands after the end of a sequence is not read, in training or in an evaluation."""
+    ragged = [one[: 2 + row % 4] for row, one in enumerate(X)]
+    run = gw.train("sequence-classifier", data=(ragged, Y), out=tmp_path / "run", overrides=TINY)
+    own = np.array([run.model.predict(one[None])[0] for one in ragged])
+    np.testing.assert_array_equal(run.model.predict(ragged), own)
+    assert run.evaluate((ragged, Y))["accuracy"] == (own == Y).mean()
+    with np.load(tmp_path / "run" / "data" / "data.npz") as arrays:
+        x, lengths = arrays["x"].copy(), arrays["lengths"]
+    x[np.arange(x.shape[1]) >= lengths[:, None]] = 9
+    np.savez(tmp_path / "other.npz", x=x, y=Y, lengths=lengths)
+    other = gw.train("sequence-classifier", data=tmp_path / "other.npz", out=tmp_path / "other", overrides=TINY)
+    assert other.history[-1]["train_loss"] == run.history[-1]["train_loss"]
 
 
 def test_a_data_frame_and_its_columns(tmp_path: Path) -> None:
