@@ -15,6 +15,7 @@ PRINTS = {
     "classify_rows": r"test accuracy [6-9]\d\.\d%(.|\n)*read as \d",
     "classify_text": r"test accuracy (9\d|100)\.\d%(.|\n)*praise +the soup was lovely\nblame +the soup was not l",
     "forecast": r"model 0\.[12]\d, persistence 0\.[5-9]\d",
+    "from_python": r"RMSE 0\.\d\d °C, persistence [3-5]\.\d\d °C\n.*\naccuracy in 3 folds: \[(0\.[89]\d? ?|1\. *){3}\]",
     "language_model": r"perplexity +\d+\.\d: object an is(.|\n)*most probable next word: \S+ \(\d+%\)",
     "look_inside": r"value +(0\.\d\d +){5}0\.\d\d\n",
     "memory": r"rnn_tanh test RMSE 0\.\d+\nlstm     test RMSE 0\.\d+\n",

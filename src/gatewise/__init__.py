@@ -6,7 +6,15 @@ The public names are imported when first used: importing the package loads neith
 
 from typing import TYPE_CHECKING, Any
 
-from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, TrainingStopped, UsageError
+from gatewise.errors import (
+    DataError,
+    GatewiseError,
+    InputError,
+    Interrupted,
+    RunError,
+    TrainingStopped,
+    UsageError,
+)
 from gatewise.extras import import_extra
 
 if TYPE_CHECKING:
@@ -16,13 +24,14 @@ if TYPE_CHECKING:
     from gatewise.models.sequence_regressor import SequenceRegressor
     from gatewise.models.tagger import Tagger
     from gatewise.models.text_classifier import TextClassifier
-    from gatewise.tasks.train import Run, train
+    from gatewise.tasks.run import Run
+    from gatewise.tasks.train import train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "LanguageModel": "gatewise.models.language_model",
-    "Run": "gatewise.tasks.train",
+    "Run": "gatewise.tasks.run",
     "SequenceClassifier": "gatewise.models.sequence_classifier",
     "SequenceRegressor": "gatewise.models.sequence_regressor",
     "TextClassifier": "gatewise.models.text_classifier",
@@ -34,6 +43,7 @@ _HOMES = {
 __all__ = [
     "DataError",
     "GatewiseError",
+    "InputError",
     "Interrupted",
     "LanguageModel",
     "Run",

@@ -18,7 +18,7 @@ class GatewiseError(Exception):
 
 
 class UsageError(GatewiseError):
-    """An invalid command line, recipe, ``--set``, engine or precision, or an output folder that is in use."""
+    """An invalid command line, recipe, setting, engine or precision, or an output folder that is in use."""
 
     exit_status = 2
 
@@ -31,6 +31,10 @@ class DataError(GatewiseError):
     """Data is missing, empty, unreadable or too short."""
 
     exit_status = 3
+
+
+class InputError(DataError, ValueError):
+    """An object given to a Python function is invalid: an array, a list, a data frame. It is a ``ValueError``, too."""
 
 
 class RunError(GatewiseError):

@@ -39,7 +39,7 @@ def test_a_folder_is_one_processs_until_it_dies(tmp_path: Path) -> None:
     pid = child(hold)
     while not (tmp_path / "held").exists():
         time.sleep(0.005)
-    said = f"run is in use: process {pid} on .* is training there; wait until it ends, or choose another --out"
+    said = f"run is in use: process {pid} on .* is training there; wait until it ends, or choose another out"
     for attempt in (lambda: run.check_free(resume=True), lambda: run.claim(resume=True).__enter__()):
         with pytest.raises(UsageError, match=said):
             attempt()

@@ -113,7 +113,7 @@ def test_a_model_that_loses_to_its_baseline_says_so(gatewise: Gatewise, tmp_path
     done = gatewise("train", "sequence-classifier", "--data", "noise.npz", "--out", "run", *options)
     metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert metrics["test_accuracy"] <= metrics["majority_test_accuracy"]
-    assert "this model is no better than its baseline (always the most frequent label): there may be too few examples" in done.out
+    assert "this model is no better than its baseline (always the most frequent label): there may be too" in done.out
 
 
 def test_new_writes_a_starter_and_overwrites_nothing(gatewise: Gatewise, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_data_that_was_moved_and_no_data(reviews: Path, run: Path, tmp_path: Pat
     shutil.copytree(run, copy)
     config = (copy / "config.toml").read_text()
     (copy / "config.toml").write_text(config.replace(str(reviews), str(tmp_path / "gone")))
-    with pytest.raises(DataError, match=r"gone.*set the current path with --data"):
+    with pytest.raises(DataError, match=r"gone.*set the current path with data=PATH"):
         evaluate(copy)
     with pytest.raises(UsageError, match="names no data"):
         gw.train("ewt-genre", out=tmp_path / "run")

@@ -155,7 +155,7 @@ def test_a_full_disk_claims_a_checkpoint_only_where_there_is_one(
             else:
                 break  # everything was written
         assert ("the last good checkpoint is kept in" in line) == any((out / "checkpoints").glob("step-*")), line
-        assert ("resume with: gatewise train" in line) == (out / "config.toml").exists(), line
+        assert ("resume with: gatewise.train" in line) == (out / "config.toml").exists(), line
         said.add(tuple(words in line for words in ("is kept in", "resume with", "start again")))
     assert k > 20
     assert said == {(False, False, True), (False, True, False), (True, True, False)}

@@ -158,7 +158,7 @@ def test_overrides_win() -> None:
 )
 def test_wrong_override_is_said_to_be_one(overrides: dict[str, Any], words: str) -> None:
     said = complaint("ptb-small", overrides)
-    assert said.startswith("--set: ") and words in said
+    assert said.startswith("overrides: ") and words in said
 
 
 @pytest.mark.parametrize("key", ["epochs", ".epochs", "training."])

@@ -18,7 +18,7 @@ from gatewise.errors import DataError, UsageError
 
 
 def test_a_corpus_is_named_once_and_wholly() -> None:
-    with pytest.raises(UsageError, match="no data; add --data PATH"):
+    with pytest.raises(UsageError, match="no data; add data=PATH"):
         open_corpus(DataConfig())
     with pytest.raises(UsageError, match="only some of"):
         open_corpus(DataConfig(train_file="a"))
@@ -27,7 +27,7 @@ def test_a_corpus_is_named_once_and_wholly() -> None:
 
 
 def test_data_is_named_once_and_for_taggers() -> None:
-    with pytest.raises(UsageError, match="no data; add --data PATH"):
+    with pytest.raises(UsageError, match="no data; add data=PATH"):
         open_tagged(DataConfig())
     with pytest.raises(UsageError, match="both path and builtin"):
         open_tagged(DataConfig(path="a", builtin="toy-sentences"))
@@ -52,7 +52,7 @@ def test_a_single_file_is_evaluated_but_never_all_three_splits(tmp_path: Path) -
     assert labelled_split(DataConfig(), "test", tmp_path).path == file
     with pytest.raises(DataError, match="of 1 examples; expected fewer, so that some are left to train on"):
         open_labelled(DataConfig(path=str(file)))
-    with pytest.raises(UsageError, match="no data; add --data PATH"):
+    with pytest.raises(UsageError, match="no data; add data=PATH"):
         open_labelled(DataConfig())
 
 
@@ -88,7 +88,7 @@ def test_one_file_of_labelled_texts_is_split_and_every_choice_is_recorded(tmp_pa
 
 
 def test_sequences_are_named_once_and_for_classifiers(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no data; add --data PATH"):
+    with pytest.raises(UsageError, match="no data; add data=PATH"):
         open_sequences(DataConfig())
     with pytest.raises(UsageError, match="both path and builtin"):
         open_sequences(DataConfig(path="a", builtin="digits"))

@@ -54,7 +54,7 @@ def test_transparency_is_seen_on_white(tmp_path: Path) -> None:
 def test_another_size(tmp_path: Path) -> None:
     """It is said, both ways round, and changed only on request."""
     path = save(tmp_path, np.repeat(np.repeat(GREY, 4, 0), 4, 1))
-    with pytest.raises(DataError, match=r"a\.png: 12x8 pixels \(width x height\), the model reads 3x2; add --resize"):
+    with pytest.raises(DataError, match=r"a\.png: 12x8 pixels \(width x height\), .* reads 3x2; add resize=True"):
         read_image(path, 2, 3)
     with pytest.raises(DataError, match="the model reads 8x12"):
         read_image(path, 12, 8)

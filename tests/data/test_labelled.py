@@ -41,8 +41,14 @@ def test_words_are_cut_as_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ("text,label\na,b\n", r"a\.csv:1: no column 'body'; found 'text', 'label'; .*--set data\.column=NAME"),
-        ("body,tag\na,b\n", r"a\.csv:1: no column 'label'; found 'body', 'tag'; .*--set data\.label_column=NAME"),
+        (
+            "text,label\na,b\n",
+            r"a\.csv:1: no column 'body'; found 'text', 'label'; .*'data\.column'",
+        ),
+        (
+            "body,tag\na,b\n",
+            r"a\.csv:1: no column 'label'; found 'body', 'tag'; .*'data\.label_column'",
+        ),
         ("body,body,label\na,b,c\n", r"a\.csv:1: 2 columns named 'body'; expected different names"),
         ('body,label\n"",x\n ,x\nb,\n', r"a\.csv:2: no row has both a text and a label"),
         ("body,label\na,x\nb\n", r"a\.csv:3: 1 fields in this row, expected 2"),
@@ -64,8 +70,14 @@ def test_bad_csv(tmp_path: Path, raw: str | bytes, message: str) -> None:
             r"a\.jsonl:2: invalid JSON \(.*\); expected one",
         ),
         ('["a", "b"]\n', r"a\.jsonl:1: \[\"a\", \"b\"\] is not a JSON object"),
-        ('{"text": "a", "label": 1}\n', r"a\.jsonl:1: no column 'body'; found 'text', 'label'; .*data\.column=NAME"),
-        ('{"body": "a"}\n', r"a\.jsonl:1: no column 'label'; found 'body'; .*--set data\.label_column=NAME"),
+        (
+            '{"text": "a", "label": 1}\n',
+            r"a\.jsonl:1: no column 'body'; found 'text', 'label'; .*'data\.column'",
+        ),
+        (
+            '{"body": "a"}\n',
+            r"a\.jsonl:1: no column 'label'; found 'body'; .*'data\.label_column'",
+        ),
         ('{"body": 3, "label": 1}\n', r"a\.jsonl:1: the text in 'body' is 3; expected a string"),
         ('{"body": "a", "label": ["x"]}\n', r"a\.jsonl:1: the label in 'label' is \['x'\]; expected a string or a"),
         ('{"body": "a", "label": true}\n', r"a\.jsonl:1: the label in 'label' is True; expected a string or a number"),

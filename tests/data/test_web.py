@@ -28,7 +28,7 @@ def test_redirects_that_lead_nowhere(server: Server, tmp_path: Path, location: s
     server.answer = lambda handler: handler.say(302, {} if location is None else {"Location": location})
     with pytest.raises(DataError, match=message) as caught:
         fetch("toy", tmp_path)
-    assert "\n" not in str(caught.value) and "--mirror" in str(caught.value)
+    assert "\n" not in str(caught.value) and "another mirror" in str(caught.value)
     assert inside(tmp_path) == {}
 
 

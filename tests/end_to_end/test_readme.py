@@ -56,7 +56,25 @@ def test_the_python_of_the_docs_runs() -> None:
     exec(compile(text, "docs/from-scratch.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", ["README", "docs/results", "docs/training"])
+@pytest.mark.slow
+def test_the_page_on_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pandas")
+    english, chinese = blocks("docs/python.md"), blocks("docs/python.zh.md")
+    without_comments = [[re.sub(r" +#.*", "", code) for _, code in part] for part in (english, chinese)]
+    assert without_comments[0] == without_comments[1]
+    monkeypatch.chdir(tmp_path)
+    for language, text in english:
+        assert language == "python"
+        exec(compile(text, "docs/python.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "1.0\n['5']\n1.0\n" in printed
+    assert "[['DET', 'NOUN']]" in printed
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["README", "docs/results", "docs/training", "docs/python"])
 def test_both_languages_have_the_same_figures_and_commands(name: str) -> None:
     pages = [(REPOSITORY / f"{name}{suffix}.md").read_text(encoding="utf-8") for suffix in ("", ".zh")]
     for pattern in (r"(?<![\w.])\d+\.\d+%?", r"^```sh\n(.*?)^```", r"^(#+) ", r"`--?[\w-]+[^`]*`"):
@@ -71,7 +89,8 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
 
 
-PAGES = ["README", "docs/from-scratch", "docs/index", "docs/results", "docs/training", "docs/reference/nn"]
+PAGES = ["README", *(f"docs/{name}" for name in ("from-scratch", "index", "results", "training", "python"))]
+PAGES += ["docs/reference/nn", "docs/reference/sklearn"]
 DOCUMENTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", *(f"{page}{suffix}.md" for page in PAGES for suffix in ("", ".zh"))]
 
 

@@ -265,7 +265,7 @@ def test_the_axis_of_accuracies_stays_within_0_and_1(values: list[float], tmp_pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot read it .*; expected the file that gatewise bench footprint --out writes"),
+        (None, "cannot read it .*; expected the file that gatewise bench footprint writes"),
         (b"{", "no result; expected the JSON"),
         (b'{"bench": "recurrent"}', "the result of bench recurrent; expected the JSON"),
         (b'{"bench": "footprint"}', "a figure is missing or wrong"),

@@ -154,3 +154,18 @@ def test_a_relative_regressor_answers_with_differences_from_the_last_value(horiz
     y = torch.randn(6, horizon).double().squeeze(1) if horizon == 1 else torch.randn(6, horizon).double()
     cost = ((model(x) - y) / 3).square().mean()
     assert model(x, y).item() == pytest.approx(cost.item(), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8, np.bool_])
+@pytest.mark.parametrize("layout", ["plain", "reversed", "fortran", "read-only"])
+def test_any_layout_and_type_of_numbers_is_read(layout: str, dtype: type) -> None:
+    given = (10 * x().numpy()).clip(0, 9).astype(dtype)
+    plain = given.astype(np.float32) * (np.float32(1 / 255) if dtype is np.uint8 else np.float32(1))
+    if layout == "reversed":
+        given, plain = given[::-1], plain[::-1].copy()
+    elif layout == "fortran":
+        given = np.asfortranarray(given)
+    given.flags.writeable = layout != "read-only"
+    model = classifier()
+    np.testing.assert_array_equal(model.predict_proba(given), model.predict_proba(plain))

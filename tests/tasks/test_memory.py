@@ -83,7 +83,7 @@ def test_evaluation_is_on_a_fixed_set_and_as_by_hand(tmp_path: Path) -> None:
     assert evaluate(run.path, split="valid")["data_hash"] != part.data_hash
     with pytest.raises(UsageError, match="expected valid or test"):
         evaluate(run.path, split="train")
-    with pytest.raises(UsageError, match="draws its data; omit this option"):
+    with pytest.raises(UsageError, match="draws its data; omit it"):
         evaluate(run.path, data=tmp_path)
     with pytest.raises(UsageError, match="its model predicts one value per sequence; expected the run of a series"):
         forecast(run.path)

@@ -185,7 +185,7 @@ def test_resume_of_a_run_cut_short_ends_as_one_that_was_not(waves: Path, regress
     ("changed", "message"),
     [
         ({"data.builtin": "sunspots"}, "names both path and builtin"),
-        ({"data.path": ""}, "names no data; add --data FILE"),
+        ({"data.path": ""}, "names no data; add data=FILE"),
         ({"data.path": "", "data.builtin": "digits"}, "'digits', which this task does not support"),
         ({"data.target": "wind"}, "'wind', not one of data.columns, 'level'"),
     ],
@@ -230,12 +230,12 @@ def test_data_that_is_gone_or_of_another_kind(waves: Path, regressor_run: Path, 
     own.unlink()
     with pytest.raises(
         DataError,
-        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with --data\)",
+        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with data=PATH\)",
     ):
         evaluate(run.path)
     with pytest.raises(
         DataError,
-        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with FILE\)",
+        match=r"own\.csv: no such file or folder \(the path used in training; set the current path with file\)",
     ):
         forecast(run.path)
     assert evaluate(run.path, data=waves)["tokens"] == 192

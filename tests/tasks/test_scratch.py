@@ -86,7 +86,7 @@ def test_evaluate_calls_training_sentences_so(scratch_run: Path, comments: Path,
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_no_training_figure_is_called_a_test_figure(scratch_run: Path, comments: Path, split: str) -> None:
-    with pytest.raises(DataError, match=rf"trained without a {split} text; give one with --data OTHER\.csv"):
+    with pytest.raises(DataError, match=rf"trained without a {split} text; give one with data=OTHER\.csv"):
         evaluate(scratch_run, split=split)
     with pytest.raises(DataError, match="the file that this run was trained on, so it is no"):
         evaluate(scratch_run, data=comments, split=split)
@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_refused(comments: Path, tmp_path: Path, change: di
 def test_no_data_and_several_processes_are_refused(
     comments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match=r"the recipe names no data; add --data FILE\.csv"):
+    with pytest.raises(UsageError, match=r"the recipe names no data; add data=FILE\.csv"):
         gw.train("comments-scratch", out=tmp_path / "run")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="start it without torchrun"):

@@ -105,10 +105,10 @@ def test_no_data_or_two_places_or_another_tasks_builtin(tmp_path: Path) -> None:
 
 def test_a_language_model_is_no_classifier(tiny_run: Path, classifier_run: Path) -> None:
     from gatewise.models.language_model import LanguageModel
-    from gatewise.models.loading import load_as
+    from gatewise.models.loading import load
 
     with pytest.raises(UsageError, match="a classifier run, which holds a SequenceClassifier; expected one that"):
-        load_as(LanguageModel, classifier_run)
+        load(classifier_run, LanguageModel)
 
 
 @pytest.mark.parametrize(

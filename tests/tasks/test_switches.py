@@ -135,7 +135,7 @@ def test_the_first_line_names_engine_instructions_and_precision(waves: Path, com
     def first_line(recipe: str, data: Path, name: str, overrides: dict[str, Any]) -> str:
         with (tmp_path / "log").open("w") as log:
             console = Console(record=True, width=1000, file=log)
-            gw.train(recipe, data=data, out=tmp_path / name, overrides=overrides, console=console)
+            gw.train(recipe, data=data, out=tmp_path / name, overrides=overrides, progress=console)
         return console.export_text().splitlines()[0]
 
     capability = torch.backends.cpu.get_cpu_capability().lower()

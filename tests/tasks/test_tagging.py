@@ -161,7 +161,7 @@ def test_a_tag_that_training_did_not_have_is_an_error_of_the_model(tmp_path: Pat
     data = write_columns(tmp_path / "data", valid="the DET\n\ndog ADJ\n", test="the DET\ndog X\n")
     with (tmp_path / "log").open("w") as log:
         console = Console(record=True, width=1000, file=log)
-        run = gw.train("ewt-upos", data=data, out=tmp_path / "run", overrides=TINY_TAGGER, console=console)
+        run = gw.train("ewt-upos", data=data, out=tmp_path / "run", overrides=TINY_TAGGER, progress=console)
     told = console.export_text()
     assert "my.valid.txt:3: the tag 'ADJ' of the word 'dog' does not occur in the training data; 1 such word" in told
     assert "my.test.txt:2: the tag 'X' of the word 'dog'" in told

@@ -206,7 +206,7 @@ def test_a_flipped_bit_is_noticed_and_the_run_goes_on_from_the_one_before(
     flip(newest)
     damaged = newest.read_bytes()
     console = Console(stderr=True, width=1000)
-    gw.train(out=run.path, resume=True, overrides={"training.epochs": 2}, console=console)
+    gw.train(out=run.path, resume=True, overrides={"training.epochs": 2}, progress=console)
     told = capsys.readouterr().err
     assert f"{newest}: damaged or truncated (its SHA-256 does not match the one stored in it)" in told
     assert f"resuming in epoch 1 after step {int(older.stem[5:])} of" in told
@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_resume_ends_the_same(
         flush(descriptor)
 
     monkeypatch.setattr(atomic.os, "fsync", full)
-    with pytest.raises(TrainingStopped, match=r"No space left.*last good checkpoint is kept.*--resume"):
+    with pytest.raises(TrainingStopped, match=r"No space left.*last good checkpoint is kept.*resume=True"):
         gw.train("demo", data=corpus, out=tmp_path / "cut", overrides=overrides)
     monkeypatch.undo()
     os.environ.setdefault("GATEWISE_CACHE", str(tmp_path / "cache"))

@@ -129,13 +129,13 @@ MOMENTS = {
         gatewise.tasks.train,
         "read_task",
         0,
-        "no checkpoint has been saved yet; start again with the same command",
+        "no checkpoint has been saved yet; start again in the same way",
     ),
     "step": (
         Classification,
         "cost",
         3,
-        "interrupted in epoch 2, step 1 of 3; saved; resume with: gatewise train --out",
+        "interrupted in epoch 2, step 1 of 3; saved; resume with: gatewise.train",
     ),
     "evaluation": (Classification, "validate", 0, "before the evaluation after step 2; saved; resume with"),
     "last evaluation": (Classification, "validate", 1, "before the evaluation after step 4; saved; resume with"),
@@ -181,7 +181,7 @@ def test_a_signal_ends_a_scratch_run_in_its_last_epoch(
     undisturbed = run(tmp_path / "whole")
     with monkeypatch.context() as here:
         cut(here, ScratchModel, moment, 2 if moment == "nll" else 17, lambda: signal.raise_signal(signal.SIGHUP))
-        with pytest.raises(Interrupted, match="saved; resume with: gatewise train --out"):
+        with pytest.raises(Interrupted, match=r"saved; resume with: gatewise\.train"):
             run(tmp_path / "cut")
     gw.train(out=tmp_path / "cut", resume=True)
     assert_same_run(undisturbed.path, tmp_path / "cut")

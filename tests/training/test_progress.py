@@ -9,7 +9,7 @@ import time
 import pytest
 from rich.console import Console
 
-from gatewise.training.progress import EpochProgress, Unbreakable, heartbeat, note, unbreakable
+from gatewise.training.progress import EpochProgress, Unbreakable, console_of, heartbeat, note, unbreakable
 
 
 def show(total: int, done: int = 0, *, terminal: bool = False) -> str:
@@ -107,3 +107,49 @@ def test_a_console_is_unbreakable_within_the_block_alone() -> None:
     assert console.file is pipe
     with pytest.raises(BrokenPipeError):
         pipe.close()
+
+
+class Stream(io.StringIO):
+    """A terminal, or what stands for one."""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "shown"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_where_progress_is_shown(
+    progress: bool | None, terminal: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream(terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    note(console_of(progress), "a line")
+    assert stream.getvalue() == ("a line\n" if shown else "")
+
+
+@pytest.mark.parametrize("stream", [None, "closed"])
+def test_no_place_to_show_progress(stream: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed if stream else None)
+    assert console_of(None) is None
+
+
+def test_a_console_is_taken_as_it_is() -> None:
+    console = Console(file=io.StringIO())
+    assert console_of(console) is console
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(None, True), (True, True), (False, False)])
+def test_a_notebook_gets_plain_lines(
+    progress: bool | None, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    note(console_of(progress), "a line")
+    assert capsys.readouterr().out == ("a line\n" if shown else "")

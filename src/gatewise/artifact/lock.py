@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.errors import UsageError
+from gatewise.wording import option
 
 LOCK, HOLDER = ".lock", ".holder"
 """The locked file, and the file that names the process that holds the lock."""
@@ -66,7 +67,8 @@ def _acquire(folder: Path) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise UsageError(
-            f"{folder} is in use: {_holder(folder)} is training there; wait until it ends, or choose another --out"
+            f"{folder} is in use: {_holder(folder)} is training there; wait until it ends, or choose another "
+            f"{option('out')}"
         ) from None
     return lock
 

@@ -21,12 +21,15 @@ from gatewise.files import file_hash
 from gatewise.runtime.intervals import Intervals
 from gatewise.runtime.run_reader import RunReader
 from gatewise.runtime.weights_file import digests, read_arrays, read_weights_header
+from gatewise.wording import option
 
 _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling|intervals)\.json|metrics\.jsonl|README\.md|"
     r"traceback\.txt|\.holder|step-\d{10}\.safetensors|confusion\.(csv|png)"
 )
 """Files that are written atomically to a run folder, including ``checkpoints`` and ``figures``."""
+_DATA = r"(data|train|valid|test)\.(jsonl|npz|txt|conllu)|data-ud-(train|dev|test)\.conllu"
+"""Files of data that was given in memory, which the folder ``data`` keeps."""
 _PROBE = ".gatewise-probe"
 """A file with which earlier versions tested whether a folder is writable."""
 
@@ -44,6 +47,7 @@ class RunFolder(RunReader):
         self.card_file = self.path / "README.md"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
+        self.data = self.path / "data"
         self.figures = self.path / "figures"
         self.traceback_file = self.path / "traceback.txt"
 
@@ -61,16 +65,23 @@ class RunFolder(RunReader):
     def _check_contents(self, resume: bool) -> None:
         try:
             inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
+            if self.data.is_dir() and self._holds_only_data():
+                inside.discard(self.data.name)
         except OSError as problem:
             raise UsageError(
-                f"{self.path}: cannot be used as a run folder ({problem.strerror}); choose another --out"
+                f"{self.path}: cannot be used as a run folder ({problem.strerror}); choose another {option('out')}"
             ) from None
         if self.config_file.name in inside:
             if resume:
                 return
-            raise UsageError(f"{self.path} contains another run; add --resume to continue it, or choose another --out")
+            raise UsageError(
+                f"{self.path} contains another run; add {option('resume', True)} to continue it, or choose another "
+                f"{option('out')}"
+            )
         if any(not self._is_left_over(name) for name in inside - {LOCK, HOLDER, self.traceback_file.name}):
-            raise UsageError(f"{self.path} is not empty and contains no run; choose a new or empty folder for --out")
+            raise UsageError(
+                f"{self.path} is not empty and contains no run; choose a new or empty folder for {option('out')}"
+            )
 
     @contextmanager
     def claim(self, *, resume: bool) -> Iterator[bool]:
@@ -89,12 +100,14 @@ class RunFolder(RunReader):
                 self._check_contents(resume)  # again, as another run may have started and ended since
                 self._sweep()
             except OSError as problem:
-                raise UsageError(f"{self.path}: not writable ({problem.strerror}); choose another --out") from None
+                raise UsageError(
+                    f"{self.path}: not writable ({problem.strerror}); choose another {option('out')}"
+                ) from None
             yield has_locks
 
     def _sweep(self) -> None:
         """Delete our hidden temporary files, which no process is writing any more."""
-        for folder in (self.path, self.checkpoints, self.figures):
+        for folder in (self.path, self.checkpoints, self.figures, self.data):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if self._is_left_over(path.name) and not path.is_dir():
                     path.unlink(missing_ok=True)
@@ -102,7 +115,46 @@ class RunFolder(RunReader):
     @staticmethod
     def _is_left_over(name: str) -> bool:
         """Return whether a hidden file is one that this program leaves in a run folder when killed."""
-        return name == _PROBE or re.fullmatch(_WRITTEN, part_of(name) or "") is not None
+        return name == _PROBE or re.fullmatch(f"{_WRITTEN}|{_DATA}", part_of(name) or "") is not None
+
+    def _holds_only_data(self) -> bool:
+        names = (entry.name for entry in self.data.iterdir())
+        return all(re.fullmatch(_DATA, name) or self._is_left_over(name) for name in names)
+
+    def keep_data(self, files: Mapping[str, bytes]) -> None:
+        """Write data that was given in memory, or check that a run that is resumed has kept the same.
+
+        Args:
+            files: the content of each file by its name.
+
+        Raises:
+            DataError: the run was started with other data.
+            OSError: a file could not be written; those before it remain.
+        """
+        if self.config_file.exists():
+            if not self.data.is_dir():
+                raise DataError(f"{self.path}: this run was started with data from files; give their path")
+            for name, content in files.items():
+                path = self.data / name
+                if not path.is_file():
+                    raise DataError(f"{path}: no such file; it held the data of this run, restore it")
+                if path.read_bytes() != content:
+                    raise DataError(
+                        f"{path}: this run was started with other data; give the same data, or choose another "
+                        f"{option('out')}"
+                    )
+            return
+        self.discard_data()
+        self.data.mkdir()
+        for name, content in files.items():
+            write_atomically(self.data / name, content)
+
+    def discard_data(self) -> None:
+        """Delete the data of a run that has not started; a run that has a configuration keeps it."""
+        if not self.config_file.exists() and self.data.is_dir() and self._holds_only_data():
+            for path in self.data.iterdir():
+                path.unlink()
+            self.data.rmdir()
 
     def read_config(self) -> Config:
         """Read ``config.toml``.
@@ -176,17 +228,17 @@ class RunFolder(RunReader):
 
 
 @contextmanager
-def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data") -> Iterator[None]:
+def reading_for(run: RunFolder, data: str | Path | None, given_with: str = "") -> Iterator[None]:
     """Adapt the errors of reading data for an evaluation: the run's own data may have moved since training.
 
     Args:
         run: the run to evaluate.
         data: the data given by the user; None for the run's own data.
-        option: the option that selects other data, for the error message.
+        given_with: what selects other data, for the error message; the option ``data`` by default.
 
     Raises:
         RunError: the data settings in the run's configuration are invalid.
-        DataError: the data is missing or invalid; for the run's own data, the message suggests ``option``.
+        DataError: the data is missing or invalid; for the run's own data, the message suggests ``given_with``.
     """
     try:
         yield
@@ -195,5 +247,9 @@ def reading_for(run: RunFolder, data: str | Path | None, option: str = "--data")
             raise
         raise RunError(f"{run.config_file}: {problem}") from None
     except DataError as problem:
-        hint = f" (the path used in training; set the current path with {option})" if data is None else ""
+        hint = (
+            f" (the path used in training; set the current path with {given_with or option('data', 'PATH')})"
+            if data is None
+            else ""
+        )
         raise DataError(f"{problem}{hint}") from None

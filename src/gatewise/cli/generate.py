@@ -24,11 +24,11 @@ def command(
     from gatewise.cli.figures import unknown_line
     from gatewise.cli.output import remark, write
     from gatewise.models.language_model import LanguageModel
-    from gatewise.models.loading import load_as
+    from gatewise.models.loading import load
     from gatewise.runtime.sampling import check_sampling
 
     check_sampling(max_tokens, temperature, top_k, top_p, seed)
-    model = load_as(LanguageModel, run)
+    model = load(run, LanguageModel)
     if prompt and (unknown := model.vocabulary.unknown_tokens(prompt)):
         remark(unknown_line(unknown))
     if top is not None:

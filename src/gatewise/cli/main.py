@@ -27,6 +27,7 @@ from gatewise.cli.output import remark
 from gatewise.cli.unforeseen import out_of_memory, save_traceback
 from gatewise.errors import GatewiseError
 from gatewise.training.interrupt import signals_interrupt
+from gatewise.wording import on_command_line
 
 # Typer bundles Click since 0.26 and depended on it before; the base class of usage errors is reachable either way.
 ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -78,7 +79,7 @@ def run(arguments: list[str] | None = None) -> None:
     arguments = [*(["--debug"] if debug else []), *(word for word in arguments if word != "--debug")]
     _open_closed_streams()
     try:
-        with signals_interrupt():
+        with signals_interrupt(), on_command_line():
             status = app(arguments, standalone_mode=False)
         if status == 130:  # Typer turns KeyboardInterrupt into this status, without a message
             raise KeyboardInterrupt

@@ -31,8 +31,6 @@ def command(
     Without a recipe, trains on the language reference bundled with Python: no download, about a minute. Under torchrun,
     the rows of the batch are divided among the processes.
     """
-    from rich.console import Console
-
     from gatewise.cli.figures import baseline_line, result_lines
     from gatewise.cli.output import write
     from gatewise.config import parse_override
@@ -41,8 +39,7 @@ def command(
     overrides = dict(parse_override(assignment) for assignment in set_ or [])
     if strict:
         overrides["data.strict"] = True
-    console = Console(stderr=True)
-    run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, console=console)
+    run = train(recipe, data=data, out=out, overrides=overrides, resume=resume, seed=seed, progress=True)
     if not run.metrics:
         return  # one of several processes; only the first one reports
     lines = list(result_lines(run.metrics))

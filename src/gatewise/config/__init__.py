@@ -1,4 +1,4 @@
-"""The typed configuration of a run, its TOML form, the built-in recipes and ``--set`` overrides."""
+"""The typed configuration of a run, its TOML form, the built-in recipes and overrides."""
 
 from gatewise.config.load import load_config, parse_override, recipe_names, recipe_text, to_toml
 from gatewise.config.schema import Config, DataConfig, LoggingConfig, ModelConfig, RuntimeConfig, TrainingConfig

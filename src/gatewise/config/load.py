@@ -15,6 +15,7 @@ from gatewise.errors import GatewiseError, UsageError
 from gatewise.files import LARGEST_SETTINGS
 from gatewise.reading import read_text
 from gatewise.runtime.settings import parse_tables, parse_toml, place
+from gatewise.wording import setting
 
 
 def recipe_names() -> list[str]:
@@ -60,7 +61,9 @@ def load_config(
     for key, value in (overrides or {}).items():
         section, _, name = key.partition(".")
         if not section or not name:
-            raise UsageError(f"{key!r} is not a dotted key; expected SECTION.KEY=VALUE, such as training.epochs=1")
+            raise UsageError(
+                f"{key!r} is not a dotted key; expected SECTION.KEY, such as {setting('training.epochs', 1)}"
+            )
         if isinstance(value, str) and not _is_unicode(value):
             raise UsageError(
                 f"{key} is {value!r}, which is not valid UTF-8, as config.toml needs; rename the file or folder"
@@ -76,14 +79,14 @@ def load_config(
     except ValidationError as problem:
         if key not in (overrides or {}) and _explain(problem)[0] == key:
             raise error(f"{place(text, source, key)}: {reason}") from None
-    raise UsageError(f"--set: {reason}")
+    raise UsageError(f"{setting()}: {reason}")
 
 
 def parse_override(assignment: str) -> tuple[str, Any]:
     """Split ``training.epochs=1`` into key and value; the value is parsed as TOML, or kept as a plain string."""
     key, equals, raw = assignment.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {assignment!r}: expected KEY=VALUE, such as --set training.epochs=1")
+        raise UsageError(f"{setting()} {assignment!r}: expected KEY=VALUE, such as {setting('training.epochs', 1)}")
     try:
         (value,) = parse_toml(f"v = {raw.strip()}").values()
     except (ValueError, RecursionError):  # invalid TOML, or more than one value

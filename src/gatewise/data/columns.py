@@ -7,6 +7,7 @@ from typing import Any
 
 from gatewise.data.table import Table, text_of
 from gatewise.errors import DataError
+from gatewise.wording import setting
 
 AUTO = "auto"
 """The value of a setting that leaves the choice of a column to this module."""
@@ -37,9 +38,9 @@ def choose(
     Raises:
         DataError: there is no such column, no column fits, or several do.
     """
-    for name, setting in ((text_column, "data.column=NAME"), (label_column, "data.label_column=NAME")):
+    for name, key in ((text_column, "data.column"), (label_column, "data.label_column")):
         if name != AUTO:
-            table.place(name, setting)
+            table.place(name, key)
     label = _label(table, rows, text_column) if label_column == AUTO else label_column
     text = text_of_table(table, rows, label) if text_column == AUTO else text_column
     if text == label:
@@ -65,7 +66,7 @@ def _label(table: Table, rows: Sequence[Sequence[Any]], text_column: str) -> str
         if 2 <= len(set(values)) <= min(100, len(values) // 2):
             fitting.append(name)
     if len(fitting) != 1:
-        raise _unclear(table, "the label", fitting or free, "data.label_column=NAME")
+        raise _unclear(table, "the label", fitting or free, "data.label_column")
     return fitting[0]
 
 
@@ -91,7 +92,7 @@ def text_of_table(table: Table, rows: Sequence[Sequence[Any]], label: str = "") 
             lengths[name] = fmean(len(field or "") for field in fields)
     longest = sorted(lengths, key=lambda name: -lengths[name])
     if not longest or (len(longest) > 1 and lengths[longest[0]] < 3 * lengths[longest[1]]):
-        raise _unclear(table, "the text", longest or free, "data.column=NAME")
+        raise _unclear(table, "the text", longest or free, "data.column")
     return longest[0]
 
 
@@ -101,8 +102,8 @@ def _named(names: Sequence[str], known: re.Pattern[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _unclear(table: Table, what: str, names: Sequence[str], setting: str) -> DataError:
+def _unclear(table: Table, what: str, names: Sequence[str], key: str) -> DataError:
     return DataError(
         f"{table.path}:1: {what} may be in any of the columns {', '.join(map(repr, names)) or '(none)'}; name it with "
-        f"--set {setting}"
+        f"{setting(key, 'NAME')}"
     )

@@ -26,6 +26,7 @@ from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.errors import DataError, UsageError
 from gatewise.files import file_hash
+from gatewise.wording import option
 
 Part = TypeVar("Part")
 
@@ -51,7 +52,7 @@ def check_source(settings: DataConfig, builtin: str, data: str, task: str = "thi
     Args:
         settings: the settings.
         builtin: the name of the data set.
-        data: what to give with ``--data``, for the error message.
+        data: what to give as data, for the error message.
         task: the task, for the error message.
 
     Raises:
@@ -59,7 +60,7 @@ def check_source(settings: DataConfig, builtin: str, data: str, task: str = "thi
     """
     if bool(settings.path) == bool(settings.builtin):
         found = "both path and builtin" if settings.path else "no data"
-        raise UsageError(f"data: the recipe names {found}; add --data {data}")
+        raise UsageError(f"data: the recipe names {found}; add {option('data', data)}")
     if settings.builtin not in ("", builtin):
         raise UsageError(f"data.builtin is {settings.builtin!r}, which {task} does not support; expected {builtin!r}")
 
@@ -90,7 +91,8 @@ def open_corpus(settings: DataConfig) -> Opened[Path]:
     else:
         what = "only some of train_file, valid_file and test_file" if any(files) else "no data"
         raise UsageError(
-            f"data: the recipe names {what}; add --data PATH, a text or a folder (gatewise data fetch ptb makes one), "
+            f"data: the recipe names {what}; add {option('data', 'PATH')}, a text or a folder (gatewise data fetch "
+            "ptb makes one), "
             "or name three files"
         )
     if settings.column == AUTO:  # the texts are in no table
@@ -126,7 +128,9 @@ def open_labelled(settings: DataConfig) -> Opened[LabelledFile]:
         DataError: the data is missing or invalid.
     """
     if not settings.path:
-        raise UsageError("data: the recipe names no data; add --data PATH, a table or a folder with labelled texts")
+        raise UsageError(
+            f"data: the recipe names no data; add {option('data', 'PATH')}, a table or a folder with labelled texts"
+        )
     path = Path(settings.path).expanduser()
     first = read_labelled(path if os.path.isfile(path) else find_labelled(path, "train"), settings)
     settings = settings.model_copy(update=first.chosen)

@@ -16,6 +16,7 @@ from gatewise.data import web
 from gatewise.data.corpora import CORPORA, RemoteCorpus, RemoteFile
 from gatewise.errors import DataError, UsageError
 from gatewise.files import file_hash
+from gatewise.wording import option
 
 try:
     import fcntl
@@ -65,13 +66,15 @@ def fetch(name: str, to: str | Path, *, mirror: str | None = None, report: Repor
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise DataError(f"{folder}: cannot create this folder ({problem.strerror}); choose another --to") from None
+        raise DataError(
+            f"{folder}: cannot create this folder ({problem.strerror}); choose another {option('to')}"
+        ) from None
     try:
         return [_fetch_file(f"{base}/{file.name}", file, folder / file.name, report) for file in corpus.files]
     except _NoConnection as problem:
         raise DataError(
-            f"{problem}; connect to a network, give --mirror URL of a copy, put the files into {folder} yourself, or "
-            f"go without: {corpus.without}"
+            f"{problem}; connect to a network, give {option('mirror', 'URL')} of a copy, put the files into {folder} "
+            f"yourself, or go without: {corpus.without}"
         ) from None
 
 
@@ -99,7 +102,7 @@ def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None)
     except urllib.error.HTTPError as problem:
         reason = " ".join(str(problem.reason).split())
         raise DataError(
-            f"{url}: the server returned {problem.code} {reason}; try later, or use another --mirror"
+            f"{url}: the server returned {problem.code} {reason}; try later, or use another {option('mirror')}"
         ) from None
     except (OSError, http.client.HTTPException, EOFError, ValueError) as problem:  # ValueError: an invalid host name
         cause = getattr(problem, "reason", None) or problem
@@ -108,7 +111,8 @@ def _fetch_file(url: str, file: RemoteFile, target: Path, report: Report | None)
             raise _NoConnection(f"{url}: no connection ({reason})") from None
         raise DataError(f"{url}: download interrupted ({reason}); run the same command again to resume it") from None
     raise DataError(
-        f"{url}: SHA-256 is {found}, expected {file.sha256}; file discarded, try again or use another --mirror"
+        f"{url}: SHA-256 is {found}, expected {file.sha256}; file discarded, try again or use another "
+        f"{option('mirror')}"
     )
 
 
@@ -119,7 +123,7 @@ def _local(path: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise DataError(
-            f"{path}: cannot write it ({problem.strerror}); free disk space, or choose another --to"
+            f"{path}: cannot write it ({problem.strerror}); free disk space, or choose another {option('to')}"
         ) from None
 
 
@@ -130,10 +134,12 @@ def _is_regular(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as problem:
-        raise DataError(f"{path}: cannot access it ({problem.strerror}); choose another --to") from None
+        raise DataError(f"{path}: cannot access it ({problem.strerror}); choose another {option('to')}") from None
     if not stat.S_ISREG(mode):
         kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
-        raise DataError(f"{path}: {kind}, expected a regular file or nothing; remove it, or choose another --to")
+        raise DataError(
+            f"{path}: {kind}, expected a regular file or nothing; remove it, or choose another {option('to')}"
+        )
     return True
 
 
@@ -200,9 +206,11 @@ def _goes_on(answer: Any, here: int) -> bool:
 
 def _check_answer(url: str, answer: Any, here: int) -> None:
     if answer.status != (206 if here else 200):
-        raise DataError(f"{url}: the server returned status {answer.status} instead of the file; try another --mirror")
+        raise DataError(
+            f"{url}: the server returned status {answer.status} instead of the file; try another {option('mirror')}"
+        )
     if (packed := answer.headers.get("Content-Encoding", "identity").strip().lower()) not in ("identity", ""):
-        raise DataError(f"{url}: unexpected content encoding {packed}; expected none, try another --mirror")
+        raise DataError(f"{url}: unexpected content encoding {packed}; expected none, try another {option('mirror')}")
 
 
 def _append(answer: Any, file: RemoteFile, out: IO[bytes], part: Path, here: int, report: Report) -> None:

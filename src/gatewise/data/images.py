@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import LARGEST_PICTURE, MOST_PIXELS, check_memory, open_regular, size
+from gatewise.wording import option
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Supported formats; Pillow has fifty more, one of which starts another program."""
@@ -65,7 +66,7 @@ def _read(pillow: Any, file: IO[bytes], path: Path, expected: tuple[int, int] | 
             if expected is not None and (width, height) != expected:
                 raise DataError(
                     f"{path}: {width}x{height} pixels (width x height), the model reads {expected[0]}x{expected[1]}; "
-                    "add --resize to resize the image"
+                    f"add {option('resize', True)} to resize the image"
                 )
             if width * height > MOST_PIXELS:
                 raise DataError(

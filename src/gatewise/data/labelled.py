@@ -92,7 +92,7 @@ def read_labelled(
         raise DataError(f"{path}: no texts in this file; expected a text and its label in each row")
     text_column, label_column, notes = choose(table, [row for _, row in rows], settings.column, settings.label_column)
     places = [table.names.index(name) for name in (text_column, label_column)]
-    group = table.place(settings.group_column, "data.group_column=NAME") if settings.group_column else None
+    group = table.place(settings.group_column, "data.group_column") if settings.group_column else None
     level: str = settings.level
     if level == AUTO:
         level, note = choose_level(str(row[places[0]] or "") for _, row in rows)

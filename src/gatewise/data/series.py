@@ -85,9 +85,9 @@ def read_series(
     """
     table = open_table(path)
     for name in columns:
-        table.place(name, "data.columns='[\"NAME\"]'")
+        table.place(name, "data.columns", ["NAME"])
     for name in known:
-        table.place(name, "data.known='[\"NAME\"]'")
+        table.place(name, "data.known", ["NAME"])
     rows = list(table.rows())
     if not rows:
         raise DataError(f"{path}: no rows below the header; expected one row per time step")

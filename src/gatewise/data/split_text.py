@@ -64,7 +64,7 @@ def _column(path: Path, column: str) -> tuple[str, list[str]]:
         return "", []
     table = open_table(path)
     if column != AUTO:
-        table.place(column, "data.column=NAME")
+        table.place(column, "data.column")
         return column, table.notes
     column = text_of_table(table, [row for _, row in table.rows()])
     return column, [*table.notes, f"text from column {column!r}"]

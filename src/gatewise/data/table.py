@@ -15,6 +15,7 @@ from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import LONGEST_RECORD, check_memory, open_regular
 from gatewise.reading import parse_json
+from gatewise.wording import setting
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """The extensions of tables; ``open_table`` also reads text files with columns."""
@@ -43,12 +44,13 @@ class Table:
                 "rename them"
             )
 
-    def place(self, column: str, setting: str) -> int:
+    def place(self, column: str, key: str, value: Any = "NAME") -> int:
         """Return the index of a column in each row.
 
         Args:
             column: the column's name.
-            setting: the setting that selects it, such as ``data.column=NAME``, for the error message.
+            key: the setting that selects it, such as ``data.column``, for the error message.
+            value: an example of its value.
 
         Raises:
             DataError: no column has this name.
@@ -57,7 +59,7 @@ class Table:
             near = difflib.get_close_matches(column, self.names, n=1)
             raise DataError(
                 f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; select one with "
-                f"--set {setting}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"{setting(key, value)}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
         return self.names.index(column)
 
@@ -67,7 +69,7 @@ class Table:
         Raises:
             DataError: no column has this name, or a value is not a string (with line).
         """
-        place = self.place(column, "data.column=NAME")
+        place = self.place(column, "data.column")
         for line, row in self.rows():
             yield line, self.text(line, column, row[place])
 

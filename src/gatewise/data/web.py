@@ -7,6 +7,7 @@ import urllib.request
 from typing import Any
 
 from gatewise.errors import DataError
+from gatewise.wording import option
 
 PATIENCE_S = 60.0
 """Timeout in seconds of each network operation, and of the whole request until the response starts."""
@@ -68,7 +69,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the request for the new URL."""
         if not is_address(newurl) or (req.type == "https" and not newurl.lower().startswith("https:")):
-            raise DataError(f"{req.full_url}: the server redirects to {newurl!r}; expected https, try another --mirror")
+            raise DataError(
+                f"{req.full_url}: the server redirects to {newurl!r}; expected https, try another {option('mirror')}"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
@@ -77,11 +80,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             return super().http_error_302(req, fp, code, msg, headers)
         except ValueError as problem:
             raise DataError(
-                f"{req.full_url}: invalid redirect ({problem}); try later, or use another --mirror"
+                f"{req.full_url}: invalid redirect ({problem}); try later, or use another {option('mirror')}"
             ) from None
         except urllib.error.HTTPError as problem:
             if "infinite loop" in str(problem.reason):
-                raise DataError(f"{req.full_url}: redirect loop; try later, or use another --mirror") from None
+                raise DataError(
+                    f"{req.full_url}: redirect loop; try later, or use another {option('mirror')}"
+                ) from None
             raise
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

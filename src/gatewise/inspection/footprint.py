@@ -55,20 +55,20 @@ class Footprint:
 
 
 def read_footprint(path: str | Path) -> Footprint:
-    """Read a file written by ``gatewise bench footprint --out FILE``.
+    """Read a file written by ``gatewise bench footprint``.
 
     Raises:
         DataError: the file is missing or has other contents.
     """
     path = Path(path).expanduser()
-    raw = read_bounded(path, LONGEST_RECORD, "the file that gatewise bench footprint --out writes")
+    raw = read_bounded(path, LONGEST_RECORD, "the file that gatewise bench footprint writes")
     try:
         found: Any = json.loads(raw)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("bench") != "footprint":
         what = f"the result of bench {found['bench']}" if isinstance(found, dict) and "bench" in found else "no result"
-        raise DataError(f"{path}: {what}; expected the JSON that gatewise bench footprint --out writes")
+        raise DataError(f"{path}: {what}; expected the JSON that gatewise bench footprint writes")
     try:
         models = [ModelFootprint(**model) for model in found["contestants"]]
         return Footprint(models, *(found[key] for key in ("images", "threads", "machine", "date")))

@@ -18,7 +18,7 @@ from gatewise.inspection.fonts import short
 from gatewise.inspection.runs import FinishedRun, describe
 from gatewise.inspection.style import GREY, INK, LOOKS, WIDTH, Look, line_named, title
 from gatewise.models.finite import check_finite
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.predict.forecast import check_reach, open_like, unknown_steps
 from gatewise.runtime.intervals import LEVEL
@@ -95,7 +95,7 @@ def measure_forecast(run: FinishedRun, file: Path | None = None) -> ForecastRead
         DataError: the data is missing, invalid or too short.
         NotFinite: a forecast is not finite.
     """
-    model: SequenceRegressor = load_as(SequenceRegressor, run.folder.path)
+    model: SequenceRegressor = load(run.folder.path, SequenceRegressor)
     if not model.scaling.columns:
         raise UsageError(f"{run.folder.path}: its model predicts one value per sequence; expected the run of a series")
     data = run.config.data

@@ -15,6 +15,7 @@ from gatewise.inspection.style import AMOUNT, CELLS, SIGNED, WIDTH, title
 from gatewise.inspection.ticks import name_steps, tick_labels
 from gatewise.inspection.trace import LayerTrace, trace_layer
 from gatewise.nn.recurrent import Recurrent
+from gatewise.wording import option
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +133,7 @@ def measure_gates(
         UsageError: the layer or direction does not exist.
     """
     if direction in ("backward", "both") and not rnn.spec.bidirectional:
-        raise UsageError(f"--direction {direction}: this model has no backward direction; omit this option")
+        raise UsageError(f"{option('direction', direction)}: this model has no backward direction; omit it")
     both = direction == "both" or (direction is None and rnn.spec.bidirectional)
     traces = [trace_layer(rnn, steps.x, layer, way) for way in ((False, True) if both else (direction == "backward",))]
     return GatesReading(traces, steps.names, steps.kind, steps.numbers, name, answers or Answers(), units)

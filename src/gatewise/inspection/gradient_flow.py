@@ -22,6 +22,7 @@ from gatewise.inspection.style import CELL_LOOKS, WIDTH, Look, line_named, look,
 from gatewise.inspection.ticks import whole_decades
 from gatewise.models.loading import load, load_fresh
 from gatewise.nn.recurrent import LSTM, RNN, Recurrent
+from gatewise.wording import option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,7 +135,9 @@ def measure_scaled_weights(scales: Sequence[float] = SCALES, steps: int = 0, see
         UsageError: a scale is not above 0 and up to 100.
     """
     if bad := [scale for scale in scales if not 0 < scale <= LARGEST_SCALE]:
-        raise UsageError(f"--scale {bad[0]:g}: expected a number above 0 and up to {LARGEST_SCALE:g}, such as 0.9 or 2")
+        raise UsageError(
+            f"{option('scale', f'{bad[0]:g}')}: expected a number above 0 and up to {LARGEST_SCALE:g}, such as 0.9 or 2"
+        )
     steps, flows = steps or 100, list[GradientFlow]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

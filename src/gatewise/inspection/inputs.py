@@ -19,6 +19,7 @@ from gatewise.models.sequence_reader import SequenceReader
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.wording import option
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,11 @@ def read_sequence(
     wide = isinstance(model, SequenceRegressor)  # it standardises its input
     sequences, _, lengths = read_sequence_file(path, steps, width, resize=resize, invert=invert, wide=wide)
     if index is None and len(sequences) > 1:
-        raise UsageError(f"{path}: {len(sequences):,} sequences; choose one with --index K, 0 to {len(sequences) - 1}")
+        raise UsageError(
+            f"{path}: {len(sequences):,} sequences; choose one with {option('index', 'K')}, 0 to {len(sequences) - 1}"
+        )
     if index is not None and not 0 <= index < len(sequences):
-        raise UsageError(f"{path}: no sequence {index}; --index ranges from 0 to {len(sequences) - 1}")
+        raise UsageError(f"{path}: no sequence {index}; {option('index')} ranges from 0 to {len(sequences) - 1}")
     one = sequences[index or 0][: None if lengths is None else lengths[index or 0]]
     classes = [str(label) for label in getattr(model, "labels", ())]
     true = read_true_label(path, index or 0, len(sequences), classes) if classes else None

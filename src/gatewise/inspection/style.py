@@ -20,6 +20,7 @@ from gatewise.errors import UsageError
 from gatewise.extras import import_extra
 from gatewise.inspection.fonts import BASE, families_for, short
 from gatewise.inspection.ticks import label_numbers
+from gatewise.wording import option
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -88,15 +89,15 @@ def check_out(out: Path, data_out: Path | None = None) -> None:
         UsageError: Matplotlib is not installed, an extension is not supported, or a folder does not exist.
     """
     import_extra("matplotlib.figure", "Matplotlib", "drawing a figure")
-    for option, path, endings in (("--out", out, ENDINGS), ("--data-out", data_out, (".csv",))):
+    for name, path, endings in (("out", out, ENDINGS), ("data_out", data_out, (".csv",))):
         if path is None:
             continue
         if path.suffix.lower() not in endings:
-            raise UsageError(f"{option} {path}: expected a name that ends in {' or '.join(endings)}")
+            raise UsageError(f"{option(name, path)}: expected a name that ends in {' or '.join(endings)}")
         if not path.parent.is_dir():
-            raise UsageError(f"{option} {path}: no folder {path.parent}; create it, or choose another location")
+            raise UsageError(f"{option(name, path)}: no folder {path.parent}; create it, or choose another location")
         if path.is_dir():
-            raise UsageError(f"{option} {path}: a folder; expected the name of a file")
+            raise UsageError(f"{option(name, path)}: a folder; expected the name of a file")
 
 
 def make_figure(draw: Callable[[M, "Figure"], None], measured: M) -> "Figure":

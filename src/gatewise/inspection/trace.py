@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatewise.errors import UsageError
 from gatewise.nn.recurrent import Recurrent
 from gatewise.spec import CELLS
+from gatewise.wording import option
 
 
 def stack_input(rnn: Recurrent, call: Callable[[], object]) -> Tensor:
@@ -78,10 +79,11 @@ def trace_layer(rnn: Recurrent, x: Tensor, layer: int = 0, backward: bool = Fals
     spec = rnn.spec
     if not 0 <= layer <= spec.num_layers:
         raise UsageError(
-            f"--layer {layer}: this model has {spec.num_layers} recurrent layer(s); give a number from 1 to that"
+            f"{option('layer', layer)}: this model has {spec.num_layers} recurrent layer(s); give a number from 1 to "
+            "that"
         )
     if backward and not spec.bidirectional:
-        raise UsageError("--direction backward: this model has no backward direction; omit this option")
+        raise UsageError(f"{option('direction', 'backward')}: this model has no backward direction; omit it")
     layer = layer or spec.num_layers
     *_, traced = rnn(x, trace=CELLS[spec.cell].traced)
     values = {name: t[layer - 1, int(backward), :, 0].double().cpu().numpy() for name, t in traced.items()}

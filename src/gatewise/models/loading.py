@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import nn
@@ -30,19 +30,39 @@ class _NoNormals(TorchFunctionMode):
         return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **kwargs or {})
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
+@overload
+def load(path: str | Path, kind: None = None, *, device: str | torch.device = "cpu") -> Any: ...
+
+
+@overload
+def load(path: str | Path, kind: type[M], *, device: str | torch.device = "cpu") -> M: ...
+
+
+def load(path: str | Path, kind: type[M] | None = None, *, device: str | torch.device = "cpu") -> Any:
     """Load the best model of a run, in eval mode.
 
     Args:
         path: the run folder.
+        kind: the class of the model. It is checked, and editors complete its methods.
         device: the device for the weights.
 
     Returns:
         A ``LanguageModel``, ``Tagger``, ``SequenceClassifier``, ``TextClassifier`` or ``SequenceRegressor``.
 
     Raises:
+        UsageError: the model is of another class than ``kind``.
         RunError: something in the folder is missing or invalid.
     """
+    model = _load(path, device)
+    if kind is not None and not isinstance(model, kind):
+        task = RunFolder.existing(path).read_config().task.name
+        raise UsageError(
+            f"{path}: a {task} run, which holds a {type(model).__name__}; expected one that holds a {kind.__name__}"
+        )
+    return model
+
+
+def _load(path: str | Path, device: str | torch.device) -> nn.Module:
     run = RunFolder.existing(path)
     config = run.read_config()
     header = run.open_weights(config.meaning())
@@ -84,22 +104,6 @@ def load_fresh(path: str | Path) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         return make().eval()
-
-
-def load_as(kind: type[M], path: str | Path, *, device: str | torch.device = "cpu") -> M:
-    """Load a model of a given class.
-
-    Raises:
-        UsageError: the run is of another task.
-        RunError: something in the folder is missing or invalid.
-    """
-    model = load(path, device=device)
-    if not isinstance(model, kind):
-        task = RunFolder.existing(path).read_config().task.name
-        raise UsageError(
-            f"{path}: a {task} run, which holds a {type(model).__name__}; expected one that holds a {kind.__name__}"
-        )
-    return model
 
 
 Maker = Callable[[], nn.Module]

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
+from gatewise.data.arrays import PIXEL
 from gatewise.data.ragged import pad
 from gatewise.errors import DataError, UsageError
 from gatewise.models.stack import configured_stack, pooled
@@ -82,6 +83,8 @@ class SequenceReader(nn.Module):
         Returns:
             The sequences with zeros after the end of each, (N, T, I), and their steps, or None if all have T.
 
+        As in files, uint8 numbers are pixels and are scaled by 1/255.
+
         Raises:
             UsageError: the shape is not (N, T, I) with at least one step, the lengths do not fit, or a value is not
                 finite or not representable in the dtype of the model.
@@ -89,10 +92,14 @@ class SequenceReader(nn.Module):
         steps = None if lengths is None else torch.as_tensor(np.asarray(lengths), device="cpu")
         if isinstance(x, list | tuple):
             x, steps = _padded(x)
-        given = x if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
+        given = x if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements=("C", "W")))
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
             raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
+        if given.dtype == torch.uint8:
+            given = given.float() * PIXEL
+        elif not given.is_floating_point():
+            given = given.double()
         if steps is not None:
             given = _without_padding(given, steps)
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,13 +15,13 @@ from gatewise.engines import cannot_run, engine_for, engine_named, layer
 from gatewise.engines.contexts import USE_INSTEAD, refuse_tracing
 from gatewise.engines.contract import LayerInputs, LayerOptions
 from gatewise.engines.switches import switches
+from gatewise.nn.calls import LSTMCalls, OneStateCalls, Trace
 from gatewise.nn.checks import autocast_dtype, check_input, check_lengths, check_state, check_trace
 from gatewise.nn.dropout import dropout, dropout_mask
 from gatewise.nn.state import LSTMState, RNNState, state_kind
 from gatewise.spec import RecurrentSpec
 
 State = LSTMState | RNNState
-Trace = Mapping[str, Tensor]
 
 
 class Recurrent(nn.Module):
@@ -310,7 +310,7 @@ class Recurrent(nn.Module):
         return text + "".join(f", {k}={getattr(self, k)}" for k, usual in defaults.items() if getattr(self, k) != usual)
 
 
-class LSTM(Recurrent):
+class LSTM(LSTMCalls, Recurrent):
     """A drop-in replacement for ``torch.nn.LSTM``. See ``Recurrent`` for the arguments and ``forward`` for the call.
 
     ``i, f, g, o = σ, σ, tanh, σ (W_ih x + b_ih + W_hh h' + b_hh)``, ``c = f·c' + i·g``, ``h = o·tanh(c)``
@@ -326,7 +326,7 @@ class LSTM(Recurrent):
         super().__init__("lstm", *args, **kwargs)
 
 
-class GRU(Recurrent):
+class GRU(OneStateCalls, Recurrent):
     """A drop-in replacement for ``torch.nn.GRU``. See ``Recurrent`` for the arguments and ``forward`` for the call.
 
     ``r, z = σ (W_ih x + b_ih + W_hh h' + b_hh)``, ``n = tanh(W_in x + b_in + r·(W_hn h' + b_hn))``,
@@ -343,7 +343,7 @@ class GRU(Recurrent):
         super().__init__("gru", *args, **kwargs)
 
 
-class RNN(Recurrent):
+class RNN(OneStateCalls, Recurrent):
     """A drop-in replacement for ``torch.nn.RNN``. See ``Recurrent`` for the arguments and ``forward`` for the call.
 
     ``h = tanh(W_ih x + b_ih + W_hh h' + b_hh)``, or with relu (Elman 1990). ``nonlinearity`` is ``tanh`` or ``relu``,

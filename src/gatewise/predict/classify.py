@@ -15,6 +15,7 @@ from gatewise.errors import UsageError
 from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.wording import option
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def _classify_texts(
     model: TextClassifier, files: Sequence[Path], column: str, over_time: bool, image: bool
 ) -> list[Verdict]:
     if image:
-        raise UsageError("--resize and --invert apply to images, but this model reads texts; omit them")
+        raise UsageError(
+            f"{option('resize', True)} and {option('invert', True)} apply to images; this model reads texts, omit them"
+        )
     texts = [(f"{file}:{line}", text) for file in files for line, text in read_texts(file, column)]
     if over_time:
         p = [model.predict_proba_over_time(text).numpy() for _, text in texts]

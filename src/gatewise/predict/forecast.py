@@ -17,9 +17,10 @@ from gatewise.data.series import Series
 from gatewise.errors import DataError, RunError, UsageError
 from gatewise.files import spooled
 from gatewise.models.finite import check_finite
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.runtime.parts import Scaling
+from gatewise.wording import argument, option, train_again
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def forecast(
         DataError: the series is missing, invalid, or shorter than a window, or lacks columns known in advance.
         NotFinite: a forecast is not finite.
     """
-    model = load_as(SequenceRegressor, run)
+    model = load(run, SequenceRegressor)
     folder, scaling = RunFolder.existing(run), model.scaling
     if not scaling.columns:
         raise UsageError(
@@ -88,10 +89,10 @@ def forecast(
         )
     radii = [] if interval is None else radii_of(folder, model, interval)
     settings = folder.read_config().data
-    with reading_for(folder, file, "FILE"), spooled(Path(file or ""), suffix_of(settings)) as path:
+    with reading_for(folder, file, argument("file")), spooled(Path(file or ""), suffix_of(settings)) as path:
         name = str(file or settings.path or settings.builtin)
         series = open_like(settings, scaling, file and path, name)
-    count = model.horizon if steps is None else as_steps("--steps", steps, series, name)
+    count = model.horizon if steps is None else as_steps(option("steps"), steps, series, name)
     if len(series.values) < model.window:
         raise DataError(
             f"{name}: {len(series.values)} values are too few for a window of {model.window} and a horizon of "
@@ -118,8 +119,8 @@ def radii_of(run: RunFolder, model: SequenceRegressor, level: float) -> list[flo
     intervals = run.read_intervals(model.horizon)
     if intervals is None:
         raise RunError(
-            f"{run.intervals_file}: no intervals of these weights; they are written when training ends: --resume the "
-            "run, or train again"
+            f"{run.intervals_file}: no intervals of these weights; they are written when training ends: "
+            f"{train_again(str(run.path))}, or train anew"
         )
     return intervals.radius(level)
 

@@ -11,9 +11,10 @@ from gatewise.data.tagged import read_columns, read_conllu, replace_tags
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
 from gatewise.files import copied, spooled
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.tagger import Tagger
 from gatewise.runtime.prose import split_as_written
+from gatewise.wording import option
 
 CHUNK = 4096
 """Sentences tagged per write."""
@@ -49,7 +50,7 @@ def tag_file(
         UsageError: the run belongs to another task.
         DataError: the file is invalid (the message gives the line).
     """
-    model = load_as(Tagger, run)
+    model = load(run, Tagger)
     if file is not None:
         with spooled(file) as path:
             yield from _tag(model, path, form, False, pretokenized, note)
@@ -92,7 +93,8 @@ def _tag(
 def _split(lines: Sequence[str], note: Callable[[str], object]) -> list[list[str]]:
     """Split raw sentences into words."""
     if choose_level(lines)[0] == "character":
-        note("spaces do not separate the words of this text: each character is tagged; --pretokenized splits at spaces")
+        how = option("pretokenized", True)
+        note(f"spaces do not separate the words of this text: each character is tagged; {how} splits at spaces")
         return [list("".join(line.split())) for line in lines]
     return [split_as_written(line) for line in lines]
 

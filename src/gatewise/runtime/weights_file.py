@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gatewise.errors import RunError
 from gatewise.files import check_regular, file_hash
 from gatewise.runtime.sealed import DamagedError, Header, arrays_of, check_version, read_header, read_sealed
+from gatewise.wording import train_again
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -27,7 +28,10 @@ def read_weights_header(path: Path) -> Header:
         RunError: the file is missing, damaged, or of a newer format.
     """
     if not path.exists():
-        raise RunError(f"{path}: no such file; the run has no trained weights yet, train it first or --resume it")
+        raise RunError(
+            f"{path}: no such file; the run has no trained weights yet, train it first, or to the end with "
+            f"{train_again(str(path.parent))}"
+        )
     check_regular(path, "the run's weights: restore the file, or train again", RunError)
     try:
         header = read_header(path)
@@ -87,7 +91,9 @@ def read_arrays(path: Path, header: Header, expected: Mapping[str, Sequence[int]
 
 
 def _damaged(path: Path, problem: object) -> RunError:
-    return RunError(f"{path}: damaged or truncated ({problem}); train again or --resume the run")
+    return RunError(
+        f"{path}: damaged or truncated ({problem}); train again, or resume it with {train_again(str(path.parent))}"
+    )
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -24,6 +24,7 @@ from gatewise.predict.forecast import check_reach, open_like
 from gatewise.runtime.intervals import LEVEL
 from gatewise.runtime.weights_file import read_weights_header
 from gatewise.tasks.baselines import persistence, seasonal_naive
+from gatewise.wording import option
 
 COVERAGE = "test_coverage_90"
 """The key of the measured coverage in a final line."""
@@ -107,7 +108,7 @@ def backtest(model: SequenceRegressor, run: RunFolder, config: Config, data: str
         UsageError, DataError, RunError: the data or the run is missing or invalid.
     """
     if data is not None and split != "test":
-        raise UsageError(f"--split {split}: of --data, every window is scored; omit this option")
+        raise UsageError(f"{option('split', split)}: of other data, every window is scored; omit it")
     name = str(data or config.data.path or config.data.builtin)
     with reading_for(run, data):
         whole, settings = windows_of(open_like(config.data, model.scaling, data, name), config.data)

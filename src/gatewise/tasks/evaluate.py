@@ -14,6 +14,7 @@ from gatewise.tasks.regression import evaluate_regression
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.task import check_figures
 from gatewise.training.precision import as_configured, choose_device
+from gatewise.wording import option
 
 
 def evaluate(
@@ -79,8 +80,8 @@ def check_table(path: Path, task: str) -> None:
         UsageError: the run is of another task, or the path is no name of a CSV file in an existing folder.
     """
     if task != "regressor":
-        raise UsageError(f"--save {path}: a {task} run forecasts no series; omit this option")
+        raise UsageError(f"{option('save', path)}: a {task} run forecasts no series; omit it")
     if path.suffix.lower() != ".csv" or path.is_dir():
-        raise UsageError(f"--save {path}: expected the name of a file that ends in .csv")
+        raise UsageError(f"{option('save', path)}: expected the name of a file that ends in .csv")
     if not path.parent.is_dir():
-        raise UsageError(f"--save {path}: no folder {path.parent}; create it, or choose another location")
+        raise UsageError(f"{option('save', path)}: no folder {path.parent}; create it, or choose another location")

@@ -23,7 +23,7 @@ from gatewise.data.token_cache import TokenizedText, tokenize_file
 from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
-from gatewise.models.loading import load_as, save_weights
+from gatewise.models.loading import load, save_weights
 from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.distributed import Group
@@ -194,7 +194,7 @@ def evaluate_language_model(
     Returns:
         ``perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
     """
-    model = load_as(LanguageModel, run.path, device=device)
+    model = load(run.path, LanguageModel, device=device)
     with reading_for(run, data):
         path = find_text(config.data, split, data)
     text = tokenize_file(path, model.vocabulary)

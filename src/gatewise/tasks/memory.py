@@ -15,11 +15,12 @@ from gatewise.data.arrays import Batch, Sequences
 from gatewise.data.configured import with_batches
 from gatewise.data.moments import root_mean_square
 from gatewise.errors import UsageError
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
 from gatewise.tasks.regression import Regression, figures_of, write_scaling
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.distributed import Group
+from gatewise.wording import option
 
 SEEDS = {"valid": 1, "test": 2}
 """Seed of the validation and test splits, which are the same for every run of a given length."""
@@ -38,7 +39,9 @@ def draw_part(split: str, length: int) -> Sequences:
         UsageError: the length is below 2, or the training split is requested, which is never the same twice.
     """
     if split not in SEEDS:
-        raise UsageError(f"--split {split}: a memory-task draws new sequences at each step; expected valid or test")
+        raise UsageError(
+            f"{option('split', split)}: a memory-task draws new sequences at each step; expected valid or test"
+        )
     return draw_adding_problem(SCORED, length, np.random.default_rng(SEEDS[split]))
 
 
@@ -51,7 +54,9 @@ class MemoryTask(Task):
 
     def __init__(self, config: Config) -> None:
         if config.data.path:
-            raise UsageError(f"data.path is {config.data.path!r}; a memory-task draws its data, so omit it (--data)")
+            raise UsageError(
+                f"data.path is {config.data.path!r}; a memory-task draws its data, so omit it ({option('data')})"
+            )
         self.config = settled(config, with_batches(config.data, STEPS), STEPS)
         self.parts = {
             split: draw_part(split, config.data.length) for split in SEEDS
@@ -108,6 +113,6 @@ def evaluate_memory(
 ) -> dict[str, Any]:
     """Evaluate the best weights on a split, in fp32."""
     if data is not None:
-        raise UsageError(f"--data {data}: a memory-task draws its data; omit this option")
-    model = load_as(SequenceRegressor, run.path, device=device)
+        raise UsageError(f"{option('data', data)}: a memory-task draws its data; omit it")
+    model = load(run.path, SequenceRegressor, device=device)
     return figures_of(model, draw_part(split, config.data.length))

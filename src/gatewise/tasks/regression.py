@@ -22,7 +22,7 @@ from gatewise.data.moments import mean_absolute, moments, root_mean_square
 from gatewise.data.regression import open_parts, whole_numbers
 from gatewise.data.windows import Origins, Windows
 from gatewise.errors import UsageError
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, relative_to_last, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
 from gatewise.tasks.backtest import backtest, with_intervals
@@ -30,6 +30,7 @@ from gatewise.tasks.baselines import autoregression_rmse, persistence, rmse_of, 
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
+from gatewise.wording import option
 
 ORDERS = (2, 9)
 """Orders of the autoregressive baselines of a forecast."""
@@ -229,14 +230,14 @@ def evaluate_regression(
     Raises:
         UsageError: forecasts are to be saved, but the run is not one of a series.
     """
-    model = load_as(SequenceRegressor, run.path, device=device)
+    model = load(run.path, SequenceRegressor, device=device)
     if model.scaling.columns:
         rolled = backtest(model, run, config, data, split)
         if save is not None:
             rolled.save(save)
         return rolled.figures()
     if save is not None:
-        raise UsageError(f"--save {save}: only forecasts of a series are saved; omit this option")
+        raise UsageError(f"{option('save', save)}: only forecasts of a series are saved; omit it")
     with reading_for(run, data):
         settings = data_of(config.data, model.scaling, data)
         path = Path(settings.path).expanduser()

@@ -13,6 +13,7 @@ from gatewise.errors import DataError, RunError, UsageError
 from gatewise.training.checkpoints import Check, Checkpoint, Outline, load_newest, write_errors_stop
 from gatewise.training.progress import note
 from gatewise.training.resumable import check_identity
+from gatewise.wording import option
 
 DATA_KEYS = ("path", "train_file", "valid_file", "test_file", "builtin")
 """The keys of ``[data]`` that locate the data."""
@@ -52,7 +53,7 @@ def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None
 def find_resume_point(
     run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None, check: Check
 ) -> tuple[Checkpoint | None, Metrics | None]:
-    """Return what ``--resume`` continues from: the newest intact checkpoint, and a finished run's final metrics.
+    """Return what a resumed run continues from: the newest intact checkpoint, and a finished run's final metrics.
 
     Either is None if absent. What was found is reported on the console. Nothing is modified.
 
@@ -79,7 +80,7 @@ def find_resume_point(
     if damaged and not checkpoint and not final:
         raise RunError(
             f"{damaged[0].partition('; skipped')[0]}; none of the {len(damaged)} checkpoints can be resumed: "
-            f"restore one, or rename {run.checkpoints} so that --resume starts from the beginning"
+            f"restore one, or rename {run.checkpoints} so that {option('resume', True)} starts from the beginning"
         )
     for line in damaged:
         note(console, line)
@@ -132,7 +133,7 @@ def final_metrics(
     if not checkpoint:
         raise RunError(
             f"{run.checkpoints}: this finished run has no checkpoint left, so it cannot be extended from "
-            f"{_length(last)} to {_length(asked)}; train again in another --out"
+            f"{_length(last)} to {_length(asked)}; train again in another {option('out')}"
         )
     return None
 
@@ -143,7 +144,7 @@ def _check_history(history: History, trained: Sequence[Metrics], run: RunFolder)
         if to_json(line) != to_json(other):
             raise RunError(
                 f"{run.metrics_file}:{number}: contradicts this run's checkpoints; the file belongs to another run, "
-                "remove it, and --resume writes it again"
+                f"remove it, and {option('resume', True)} writes it again"
             )
 
 
@@ -166,11 +167,11 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any], run: RunFolder
             if before != value and f"{section}.{key}" not in may_differ:
                 raise UsageError(
                     f"{run.path}: this run was started with {section}.{key} = {before!r}, now it is {value!r}; "
-                    "resume it with the same configuration, or choose another --out"
+                    f"resume it with the same configuration, or choose another {option('out')}"
                 )
     for split, data_hash in saved["data"].items():
         if (found := now["data"].get(split)) != data_hash:
             raise DataError(
                 f"{run.path}: the {split} text is not the one this run was started with (SHA-256 {str(found)[:12]}, "
-                f"expected {str(data_hash)[:12]}); give the same data, or another --out"
+                f"expected {str(data_hash)[:12]}); give the same data, or another {option('out')}"
             )

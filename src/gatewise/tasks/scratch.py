@@ -25,6 +25,7 @@ from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 from gatewise.training.sentences import SentenceTrainer, check_scratch_resumable
+from gatewise.wording import option
 
 _NEEDED = {
     "data.level": "prose",
@@ -60,7 +61,9 @@ def check_scratch_config(config: Config) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("a scratch-language-model is trained in one process; start it without torchrun")
     if not config.data.path:
-        raise UsageError("data: the recipe names no data; add --data FILE.csv, a file with the comments in one column")
+        raise UsageError(
+            f"data: the recipe names no data; add {option('data', 'FILE.csv')}, a file with the comments in one column"
+        )
 
 
 @dataclass(frozen=True)
@@ -177,25 +180,27 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
         raise RunError(f"{run.tokenizer_file}: has no start token; expected the vocabulary of {config.task.name}")
     if data is None and split in ("valid", "test"):
         raise DataError(
-            f"{run.path}: this run was trained without a {split} text; give one with --data OTHER.csv, or omit "
-            "--split to score the training sentences"
+            f"{run.path}: this run was trained without a {split} text; give one with {option('data', 'OTHER.csv')}, or "
+            f"omit {option('split')} to score the training sentences"
         )
     shapes = weight_shapes(len(vocabulary), config.model.hidden_size)
     model = ScratchModel(run.read_weights(shapes, header)[0])
     try:
         path = find_csv(config.data.path if data is None else data)
     except DataError as problem:
-        where = " (where this run was trained; give the data's current location with --data)" if data is None else ""
+        where = (
+            f" (where this run was trained; set the current path with {option('data', 'PATH')})" if data is None else ""
+        )
         raise DataError(f"{problem}{where}") from None
     trained = (run.read_history(config.task.name).final or {}).get("train_data_hash")
     same = file_hash(path) == trained
     if split == "train" if not same and data is not None else split in ("valid", "test") and same:
         raise DataError(
             f"{path}: {'' if same else 'not '}the file that this run was trained on, so it is not a {split} text; omit "
-            "--split, or give another file"
+            f"{option('split')}, or give another file"
         )
     if data is None and trained and not same:
-        raise DataError(f"{path}: not the text that this run was trained on; name a file with --data")
+        raise DataError(f"{path}: not the text that this run was trained on; name a file with {option('data', 'PATH')}")
     texts = read_sentences(path, config.data.column)
     if data is None or same:
         split, texts = "train", texts[: config.data.max_sentences or None]

@@ -15,7 +15,7 @@ from gatewise.config import Config
 from gatewise.data.arrays import Sequences, check_classes
 from gatewise.data.configured import open_sequences, sequences_split, with_batches
 from gatewise.inspection.mistakes import Picture
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
 from gatewise.tasks.mistakes import Mistake
@@ -92,7 +92,7 @@ def evaluate_sequences(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
     """Evaluate the best weights on a split, in fp32."""
-    model = load_as(SequenceClassifier, run.path, device=device)
+    model = load(run.path, SequenceClassifier, device=device)
     with reading_for(run, data):
         part = sequences_split(config.data, split, data)
     name = f"{data or config.data.path or config.data.builtin} ({split})"

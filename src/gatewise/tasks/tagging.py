@@ -19,7 +19,7 @@ from gatewise.config.tasks import ACCURACY
 from gatewise.data.configured import TaggedPart, open_tagged, tagged_split, with_batches
 from gatewise.data.tokenizer_file import lexicon_json
 from gatewise.errors import DataError
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.tagger import Tagger
 from gatewise.nn.words import EncodedSentences
 from gatewise.runtime.lexicon import Lexicon
@@ -206,7 +206,7 @@ def evaluate_tagger(
         the denominator is zero) and ``tokens_TAG``; ``confusion``, the file with the matrix (None if the run folder is
         not writable).
     """
-    model = load_as(Tagger, run.path, device=device)
+    model = load(run.path, Tagger, device=device)
     seen = run.read_labels("seen_words").seen_words or frozenset()
     with reading_for(run, data):
         part = tagged_split(config.data, split, data)

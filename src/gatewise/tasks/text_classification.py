@@ -17,7 +17,7 @@ from gatewise.data.arrays import check_classes
 from gatewise.data.configured import labelled_split, open_labelled, with_batches
 from gatewise.data.labelled import LabelledFile, LabelledText
 from gatewise.data.tokenizer_file import lexicon_json
-from gatewise.models.loading import load_as
+from gatewise.models.loading import load
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
@@ -131,7 +131,7 @@ def evaluate_texts(
     run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
 ) -> dict[str, Any]:
     """Evaluate the best weights on a split, or a file, in fp32."""
-    model = load_as(TextClassifier, run.path, device=device)
+    model = load(run.path, TextClassifier, device=device)
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
     part = LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict)

@@ -3,9 +3,8 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property, partial
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from torch import nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
+from gatewise.data.in_memory import Files, as_files, is_path
 from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
-from gatewise.models.language_model import LanguageModel
-from gatewise.models.loading import load, load_weights
+from gatewise.models.loading import load_weights
 from gatewise.tasks.card import model_card
 from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.resume import DATA_KEYS, find_resume_point, hold, run_identity
+from gatewise.tasks.run import Run
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.task import Task, check_figures
 from gatewise.training.checkpoints import Checkpoint, kept, way_on
@@ -32,82 +32,69 @@ from gatewise.training.loop import Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
 from gatewise.training.position import Position
 from gatewise.training.precision import as_configured, check_precision, choose_device, has_fast_bf16, has_fast_high
-from gatewise.training.progress import heartbeat, note, unbreakable
+from gatewise.training.progress import console_of, heartbeat, note, unbreakable
 from gatewise.training.resumable import check_resumable
 from gatewise.training.scalars import Scalars
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        path: the run folder.
-        metrics: the last line of ``metrics.jsonl``: test metrics and the best epoch (empty in a process that did not
-            write it). A scratch-language-model has no test text, so its metrics are those of the training text.
-    """
-
-    path: Path
-    metrics: Metrics
-
-    @cached_property
-    def model(self) -> Any:
-        """The best model, in eval mode, as returned by ``gatewise.load``."""
-        return load(self.path)
-
-    @property
-    def sample(self) -> str | None:
-        """Text sampled from a language model with the run's seed; None for any other model."""
-        if not isinstance(self.model, LanguageModel):
-            return None
-        config = RunFolder(self.path).read_config()
-        length = 300 if config.data.level == "character" else 60
-        return self.model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
+from gatewise.wording import option
 
 
 def train(
     recipe: str | Path | None = None,
     *,
-    data: str | Path | None = None,
+    data: Any = None,
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
     seed: int | None = None,
-    console: Console | None = None,
+    progress: bool | Console | None = None,
 ) -> Run:
     """Train a model and write a run folder.
 
     Args:
         recipe: a built-in name (see ``gatewise recipes``) or the path of a TOML file. Defaults to ``demo`` or, with
             ``resume``, to the configuration of the run in ``out``.
-        data: the folder or file of the task's data (see ``DataConfig.path``); overrides the recipe's.
+        data: the path of the task's data (see ``DataConfig.path``), or the data itself: a data frame of any library,
+            arrays or lists, with labels or targets as a tuple, or a mapping of these for given splits (see the chapter
+            From Python). The run folder keeps data given in memory. Overrides the recipe's.
         out: the run folder. Defaults to ``runs/RECIPE-TIME``.
         overrides: settings by dotted key, such as ``{"training.epochs": 1}``.
         resume: continue the run in ``out`` exactly where it stopped.
         seed: overrides ``training.seed``.
-        console: where to show progress; silent by default.
+        progress: True shows the progress on standard error, False does not, a Rich console shows it there. By default,
+            it is shown in terminals and notebooks only.
 
     PyTorch's global switches, threads and random generators are restored afterwards and do not affect the result. In
     the main thread, SIGINT, SIGTERM and SIGHUP finish the current step and save a checkpoint.
 
+    Returns:
+        The finished run: its metrics, its model, its training curves.
+
     Raises:
-        GatewiseError: a subclass for each kind of error.
+        GatewiseError: a subclass for each kind of error; invalid data in memory is an ``InputError``, which is a
+            ``ValueError``, too.
     """
     if resume and out is None:
-        raise UsageError("--resume requires --out: the folder of the run to resume")
+        raise UsageError(f"{option('resume', True)} requires {option('out')}: the folder of the run to resume")
     name = "demo" if recipe is None else Path(recipe).stem
     run = RunFolder(out if out is not None else Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     fault: type[GatewiseError] = UsageError
     if recipe is None and resume and run.config_file.is_file():
         recipe, fault = run.config_file, RunError
-    chosen = _all_overrides(data, overrides, seed)
-    config = _with_absolute_paths(load_config("demo" if recipe is None else recipe, chosen, error=fault))
+    recipe = "demo" if recipe is None else recipe
+    chosen, files = _all_overrides(data if is_path(data) else None, overrides, seed), None
+    config = load_config(recipe, chosen, error=fault)
+    if data is not None and not is_path(data):
+        files = as_files(data, config.task.name, config.data)
+        config = load_config(recipe, {**files.settings, **chosen, **_at(run.data / files.name)}, error=fault)
+    config = _with_absolute_paths(config)
     if unread := config.unread():
         raise UsageError(unread)
+    console = console_of(progress)
     with _from_outside(run, console):
         if config.task.name == "scratch-language-model":
             check_scratch_config(config)
-            return Run(run.path, train_scratch(config, run, resume, console))
+            train_scratch(config, run, resume, console)
+            return Run(run.path)
         device = choose_device(config.runtime.device)
         try:
             engine_named(config.runtime.engine, device)
@@ -116,7 +103,7 @@ def train(
         check_precision(config.training.precision, device, config.runtime.engine)
         keep_freed_memory()
         with process_group(device) as group, as_configured(group.device, config.runtime.threads):
-            return _train(config, run, group, resume, console if group.is_writer else None)
+            return _train(config, run, group, resume, console if group.is_writer else None, files)
 
 
 @contextmanager
@@ -147,22 +134,30 @@ def read_task(config: Config) -> Task:
     return KINDS[config.task.name].task(config)
 
 
-def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None) -> Run:
+def _train(
+    config: Config, run: RunFolder, group: Group, resume: bool, console: Console | None, files: Files | None
+) -> Run:
     if config.data.batch_size:
         group.rows(config.data.batch_size)
     if group.is_writer:
         run.check_free(resume=resume)
-    with heartbeat(console, "reading the data"):
-        task = read_task(config)
-    config = task.config
-    group.rows(config.data.batch_size)
-    torch.manual_seed(config.training.seed)
-    model = task.make_model().to(group.device)
-    workload = task.workload(model, run, group)
-    if group.rank:
-        torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
-    check = partial(check_resumable, workload=workload, settings=config.training, group=group)
-    with hold(run, resume, console) if group.is_writer else nullcontext():
+    lock = hold(run, resume, console) if group.is_writer else nullcontext()
+    with ExitStack() as held:
+        if files:
+            held.enter_context(lock)
+            held.enter_context(_kept_data(run, files, group))
+        with heartbeat(console, "reading the data"):
+            task = read_task(config)
+        config = task.config
+        group.rows(config.data.batch_size)
+        torch.manual_seed(config.training.seed)
+        model = task.make_model().to(group.device)
+        workload = task.workload(model, run, group)
+        if group.rank:
+            torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
+        check = partial(check_resumable, workload=workload, settings=config.training, group=group)
+        if not files:  # without data to write, a run that cannot start leaves no folder
+            held.enter_context(lock)
         checkpoint, final = find_resume_point(run, config, task.hashes, console, check) if resume else (None, None)
         if not final:
             if group.is_writer:
@@ -173,7 +168,21 @@ def _train(config: Config, run: RunFolder, group: Group, resume: bool, console: 
             if group.is_writer:
                 _finish(config, task, run, model, position, console)
         group.wait()
-        return Run(run.path, (run.read_history(config.task.name).final or {}) if group.is_writer else {})
+        return Run(run.path) if group.is_writer else Run.of_another_process(run.path)
+
+
+@contextmanager
+def _kept_data(run: RunFolder, files: Files, group: Group) -> Iterator[None]:
+    """Write data from memory to a locked run folder; delete it again if the run cannot start."""
+    try:
+        if group.is_writer:
+            run.keep_data(files.content)
+        group.wait()
+        yield
+    except BaseException:
+        if group.is_writer:
+            run.discard_data()
+        raise
 
 
 def _introduce(
@@ -249,7 +258,7 @@ def _finish(
 
 
 def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None, seed: int | None) -> dict[str, Any]:
-    """Merge ``--data`` and ``--seed`` into the overrides."""
+    """Merge data and seed into the overrides."""
     merged = dict(overrides or {})
     if data is not None:
         if not os.path.exists(Path(data).expanduser()):
@@ -257,10 +266,15 @@ def _all_overrides(data: str | Path | None, overrides: Mapping[str, Any] | None,
                 f"{data}: no such file or folder; expected the data of the recipe's task, such as a folder with "
                 "*.train.txt, *.valid.txt and *.test.txt for a language-model"
             )
-        merged |= dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(data)}
+        merged |= _at(data)
     if seed is not None:
         merged["training.seed"] = seed
     return merged
+
+
+def _at(path: str | Path) -> dict[str, Any]:
+    """Return the overrides that make a path the only location of the data."""
+    return dict.fromkeys((f"data.{key}" for key in DATA_KEYS), "") | {"data.path": str(path)}
 
 
 def _with_absolute_paths(config: Config) -> Config:

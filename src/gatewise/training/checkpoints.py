@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from gatewise.errors import Interrupted, RunError, TrainingStopped
 from gatewise.files import check_regular
 from gatewise.reading import parse_json
 from gatewise.runtime.sealed import FORMAT, DamagedError, Header, check_version, read_header, read_sealed
+from gatewise.wording import option, train_again
 
 KEPT = 2
 
@@ -109,7 +109,8 @@ def check_best_kept(run: RunFolder, shapes: Mapping[str, Sequence[int]], unit: s
     Raises:
         RunError: the weights are missing, damaged, or older.
     """
-    advice = f"the best weights so far, of {unit} {best}, are lost; restore the file, or train again in another --out"
+    lost = f"the best weights so far, of {unit} {best}, are lost"
+    advice = f"{lost}; restore the file, or train again in another {option('out')}"
     try:
         found = run.reseal_weights(shapes, write=write).get(unit, best)
     except RunError as problem:
@@ -174,11 +175,6 @@ def _check_numbers(tensors: Mapping[str, Tensor], steps: int) -> None:
                 raise ValueError(f"{name} is not a valid generator state ({str(problem).splitlines()[0]})") from None
 
 
-def resume_command(run: RunFolder) -> str:
-    """Return the command that resumes a run."""
-    return f"gatewise train --out {shlex.quote(str(run.path))} --resume"
-
-
 def kept(run: RunFolder) -> str:
     """Return a phrase that says whether there is a checkpoint, and where."""
     if _newest_first(run.checkpoints):
@@ -189,8 +185,8 @@ def kept(run: RunFolder) -> str:
 def way_on(run: RunFolder) -> str:
     """Return a phrase that says how to continue a stopped run."""
     if run.config_file.is_file():
-        return f"resume with: {resume_command(run)}"
-    return "start again with the same command"
+        return f"resume with: {train_again(str(run.path))}"
+    return "start again in the same way"
 
 
 def interrupted(run: RunFolder, where: str) -> Interrupted:

@@ -1,5 +1,6 @@
 """Progress display: a bar on a terminal, otherwise a plain line every tenth of an epoch, and every 30 seconds."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -42,6 +43,29 @@ class Unbreakable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def console_of(progress: bool | Console | None) -> Console | None:
+    """Return where to show progress; None for nowhere.
+
+    Args:
+        progress: a console; True for standard error, or in a notebook the cell's output; False for nowhere. None is
+            True in a terminal or a notebook, else False: a script whose output goes to a file or a pipe is silent.
+    """
+    if isinstance(progress, Console):
+        return progress
+    in_notebook = Console().is_jupyter
+    if progress is False or (progress is None and not in_notebook and not _is_terminal(sys.stderr)):
+        return None
+    if in_notebook:  # plain lines: Rich's own output for notebooks is a block of HTML per line
+        return Console(file=sys.stdout, force_jupyter=False, force_terminal=False, width=100)
+    return Console(stderr=True)
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    with suppress(ValueError):  # closed
+        return stream is not None and stream.isatty()
+    return False
 
 
 @contextmanager

@@ -1,0 +1,116 @@
+"""A finished run: its metrics, its model, its evaluation, its training curves."""
+
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatewise.artifact.run_folder import Metrics, RunFolder
+from gatewise.data.in_memory import as_files, is_path
+from gatewise.errors import RunError
+from gatewise.models.language_model import LanguageModel
+from gatewise.models.loading import load
+from gatewise.tasks.evaluate import evaluate
+from gatewise.wording import train_again
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Run:
+    """A finished run.
+
+    Args:
+        path: the run folder.
+
+    Attributes:
+        path: the run folder.
+        metrics: the last line of ``metrics.jsonl``: test metrics, baselines and the best epoch. A
+            scratch-language-model has no test text, so its metrics are those of the training text.
+
+    Raises:
+        RunError: the folder contains no run, or one that is not finished.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        folder = RunFolder.existing(path)
+        final = folder.read_history(folder.read_config().task.name).final
+        if final is None:
+            raise RunError(f"{path}: this run is not finished; continue it with {train_again(str(path))}")
+        self.path, self.metrics = folder.path, final
+
+    @classmethod
+    def of_another_process(cls, path: Path) -> "Run":
+        """Return a run of several processes in one that did not write it; its metrics are empty."""
+        run = cls.__new__(cls)
+        run.path, run.metrics = path, Metrics()
+        return run
+
+    @property
+    def history(self) -> list[Metrics]:
+        """The metrics of each evaluation during training, in order: a list of mappings, as a data frame takes it."""
+        return list(RunFolder(self.path).read_history().evaluations)
+
+    @cached_property
+    def model(self) -> Any:
+        """The best model, in eval mode, as returned by ``gatewise.load``; loaded once."""
+        return load(self.path)
+
+    def evaluate(self, data: Any = None, *, split: str | None = None, device: str = "auto") -> dict[str, Any]:
+        """Evaluate the best model on a split, in fp32.
+
+        Args:
+            data: other data than the run's own: a path, or data in memory as for ``gatewise.train``.
+            split: ``train``, ``valid`` or ``test``. Defaults to ``test``, or to ``train`` on the own data of a run
+                trained without a test text. Other data that is not split is read as a whole.
+            device: the device to compute on; ``auto`` selects a GPU if there is one.
+
+        Returns:
+            The metrics that ``gatewise evaluate --json`` prints.
+
+        Raises:
+            DataError: the data is invalid.
+            NotFinite: a metric is not finite.
+        """
+        if data is None or is_path(data):
+            return evaluate(self.path, data=data, split=split, device=device)
+        config = RunFolder(self.path).read_config()
+        files = as_files(data, config.task.name, config.data)
+        with tempfile.TemporaryDirectory(prefix="gatewise-") as folder:
+            for name, content in files.content.items():
+                (Path(folder) / name).write_bytes(content)
+            return evaluate(self.path, data=Path(folder) / files.name, split=split, device=device)
+
+    def plot(self) -> "Figure":
+        """Draw the training curves, as ``gatewise inspect training`` does; save them with ``savefig``.
+
+        Raises:
+            MissingPackage: Matplotlib is not installed.
+        """
+        from gatewise.extras import import_extra
+        from gatewise.inspection.runs import open_runs
+        from gatewise.inspection.style import make_figure
+        from gatewise.inspection.training import draw_training, measure_training
+
+        import_extra("matplotlib.figure", "Matplotlib", "drawing a figure")
+        return make_figure(draw_training, measure_training(open_runs([self.path], "training")))
+
+    @property
+    def sample(self) -> str | None:
+        """Text sampled from a language model with the run's seed; None for any other model."""
+        if not isinstance(self.model, LanguageModel):
+            return None
+        config = RunFolder(self.path).read_config()
+        length = 300 if config.data.level == "character" else 60
+        return self.model.generate(max_tokens=length, temperature=0.8, seed=config.training.seed).strip()
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}{_shown(self.metrics)})"
+
+
+def _shown(metrics: Mapping[str, Any]) -> str:
+    """Return the metrics that a reader compares, without counts and hashes."""
+    kept = {key: value for key, value in metrics.items() if isinstance(value, float) and not key.endswith("_oov_rate")}
+    kept |= {key: value for key, value in metrics.items() if key in ("best_epoch", "best_step")}
+    return "".join(f", {key}={value:.4g}" for key, value in kept.items())
