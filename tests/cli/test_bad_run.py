@@ -165,7 +165,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "weights of a size that no number holds": (
         unsealed(change_config("hidden_size = 8", "hidden_size = 1" + "0" * 30)),
-        ["config.toml:33: model.hidden_size is 1", "less than"],
+        ["config.toml:37: model.hidden_size is 1", "less than"],
     ),
     "weights of layers without end": (
         unsealed(change_config("num_layers = 1", "num_layers = 1000000000")),

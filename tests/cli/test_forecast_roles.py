@@ -160,7 +160,8 @@ def test_the_backtest_in_a_file(gatewise: Gatewise, load_run: Path, load: Path, 
     lines = done.out.splitlines()
     assert lines[0].startswith("test RMSE ")
     assert lines[1].split() == ["step", "RMSE", "MAE", "persistence", "seasonal", "naive", "in", "90%", "interval"]
-    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3", "4", "5", "6", "all"]
+    assert [line.split()[0] for line in lines[2:9]] == ["1", "2", "3", "4", "5", "6", "all"]
+    assert lines[9:] == ["steps with filled values: 2; read, but not scored"]
     rows = list(csv.DictReader((tmp_path / "test.csv").open()))
     assert len(rows) == 30 * 6 and list(rows[0]) == ["origin", "step", "time", "truth", "forecast", "low", "high"]
     first, last = rows[0], rows[-1]
@@ -326,3 +327,28 @@ def test_growth_goes_on_where_the_target_is_read_relative_to_its_last_value(gate
     gatewise("train", "sunspots", "--data", data, "--out", "no", "--set", "data.relative=1").check_refused(
         2, "data.relative is 1; input should be true, false or 'auto'"
     )
+
+
+def test_trading_days_go_on_after_the_weekend(gatewise: Gatewise, tmp_path: Path) -> None:
+    """Also from a file of one week, which alone does not tell that the weekend is skipped."""
+    days = [datetime(2024, 1, 1) + timedelta(days=day) for day in range(112)]
+    days = [day for day in days if day.weekday() < 5 and day != datetime(2024, 2, 19)]
+    rows = [f"{day:%Y-%m-%d},{10 + k % 5}" for k, day in enumerate(days)]
+    (tmp_path / "prices.csv").write_text("\n".join(["day,price", *rows, ""]))
+    settings = {
+        **TINY_REGRESSOR,
+        "data.valid_size": 9,
+        "data.test_size": 9,
+        "data.window": "1 week",
+        "training.epochs": 1,
+    }
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    command = ("train", "sunspots", "--data", "prices.csv", *words)
+    gatewise(*command, "--out", "none").check_refused(3, "prices.csv:37: 1 step missing, the first before this row")
+    told = gatewise(*command, "--set", "data.fill=previous", "--out", "run")
+    assert "window = 5\n" in (tmp_path / "run" / "config.toml").read_text()
+    assert "filled with the value before" in " ".join(told.err.split())
+    assert gatewise("forecast", "run").out.split("\t")[0] == "2024-04-22", "a Monday"
+    (tmp_path / "week.csv").write_text("\n".join(["day,price", *rows[:5], ""]))
+    assert gatewise("forecast", "run", "week.csv").out.split("\t")[0] == "2024-01-08", "a Monday"
+    assert "steps with filled values: 1; read, but not scored" in gatewise("evaluate", "run").out

@@ -55,6 +55,7 @@ def test_it_learns_and_leaves_a_run_folder(waves: Path, regressor_run: Path) -> 
     card = (regressor_run / "README.md").read_text()
     for key in ("test_rmse", "test_mae", "persistence_test_rmse", "autoregression_2_test_rmse"):
         assert f"| {final[key]:.4g} |" in card
+    assert f"| {100 * final['test_coverage_90']:.1f}% |" in card
     assert f"gatewise forecast {regressor_run} --steps 1" in card
 
 
@@ -166,6 +167,9 @@ def test_arrays_are_answered_in_their_units(tmp_path: Path) -> None:
     assert run.metrics["test_rmse"] < 0.5 * run.metrics["mean_test_rmse"]
     assert run.model.scaling.x_mean == pytest.approx([1000, 1000], abs=20)
     assert evaluate(run.path, data=folder, split="valid")["tokens"] == 40
+    for key, value in (("known", ["a"]), ("horizon", 3)):
+        with pytest.raises(UsageError, match=f"data.{key} is .*, but arrays are no series; leave it out"):
+            gw.train("sunspots", data=folder, out=tmp_path / "no", overrides={f"data.{key}": value})
     with pytest.raises(UsageError, match="its model predicts one value per sequence; expected the run of a series"):
         forecast(run.path)
     with pytest.raises(DataError, match=r"waves\.csv: a file; expected an \.npz file, or a folder with \*\.train\.npz"):

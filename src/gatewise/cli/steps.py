@@ -27,7 +27,9 @@ def step_lines(figures: Mapping[str, Any]) -> list[str]:
     rows += [[str(step), *(_shown(name, figures.get(f"{name}_step_{step}")) for name in names)] for step in steps]
     rows += [["all" if steps else "1", *(_shown(name, figures[name]) for name in names)]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(field.rjust(width) for field, width in zip(row, widths, strict=True)) for row in rows]
+    table = ["  ".join(field.rjust(width) for field, width in zip(row, widths, strict=True)) for row in rows]
+    filled = figures.get("filled_steps")
+    return table + ([f"steps with filled values: {filled:,}; read, but not scored"] if filled else [])
 
 
 def _shown(name: str, value: float | None) -> str:

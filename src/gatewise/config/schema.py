@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
@@ -25,7 +25,7 @@ def _positive(value: Any) -> Any:
     return _automatic(value)
 
 
-def _steps(least: int, *words: str) -> PlainValidator:
+def _steps(least: int, *words: str) -> BeforeValidator:
     """Return a check of a number of steps of a series, or of a span of time, or one of some words."""
 
     def check(value: Any) -> Any:
@@ -42,7 +42,7 @@ def _steps(least: int, *words: str) -> PlainValidator:
             raise PydanticCustomError("steps", f"input should be greater than or equal to {least} and below 2^31")
         return value
 
-    return PlainValidator(check)
+    return BeforeValidator(check)
 
 
 def _true_false_or_auto(value: Any) -> Any:
@@ -51,7 +51,7 @@ def _true_false_or_auto(value: Any) -> Any:
     return value
 
 
-_choice = PlainValidator(_true_false_or_auto)
+_choice = BeforeValidator(_true_false_or_auto)
 
 AutoSize = Annotated[int, BeforeValidator(_automatic), Field(ge=0, lt=2**31)]
 """A size that follows from the data if it is 0 or ``auto``; ``config.toml`` holds the number chosen."""

@@ -77,6 +77,16 @@ class Pace:
         day = last if self.month_end else min(self.start.day, last)
         return self.start.replace(year=year, month=month + 1, day=day)
 
+    def on_weekdays_of(self, text: str) -> "Pace":
+        """Return this pace of days with the weekdays of another, given as text, if all rows fall on these.
+
+        Few rows do not tell which weekdays never occur.
+        """
+        weekdays = tuple(day for day, name in enumerate(_NAMES) if name in text)
+        if self.step != DAY or not weekdays or self.start.weekday() not in weekdays:
+            return self
+        return replace(self, step=timedelta(0), weekdays=weekdays)
+
     def moved(self, number: int) -> "Pace":
         """Return this pace with another step as step 0."""
         return replace(self, start=self.time(number))

@@ -120,6 +120,9 @@ def open_parts(settings: DataConfig) -> tuple[tuple[Windows, dict[str, Origins]]
     """
     series = open_series(settings)
     if series is None:
+        for key, usual in (("known", []), ("horizon", 1)):
+            if getattr(settings, key) != usual:
+                raise UsageError(f"data.{key} is {getattr(settings, key)!r}, but arrays are no series; leave it out")
         parts = find_sequences(settings.path, settings.valid_size, settings.test_size, settings.split_seed)
         notes = [note for part in parts.values() for note in part.notes]
         parts = {split: _with_numbers(part, settings.path) for split, part in parts.items()}

@@ -1,7 +1,7 @@
 """Forecasts of the next values of a series with a run's best model."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,10 @@ def open_like(settings: DataConfig, scaling: Scaling, data: str | Path | None, n
     """
     series = open_series(data_of(settings, scaling, data))
     assert series is not None
+    if series.calendar is not None:
+        calendar = replace(series.calendar, pace=series.calendar.pace.on_weekdays_of(scaling.pace))
+        whole = all(series.calendar.text(step) == calendar.text(step) for step in (0, len(series.values) - 1))
+        series = replace(series, calendar=calendar) if whole else series
     pace = str(series.calendar.pace) if series.calendar else ""
     if pace and scaling.pace and not scaling.pace.startswith(pace):
         raise DataError(

@@ -58,6 +58,8 @@ class Backtest:
         found = self._figures(slice(None))
         figures: dict[str, Any] = {key: found.pop(key) for key in ("rmse", "mae")}
         figures |= {"tokens": int((~np.isnan(self.truth)).sum()), "oov_rate": 0.0, "data_hash": self.data_hash, **found}
+        if filled := int(self.whole.series.missing.any(1).sum()):
+            figures["filled_steps"] = filled
         for k in range(self.whole.horizon) if self.whole.horizon > 1 else ():
             if not np.isnan(self.truth[:, k]).all():
                 figures |= {f"{name}_step_{k + 1}": value for name, value in self._figures(slice(k, k + 1)).items()}

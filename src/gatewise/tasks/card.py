@@ -145,13 +145,21 @@ def _regressor_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
 |---|---|
 | test RMSE, {final["test_tokens"]:,} values, in the data's units | {final["test_rmse"]:.4g} |
 | test MAE | {final["test_mae"]:.4g} |
-{"".join(beside)}| validation RMSE, {_best(final)} | {_at_best(metrics)["valid_rmse"]:.4g} |
+{"".join(beside)}{_coverage(final)}| validation RMSE, {_best(final)} | {_at_best(metrics)["valid_rmse"]:.4g} |
 | SHA-256 of the test split | `{final["test_data_hash"]}` |
 
 {_again(path, use)}
 `scaling.json` holds the mean and standard deviation of the training split, `config.toml` all settings, `metrics.jsonl`
 the metrics of each evaluation.
 """
+
+
+def _coverage(final: Metrics) -> str:
+    """Return the row of a forecaster's measured coverage; empty for other regressors."""
+    share = final.get("test_coverage_90")
+    return (
+        "" if share is None else f"| test values within the 90% intervals of `intervals.json` | {100 * share:.1f}% |\n"
+    )
 
 
 def _stack(config: Config) -> str:
