@@ -212,6 +212,9 @@ def test_a_run_folder_knows_every_name(tmp_path: Path) -> None:
     """What a killed process has written does not keep the next run out; other files do."""
     run = RunFolder(tmp_path)
     run.data.mkdir()
+    (run.data / "..from-memory.7.part").touch()
+    run.check_free(resume=False)
+    (run.data / ".from-memory").touch()
     for name in FILE_NAMES:
         (run.data / name).touch()
         (run.data / f".{name}.7.part").touch()

@@ -44,7 +44,7 @@ def test_every_recipe_trains_on_data_from_memory(recipe: str, tmp_path: Path) ->
     """The same as on a file with the same content, with the same hashes."""
     run = gw.train(recipe, data=DATA[recipe], out=tmp_path / "run", overrides=TINY)
     folder = RunFolder(run.path)
-    kept = [str(path.resolve()) for path in folder.data.iterdir()]
+    kept = [str(path.resolve()) for path in folder.data.glob("data.*")]
     assert [folder.read_config().data.path] == kept
     figures = evaluate(run.path)
     assert figures["data_hash"] == run.metrics["test_data_hash"]
@@ -84,16 +84,27 @@ def test_a_run_that_cannot_start_leaves_no_data(tmp_path: Path) -> None:
             gw.train("sequence-classifier", data=bad, out=tmp_path, overrides=TINY)
         assert not (tmp_path / "data").exists()
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".from-memory").touch()
     (tmp_path / "data" / "train.npz").write_bytes(b"of a killed process")
     gw.train("sequence-classifier", data=(X, Y), out=tmp_path, overrides=TINY)
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["data.npz"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".from-memory", "data.npz"]
 
 
-def test_a_folder_with_other_files_is_not_used(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.txt").touch()
+@pytest.mark.parametrize("name", ["mine.csv", "train.npz", "train.txt"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_of_the_user_is_left_alone(name: str, linked: bool, tmp_path: Path) -> None:
+    """Even if it is called as ours, beside the user's own data."""
+    out, own = tmp_path / "out", tmp_path / "own" if linked else tmp_path / "out" / "data"
+    out.mkdir()
+    own.mkdir()
+    if linked:
+        (out / "data").symlink_to(own)
+        (own / ".from-memory").touch()
+    (own / name).write_text("mine")
     with pytest.raises(UsageError, match="is not empty"):
-        gw.train("sequence-classifier", data=(X, Y), out=tmp_path, overrides=TINY)
+        gw.train("sequence-classifier", data=(X, Y), out=out, overrides=TINY)
+    RunFolder(out).discard_data()
+    assert (own / name).read_text() == "mine"
 
 
 def test_given_splits(tmp_path: Path) -> None:
