@@ -95,6 +95,16 @@ def test_equal_data_gives_equal_bytes() -> None:
     assert files((X, Y), "classifier") != files((X + 1, Y), "classifier")
 
 
+def test_rows_of_numbers_are_sequences_of_one_number_per_step() -> None:
+    assert files((X[..., 0], Y), "classifier") == files((X[..., :1], Y), "classifier")
+    pd = pytest.importorskip("pandas")
+    assert files((pd.DataFrame(X[..., 0].astype(float)), Y), "classifier") == files(
+        (X[..., :1].astype(float), Y), "classifier"
+    )
+    with pytest.raises(InputError, match="data: inf in row 0 of column 'a'"):
+        files((pd.DataFrame({"a": [np.inf, 1], "b": [1, 2]}), Y[:2]), "classifier")
+
+
 def test_labels_may_be_names(tmp_path: Path) -> None:
     read = read_npz(written((X, ["b", "a", "b", "a"]), "classifier", tmp_path))
     assert read.y.tolist() == ["b", "a", "b", "a"]
@@ -145,7 +155,8 @@ BAD: list[tuple[TaskName, Any, str]] = [
     ("classifier", 5, r"data is an int; expected a tuple \(x, y\)"),
     ("classifier", (X,), "data is a tuple of 1; expected two: x and y"),
     ("classifier", (X, Y[:3]), "4 sequences in x and 3 answers in y"),
-    ("classifier", (X[:, 0], Y), r"x has shape \(4, 2\); expected \(N, T, I\)"),
+    ("classifier", (X[:, 0, 0], Y), r"x has shape \(4,\); expected \(N, T, I\)"),
+    ("classifier", (X[None], Y), r"x has shape \(1, 4, 3, 2\); expected \(N, T, I\)"),
     ("classifier", (X * np.nan, Y), r"x\[0, 0, 0\] is nan; expected finite numbers"),
     ("classifier", (X * 1j, Y), "x has type complex64; expected integers or real numbers"),
     ("classifier", (np.full(X.shape, "a"), Y), "x has type <U1; expected integers or real numbers"),

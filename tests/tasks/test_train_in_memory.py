@@ -1,5 +1,6 @@
 """Training on data from memory: the run folder keeps it, and everything that reads a run's own data works."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import gatewise as gw
+from gatewise.artifact import atomic, run_folder
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.data.arrays import Sequences
 from gatewise.errors import DataError, InputError, UsageError
@@ -163,3 +165,33 @@ def test_pixels_are_scaled_alike_everywhere(recipe: str, tmp_path: Path) -> None
     else:
         error = np.sqrt(np.mean((run.model.predict(x[40:]) - y[40:]) ** 2))
         assert error == pytest.approx(evaluate(run.path)["rmse"], rel=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", range(4))
+def test_a_run_killed_at_any_write_starts_again_or_goes_on(write: int, tmp_path: Path) -> None:
+    """Before the mark, the first and second file of data, and ``config.toml``."""
+    data = {"train": (X[:40], Y[:40]), "valid": (X[40:], Y[40:])}
+    options: dict[str, Any] = {"data": data, "overrides": TINY | {"data.test_size": 5}}
+
+    def killed() -> None:
+        written = [0]
+
+        def write_atomically(path: Path, content: bytes | str) -> None:
+            if written[0] == write:
+                path.with_name(f".{path.name}.7.part").touch()
+                os._exit(9)
+            written[0] += 1
+            atomic.write_atomically(path, content)
+
+        run_folder.write_atomically = write_atomically
+        gw.train("sequence-classifier", out=tmp_path / "run", **options)
+
+    child = os.fork()
+    if not child:
+        torch.set_num_threads(1)
+        killed()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    run = gw.train("sequence-classifier", out=tmp_path / "run", resume=True, **options)
+    assert run.metrics == gw.train("sequence-classifier", out=tmp_path / "whole", **options).metrics
