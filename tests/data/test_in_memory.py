@@ -92,6 +92,7 @@ def test_arrays_in_splits(tmp_path: Path) -> None:
 
 def test_equal_data_gives_equal_bytes() -> None:
     assert files((X, Y), "classifier") == files((X.copy(), Y.tolist()), "classifier")
+    assert files((X, Y), "classifier") == files((np.asfortranarray(X), Y), "classifier")
     assert files((X, Y), "classifier") != files((X + 1, Y), "classifier")
 
 
