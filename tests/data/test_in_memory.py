@@ -92,7 +92,18 @@ def test_arrays_in_splits(tmp_path: Path) -> None:
 
 def test_equal_data_gives_equal_bytes() -> None:
     assert files((X, Y), "classifier") == files((X.copy(), Y.tolist()), "classifier")
+    assert files((X, Y), "classifier") == files((np.asfortranarray(X), Y), "classifier")
     assert files((X, Y), "classifier") != files((X + 1, Y), "classifier")
+
+
+def test_rows_of_numbers_are_sequences_of_one_number_per_step() -> None:
+    assert files((X[..., 0], Y), "classifier") == files((X[..., :1], Y), "classifier")
+    pd = pytest.importorskip("pandas")
+    assert files((pd.DataFrame(X[..., 0].astype(float)), Y), "classifier") == files(
+        (X[..., :1].astype(float), Y), "classifier"
+    )
+    with pytest.raises(InputError, match="data: inf in row 0 of column 'a'"):
+        files((pd.DataFrame({"a": [np.inf, 1], "b": [1, 2]}), Y[:2]), "classifier")
 
 
 def test_labels_may_be_names(tmp_path: Path) -> None:
@@ -145,7 +156,8 @@ BAD: list[tuple[TaskName, Any, str]] = [
     ("classifier", 5, r"data is an int; expected a tuple \(x, y\)"),
     ("classifier", (X,), "data is a tuple of 1; expected two: x and y"),
     ("classifier", (X, Y[:3]), "4 sequences in x and 3 answers in y"),
-    ("classifier", (X[:, 0], Y), r"x has shape \(4, 2\); expected \(N, T, I\)"),
+    ("classifier", (X[:, 0, 0], Y), r"x has shape \(4,\); expected \(N, T, I\)"),
+    ("classifier", (X[None], Y), r"x has shape \(1, 4, 3, 2\); expected \(N, T, I\)"),
     ("classifier", (X * np.nan, Y), r"x\[0, 0, 0\] is nan; expected finite numbers"),
     ("classifier", (X * 1j, Y), "x has type complex64; expected integers or real numbers"),
     ("classifier", (np.full(X.shape, "a"), Y), "x has type <U1; expected integers or real numbers"),
@@ -212,6 +224,9 @@ def test_a_run_folder_knows_every_name(tmp_path: Path) -> None:
     """What a killed process has written does not keep the next run out; other files do."""
     run = RunFolder(tmp_path)
     run.data.mkdir()
+    (run.data / "..from-memory.7.part").touch()
+    run.check_free(resume=False)
+    (run.data / ".from-memory").touch()
     for name in FILE_NAMES:
         (run.data / name).touch()
         (run.data / f".{name}.7.part").touch()

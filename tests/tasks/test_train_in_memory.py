@@ -1,5 +1,6 @@
 """Training on data from memory: the run folder keeps it, and everything that reads a run's own data works."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import gatewise as gw
+from gatewise.artifact import atomic, run_folder
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.data.arrays import Sequences
 from gatewise.errors import DataError, InputError, UsageError
@@ -44,7 +46,7 @@ def test_every_recipe_trains_on_data_from_memory(recipe: str, tmp_path: Path) ->
     """The same as on a file with the same content, with the same hashes."""
     run = gw.train(recipe, data=DATA[recipe], out=tmp_path / "run", overrides=TINY)
     folder = RunFolder(run.path)
-    kept = [str(path.resolve()) for path in folder.data.iterdir()]
+    kept = [str(path.resolve()) for path in folder.data.glob("data.*")]
     assert [folder.read_config().data.path] == kept
     figures = evaluate(run.path)
     assert figures["data_hash"] == run.metrics["test_data_hash"]
@@ -84,16 +86,27 @@ def test_a_run_that_cannot_start_leaves_no_data(tmp_path: Path) -> None:
             gw.train("sequence-classifier", data=bad, out=tmp_path, overrides=TINY)
         assert not (tmp_path / "data").exists()
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".from-memory").touch()
     (tmp_path / "data" / "train.npz").write_bytes(b"of a killed process")
     gw.train("sequence-classifier", data=(X, Y), out=tmp_path, overrides=TINY)
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["data.npz"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [".from-memory", "data.npz"]
 
 
-def test_a_folder_with_other_files_is_not_used(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "mine.txt").touch()
+@pytest.mark.parametrize("name", ["mine.csv", "train.npz", "train.txt"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_folder_of_the_user_is_left_alone(name: str, linked: bool, tmp_path: Path) -> None:
+    """Even if it is called as ours, beside the user's own data."""
+    out, own = tmp_path / "out", tmp_path / "own" if linked else tmp_path / "out" / "data"
+    out.mkdir()
+    own.mkdir()
+    if linked:
+        (out / "data").symlink_to(own)
+        (own / ".from-memory").touch()
+    (own / name).write_text("mine")
     with pytest.raises(UsageError, match="is not empty"):
-        gw.train("sequence-classifier", data=(X, Y), out=tmp_path, overrides=TINY)
+        gw.train("sequence-classifier", data=(X, Y), out=out, overrides=TINY)
+    RunFolder(out).discard_data()
+    assert (own / name).read_text() == "mine"
 
 
 def test_given_splits(tmp_path: Path) -> None:
@@ -152,3 +165,33 @@ def test_pixels_are_scaled_alike_everywhere(recipe: str, tmp_path: Path) -> None
     else:
         error = np.sqrt(np.mean((run.model.predict(x[40:]) - y[40:]) ** 2))
         assert error == pytest.approx(evaluate(run.path)["rmse"], rel=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", range(4))
+def test_a_run_killed_at_any_write_starts_again_or_goes_on(write: int, tmp_path: Path) -> None:
+    """Before the mark, the first and second file of data, and ``config.toml``."""
+    data = {"train": (X[:40], Y[:40]), "valid": (X[40:], Y[40:])}
+    options: dict[str, Any] = {"data": data, "overrides": TINY | {"data.test_size": 5}}
+
+    def killed() -> None:
+        written = [0]
+
+        def write_atomically(path: Path, content: bytes | str) -> None:
+            if written[0] == write:
+                path.with_name(f".{path.name}.7.part").touch()
+                os._exit(9)
+            written[0] += 1
+            atomic.write_atomically(path, content)
+
+        run_folder.write_atomically = write_atomically
+        gw.train("sequence-classifier", out=tmp_path / "run", **options)
+
+    child = os.fork()
+    if not child:
+        torch.set_num_threads(1)
+        killed()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    run = gw.train("sequence-classifier", out=tmp_path / "run", resume=True, **options)
+    assert run.metrics == gw.train("sequence-classifier", out=tmp_path / "whole", **options).metrics

@@ -30,6 +30,8 @@ _WRITTEN = (
 """Files that are written atomically to a run folder, including ``checkpoints`` and ``figures``."""
 _DATA = r"(data|train|valid|test)\.(jsonl|npz|txt|conllu)|data-ud-(train|dev|test)\.conllu"
 """Files of data that was given in memory, which the folder ``data`` keeps."""
+_OURS = ".from-memory"
+"""The first file in that folder: without it, a folder called ``data`` is the user's own, and nothing is deleted."""
 _PROBE = ".gatewise-probe"
 """A file with which earlier versions tested whether a folder is writable."""
 
@@ -65,7 +67,7 @@ class RunFolder(RunReader):
     def _check_contents(self, resume: bool) -> None:
         try:
             inside = {entry.name for entry in self.path.iterdir()} if self.path.exists() else set()
-            if self.data.is_dir() and self._holds_only_data():
+            if self._has_left_over_data():
                 inside.discard(self.data.name)
         except OSError as problem:
             raise UsageError(
@@ -115,11 +117,15 @@ class RunFolder(RunReader):
     @staticmethod
     def _is_left_over(name: str) -> bool:
         """Return whether a hidden file is one that this program leaves in a run folder when killed."""
-        return name == _PROBE or re.fullmatch(f"{_WRITTEN}|{_DATA}", part_of(name) or "") is not None
+        return name == _PROBE or re.fullmatch(f"{_WRITTEN}|{_DATA}|{re.escape(_OURS)}", part_of(name) or "") is not None
 
-    def _holds_only_data(self) -> bool:
-        names = (entry.name for entry in self.data.iterdir())
-        return all(re.fullmatch(_DATA, name) or self._is_left_over(name) for name in names)
+    def _has_left_over_data(self) -> bool:
+        """Return whether the folder ``data`` is from a run that never started: ours, with nothing else in it."""
+        if self.config_file.exists() or self.data.is_symlink() or not self.data.is_dir():
+            return False
+        names = {entry.name for entry in self.data.iterdir()}
+        rest = {name for name in names if not self._is_left_over(name)}
+        return all(name == _OURS or re.fullmatch(_DATA, name) for name in rest) and (_OURS in rest or not rest)
 
     def keep_data(self, files: Mapping[str, bytes]) -> None:
         """Write data that was given in memory, or check that a run that is resumed has kept the same.
@@ -132,13 +138,13 @@ class RunFolder(RunReader):
             OSError: a file could not be written; those before it remain.
         """
         if self.config_file.exists():
-            if not self.data.is_dir():
+            if not (self.data / _OURS).is_file():
                 raise DataError(f"{self.path}: this run was started with data from files; give their path")
             for name, content in files.items():
                 path = self.data / name
                 if not path.is_file():
                     raise DataError(f"{path}: no such file; it held the data of this run, restore it")
-                if path.read_bytes() != content:
+                if path.stat().st_size != len(content) or path.read_bytes() != content:
                     raise DataError(
                         f"{path}: this run was started with other data; give the same data, or choose another "
                         f"{option('out')}"
@@ -146,13 +152,14 @@ class RunFolder(RunReader):
             return
         self.discard_data()
         self.data.mkdir()
-        for name, content in files.items():
+        for name, content in {_OURS: b"", **files}.items():
             write_atomically(self.data / name, content)
 
     def discard_data(self) -> None:
         """Delete the data of a run that has not started; a run that has a configuration keeps it."""
-        if not self.config_file.exists() and self.data.is_dir() and self._holds_only_data():
-            for path in self.data.iterdir():
+        if self._has_left_over_data():
+            # The mark goes last: without it, what is left would be the user's.
+            for path in sorted(self.data.iterdir(), key=lambda path: path.name == _OURS):
                 path.unlink()
             self.data.rmdir()
 

@@ -74,11 +74,11 @@ def as_files(data: Any, task: TaskName, settings: DataConfig) -> Files:
 
     Args:
         data: for a language-model, a list of texts; for a text-classifier, texts and their labels; for a tagger, lists
-            of words and lists of their tags; for a classifier, arrays x (N, T, I) and y (N,), or a list of arrays
-            (T_n, I) for sequences of different lengths, and y; for a regressor, the same, or a series: numbers (N,) or
-            (N, K), a row per time step. Pairs are tuples. Texts and series may also be a data frame, whose columns
-            the settings name. A mapping with the keys ``train``, ``valid`` and ``test`` has one of these for each
-            split.
+            of words and lists of their tags; for a classifier, sequences x and labels y (N,), where x is an array
+            (N, T, I), or (N, T) for one number per step, or a list of arrays (T_n, I) of different lengths; for a
+            regressor, the same with numbers y, or a series: numbers (N,) or (N, K), a row per time step. Pairs are
+            tuples. Texts and series may also be a data frame, whose columns the settings name. A mapping with the keys
+            ``train``, ``valid`` and ``test`` has one of these for each split.
         task: the task.
         settings: the settings of the run.
 
@@ -267,6 +267,6 @@ def _arrays(x: Any, y: npt.NDArray[Any]) -> Written:
     together, lengths = sequences(x)
     _check_count(len(together), "sequences in x", len(y), "answers in y")
     content = io.BytesIO()
-    arrays = {"x": together, "y": y} | ({} if lengths is None else {"lengths": lengths})
+    arrays = {"x": np.ascontiguousarray(together), "y": y} | ({} if lengths is None else {"lengths": lengths})
     np.savez(content, **arrays)  # type: ignore[arg-type]  # in mypy's eyes, a name could be allow_pickle
     return Written(".npz", content.getvalue())

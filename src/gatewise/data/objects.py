@@ -118,6 +118,8 @@ def as_array(data: Any, name: str) -> npt.NDArray[Any]:
         if not isinstance(data, list | tuple) and not is_array(data) and (frame := read_frame(data)) is not None:
             data = np.array(list(frame.values())).T if len(frame) > 1 else next(iter(frame.values()))
         return np.asarray(data)
+    except InputError:
+        raise
     except (TypeError, ValueError, RuntimeError) as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"{name} cannot be read as an array of numbers ({reason:.200})") from None
@@ -127,14 +129,15 @@ def sequences(data: Any, name: str = "x") -> tuple[npt.NDArray[Any], npt.NDArray
     """Return sequences as one array (N, T, I), padded with zeros, and their lengths (N,), None if all are equal.
 
     Args:
-        data: an array (N, T, I), or a list of N arrays (T_n, I).
+        data: an array (N, T, I), or (N, T) for one number per step; or a list of N arrays (T_n, I).
         name: its name in error messages.
 
     Raises:
         InputError: the shapes do not fit, a sequence is empty, or a number is not finite or not real.
     """
     if not isinstance(data, list | tuple) and not (isinstance(data, np.ndarray) and data.dtype == object):
-        return finite_numbers(as_array(data, name), name, 3), None
+        array = as_array(data, name)
+        return finite_numbers(array[..., None] if array.ndim == 2 else array, name, 3), None
     parts = [as_array(part, f"{name}[{place}]") for place, part in enumerate(data)]
     for place, part in enumerate(parts):
         if part.ndim == 1:
