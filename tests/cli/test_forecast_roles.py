@@ -329,6 +329,20 @@ def test_growth_goes_on_where_the_target_is_read_relative_to_its_last_value(gate
     )
 
 
+def test_a_file_that_is_too_short_is_named(gatewise: Gatewise, load_run: Path, tmp_path: Path) -> None:
+    write_load(tmp_path / "short.csv", rows=11)
+    message = "short.csv: 11 values are too few for a window of 12 and a horizon of 6; expected at least "
+    gatewise("forecast", load_run, "short.csv").check_refused(3, message + "12")
+    gatewise("evaluate", load_run, "--data", "short.csv").check_refused(3, message + "18")
+    gatewise("inspect", "forecast", load_run, "short.csv", "--out", "a.png").check_refused(3, message + "18")
+
+
+def test_a_column_that_is_named_twice_is_read_once(load: Path, tmp_path: Path) -> None:
+    twice = {"data.columns": ["load", "load"], "data.known": ["open", "open"], "training.epochs": 1}
+    run = gw.train("sunspots", data=load, out=tmp_path / "run", overrides={**SETTINGS, **twice})
+    assert (run.model.scaling.columns, run.model.scaling.known) == (["load", "open"], ["open"])
+
+
 def test_trading_days_go_on_after_the_weekend(gatewise: Gatewise, tmp_path: Path) -> None:
     """Also from a file of one week, which alone does not tell that the weekend is skipped."""
     days = [datetime(2024, 1, 1) + timedelta(days=day) for day in range(112)]
