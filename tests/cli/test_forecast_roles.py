@@ -64,7 +64,7 @@ def test_what_is_known_in_advance_is_used_and_the_spans_are_steps(load_run: Path
     assert all(f"\n{line}\n" in settings for line in ("window = 12", "horizon = 6", "season = 24"))
 
 
-def test_everything_that_was_chosen_is_told(gatewise: Gatewise, load: Path) -> None:
+def test_everything_that_was_chosen_is_told(gatewise: Gatewise, load: Path, tmp_path: Path) -> None:
     options = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     told = gatewise("train", "sunspots", "--data", load, "--out", "run", *options, "--set", "training.epochs=1")
     lines = " ".join(told.err.split())
@@ -74,7 +74,8 @@ def test_everything_that_was_chosen_is_told(gatewise: Gatewise, load: Path) -> N
     )
     assert "load.csv:102: the first of 2 steps missing, filled by straight lines" in lines
     assert "12 rows after the last value of 'load' are known in advance" in lines
-    assert "seasonal naive: " in told.out
+    final = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"{final['seasonal_naive_test_rmse']:.4g}" in told.out
 
 
 def test_a_forecast_reads_the_rows_to_come(gatewise: Gatewise, load_run: Path, load: Path, tmp_path: Path) -> None:
