@@ -64,7 +64,7 @@ def test_what_is_known_in_advance_is_used_and_the_spans_are_steps(load_run: Path
     assert all(f"\n{line}\n" in settings for line in ("window = 12", "horizon = 6", "season = 24"))
 
 
-def test_everything_that_was_chosen_is_told(gatewise: Gatewise, load: Path) -> None:
+def test_everything_that_was_chosen_is_told(gatewise: Gatewise, load: Path, tmp_path: Path) -> None:
     options = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     told = gatewise("train", "sunspots", "--data", load, "--out", "run", *options, "--set", "training.epochs=1")
     lines = " ".join(told.err.split())
@@ -74,7 +74,8 @@ def test_everything_that_was_chosen_is_told(gatewise: Gatewise, load: Path) -> N
     )
     assert "load.csv:102: the first of 2 steps missing, filled by straight lines" in lines
     assert "12 rows after the last value of 'load' are known in advance" in lines
-    assert "seasonal naive: " in told.out
+    final = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f"{final['seasonal_naive_test_rmse']:.4g}" in told.out
 
 
 def test_a_forecast_reads_the_rows_to_come(gatewise: Gatewise, load_run: Path, load: Path, tmp_path: Path) -> None:
@@ -327,6 +328,20 @@ def test_growth_goes_on_where_the_target_is_read_relative_to_its_last_value(gate
     gatewise("train", "sunspots", "--data", data, "--out", "no", "--set", "data.relative=1").check_refused(
         2, "data.relative is 1; input should be true, false or 'auto'"
     )
+
+
+def test_a_file_that_is_too_short_is_named(gatewise: Gatewise, load_run: Path, tmp_path: Path) -> None:
+    write_load(tmp_path / "short.csv", rows=11)
+    message = "short.csv: 11 values are too few for a window of 12 and a horizon of 6; expected at least "
+    gatewise("forecast", load_run, "short.csv").check_refused(3, message + "12")
+    gatewise("evaluate", load_run, "--data", "short.csv").check_refused(3, message + "18")
+    gatewise("inspect", "forecast", load_run, "short.csv", "--out", "a.png").check_refused(3, message + "18")
+
+
+def test_a_column_that_is_named_twice_is_read_once(load: Path, tmp_path: Path) -> None:
+    twice = {"data.columns": ["load", "load"], "data.known": ["open", "open"], "training.epochs": 1}
+    run = gw.train("sunspots", data=load, out=tmp_path / "run", overrides={**SETTINGS, **twice})
+    assert (run.model.scaling.columns, run.model.scaling.known) == (["load", "open"], ["open"])
 
 
 def test_trading_days_go_on_after_the_weekend(gatewise: Gatewise, tmp_path: Path) -> None:

@@ -90,21 +90,23 @@ def windows_of(series: Series, settings: DataConfig) -> tuple[Windows, DataConfi
             f"data.window is {window}, shorter than data.horizon, {horizon}: the model would not read the known "
             f"columns of all steps to forecast; set data.window to {horizon} or more"
         )
-    target = settings.target or series.columns[0]
-    chosen = {"columns": series.columns, "target": target, "window": window, "horizon": horizon, "season": season}
-    places = [series.columns.index(one) for one in settings.known]
+    target, known = settings.target or series.columns[0], list(dict.fromkeys(settings.known))
+    chosen = {
+        "columns": series.columns,
+        "target": target,
+        "known": known,
+        "window": window,
+        "horizon": horizon,
+        "season": season,
+    }
+    places = [series.columns.index(one) for one in known]
     whole = Windows(series, window, horizon, series.columns.index(target), places, settings.fill, name)
     return whole, settings.model_copy(update=chosen)
 
 
 def _season(series: Series, settings: DataConfig, name: str) -> int:
     if settings.season != "auto":
-        season = as_steps("data.season", settings.season, series, name)
-        if season >= len(series.values):
-            raise UsageError(
-                f"data.season is {season}, but {name} has {len(series.values)} steps; set it to 0 for none"
-            )
-        return season
+        return as_steps("data.season", settings.season, series, name)
     season = series.calendar.pace.season if series.calendar else 0
     return season if 3 * season <= len(series.values) else 0
 

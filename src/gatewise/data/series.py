@@ -103,11 +103,6 @@ def read_series(
     found = read_rows(names, fields, lines, numbers)
     start, end, more = _history(found, names.index(target or names[0]), fill, bool(known))
     values, missing, said = filled(found.part(slice(start, end)), fill)
-    future = np.full((found.numbers[-1] - found.numbers[end - 1], len(names)), np.nan) if known else None
-    if known and future is not None:
-        places = [names.index(name) for name in known]
-        rows_after = found.numbers[end:] - found.numbers[end - 1] - 1
-        future[rows_after[:, None], places] = found.values[end:][:, places]
     if calendar is not None:
         calendar = replace(calendar, pace=calendar.pace.moved(numbers[start]))
     return Series(
@@ -119,7 +114,7 @@ def read_series(
         [*table.notes, *notes, *more, *said],
         [name for name in rest if name != dated],
         missing,
-        np.zeros((0, len(names))) if future is None else future,
+        _future(found, end, [names.index(name) for name in known]),
     )
 
 
@@ -129,7 +124,7 @@ def _chosen(
     """Return the columns to read, and the index, if there is one."""
     first, index = table.names[0], _index(fields[table.names[0]])
     if columns:
-        names = [*columns, *(name for name in known if name not in columns)]
+        names = list(dict.fromkeys((*columns, *known)))
     else:
         names = [name for name in table.names if name in known or _has_numbers(fields[name])]
         if index is not None and len(names) > 1 and first not in known:
@@ -188,6 +183,15 @@ def _history(rows: Rows, target: int, fill: str, has_known: bool) -> tuple[int, 
         last = f"after the last value of {rows.names[target]!r}"
         notes.append(f"{rows.lines[end]}: {len(rows.lines) - end:,} rows {last} are {use}")
     return start, end, notes
+
+
+def _future(rows: Rows, end: int, places: list[int]) -> npt.NDArray[np.float64]:
+    """Return the steps after the last row of the history, (F, K), with the columns known in advance; NaN elsewhere."""
+    steps = rows.numbers[end:] - rows.numbers[end - 1] - 1 if places else rows.numbers[:0]
+    future = np.full((int(steps[-1]) + 1 if len(steps) else 0, len(rows.names)), np.nan)
+    for place in places:
+        future[steps, place] = rows.values[end:, place]
+    return future
 
 
 def load_sunspots() -> Series:

@@ -102,7 +102,7 @@ def measure_forecast(run: FinishedRun, file: Path | None = None) -> ForecastRead
     with reading_for(run.folder, file, "FILE"), spooled(Path(file or "")) as path:
         name = str(file or data.path or data.builtin)
         series = open_like(data, model.scaling, file and path, name)
-        whole, data = windows_of(series, data)
+        whole, data = windows_of(series, data.model_copy(update={"path": name}))
         origins = whole.origins() if file else whole.split(data.valid_size, data.test_size)["test"]
     begins = _one_after_another(origins, model.horizon)
     check_reach(series.values[begins[0] + 1 - model.window :], model.scaling, name)

@@ -113,7 +113,8 @@ def backtest(model: SequenceRegressor, run: RunFolder, config: Config, data: str
         raise UsageError(f"{option('split', split)}: of other data, every window is scored; omit it")
     name = str(data or config.data.path or config.data.builtin)
     with reading_for(run, data):
-        whole, settings = windows_of(open_like(config.data, model.scaling, data, name), config.data)
+        series = open_like(config.data, model.scaling, data, name)
+        whole, settings = windows_of(series, config.data.model_copy(update={"path": name}))
         origins = whole.origins() if data is not None else whole.split(settings.valid_size, settings.test_size)[split]
     part = whole.examples(origins)
     check_reach(part.x, model.scaling, name if data is not None else f"{name} ({split})")
