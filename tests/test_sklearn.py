@@ -242,6 +242,12 @@ def test_what_gatewise_refuses_is_one_of_its_errors() -> None:
         TextClassifier().fit(["a", " "], ["x", "y"])
 
 
+def test_a_package_that_is_missing_is_no_invalid_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "narwhals", None)
+    with pytest.raises(ImportError, match="needs narwhals"):
+        Forecaster(**QUICK).fit(object.__new__(type("Column", (), {"__len__": lambda self: 50})))
+
+
 def test_without_scikit_learn() -> None:
     program = (
         "import sys; sys.modules['sklearn'] = None\n"

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from gatewise.data.splitting import split_rows
-from gatewise.errors import DataError, InputError, UsageError
+from gatewise.errors import DataError, InputError, MissingPackage, UsageError
 from gatewise.tasks.run import Run
 from gatewise.tasks.train import train
 
@@ -134,7 +134,7 @@ def value_errors() -> Iterator[None]:
     """Turn the errors of invalid data and settings into ``InputError``, a ``ValueError``."""
     try:
         yield
-    except InputError:
+    except (InputError, MissingPackage):
         raise
     except (DataError, UsageError) as problem:
         raise InputError(str(problem)) from problem
