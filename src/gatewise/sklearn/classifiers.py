@@ -86,14 +86,7 @@ class SequenceClassifier(Classifier):
                 "features as input"
             )
         with value_errors():
-            if isinstance(x, np.ndarray):
-                return self._ordered(self.model_.predict_proba(x))
-            p = np.empty((len(x), len(self.classes_)))
-            lengths = np.array([len(one) for one in x])
-            for length in np.unique(lengths):  # sequences of one length at a time
-                rows = np.flatnonzero(lengths == length)
-                p[rows] = self._ordered(self.model_.predict_proba(np.stack([x[row] for row in rows])))
-            return p
+            return self._ordered(self.model_.predict_proba(x))
 
     @staticmethod
     def _read(X: Any) -> Any:
