@@ -200,7 +200,7 @@ def test_seeds_decide_the_result(corpus: Path, tmp_path: Path) -> None:
 def test_tensorboard_gets_the_curves(corpus: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(corpus, tmp_path / "run", logging__tensorboard=True)
+    train(corpus, tmp_path / "run", logging__tensorboard=True, training__average_decay=0.9)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert {"train/loss", "epoch/valid_perplexity", "epoch/train_perplexity", "epoch/learning_rate"} <= set(

@@ -184,3 +184,16 @@ def test_best_weights_that_are_lost_are_told_before_hours_are_spent(
     trainer.workload.save_best({"epoch": 1, "step": 1})
     trainer.resume(checkpoint)
     assert trainer.at.step == 3
+
+
+@pytest.mark.parametrize("rate", [None, "fast", math.nan])
+def test_a_plateau_without_the_learning_rates_of_its_history(
+    rate: Any, saved: Checkpoint, corpus: Path, tmp_path: Path
+) -> None:
+    plateau = {**SETTINGS, "training.schedule": "plateau", "training.lr_decay": 0.5}
+    trainer, bad = make_trainer(corpus, tmp_path, **plateau), deepcopy(saved)
+    bad.progress.update(
+        history=[{"epoch": 1, "step": 2, "learning_rate": rate}], since_evaluation=1, best_epoch=1, best_step=2
+    )
+    with pytest.raises(RunError, match="its history has no learning rate in epoch 1"):
+        trainer.resume(bad)

@@ -69,6 +69,10 @@ def check_resumable(
         ValueError: it cannot, with a one-line reason.
     """
     check_position(progress, workload.steps_per_epoch, {"scaler", "world_size"})
+    if settings.schedule == "plateau":
+        for line in progress["history"]:
+            if not _is_number(line.get("learning_rate")):
+                raise ValueError(f"its history has no learning rate in epoch {line['epoch']}")
     world_size, scaler = progress["world_size"], progress["scaler"]
     if type(world_size) is not int or not 1 <= world_size <= len(outline):
         raise ValueError(f"world_size is {world_size!r:.50}")

@@ -31,7 +31,7 @@ class Scalars:
         """Add the metrics of an evaluation."""
         if self._writer is not None:
             for name, value in metrics.items():
-                if name not in ("epoch", "seconds"):
+                if name not in ("epoch", "seconds") and not isinstance(value, str):
                     self._writer.add_scalar(f"epoch/{name}", value, step)
             self._writer.flush()
 
