@@ -62,10 +62,11 @@ def test_taken_out_is_told_before_data_is_read(gatewise: Gatewise, data: Path, r
     ("options", "before_and_now"),
     [
         (["--set", "model.hidden_size=9"], "model.hidden_size = 8, now it is 9"),
+        (["--set", "model.hidden_size=900000"], "model.hidden_size = 8, now it is 900000"),
         (["--set", "training.learning_rate=0.5"], "training.learning_rate = 1.0, now it is 0.5"),
         (["--seed", "7"], "training.seed = 1, now it is 7"),
     ],
-    ids=["size", "learning rate", "seed"],
+    ids=["size", "size beyond all memory", "learning rate", "seed"],
 )
 def test_resume_with_another_configuration(
     options: list[str], before_and_now: str, gatewise: Gatewise, run: Path, tmp_path: Path

@@ -110,7 +110,7 @@ def test_killed_before_any_evaluation_and_before_the_last_scoring(
         gw.train(out=out, resume=True)
         assert_same_run(undisturbed, out)
     with monkeypatch.context() as here:
-        cut(here, classification, "accuracy", 0, kill)
+        cut(here, classification, "evaluate_part", 0, kill)
         with pytest.raises(Killed):
             train(sequences, tmp_path / "last", **settings)
     gw.train(out=tmp_path / "last", resume=True)
@@ -140,7 +140,7 @@ MOMENTS = {
     "evaluation": (Classification, "validate", 0, "before the evaluation after step 2; saved; resume with"),
     "last evaluation": (Classification, "validate", 1, "before the evaluation after step 4; saved; resume with"),
     "writing": (Classification, "save_best", 0, "interrupted after the evaluation of step 2; saved; resume with"),
-    "scoring": (classification, "accuracy", 0, "interrupted; the last good checkpoint is kept in .*; resume with"),
+    "scoring": (classification, "evaluate_part", 0, "interrupted; the last good checkpoint is kept in .*; resume with"),
 }
 
 
@@ -207,7 +207,7 @@ def test_an_ignored_hangup_stays_ignored(sequences: Path, tmp_path: Path, monkey
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        for owner, name in ((Classification, "cost"), (Classification, "validate"), (classification, "accuracy")):
+        for owner, name in ((Classification, "cost"), (Classification, "validate"), (classification, "evaluate_part")):
             cut(monkeypatch, owner, name, 0, lambda: os.kill(os.getpid(), signal.SIGHUP))
         assert train(sequences, tmp_path / "run", **{"training.max_steps": 3}).metrics["test_tokens"] == 30
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from gatewise.tasks.resume import DATA_KEYS, find_resume_point, hold, run_identi
 from gatewise.tasks.run import Run
 from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.task import Task, check_figures
-from gatewise.training.checkpoints import Checkpoint, kept, way_on
+from gatewise.training.checkpoints import Checkpoint, Outline, kept, way_on
 from gatewise.training.distributed import Group, process_group
 from gatewise.training.interrupt import signals_interrupt
 from gatewise.training.loop import Trainer, Workload
@@ -150,16 +150,27 @@ def _train(
             task = read_task(config)
         config = task.config
         group.rows(config.data.batch_size)
-        torch.manual_seed(config.training.seed)
-        model = task.make_model().to(group.device)
-        workload = task.workload(model, run, group)
-        if group.rank:
-            torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
-        check = partial(check_resumable, workload=workload, settings=config.training, group=group)
-        if not files:  # without data to write, a run that cannot start leaves no folder
+
+        @cache
+        def made() -> tuple[nn.Module, Workload]:
+            torch.manual_seed(config.training.seed)
+            model = task.make_model().to(group.device)
+            workload = task.workload(model, run, group)
+            if group.rank:
+                torch.manual_seed(config.training.seed + 1_000_003 * group.rank)  # for different dropout masks
+            return model, workload
+
+        def check(progress: Mapping[str, Any], outline: Outline) -> None:
+            """Compare with the model, which is made only once the configuration is known to be that of the run."""
+            check_resumable(progress, outline, made()[1], config.training, group)
+
+        if not resume:
+            made()  # a run that cannot start leaves no folder
+        if not files:
             held.enter_context(lock)
         checkpoint, final = find_resume_point(run, config, task.hashes, console, check) if resume else (None, None)
         if not final:
+            model, workload = made()
             if group.is_writer:
                 run.write_config(config)
                 task.write_parts(run)
