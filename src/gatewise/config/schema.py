@@ -110,8 +110,8 @@ class DataConfig(_Section):
 
     A table is CSV or its relatives, JSONL or Parquet."""
     column: Annotated[str, For(LM, SCRATCH, TEXT)] = "body"
-    """The column of a table that holds the text. With ``auto``, a text-classifier chooses text and label by name and
-    content, and says which."""
+    """The column of a table that holds the text. With ``auto``, it is chosen by its name or its
+    content, and a note names it."""
     label_column: Annotated[str, For(TEXT)] = "label"
     """The column that holds the label, or ``auto``. For CoNLL-U, the label is always the genre: ``sent_id`` up to its
     first hyphen."""
@@ -126,7 +126,8 @@ class DataConfig(_Section):
     model also reads their values at s + ``horizon``. ``forecast`` expects them in rows after the last one."""
     window: Annotated[Steps, _steps(0, "auto"), For(REGRESSOR)] = 0
     """Number of steps of a series to read before each forecast, or a span such as ``"2 weeks"``; ``auto``, or 0, takes
-    a tenth of the series, at most 64 steps, but a whole season where four of them fit."""
+    a tenth of the series, at most 64 steps, but at least a season that fits four times and, with ``known``,
+    ``horizon``."""
     horizon: Annotated[Steps, _steps(1), For(REGRESSOR)] = 1
     """Number of steps to forecast from one window, all at once, or a span such as ``"24 hours"``. A span is a whole
     number of steps by the dates of the series; where weekdays are skipped, a day is one row."""
@@ -135,10 +136,11 @@ class DataConfig(_Section):
     the values seen in training (the normalization of NLinear; Zeng et al. 2023). ``auto`` does so if the last fifth of
     the training targets leaves the range of those before at more than a tenth of its steps."""
     season: Annotated[Steps, _steps(0, "auto"), For(REGRESSOR)] = 0
-    """Number of steps of a season, for the baseline ``seasonal_naive``; 0 means none. ``auto`` takes a year of months,
-    quarters or weeks, a week of days, and a day of shorter steps, where the series has dates and three seasons."""
+    """Number of steps of a season, for the baseline ``seasonal_naive``; 0 means none. ``auto`` takes a year for
+    monthly, quarterly or weekly data, a week for daily data, and a day for shorter steps, if the series has dates and
+    spans at least three seasons."""
     fill: Annotated[Literal["", "linear", "previous"], For(REGRESSOR)] = ""
-    """What stands for missing steps and empty fields of a series: ``linear``, the straight line between the neighbours;
+    """What stands for missing steps and empty fields of a series: ``linear``, the straight line between the neighbors;
     ``previous``, the value before; ``""`` is an error. What is filled is read, but never predicted or scored, and with
     ``linear`` no forecast starts in a gap. Nothing is filled before the first or after the last value of the target."""
     length: Annotated[int, Field(ge=1, le=10_000), For(MEMORY)] = 200
@@ -172,7 +174,7 @@ class DataConfig(_Section):
     lowercase: Annotated[bool, For(*WORDS)] = False
     """Look words up in lower case; their characters keep their case."""
     split_seed: Annotated[NotNegative, For(TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 1
-    """Draws the examples of validation and test sets that the data lacks; 0 takes them from the end. Texts of a
+    """Seed that draws the validation and test sets where the data has none; 0 takes them from the end. Texts of a
     language-model and series are always split in order. ``training.seed`` does not change the splits."""
     valid_size: Annotated[AutoSize, For(LM, TAGGER, CLASSIFIER, TEXT, REGRESSOR)] = 0
     """Number of examples to hold out for validation if the data has no validation set: sequences, sentences, texts, or
