@@ -42,6 +42,12 @@ def test_groups_stay_whole() -> None:
     rows = split_rows(100, 20, 20, 1, "a", groups=groups)
     seen = [{groups[row] for row in part} for part in rows.values()]
     assert sum(map(len, seen)) == 7 and all(15 <= len(rows[split]) <= 35 for split in ("valid", "test"))
+    from_the_end = split_rows(6, 2, 2, 0, "a", groups=list("aabbcc"))
+    assert {split: part.tolist() for split, part in from_the_end.items()} == {
+        "train": [0, 1],
+        "valid": [2, 3],
+        "test": [4, 5],
+    }
     with pytest.raises(DataError, match="a: 2 groups, which leave a split empty; expected more groups"):
         split_rows(4, 1, 1, 1, "a", groups=list("xxyy"))
 

@@ -193,3 +193,17 @@ def test_a_run_killed_at_any_write_starts_again_or_goes_on(write: int, tmp_path:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     run = gw.train("sequence-classifier", out=tmp_path / "run", resume=True, **options)
     assert run.metrics == gw.train("sequence-classifier", out=tmp_path / "whole", **options).metrics
+
+
+@pytest.mark.parametrize("kind", ["array", "table", "frame"])
+def test_missing_values_of_a_series_are_filled_where_the_recipe_says_so(kind: str, tmp_path: Path) -> None:
+    values = np.sin(np.arange(80.0))
+    values[[20, 21, 50]] = np.nan
+    data: Any = values if kind == "array" else np.stack([values, np.arange(80.0)], 1)
+    if kind == "frame":
+        data = pytest.importorskip("pandas").DataFrame({"level": values})
+    quick = {"training.epochs": 1, "data.window": 5, "model.hidden_size": 3}
+    run = gw.train("forecaster", data=data, out=tmp_path / "run", overrides=quick)
+    assert run.metrics["test_rmse"] > 0
+    with pytest.raises(InputError, match=r"nan|no number in row 20"):
+        gw.train("forecaster", data=data, out=tmp_path / "no", overrides={**quick, "data.fill": ""})

@@ -189,17 +189,21 @@ def _regressor(data: Any, settings: DataConfig) -> Written:
         values = as_array(data, "data")
         if values.ndim not in (1, 2):
             raise InputError(f"data has shape {values.shape}; expected a series (N,) or (N, K), or a tuple (x, y)")
-        values = finite_numbers(values, "data", values.ndim)
+        lacking = np.isnan(values) if settings.fill and values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        values = finite_numbers(np.where(lacking, 0, values) if lacking.any() else values, "data", values.ndim)
         columns = [VALUE] if values.ndim == 1 else [f"column{place + 1}" for place in range(values.shape[1])]
         columns = settings.columns if len(settings.columns) == len(columns) else columns
-        frame: Columns = dict(zip(columns, values.reshape(len(values), -1).T.tolist(), strict=True))
+        rows = values.astype(object)
+        rows[lacking] = None
+        frame: Columns = dict(zip(columns, rows.reshape(len(values), -1).T.tolist(), strict=True))
         return Written(".jsonl", _json_lines(frame), {"data.columns": columns})
     frame = _frame(data, "a series, a data frame, or a tuple (x, y)")
     frame = {name: [int(v) if isinstance(v, bool) else v for v in values] for name, values in frame.items()}
-    for name in settings.columns or [name for name, values in frame.items() if _is_numeric(values)]:
+    numeric = settings.columns or [name for name, values in frame.items() if _is_numeric(values)]
+    for name in () if settings.fill or settings.known else numeric:
         if (row := next((row for row, value in enumerate(frame.get(name, ())) if value is None), None)) is not None:
             raise InputError(
-                f"data: no number in row {row} of column {name!r}; expected one, fill it in or drop the row"
+                f"data: no number in row {row} of column {name!r}; expected one, set data.fill, or drop the row"
             )
     return Written(".jsonl", _json_lines(frame))
 

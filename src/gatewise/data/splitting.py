@@ -67,7 +67,7 @@ def split_rows(
     """
     draw = np.random.default_rng(seed)
     if groups is not None:
-        part = _whole_groups(groups, valid, test, draw)
+        part = _whole_groups(groups, valid, test, draw if seed else None)
     else:
         order = draw.permutation(count) if labels is None else _stratified(labels, draw)
         order = order if seed else np.arange(count)[::-1]
@@ -94,13 +94,13 @@ def _stratified(labels: Sequence[Hashable], draw: np.random.Generator) -> Rows:
     return np.argsort(place + 1e-9 * draw.random(len(labels)), kind="stable")
 
 
-def _whole_groups(groups: Sequence[Hashable], valid: int, test: int, draw: np.random.Generator) -> Rows:
-    """Return the split of each row: 0 train, 1 valid, 2 test."""
+def _whole_groups(groups: Sequence[Hashable], valid: int, test: int, draw: np.random.Generator | None) -> Rows:
+    """Return the split of each row: 0 train, 1 valid, 2 test; without a generator, from the end."""
     names = list(dict.fromkeys(groups))
     number = {name: place for place, name in enumerate(names)}
     of = np.array([number[name] for name in groups])
     counts, part = np.bincount(of), np.zeros(len(names), np.int64)
-    order = draw.permutation(len(names))
+    order = np.arange(len(names))[::-1] if draw is None else draw.permutation(len(names))
     for place, wanted in ((2, test), (1, valid)):
         taken = 0
         for group in order:
