@@ -119,7 +119,7 @@ def test_gates_refused(gatewise: Gatewise, tiny_run: Path, classifier_run: Path,
     gatewise(*inspect, tiny_run, "empty.txt").check_refused(3, "empty.txt: contains no words; expected text")
     gatewise(*inspect, tiny_run, "--text", "dog", "--layer", "2").check_refused(2, "--layer 2: this model has 1")
     gatewise(*inspect, tiny_run, "--text", "dog", "--direction", "both").check_refused(
-        2, "--direction both: this model has no backward direction; omit this option"
+        2, "--direction both: this model has no backward direction; omit it"
     )
     for units in ("0", "-1", "many", "²"):
         gatewise(*inspect, tiny_run, "--text", "dog", "--units", units).check_refused(

@@ -30,7 +30,7 @@ def test_the_readme_does_what_it_says(tmp_path: Path) -> None:
         printed.append(done.stdout + done.stderr)
     assert len(printed) == 7
     ours, unigram = (
-        float(re.search(pattern, printed[0])[1]) for pattern in (r"test perplexity ([\d.]+)", r"alone: ([\d.]+)")
+        float(re.search(pattern, printed[0])[1]) for pattern in (r"test perplexity ([\d.]+)", r"baseline: perplexity ([\d.]+)")
     )  # type: ignore[index]
     assert ours < unigram / 2
     assert "the value of" in printed[0]

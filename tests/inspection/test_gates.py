@@ -46,8 +46,8 @@ def test_time_scales_of_a_gru_follow_z_and_of_an_rnn_the_state() -> None:
 @pytest.mark.parametrize(
     ("layer", "backward", "message"),
     [
-        (3, False, r"--layer 3: this model has 2 rec"),
-        (-1, False, "--layer -1"),
+        (3, False, r"layer=3: this model has 2 rec"),
+        (-1, False, "layer=-1"),
         (0, True, "this model has no backward direction"),
     ],
 )

@@ -141,7 +141,7 @@ def test_gradients_vanish_and_explode_with_the_scale_of_the_weights() -> None:
     again = measure_scaled_weights([2.0], 20)
     assert [flow.norms["scaled"].shape for flow in again.flows] == [(20,), (20,)]
     for scale in (0.0, -1.0, 101.0, np.nan, np.inf):
-        with pytest.raises(UsageError, match=r"--scale .*: expected a number above 0 and up to 100, such as 0.9 or 2"):
+        with pytest.raises(UsageError, match=r"scale=.*: expected a number above 0 and up to 100, such as 0.9 or 2"):
             measure_scaled_weights([scale])
 
 
