@@ -29,16 +29,14 @@ def test_the_readme_does_what_it_says(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{text}\n{done.stderr}"
         printed.append(done.stdout + done.stderr)
     assert len(printed) == 7
-    ours, unigram = (
-        float(re.search(pattern, printed[0])[1]) for pattern in (r"test perplexity ([\d.]+)", r"baseline: perplexity ([\d.]+)")
-    )  # type: ignore[index]
+    ours, unigram = (float(re.search(rf"{name} perplexity ([\d.]+)", printed[0])[1]) for name in ("test", "baseline:"))  # type: ignore[index]
     assert ours < unigram / 2
     assert "the value of" in printed[0]
     assert "this run is finished" in printed[0]
     assert "The/DET dog/NN ate/V the/DET book/NN" in printed[1]
     assert "test accuracy" in printed[2]
-    assert "autoregression 9" in printed[3]
-    assert "characters/s" in printed[4]
+    assert "autoregression of order 9" in printed[3]
+    assert "words/s" in printed[4]
     assert "torch.Size([2, 2, 7, 3, 20])" in printed[6]
 
 
