@@ -16,8 +16,12 @@ from tests.cli.test_text_classification import TINY, rows, write_csv
 TAGS = "the\tDET\ndog\tNOUN\n\nit\tPRON\nate\tVERB\n\n"
 QUICK = {"training.epochs": 1, "logging.tensorboard": False, "model.hidden_size": 4}
 STDIN_SETS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "reviews.csv": ("text-classifier", "review,stars\n" + "good food,5\nbad food,1\n" * 20, {}),
-    "reviews.jsonl": ("text-classifier", '{"text": "good", "label": "a"}\n{"text": "bad", "label": "b"}\n' * 20, {}),
+    "reviews.csv": ("text-classifier", "review,stars\n" + "good food,5\nbad food,1\ngood food,1\n" * 20, {}),
+    "reviews.jsonl": (
+        "text-classifier",
+        '{"text": "good", "label": "a"}\n{"text": "bad", "label": "b"}\n{"text": "bad", "label": "a"}\n' * 20,
+        {},
+    ),
     "tags.txt": ("tagger", TAGS * 20, {}),
     "series.csv": ("forecaster", "a\n" + "".join(f"{k % 7}.0\n" for k in range(80)), {"data.window": 4}),
     "book.txt": ("language-model", "it was a dark night\n" * 40, {}),
@@ -47,6 +51,9 @@ def test_standard_input_is_read_as_the_file_was(
     piped = gatewise("evaluate", "run", "--data", "-", "--json")
     assert (piped.status, piped.err) == (0, "")
     assert json.loads(piped.out) == json.loads(from_file.out)
+    if recipe == "text-classifier":
+        places = (tmp_path / "run" / "figures" / "other-data" / "mistakes.csv").read_text().splitlines()[1:]
+        assert places and all(place.startswith("standard input:") for place in places)
     from_stdin(monkeypatch, b"\xff\xfe\xff")
     gatewise("evaluate", "run", "--data", "-").check_refused(3, "standard input:")
 

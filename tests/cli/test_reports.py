@@ -12,11 +12,12 @@ import gatewise as gw
 from tests.cli.conftest import Gatewise
 from tests.cli.test_text_classification import TINY, rows, write_csv
 
+OTHER = "figures/other-data"
 NONE_LEARNT = {"training.learning_rate": 1e-9, "training.epochs": 1, "logging.tensorboard": False}
 
 
-def mistakes_of(run: Path) -> list[dict[str, str]]:
-    with (run / "figures" / "mistakes.csv").open(newline="") as file:
+def mistakes_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "mistakes.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -31,7 +32,7 @@ def test_a_text_classifiers_report(text_run: Path, gatewise: Gatewise, tmp_path:
     wrong = [("a fine\nmeal", "1"), ("we hated it", "5"), ("bad food , awful !", "9")]
     write_csv(tmp_path / "new.csv", [*rows(1), *wrong])
     figures = json.loads(gatewise("evaluate", text_run, "--data", "new.csv", "--json").out)
-    found = mistakes_of(text_run)
+    found = mistakes_of(text_run / OTHER)
     told = gatewise("evaluate", text_run, "--data", "new.csv").out
     assert {(one["label"], one["text"]) for one in found} == {
         ("1", "a fine meal"),
@@ -44,21 +45,26 @@ def test_a_text_classifiers_report(text_run: Path, gatewise: Gatewise, tmp_path:
     assert found[0]["where"] == "new.csv:11"
     line = f"  new.csv:11: 9, predicted {found[0]['predicted']} ({100 * float(found[0]['probability']):.1f}%)"
     assert f"{line}: bad food , awful !" in told.splitlines()
-    # Of each known label, three are right and one is taken for the other; the unknown label is left out.
-    shares_of = [figures[f"{name}_{label}"] for name in ("precision", "recall", "f1") for label in (1, 5)]
-    assert shares_of == [3 / 4] * 6 and (figures["tokens_1"], figures["tokens_5"]) == (4, 4)
+    # Of each known label, three are right and one is taken for the other; the unknown label is taken for one of them.
+    given = {label: 4 + (found[0]["predicted"] == label) for label in ("1", "5")}
+    for label in ("1", "5"):
+        assert (figures[f"recall_{label}"], figures[f"precision_{label}"]) == (3 / 4, 3 / given[label])
+        assert figures[f"f1_{label}"] == 2 * 3 / (4 + given[label]) and figures[f"tokens_{label}"] == 4
     assert figures["accuracy"] == 6 / 9 and figures["baseline_accuracy"] == 4 / 9
-    assert figures["macro_f1"] == 3 / 4
-    assert f"worst mistakes, the least probable labels first, in {text_run}/figures/mistakes.csv:" in told
+    assert figures["macro_f1"] == pytest.approx((figures["f1_1"] + figures["f1_5"]) / 2)
+    assert f"worst mistakes, the least probable labels first, in {text_run}/{OTHER}/mistakes.csv:" in told
     assert "baseline: accuracy 44.44% (always the most frequent label)" in told
-    assert (text_run / "figures" / "confusion.png").exists()
-    confusion = (text_run / "figures" / "confusion.csv").read_text().splitlines()
-    assert [sum(map(int, line.split(",")[1:])) for line in confusion[1:]] == [4, 4]
+    assert (text_run / OTHER / "confusion.png").exists()
+    confusion = (text_run / OTHER / "confusion.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in confusion] == ["right \\ given", "1", "5", "unknown labels"]
+    assert [sum(map(int, line.split(",")[1:])) for line in confusion[1:]] == [4, 4, 1]
+    own = (text_run / "figures" / "confusion.csv").read_text().splitlines()
+    assert sum(int(n) for line in own[1:] for n in line.split(",")[1:]) == 12, "the report of the run stays"
 
 
 def test_no_mistakes(text_run: Path, gatewise: Gatewise) -> None:
     done = gatewise("evaluate", text_run)
-    assert done.out.splitlines()[-1] == "no mistakes" and mistakes_of(text_run) == []
+    assert done.out.splitlines()[-1] == "no mistakes" and mistakes_of(text_run / "figures") == []
 
 
 def test_mistakes_of_pictures_are_drawn(gatewise: Gatewise, tmp_path: Path) -> None:
@@ -70,10 +76,10 @@ def test_mistakes_of_pictures_are_drawn(gatewise: Gatewise, tmp_path: Path) -> N
     done = gatewise("train", "image-classifier", "--data", "data", "--out", "run", *options(NONE_LEARNT))
     assert done.status == 0, done.err
     gatewise("evaluate", "run", "--data", "data")
-    found = mistakes_of(tmp_path / "run")
+    found = mistakes_of(tmp_path / "run" / OTHER)
     assert len(found) == 20
     assert {Path(one["where"]).parent.name for one in found} == {found[0]["label"]} != {found[0]["predicted"]}
-    drawn = Image.open(tmp_path / "run" / "figures" / "mistakes.png")
+    drawn = Image.open(tmp_path / "run" / OTHER / "mistakes.png")
     assert drawn.size[0] > drawn.size[1] > 500
 
 
@@ -84,10 +90,10 @@ def test_mistakes_of_sequences_name_their_row(gatewise: Gatewise, tmp_path: Path
     assert (
         gatewise("train", "sequence-classifier", "--data", "a.npz", "--out", "run", *options(NONE_LEARNT)).status == 0
     )
-    test = mistakes_of(tmp_path / "run")
+    test = mistakes_of(tmp_path / "run" / "figures")
     assert test and all((int(one["where"].split("[")[1][:-1]) < 20) == (one["label"] == "a") for one in test)
     gatewise("evaluate", "run", "--data", "a.npz")
-    places = [one["where"] for one in mistakes_of(tmp_path / "run")]
+    places = [one["where"] for one in mistakes_of(tmp_path / "run" / OTHER)]
     assert len(places) == 20 and set(places) <= {f"a.npz[{k}]" for k in range(40)}
 
 
@@ -133,6 +139,7 @@ def test_runs_beside_each_other(runs: Path, gatewise: Gatewise) -> None:
     assert [one["run"] for one in found] == ["first", "second"]
     for key in ("best_epoch", "test_accuracy", "majority_test_accuracy"):
         assert found[1][key] == final[key]
+    assert "test_data" not in table
     assert table["test_accuracy"][1] == f"{100 * final['test_accuracy']:.2f}%"
 
 
@@ -145,11 +152,26 @@ def test_runs_of_different_tasks_and_unfinished_ones(runs: Path, gatewise: Gatew
     (unfinished / "metrics.jsonl").write_text(lines[0] + "\n")
     found = json.loads(gatewise("compare", runs / "first", "tags", "unfinished", "--json").out)["runs"]
     assert [one["task"] for one in found] == ["text-classifier", "tagger", "text-classifier"]
+    final = json.loads((tmp_path / "tags" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert found[1]["test_data"] == final["test_data_hash"][:12] != found[0]["test_data"]
     assert found[2]["test_accuracy"] is None and found[2]["valid_accuracy"] == json.loads(lines[0])["valid_accuracy"]
     assert found[1]["majority_test_accuracy"] is None and found[0]["commonest_tag_test_accuracy"] is None
     gatewise("compare", "tags", "none").check_refused(4, "none: no such folder")
     (unfinished / "metrics.jsonl").write_text("{}\n")
     gatewise("compare", "tags", "unfinished").check_refused(4, "metrics.jsonl:1: ")
+
+
+def test_data_that_has_changed_since_training(gatewise: Gatewise, tmp_path: Path) -> None:
+    write_csv(tmp_path / "reviews.csv", rows(20))
+    gw.train("text-classifier", data=tmp_path / "reviews.csv", out=tmp_path / "run", overrides=TINY)
+    assert gatewise("evaluate", "run").err == ""
+    write_csv(tmp_path / "reviews.csv", rows(21))
+    assert "the data has changed since training" in gatewise("evaluate", "run").err
+
+
+def test_gradient_flow_of_a_text_classifier(text_run: Path, gatewise: Gatewise) -> None:
+    done = gatewise("inspect", "gradient-flow", text_run, "--out", "flow.png")
+    assert done.status == 0, done.err
 
 
 def options(settings: dict[str, object]) -> list[str]:

@@ -45,7 +45,10 @@ def test_evaluate_scores_as_by_hand(sequences: Path, classifier_run: Path) -> No
         assert figures[f"f1_{label}"] == pytest.approx(2 * hits / (own.sum() + found.sum()))
     assert figures["macro_f1"] == pytest.approx(np.mean([figures[f"f1_{label}"] for label in (3, 5, 8)]))
     assert (figures["task"], figures["split"], figures["tokens"], figures["oov_rate"]) == ("classifier", "valid", 20, 0)
-    assert evaluate(classifier_run, data=sequences, split="valid") == figures
+    again = evaluate(classifier_run, data=sequences, split="valid")
+    files = ("confusion", "mistakes")
+    assert {**again, **dict.fromkeys(files)} == {**figures, **dict.fromkeys(files)}
+    assert all("other-data" in again[name] and "other-data" not in figures[name] for name in files)
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ def command(
     values. A series is forecast from every step of the split, or of the whole file of --data, with the weights
     unchanged (a rolling origin); the table shows the errors by step, beside the baselines.
     """
-    from gatewise.artifact.run_folder import to_json
+    from gatewise.artifact.run_folder import RunFolder, to_json
     from gatewise.cli.figures import evaluation_lines
-    from gatewise.cli.output import write
+    from gatewise.cli.output import remark, write
     from gatewise.tasks.evaluate import evaluate
 
     figures = evaluate(
@@ -48,6 +48,9 @@ def command(
         strict=strict,
         save=save and save.expanduser(),
     )
+    final = RunFolder.existing(run).read_history().final or {}
+    if data is None and figures["data_hash"] != final.get(f"{figures['split']}_data_hash", figures["data_hash"]):
+        remark("the data has changed since training: what is evaluated may have been trained on")
     if as_json:
         write(to_json(figures))
     else:

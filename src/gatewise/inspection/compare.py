@@ -13,15 +13,19 @@ def compare(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     """Return a row for each run.
 
     Returns:
-        Rows with the same keys, None where a run lacks the value: ``run, model``; ``epochs``, ``best_epoch`` and
+        Rows with the same keys, None where a run lacks the value: ``run, task, model``; ``epochs``, ``best_epoch`` and
         ``seconds`` (of training); the metric at the best evaluation, such as ``valid_accuracy``; the test metrics and
-        those of the baselines, if the run is finished; then, if all runs have one task, each setting in which they
-        differ, by dotted key.
+        those of the baselines, if the run is finished; where it differs, ``test_data``, the first digits of the test
+        data's hash; then, if all runs have one task, each setting in which they differ, by dotted key.
 
     Raises:
         RunError: a run folder is damaged.
     """
     rows = [_row(run) for run in runs]
+    hashes = [row.pop("data", None) for row in rows]
+    if len(set(hashes)) > 1:
+        for row, each in zip(rows, hashes, strict=True):
+            row["test_data"] = each
     settings = [{f"{s}.{k}": v for s, part in run.config for k, v in part} for run in runs]
     for key, first in settings[0].items():
         if key in _NOT_COMPARED or len({row["task"] for row in rows}) > 1:
@@ -54,5 +58,6 @@ def _row(run: FinishedRun) -> dict[str, Any]:
     row |= {name: value for name, value in final.items() if name in ("test_entity_f1", "test_mae")}
     ends = (*BASELINES, f"_test_{PERPLEXITY.name}")
     row |= {name: value for name, value in final.items() if name.endswith(ends)}
+    row["data"] = str(final["test_data_hash"])[:12] if "test_data_hash" in final else None
     row["seconds"] = round(sum(line["seconds"] for line in lines if isinstance(line.get("seconds"), int | float)), 1)
     return row

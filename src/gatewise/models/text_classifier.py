@@ -97,7 +97,7 @@ class TextClassifier(WordEncoder):
                 raise UsageError(f"text {place} has no words; expected at least one word in each text")
             read += cut(words)
         encoded = EncodedSentences(read, self.lexicon, self.alphabet)
-        answers = torch.empty(len(read), len(self.labels))
+        answers = torch.empty(len(read), len(self.labels), dtype=self.decoder.weight.dtype)
         with in_eval_mode(self):
             for rows in batches_by_length(encoded.lengths.tolist()):
                 answers[np.array(rows)] = self(encoded.batch(rows).to(self.device)).softmax(1).cpu()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ from gatewise.training.distributed import Group
 
 SCORED_TOGETHER = 500
 """Examples evaluated per batch; the accuracy does not depend on it."""
+
+
+SOME = 1000
+"""Training examples whose accuracy is measured at each evaluation, the same ones each time."""
 
 
 class Examples(ABC):
@@ -113,7 +118,7 @@ class LabelTask(Task):
     def final(self, model: nn.Module, run: RunFolder) -> Metrics:
         """Evaluate on the test split, save its confusion matrix and mistakes, and score the majority-label baseline."""
         test, train = self.parts["test"], self.parts["train"]
-        figures = evaluate_part(model, self.labels, test, run, "test")
+        figures = evaluate_part(model, self.labels, test, run.figures, "test")
         majority = float((test.targets == np.bincount(train.targets).argmax()).mean())
         return {
             **tested(self.config, figures),
@@ -151,10 +156,13 @@ class Classification(BatchWorkload):
         return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
-        """Return the accuracy on the validation split and on equally many fixed training examples, without dropout."""
+        """Return the accuracy on the validation split and on the training split, without dropout.
+
+        Of a large training split, ``SOME`` examples stand for all, or as many as the validation split has.
+        """
         figures: Metrics = {}
         valid, train = len(self.task.parts["valid"]), len(self.task.parts["train"])
-        some = np.random.default_rng(0).permutation(train)[:valid]
+        some = np.random.default_rng(0).permutation(train)[: max(valid, SOME)]
         for name, chosen in (("train", self.share(some)), ("valid", self.share(np.arange(valid)))):
             hits, total = self.group.sum(hits_among(self.model, self.task.parts[name], chosen), len(chosen))
             figures[f"{name}_{ACCURACY.name}"] = hits / total
@@ -180,10 +188,8 @@ def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
     return int(sum(found))
 
 
-def evaluate_part(
-    model: nn.Module, labels: Sequence[Any], part: Examples, run: RunFolder, split: str
-) -> dict[str, Any]:
-    """Evaluate a split; save its confusion matrix and its mistakes under ``figures/`` in the run folder.
+def evaluate_part(model: nn.Module, labels: Sequence[Any], part: Examples, folder: Path, split: str) -> dict[str, Any]:
+    """Evaluate a split; save its confusion matrix and its mistakes in a folder.
 
     Returns:
         ``accuracy, tokens`` (examples), ``oov_rate, data_hash, baseline_accuracy`` (of the most frequent label of this
@@ -200,9 +206,9 @@ def evaluate_part(
     about = f"{split}, {part.data_hash[:12]}"
     saved: dict[str, str | None] = {"confusion": None, "mistakes": None}
     with suppress(OSError):  # a run folder may be read-only; the figures are of use without the files
-        saved["confusion"] = str(confusion.save(run.figures, about, "examples", "label"))
+        saved["confusion"] = str(confusion.save(folder, about, "examples", "label"))
         pictures = [found for one in mistakes[:DRAWN] if (found := part.picture(one)) is not None]
-        saved["mistakes"] = str(save_mistakes(mistakes, run.figures, pictures, about))
+        saved["mistakes"] = str(save_mistakes(mistakes, folder, pictures, about))
     return {
         "accuracy": float((p.argmax(1) == part.targets).mean()),
         "tokens": len(part),

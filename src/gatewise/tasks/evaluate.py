@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.data.configured import suffix_of
@@ -53,6 +54,9 @@ def evaluate(
         config = config.model_copy(update={"data": config.data.model_copy(update={"strict": True})})
     with nullcontext() if data is None else spooled(Path(data), suffix_of(config.data)) as path:
         figures = _evaluate(folder, config, path, split, device, save)
+        if str(data) == "-" and figures.get("mistakes"):  # they name the copy
+            mistakes = Path(figures["mistakes"])
+            write_atomically(mistakes, mistakes.read_text(encoding="utf-8").replace(str(path), "standard input"))
     check_figures(figures, folder)
     return figures
 

@@ -82,7 +82,7 @@ def save_mistakes(mistakes: Sequence[Mistake], folder: Path, pictures: Sequence[
     Returns:
         The path of the table.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(Mistake._fields[1:])

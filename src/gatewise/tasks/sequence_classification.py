@@ -19,7 +19,7 @@ from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
 from gatewise.tasks.mistakes import Mistake
-from gatewise.tasks.task import settled
+from gatewise.tasks.task import report_folder, settled
 from gatewise.training.batches import Indices
 
 
@@ -97,4 +97,4 @@ def evaluate_sequences(
         part = sequences_split(config.data, split, data)
     name = f"{data or config.data.path or config.data.builtin} ({split})"
     examples = LabelledSequences(part, model.labels, name, config.data.strict)
-    return evaluate_part(model, model.labels, examples, run, split)
+    return evaluate_part(model, model.labels, examples, report_folder(run, data), split)

@@ -25,7 +25,7 @@ from gatewise.nn.words import EncodedSentences
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.confusion import Confusion
 from gatewise.tasks.entities import entity_figures, marks_entities
-from gatewise.tasks.task import Task, settled, tested
+from gatewise.tasks.task import Task, report_folder, settled, tested
 from gatewise.training.batches import BatchWorkload
 from gatewise.training.distributed import Group
 
@@ -212,13 +212,13 @@ def evaluate_tagger(
         part = tagged_split(config.data, split, data)
         part.unknown(model.tags, config.data.strict)
     confusion, figures = score(model, part, seen)
-    saved = _save(confusion, run, f"{split}, {part.data_hash[:12]}")
+    saved = _save(confusion, report_folder(run, data), f"{split}, {part.data_hash[:12]}")
     return {**figures, **confusion.figures(), "confusion": saved}
 
 
-def _save(confusion: Confusion, run: RunFolder, title: str) -> str | None:
+def _save(confusion: Confusion, folder: Path, title: str) -> str | None:
     """Save the matrix and return its path, or None if it cannot be written: the metrics are printed all the same."""
     try:
-        return str(confusion.save(run.figures, title))
+        return str(confusion.save(folder, title))
     except OSError:  # another user's folder, a read-only file system, a full disk
         return None

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -69,6 +70,11 @@ def tested(config: Config, figures: Mapping[str, Any]) -> Metrics:
     """Return the final line's metrics of the test split, from those of its evaluation."""
     keys = [key for key in TASKS[config.task.name].final if key.startswith("test_")]
     return {key: figures[key.removeprefix("test_")] for key in keys}
+
+
+def report_folder(run: RunFolder, data: object) -> Path:
+    """Return where the report of an evaluation goes: that of other data does not replace that of the run's own."""
+    return run.figures if data is None else run.figures / "other-data"
 
 
 def check_figures(figures: Mapping[str, Any], run: RunFolder) -> None:

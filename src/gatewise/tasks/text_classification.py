@@ -22,7 +22,7 @@ from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
-from gatewise.tasks.task import settled
+from gatewise.tasks.task import report_folder, settled
 from gatewise.training.batches import Indices
 
 
@@ -135,4 +135,4 @@ def evaluate_texts(
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
     part = LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict)
-    return evaluate_part(model, model.labels, part, run, split)
+    return evaluate_part(model, model.labels, part, report_folder(run, data), split)
