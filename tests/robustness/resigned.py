@@ -20,6 +20,7 @@ VALUES = (float("nan"), float("inf"), 3e38, -3e38, 1e20, 1e-45, 0.0)
 def resign(path: Path, rng: Random) -> None:
     """Change tensors or what is said of them, and write the file as Gatewise does."""
     from gatewise.artifact.run_folder import RunFolder
+    from gatewise.artifact.sealed import write_arrays
     from gatewise.training.checkpoints import Checkpoint, save_checkpoint
 
     tensors = load_file(path)
@@ -40,7 +41,7 @@ def resign(path: Path, rng: Random) -> None:
         tensors = _other_tensors(tensors, rng)
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         own = {key: value for key, value in facts.items() if key not in ("sha256", "format", "files")}
-        RunFolder(path.parent).write_weights(arrays, own)
+        write_arrays(path, arrays, own, RunFolder(path.parent).parts)  # the intervals stay, those of other weights
 
 
 def _other_tensors(tensors: dict[str, Any], rng: Random) -> dict[str, Any]:
