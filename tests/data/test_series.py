@@ -116,6 +116,47 @@ def test_what_is_no_index(tmp_path: Path, raw: str, columns: list[str], kept: li
     assert (series.columns, series.position(2)) == (kept, "+2")
 
 
+@pytest.mark.parametrize(
+    ("header", "times", "after"),
+    [
+        ("year,", ["1990", "1991", "1993", "1994"], "1995"),
+        (",", ["0", "1", "3", "4"], "5"),
+        ("t,", ["1700003600", "1700007200", "1700014400", "1700018000"], "1700021600"),
+        ("t,", ["9", "8", "6", "5"], "4"),
+        ("t,", ["199010", "199011", "199101", "199102"], "199103"),
+        ("t,", ["20240228", "20240229", "20240302", "20240303"], "20240304"),
+        ("Year,Month,", ["1990,10", "1990,11", "1991,1", "1991,2"], "1991-03"),
+        ("year,month,", ["1990,Oct", "1990,Nov", "1991,Jan", "1991,Feb"], "Mar 1991"),
+        ("no,year,month,day,", ["1,2024,2,28", "2,2024,2,29", "4,2024,3,2", "5,2024,3,3"], "2024-03-04"),
+        ("year,month,day,hour,", ["2024,2,29,20", "2024,2,29,21", "2024,2,29,23", "2024,3,1,0"], "2024-03-01 01"),
+    ],
+)
+def test_numbers_that_are_times_are_no_data_and_have_gaps(
+    tmp_path: Path, header: str, times: list[str], after: str
+) -> None:
+    raw = f"{header}sun\n" + "".join(f"{time},{value}\n" for time, value in zip(times, (5, 7, 4, 6), strict=True))
+    with pytest.raises(DataError, match=r"a\.csv:4: 1 step missing, the first before this row"):
+        read_series(write(tmp_path, raw))
+    series = read_series(write(tmp_path, raw), fill="linear")
+    assert (series.columns, series.values[:, 0].tolist(), series.left_out) == (["sun"], [5, 7, 5.5, 4, 6], [])
+    assert series.position(1) == after
+    assert read_series(write(tmp_path, raw), ["sun"], fill="linear").position(1) == after
+
+
+def test_numbers_like_times_in_unequal_steps_are_forecast_only_if_they_are_named(tmp_path: Path) -> None:
+    raw = "timestamp,sun\n1700000000,5\n1700000007,11\n1700000011,16\n"
+    with pytest.raises(DataError, match=r"a\.csv:2: .* first column, 'timestamp', ascend like times, but in unequal"):
+        read_series(write(tmp_path, raw))
+    assert read_series(write(tmp_path, raw), target="sun").columns == ["timestamp", "sun"]
+    assert read_series(write(tmp_path, "visits,sun\n1,5\n8,11\n12,16\n")).columns == ["visits", "sun"]
+    with pytest.raises(DataError, match=r"a\.csv:2: '1990-13' in the columns 'year', 'month' .* are no dates"):
+        read_series(write(tmp_path, "year,month,sun\n1990,13,5\n1990,14,5\n1990,15,5\n"))
+    with pytest.raises(DataError, match=r"a\.csv:5: 7 steps of the index 'n' are missing in all, more than the 4"):
+        read_series(write(tmp_path, "n,sun\n1,5\n2,11\n3,16\n11,1\n"), fill="linear")
+    named = read_series(write(tmp_path, "year,sun\n1990,5\n1991,7\n1993,9\n1994,4\n"), target="year")
+    assert (named.columns, len(named.values)) == (["year", "sun"], 4)
+
+
 HOURS = "time;sun\n01.01.2024 00:00;1\n01.01.2024 01:00;2\n01.01.2024 05:00;6\n01.01.2024 06:00;3\n01.01.2024 07:00;4\n"
 
 
@@ -155,7 +196,7 @@ def test_nothing_is_invented_before_the_first_and_after_the_last_value_of_the_ta
 
 
 def test_a_column_that_ends_before_the_target_is_not_drawn_on_by_a_line(tmp_path: Path) -> None:
-    raw = "sun,wind\n1,10\n2,20\n3,\n5,\n"
+    raw = "sun,wind\n1,10\n2,20\n2,\n5,\n"
     with pytest.raises(
         DataError, match=r"a\.csv:4: no value in column 'wind' from this row .* data.fill to \"previous\""
     ):

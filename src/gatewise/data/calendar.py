@@ -9,7 +9,19 @@ from gatewise.data.pace import Pace, pace_of
 from gatewise.errors import DataError, UsageError
 
 FORMATS = (
-    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y-%m", "%Y/%m", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y"),
+    *(
+        "%Y-%m-%d",
+        "%Y/%m/%d",
+        "%Y.%m.%d",
+        "%Y%m%d",
+        "%Y%m",
+        "%Y-%m",
+        "%Y/%m",
+        "%d.%m.%Y",
+        "%m/%d/%Y",
+        "%d/%m/%Y",
+        "%d-%m-%Y",
+    ),
     *("%b %Y", "%d %b %Y", "%B %d, %Y", "%Y年%m月%d日", "%Y年%m月"),
 )
 """Notations of a date; one that could be read in two ways is not read."""
@@ -82,7 +94,7 @@ def read_dates(fields: Sequence[object]) -> list[Dates]:
     Args:
         fields: three or more.
     """
-    words = [field.strip() if isinstance(field, str) else "" for field in fields]
+    words = _words(fields)
     if len(words) < 3 or not all(words):
         return []
     found: dict[tuple[datetime, ...], Dates] = {}
@@ -106,7 +118,7 @@ def check_complete(fields: Sequence[object], places: Sequence[str], column: str)
     Raises:
         DataError: at least nine tenths of the fields, but not all, are dates in one notation (with line).
     """
-    words = [field.strip() if isinstance(field, str) else "" for field in fields]
+    words = _words(fields)
     for notation in _notations(next(filter(None, words), "")):
         read = _reader(notation)
         wrong = [row for row, word in enumerate(words) if read(word) is None]
@@ -118,6 +130,17 @@ def check_complete(fields: Sequence[object], places: Sequence[str], column: str)
             )
 
 
+def is_compact(fields: Sequence[object]) -> bool:
+    """Return whether a column of integers is one of dates written as ``194901`` or ``19490131``, in ascending order."""
+    words = _words(fields)
+    return {len(word) for word in words} <= {6, 8} and any(dates.doubt < 2 for dates in read_dates(words))
+
+
+def _words(fields: Sequence[object]) -> list[str]:
+    """Return fields as text; integers are written out, and other values that are no text are empty."""
+    return [one.strip() if isinstance(one, str) else str(one) if type(one) is int else "" for one in fields]
+
+
 def _notations(word: str) -> list[str]:
     """Return the notations in which a word is a date."""
     known = (date + time for date in FORMATS for time in TIMES if not (time.endswith("%z") and word.endswith("Z")))
@@ -125,7 +148,11 @@ def _notations(word: str) -> list[str]:
 
 
 def _reader(notation: str) -> Callable[[str], datetime | None]:
+    digits = {"%Y%m%d": 8, "%Y%m": 6}.get(notation, 0)
+
     def read(word: str) -> datetime | None:
+        if digits and len(word) != digits:
+            return None
         try:
             return datetime.strptime(word, notation)
         except ValueError:

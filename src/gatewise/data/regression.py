@@ -179,8 +179,8 @@ def _splits(whole: Windows, settings: DataConfig, origins: dict[str, Origins]) -
 def _values_to_forecast(whole: Windows, origins: Origins) -> npt.NDArray[np.float64]:
     """Return the true values of the target that the forecasts from these origins predict, each once and in order."""
     steps = np.unique(origins[:, None] + np.arange(1, whole.horizon + 1))
-    known: npt.NDArray[np.float64] = whole.series.values[steps, whole.target]
-    return known[~whole.series.missing[steps, whole.target]]
+    values, missing = (all_columns[steps, whole.target] for all_columns in (whole.series.values, whole.series.missing))
+    return np.asarray(values[~missing], np.float64)
 
 
 def drifts(targets: npt.NDArray[np.floating]) -> bool:
