@@ -157,6 +157,30 @@ def test_numbers_like_times_in_unequal_steps_are_forecast_only_if_they_are_named
     assert (named.columns, len(named.values)) == (["year", "sun"], 4)
 
 
+@pytest.mark.parametrize(
+    ("column", "times", "refused"),
+    [
+        ("t", ["2024-1-1 at 1", "2024-1-1 at 2", "2024-1-1 at 3"], True),
+        ("t", ["first of Jan 1990", "first of Feb 1990", "first of Mar 1990"], True),
+        ("Date", ["d1", "d2", "d3"], True),
+        ("name", ["d1", "d2", "d3"], False),
+        ("t", ["2024-1-1 at 1", "2024-1-1 at 1", "2024-1-1 at 3"], False),
+        ("Date", ["Monday", "Tuesday", "Friday"], False),
+    ],
+)
+def test_times_that_cannot_be_read_are_not_lost_in_silence(
+    tmp_path: Path, column: str, times: list[str], refused: bool
+) -> None:
+    path = write(
+        tmp_path, f"sun,{column}\n" + "".join(f"{k},{time}\n" for k, time in zip((5, 7, 4), times, strict=True))
+    )
+    if refused:
+        with pytest.raises(DataError, match=rf"a\.csv:2: '{times[0]}' in column '{column}' looks like a time that"):
+            read_series(path)
+    else:
+        assert read_series(path).left_out == [column]
+
+
 HOURS = "time;sun\n01.01.2024 00:00;1\n01.01.2024 01:00;2\n01.01.2024 05:00;6\n01.01.2024 06:00;3\n01.01.2024 07:00;4\n"
 
 

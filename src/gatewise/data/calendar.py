@@ -9,27 +9,22 @@ from gatewise.data.pace import Pace, pace_of
 from gatewise.errors import DataError, UsageError
 
 FORMATS = (
-    *(
-        "%Y-%m-%d",
-        "%Y/%m/%d",
-        "%Y.%m.%d",
-        "%Y%m%d",
-        "%Y%m",
-        "%Y-%m",
-        "%Y/%m",
-        "%d.%m.%Y",
-        "%m/%d/%Y",
-        "%d/%m/%Y",
-        "%d-%m-%Y",
-    ),
-    *("%b %Y", "%d %b %Y", "%B %d, %Y", "%Y年%m月%d日", "%Y年%m月"),
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%Y%m", "%Y-%m", "%Y/%m", "%Y年%m月%d日", "%Y年%m月"),
+    *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%B %d, %Y", "%b %d, %Y"),
+    *("%b %Y", "%B %Y", "%b-%Y"),
+    *("%d.%m.%y", "%m/%d/%y", "%d/%m/%y", "%y/%m/%d", "%d-%m-%y", "%y-%m-%d", "%d-%b-%y", "%d %b %y", "%b-%y", "%b %y"),
+    *("%G-W%V", "%GW%V", "%YQ%q", "%Y-Q%q", "%Y Q%q", "Q%q %Y", "Q%q-%Y"),
 )
-"""Notations of a date; one that could be read in two ways is not read."""
+"""Notations of a date; one that could be read in two ways is not read. ``%q`` is a quarter, from 1 to 4. Two digits of
+a year are one from 1930 to 2029."""
 TIMES = (
     *("", "T%H:%M:%S", "T%H:%M", " %H:%M:%S", " %H:%M", " %H", "T%H:%M:%S.%f", " %H:%M:%S.%f", " %I:%M %p"),
     *(" %I:%M:%S %p", "T%H:%M:%SZ", "T%H:%M:%S.%fZ", "T%H:%M:%S%z", " %H:%M:%S%z", "T%H:%M%z"),
 )
 """Notations of a time after a date; ``%z`` is an offset from UTC such as ``+01:00``."""
+
+LATEST = 2029
+"""The last year that two digits stand for."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,8 @@ class Calendar:
             time = self.pace.time(number)
         except (OverflowError, ValueError):
             raise UsageError(f"step {number:,} of the series is beyond the year 9999; give fewer steps") from None
-        text = time.strftime(self.notation.replace("%f", f"{time.microsecond // 1000:03}"))
+        notation = self.notation.replace("%f", f"{time.microsecond // 1000:03}")
+        text = time.strftime(notation.replace("%q", str((time.month + 2) // 3)))
         return f"{text[:-2]}:{text[-2:]}" if self.notation.endswith("%z") else text
 
 
@@ -143,6 +139,8 @@ def _words(fields: Sequence[object]) -> list[str]:
 
 def _notations(word: str) -> list[str]:
     """Return the notations in which a word is a date."""
+    if not any(map(str.isdigit, word)):
+        return []
     known = (date + time for date in FORMATS for time in TIMES if not (time.endswith("%z") and word.endswith("Z")))
     return [notation for notation in known if _reader(notation)(word) is not None]
 
@@ -154,8 +152,14 @@ def _reader(notation: str) -> Callable[[str], datetime | None]:
         if digits and len(word) != digits:
             return None
         try:
-            return datetime.strptime(word, notation)
+            if "%q" in notation:
+                quarter = datetime.strptime(word, notation.replace("%q", "%m"))
+                return quarter.replace(month=3 * quarter.month - 2)
+            if "%V" in notation:
+                return datetime.strptime(f"{word} 1", f"{notation} %u")
+            time = datetime.strptime(word, notation)
         except ValueError:
             return None
+        return time.replace(year=time.year - 100) if "%y" in notation and time.year > LATEST else time
 
     return read

@@ -10,12 +10,18 @@ import numpy.typing as npt
 
 from gatewise.data.calendar import Calendar, check_complete, is_compact, read_dates
 from gatewise.data.gaps import steps_of
+from gatewise.data.numbers import is_number
 from gatewise.errors import DataError
 
 Fields = Mapping[str, Sequence[Any]]
 _PARTS = ("year", "month", "day", "hour")
 _OF_TIMES = re.compile(
     r"(.*[ _])?(date|time|datetime|timestamp|month|year|quarter|week|period|ds)([ _].*)?", re.IGNORECASE
+)
+
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_LIKE_TIMES = re.compile(
+    rf".*\b({_MONTHS})[a-z]*\b.*|\W*[QW]?\d{{1,4}}\s?[-/.:, TQW年]\s?[QW]?\d{{1,4}}.*", re.IGNORECASE | re.DOTALL
 )
 
 
@@ -77,6 +83,7 @@ def read_row_times(
         return RowTimes(numbers, [*apart, *others, found], calendar, None if index is None else index[0], notes)
     for name in candidates:
         check_complete(fields[name], lines, name)
+        _check_read(fields[name], lines, name, notes)
     if index is None:
         if choose and free and first in numeric and _OF_TIMES.fullmatch(first.strip()) and _ascends(fields[first]):
             raise DataError(
@@ -134,6 +141,28 @@ def _date_of(row: Sequence[Any]) -> str:
     if not month.isdecimal():
         return " ".join([*rest[:1], month, year, *rest[1:]])
     return " ".join(["-".join([year, *(part.zfill(2) for part in (month, *rest[:1]))]), *rest[1:]])
+
+
+def _check_read(fields: Sequence[Any], lines: list[str], column: str, notes: Sequence[str]) -> None:
+    """Check that a column that is not read as dates does not look like some, unless a note says why.
+
+    Raises:
+        DataError: all values differ, hold digits, and look like times, or the column is called so (with line).
+    """
+    words = {row: str(one).strip() for row, one in enumerate(fields) if isinstance(one, str) and one.strip()}
+    if len(words) < 3 or 2 * len(words) < len(fields) or 2 * sum(map(is_number, words.values())) > len(words):
+        return
+    if len(set(words.values())) < len(words) or not all(re.search(r"\d", word) for word in words.values()):
+        return
+    like = 2 * sum(_LIKE_TIMES.fullmatch(word) is not None for word in words.values()) > len(words)
+    if (like or _OF_TIMES.fullmatch(column.strip())) and not any(
+        f"in column {column!r} may be" in one for one in notes
+    ):
+        row = min(words)
+        raise DataError(
+            f"{lines[row]}: {words[row]!r:.40} in column {column!r} looks like a time that cannot be read; expected "
+            "dates such as 2024-12-31 or 2024-12-31 23:00, write all of them this way, or drop the column"
+        )
 
 
 def _ascends(fields: Sequence[Any]) -> bool:
