@@ -39,17 +39,17 @@ def test_columns_in_the_order_they_are_named(tmp_path: Path) -> None:
             r"a\.csv:1: no column 'rain'; found 'day', 'sun', 'wind'; select one with .*'data\.columns'",
         ),
         (CSV, ["day"], r"a\.csv:2: 'Monday' in column 'day'; expected a number"),
-        ("sun\n1\n\nn/a\n", [], r"a\.csv:4: 'n/a' in column 'sun'; expected a number"),
+        ("sun\n1\n\nlow\n", [], r"a\.csv:4: 'low' in column 'sun'; expected a number"),
         (
             "sun\n1\nnan\n",
             [],
-            r"a\.csv:3: an empty field in column 'sun', the first of 1; fill it in, or set data.fill to",
+            r"a\.csv:3: no value in column 'sun', the first of 1; fill it in, or set data.fill to",
         ),
-        ("sun\nNaN\n1\n", [], r"a\.csv:2: an empty field in column 'sun', the first of 1; fill it in"),
+        ("sun\nNaN\n1\n", [], r"a\.csv:2: no value in column 'sun', the first of 1; fill it in"),
         ("sun\n1\n-inf\n", [], r"a\.csv:3: -inf in column 'sun'"),
         ("sun\n1\n1e999\n", [], r"a\.csv:3: 1e999 in column 'sun'"),
-        ("sun,wind\n1,2\n3,\n", [], r"a\.csv:3: an empty field in column 'wind'"),
-        ("sun,wind\n1,3\n,2\n,\n", [], r"a\.csv:3: an empty field in column 'sun', the first of 3"),
+        ("sun,wind\n1,2\n3,\n", [], r"a\.csv:3: no value in column 'wind'"),
+        ("sun,wind\n1,3\n,2\n,\n", [], r"a\.csv:3: no value in column 'sun', the first of 1"),
         ("sun,wind\n,2\n", ["sun"], r"a\.csv:2: no value in column 'sun' from here on"),
         ('sun\n1\n"1,234"\n', [], r"a\.csv:3: '1,234' in column 'sun' may be 1.234 or 1234; expected"),
         ('sun\n1.5\n"1,5"\n', [], r"a\.csv:3: '1,5' in column 'sun'"),
@@ -203,8 +203,16 @@ def test_empty_fields_between_values_are_filled_in_each_column(tmp_path: Path) -
     series = read_series(write(tmp_path, raw), fill="linear")
     assert series.values.tolist() == [[1, 10], [3, 25], [5, 40], [7, 40]]
     assert series.missing.tolist() == [[False, False], [True, True], [True, False], [False, False]]
-    assert "a.csv:3: the first of 3 empty fields missing, filled by straight lines" in series.notes[-1]
+    assert "a.csv:3: the first of 3 values missing, filled by straight lines" in series.notes[-1]
     assert read_series(write(tmp_path, raw), fill="previous").values[:, 0].tolist() == [1, 1, 1, 7]
+
+
+@pytest.mark.parametrize("mark", ["", "NA", "n/a", "#N/A", "NULL", "None", "NaN", "-", ".", "?"])
+def test_marks_of_missing_values_and_an_empty_last_row(tmp_path: Path, mark: str) -> None:
+    raw = f'day,sun\n2024-01-01,"1,5"\n2024-01-02,{mark}\n2024-01-03,"2,5"\n,\n , \n'
+    assert read_series(write(tmp_path, raw), fill="linear").values[:, 0].tolist() == [1.5, 2, 2.5]
+    with pytest.raises(DataError, match=r"a\.csv:3: no value in column 'sun', the first of 1; .* data\.fill to"):
+        read_series(write(tmp_path, raw))
 
 
 def test_nothing_is_invented_before_the_first_and_after_the_last_value_of_the_target(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ class Rows:
 
     Attributes:
         names: the names of the K columns.
-        values: (R, K), NaN where a field is empty.
+        values: (R, K), NaN where a value is missing.
         lines: ``FILE:LINE`` of each row.
         numbers: (R,) the step of each row.
     """
@@ -100,7 +100,7 @@ def filled(rows: Rows, fill: str) -> tuple[Numbers, npt.NDArray[np.bool_], list[
     if not fill:
         row, place = map(int, np.argwhere(empty)[0])
         raise DataError(
-            f"{rows.lines[row]}: an empty field in column {rows.names[place]!r}, the first of {int(empty.sum()):,}; "
+            f"{rows.lines[row]}: no value in column {rows.names[place]!r}, the first of {int(empty.sum()):,}; "
             f"fill it in, or {WAY_OUT}"
         )
     for place, name in enumerate(rows.names):
@@ -112,7 +112,7 @@ def filled(rows: Rows, fill: str) -> tuple[Numbers, npt.NDArray[np.bool_], list[
             )
     at = rows.lines[min(gap or len(empty), int(np.argmax(empty.any(1))) if empty.any() else len(empty))]
     how = "by straight lines" if fill == "linear" else "with the value before"
-    what = [_counted(absent, "step")] * (absent > 0) + [_counted(int(empty.sum()), "empty field")] * bool(empty.any())
+    what = [_counted(absent, "step")] * (absent > 0) + [_counted(int(empty.sum()), "value")] * bool(empty.any())
     return (
         _FILL[fill](values),
         missing,
@@ -146,7 +146,7 @@ _FILL = {"linear": _linear, "previous": _previous}
 def read_rows(
     names: Sequence[str], fields: Mapping[str, Sequence[object]], lines: list[str], numbers: Sequence[int]
 ) -> Rows:
-    """Read columns of numbers; empty fields are NaN.
+    """Read columns of numbers; missing values are NaN.
 
     Raises:
         DataError: a field is not a number, not finite or ambiguous (with line).

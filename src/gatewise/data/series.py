@@ -77,7 +77,7 @@ def read_series(
         columns: column names; if empty, all columns most of whose fields are numbers, except those of times.
         target: the column to forecast; the first one if empty.
         known: columns that are known in advance; they are read, too.
-        fill: how missing steps, empty fields and NaN are filled: ``""`` (an error), ``linear`` or ``previous``.
+        fill: how missing steps and missing values are filled: ``""`` (an error), ``linear`` or ``previous``.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has no rows; times do not ascend in whole steps; a field
@@ -89,6 +89,8 @@ def read_series(
     for name in known:
         table.place(name, "data.known", ["NAME"])
     rows = list(table.rows())
+    while rows and all(isinstance(one, str) and not one.strip() for one in rows[-1][1]):
+        rows.pop()  # spreadsheets leave rows of separators at the end
     if not rows:
         raise DataError(f"{path}: no rows below the header; expected one row per time step")
     fields = dict(zip(table.names, zip(*(row for _, row in rows), strict=True), strict=True))
