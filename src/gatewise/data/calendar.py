@@ -1,7 +1,7 @@
 """Dates and times of a series: one notation for all, a regular pace, and the times that follow."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -52,6 +52,23 @@ class Calendar:
         notation = self.notation.replace("%f", f"{time.microsecond // 1000:03}")
         text = time.strftime(notation.replace("%q", str((time.month + 2) // 3)))
         return f"{text[:-2]}:{text[-2:]}" if self.notation.endswith("%z") else text
+
+    def like(self, pace: str, last: int) -> "Calendar":
+        """Return this calendar with the weekdays of another pace, given as text, if the steps up to ``last`` stay."""
+        other = replace(self, pace=self.pace.on_weekdays_of(pace))
+        return other if all(self.text(step) == other.text(step) for step in (0, last)) else self
+
+    def check_pace(self, pace: str, name: str) -> None:
+        """Check that the steps are those of the training data; ``pace`` is empty if these have no dates.
+
+        Raises:
+            DataError: they are not.
+        """
+        if pace and not pace.startswith(str(self.pace)):
+            raise DataError(
+                f"{name}: rows {self.pace} apart, but the run was trained on steps of {pace}; expected the same, "
+                "resample the series"
+            )
 
 
 @dataclass(frozen=True)
