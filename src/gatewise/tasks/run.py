@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.data.in_memory import about_data, as_files, is_path
-from gatewise.errors import RunError
+from gatewise.data.text import SPLITS
+from gatewise.errors import InputError, RunError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load
 from gatewise.predict.forecast import Forecast, forecast
@@ -72,9 +73,12 @@ class Run:
             The metrics that ``gatewise evaluate --json`` prints.
 
         Raises:
+            InputError: ``split`` is none of these.
             DataError: the data is invalid.
             NotFinite: a metric is not finite.
         """
+        if split not in (None, *SPLITS):
+            raise InputError(f"split is {split!r}; expected 'train', 'valid' or 'test'")
         with self._as_path(data) as path:
             return evaluate(self.path, data=path, split=split, device=device)
 
