@@ -236,6 +236,18 @@ def test_a_column_that_ends_before_the_target_is_not_drawn_on_by_a_line(tmp_path
     assert read_series(write(tmp_path, raw), fill="previous").values[:, 1].tolist() == [10, 20, 20, 20]
 
 
+def test_a_line_leads_to_what_is_known_in_advance(tmp_path: Path) -> None:
+    raw = "day,sun,price\n2024-01-01,1,10\n2024-01-02,2,\n2024-01-03,3,\n2024-01-04,,\n2024-01-05,,50\n"
+    series = read_series(write(tmp_path, raw), target="sun", known=["price"], fill="linear")
+    assert series.values.tolist() == [[1, 10], [2, 20], [3, 30]]
+    assert series.missing.tolist() == [[False, False], [False, True], [False, True]]
+    assert np.array_equal(series.future, [[np.nan, np.nan], [np.nan, 50]], equal_nan=True)
+    with pytest.raises(
+        DataError, match=r"a\.csv:3: no value in column 'price' from this row to the last value of 'sun'"
+    ):
+        read_series(write(tmp_path, raw), target="sun", fill="linear")
+
+
 def test_columns_known_in_advance_go_on_after_the_target(tmp_path: Path) -> None:
     raw = "day,sun,holiday\n2024-01-01,1,0\n2024-01-02,2,1\n2024-01-03,3,0\n2024-01-04,,1\n2024-01-06,,1\n"
     series = read_series(write(tmp_path, raw), target="sun", known=["holiday"])

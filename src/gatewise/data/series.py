@@ -105,7 +105,8 @@ def read_series(
         raise DataError(f"{path}: no numeric column {target!r}; found {', '.join(map(repr, names))}")
     found = read_rows(names, fields, lines, times.numbers)
     start, end, more = _history(found, names.index(target or names[0]), fill, bool(known))
-    values, missing, said = filled(found.part(slice(start, end)), fill)
+    future = _future(found, end, [names.index(name) for name in known])
+    values, missing, said = filled(found.part(slice(start, end)), fill, target or names[0], future)
     calendar, index = times.calendar, times.index
     if calendar is not None:
         calendar = replace(calendar, pace=calendar.pace.moved(times.numbers[start]))
@@ -121,7 +122,7 @@ def read_series(
         [*table.notes, *times.notes, *more, *said],
         [name for name in table.names if name not in (*names, *times.columns)],
         missing,
-        _future(found, end, [names.index(name) for name in known]),
+        future,
     )
 
 
