@@ -218,7 +218,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: Tagger().fit(["a b"], [["x", "y"]]), "sentence 0: its words are a str"),
     (lambda: Tagger().fit([["a"]], [["x", "y"]]), "sentence 0 has 1 words and 2 tags"),
     (lambda: Forecaster().fit([1.0, 2.0]), "too few|expected fewer"),
-    (lambda: Forecaster().fit([1.0, np.nan] * 20), r"data\[1\] is nan"),
+    (lambda: Forecaster().fit([1.0, np.nan] * 20), "^data: every forecast would start or end in a gap"),
 ]
 
 
@@ -227,6 +227,18 @@ def test_bad_input_is_a_value_error(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_forecaster_in_spans_of_time() -> None:
+    pd = pytest.importorskip("pandas")
+    series = pd.Series(WAVE, index=pd.date_range("2024-01-01", periods=len(WAVE)), name="level")
+    model = Forecaster(**QUICK, window="2 weeks", horizon="3 days").fit(series)
+    assert len(model._end) == 14 and model.predict().shape == (3,)
+    np.testing.assert_array_equal(model.predict(), model.predict(3))
+    with pytest.raises(InputError, match=r"y is given, but a forecaster learns from the series alone"):
+        Forecaster(**QUICK).fit(WAVE, WAVE)
+    with pytest.raises(InputError, match=r"data\.window is '2 weeks': .* has no dates; give a number of steps"):
+        Forecaster(**QUICK, window="2 weeks").fit(WAVE)
 
 
 @pytest.mark.parametrize("kind", [TextClassifier, Tagger, Forecaster])

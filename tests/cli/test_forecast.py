@@ -93,7 +93,7 @@ def test_beyond_the_horizon_forecasts_go_on_in_blocks(gatewise: Gatewise, waves:
     [
         ("wind\n1\n", "a.csv:1: no column 'level'; found 'wind'"),
         ("level\n1\n2\nhigh\n", "a.csv:4: 'high' in column 'level'; expected a number"),
-        ("level\n1\nnan\n", "a.csv:3: an empty field in column 'level', the first of 1"),
+        ("level\n1\nnan\n", "a.csv:3: no value in column 'level', the first of 1"),
         ("level\n1\n\n,\n", "a.csv:4: 2 fields in this row, expected 1"),
         ("level\n", "a.csv: no rows below the header"),
         ("", "a.csv: the file is empty"),
@@ -121,7 +121,7 @@ def test_what_is_wrong_with_the_call(gatewise: Gatewise, regressor_run: Path, ti
     [
         ("level\n1\n2\n", [], 3, "2 values are too few for a window of 20"),
         ("level\n1\nx\n", [], 3, "a.csv:3: 'x' in column 'level'"),
-        ("level\n1\nnan\n", [], 3, "a.csv:3: an empty field in column 'level'"),
+        ("level\n1\nnan\n", [], 3, "a.csv:3: no value in column 'level'"),
         ("name\nx\n", [], 3, "a.csv:2: no numbers in this row"),
         ("level\n1\n", ["--set", 'data.columns=["rain"]'], 3, "a.csv:1: no column 'rain'; found 'level'"),
         ("level\n1\n", ["--set", "data.window=0"], 3, "a.csv: 1 values are too few for a window of 1"),

@@ -46,6 +46,9 @@ def test_every_kind_of_value_of_pandas() -> None:
 def test_one_column_and_the_dates_of_an_index() -> None:
     days = pd.date_range("2020-01-30", periods=2)
     assert read_frame(pd.Series([1, 2])) == {"value": [1, 2]}
+    for freq, first in (("W", "2019-12-30"), ("M", "2020-01"), ("Q", "2020Q1"), ("Y", 2020)):
+        periods = pd.period_range("2020-01-01", periods=3, freq=freq)
+        assert read_frame(pd.Series([1, 2, 3], index=periods))["index"][0] == first
     assert read_frame(pd.Series([1, 2], index=days, name="price")) == {
         "index": ["2020-01-30", "2020-01-31"],
         "price": [1, 2],

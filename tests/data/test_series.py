@@ -39,17 +39,17 @@ def test_columns_in_the_order_they_are_named(tmp_path: Path) -> None:
             r"a\.csv:1: no column 'rain'; found 'day', 'sun', 'wind'; select one with .*'data\.columns'",
         ),
         (CSV, ["day"], r"a\.csv:2: 'Monday' in column 'day'; expected a number"),
-        ("sun\n1\n\nn/a\n", [], r"a\.csv:4: 'n/a' in column 'sun'; expected a number"),
+        ("sun\n1\n\nlow\n", [], r"a\.csv:4: 'low' in column 'sun'; expected a number"),
         (
             "sun\n1\nnan\n",
             [],
-            r"a\.csv:3: an empty field in column 'sun', the first of 1; fill it in, or set data.fill to",
+            r"a\.csv:3: no value in column 'sun', the first of 1; fill it in, or set data.fill to",
         ),
-        ("sun\nNaN\n1\n", [], r"a\.csv:2: an empty field in column 'sun', the first of 1; fill it in"),
+        ("sun\nNaN\n1\n", [], r"a\.csv:2: no value in column 'sun', the first of 1; fill it in"),
         ("sun\n1\n-inf\n", [], r"a\.csv:3: -inf in column 'sun'"),
         ("sun\n1\n1e999\n", [], r"a\.csv:3: 1e999 in column 'sun'"),
-        ("sun,wind\n1,2\n3,\n", [], r"a\.csv:3: an empty field in column 'wind'"),
-        ("sun,wind\n1,3\n,2\n,\n", [], r"a\.csv:3: an empty field in column 'sun', the first of 3"),
+        ("sun,wind\n1,2\n3,\n", [], r"a\.csv:3: no value in column 'wind'"),
+        ("sun,wind\n1,3\n,2\n,\n", [], r"a\.csv:3: no value in column 'sun', the first of 1"),
         ("sun,wind\n,2\n", ["sun"], r"a\.csv:2: no value in column 'sun' from here on"),
         ('sun\n1\n"1,234"\n', [], r"a\.csv:3: '1,234' in column 'sun' may be 1.234 or 1234; expected"),
         ('sun\n1.5\n"1,5"\n', [], r"a\.csv:3: '1,5' in column 'sun'"),
@@ -116,6 +116,71 @@ def test_what_is_no_index(tmp_path: Path, raw: str, columns: list[str], kept: li
     assert (series.columns, series.position(2)) == (kept, "+2")
 
 
+@pytest.mark.parametrize(
+    ("header", "times", "after"),
+    [
+        ("year,", ["1990", "1991", "1993", "1994"], "1995"),
+        (",", ["0", "1", "3", "4"], "5"),
+        ("t,", ["1700003600", "1700007200", "1700014400", "1700018000"], "1700021600"),
+        ("t,", ["9", "8", "6", "5"], "4"),
+        ("t,", ["199010", "199011", "199101", "199102"], "199103"),
+        ("t,", ["20240228", "20240229", "20240302", "20240303"], "20240304"),
+        ("Year,Month,", ["1990,10", "1990,11", "1991,1", "1991,2"], "1991-03"),
+        ("year,month,", ["1990,Oct", "1990,Nov", "1991,Jan", "1991,Feb"], "Mar 1991"),
+        ("no,year,month,day,", ["1,2024,2,28", "2,2024,2,29", "4,2024,3,2", "5,2024,3,3"], "2024-03-04"),
+        ("year,month,day,hour,", ["2024,2,29,20", "2024,2,29,21", "2024,2,29,23", "2024,3,1,0"], "2024-03-01 01"),
+    ],
+)
+def test_numbers_that_are_times_are_no_data_and_have_gaps(
+    tmp_path: Path, header: str, times: list[str], after: str
+) -> None:
+    raw = f"{header}sun\n" + "".join(f"{time},{value}\n" for time, value in zip(times, (5, 7, 4, 6), strict=True))
+    with pytest.raises(DataError, match=r"a\.csv:4: 1 step missing, the first before this row"):
+        read_series(write(tmp_path, raw))
+    series = read_series(write(tmp_path, raw), fill="linear")
+    assert (series.columns, series.values[:, 0].tolist(), series.left_out) == (["sun"], [5, 7, 5.5, 4, 6], [])
+    assert series.position(1) == after
+    assert read_series(write(tmp_path, raw), ["sun"], fill="linear").position(1) == after
+
+
+def test_numbers_like_times_in_unequal_steps_are_forecast_only_if_they_are_named(tmp_path: Path) -> None:
+    raw = "timestamp,sun\n1700000000,5\n1700000007,11\n1700000011,16\n"
+    with pytest.raises(DataError, match=r"a\.csv:2: .* first column, 'timestamp', ascend like times, but in unequal"):
+        read_series(write(tmp_path, raw))
+    assert read_series(write(tmp_path, raw), target="sun").columns == ["timestamp", "sun"]
+    assert read_series(write(tmp_path, "visits,sun\n1,5\n8,11\n12,16\n")).columns == ["visits", "sun"]
+    with pytest.raises(DataError, match=r"a\.csv:2: '1990-13' in the columns 'year', 'month' .* are no dates"):
+        read_series(write(tmp_path, "year,month,sun\n1990,13,5\n1990,14,5\n1990,15,5\n"))
+    with pytest.raises(DataError, match=r"a\.csv:5: 7 steps of the index 'n' are missing in all, more than the 4"):
+        read_series(write(tmp_path, "n,sun\n1,5\n2,11\n3,16\n11,1\n"), fill="linear")
+    named = read_series(write(tmp_path, "year,sun\n1990,5\n1991,7\n1993,9\n1994,4\n"), target="year")
+    assert (named.columns, len(named.values)) == (["year", "sun"], 4)
+
+
+@pytest.mark.parametrize(
+    ("column", "times", "refused"),
+    [
+        ("t", ["2024-1-1 at 1", "2024-1-1 at 2", "2024-1-1 at 3"], True),
+        ("t", ["first of Jan 1990", "first of Feb 1990", "first of Mar 1990"], True),
+        ("Date", ["d1", "d2", "d3"], True),
+        ("name", ["d1", "d2", "d3"], False),
+        ("t", ["2024-1-1 at 1", "2024-1-1 at 1", "2024-1-1 at 3"], False),
+        ("Date", ["Monday", "Tuesday", "Friday"], False),
+    ],
+)
+def test_times_that_cannot_be_read_are_not_lost_in_silence(
+    tmp_path: Path, column: str, times: list[str], refused: bool
+) -> None:
+    path = write(
+        tmp_path, f"sun,{column}\n" + "".join(f"{k},{time}\n" for k, time in zip((5, 7, 4), times, strict=True))
+    )
+    if refused:
+        with pytest.raises(DataError, match=rf"a\.csv:2: '{times[0]}' in column '{column}' looks like a time that"):
+            read_series(path)
+    else:
+        assert read_series(path).left_out == [column]
+
+
 HOURS = "time;sun\n01.01.2024 00:00;1\n01.01.2024 01:00;2\n01.01.2024 05:00;6\n01.01.2024 06:00;3\n01.01.2024 07:00;4\n"
 
 
@@ -138,8 +203,16 @@ def test_empty_fields_between_values_are_filled_in_each_column(tmp_path: Path) -
     series = read_series(write(tmp_path, raw), fill="linear")
     assert series.values.tolist() == [[1, 10], [3, 25], [5, 40], [7, 40]]
     assert series.missing.tolist() == [[False, False], [True, True], [True, False], [False, False]]
-    assert "a.csv:3: the first of 3 empty fields missing, filled by straight lines" in series.notes[-1]
+    assert "a.csv:3: the first of 3 values missing, filled by straight lines" in series.notes[-1]
     assert read_series(write(tmp_path, raw), fill="previous").values[:, 0].tolist() == [1, 1, 1, 7]
+
+
+@pytest.mark.parametrize("mark", ["", "NA", "n/a", "#N/A", "NULL", "None", "NaN", "-", ".", "?"])
+def test_marks_of_missing_values_and_an_empty_last_row(tmp_path: Path, mark: str) -> None:
+    raw = f'day,sun\n2024-01-01,"1,5"\n2024-01-02,{mark}\n2024-01-03,"2,5"\n,\n , \n'
+    assert read_series(write(tmp_path, raw), fill="linear").values[:, 0].tolist() == [1.5, 2, 2.5]
+    with pytest.raises(DataError, match=r"a\.csv:3: no value in column 'sun', the first of 1; .* data\.fill to"):
+        read_series(write(tmp_path, raw))
 
 
 def test_nothing_is_invented_before_the_first_and_after_the_last_value_of_the_target(tmp_path: Path) -> None:
@@ -155,12 +228,24 @@ def test_nothing_is_invented_before_the_first_and_after_the_last_value_of_the_ta
 
 
 def test_a_column_that_ends_before_the_target_is_not_drawn_on_by_a_line(tmp_path: Path) -> None:
-    raw = "sun,wind\n1,10\n2,20\n3,\n5,\n"
+    raw = "sun,wind\n1,10\n2,20\n2,\n5,\n"
     with pytest.raises(
         DataError, match=r"a\.csv:4: no value in column 'wind' from this row .* data.fill to \"previous\""
     ):
         read_series(write(tmp_path, raw), fill="linear")
     assert read_series(write(tmp_path, raw), fill="previous").values[:, 1].tolist() == [10, 20, 20, 20]
+
+
+def test_a_line_leads_to_what_is_known_in_advance(tmp_path: Path) -> None:
+    raw = "day,sun,price\n2024-01-01,1,10\n2024-01-02,2,\n2024-01-03,3,\n2024-01-04,,\n2024-01-05,,50\n"
+    series = read_series(write(tmp_path, raw), target="sun", known=["price"], fill="linear")
+    assert series.values.tolist() == [[1, 10], [2, 20], [3, 30]]
+    assert series.missing.tolist() == [[False, False], [False, True], [False, True]]
+    assert np.array_equal(series.future, [[np.nan, np.nan], [np.nan, 50]], equal_nan=True)
+    with pytest.raises(
+        DataError, match=r"a\.csv:3: no value in column 'price' from this row to the last value of 'sun'"
+    ):
+        read_series(write(tmp_path, raw), target="sun", fill="linear")
 
 
 def test_columns_known_in_advance_go_on_after_the_target(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gatewise.config import ModelConfig
+from gatewise.data.objects import sequences
 from gatewise.errors import UsageError
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
@@ -53,7 +54,9 @@ def test_each_row_is_read_as_if_it_were_alone(pooling: Any, engine: str, kind: s
         (padded(0), [3, 9, 0, 5], r"lengths range from 0 to 9; expected 1 to 9"),
         (padded(np.inf), [3, 9, 1, 5], "x holds numbers that are not finite"),
         ([], None, "x is an empty list"),
-        ([ALONE[0], np.zeros(4)], None, r"x\[1\] has shape \(4,\); expected sequences of shape \(T, I\)"),
+        ([ALONE[0], np.zeros(4)], None, r"x\[1\] has 1 numbers per step, x\[0\] has 2; expected equally many"),
+        ([ALONE[0], np.zeros((4, 2, 1))], None, r"x\[1\] has shape \(4, 2, 1\); expected sequences of shape \(T, I\)"),
+        (np.zeros((0, 4, 2)), None, "x is empty; expected at least one sequence"),
         ([np.zeros((4, 3))], None, r"x has shape \(1, 4, 3\); expected \(N, T, 2\)"),
     ],
 )
@@ -61,3 +64,11 @@ def test_bad_lengths(x: Any, lengths: Any, message: str) -> None:
     model = SequenceClassifier(ModelConfig(**SETTINGS), 2, ["a", "b"])
     with pytest.raises(UsageError, match=message):
         model.predict(x, lengths=lengths)
+
+
+def test_one_number_per_step_needs_no_second_dimension() -> None:
+    model = SequenceRegressor(ModelConfig(**SETTINGS), 1)
+    flat = [one[:, 0] for one in ALONE]
+    np.testing.assert_array_equal(model.predict(flat), model.predict([one[:, None] for one in flat]))
+    together, lengths = sequences(flat)
+    assert together.shape == (4, 7, 1) and lengths is not None and lengths.tolist() == LENGTHS

@@ -1,5 +1,7 @@
 """The text classifier: each text independent of its batch, over time, and input checks."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -63,3 +65,10 @@ def test_what_is_no_list_of_texts_is_refused() -> None:
     with pytest.raises(UsageError, match="text 1 has no words"):
         make().predict(["the dog", "  "])
     assert make().predict_proba([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(("text", "shown"), [(None, "missing"), (float("nan"), "missing"), (3, "an int")])
+def test_a_text_that_is_none(text: object, shown: str) -> None:
+    classify = inspect.unwrap(TextClassifier._each)  # without the tests' check of types
+    with pytest.raises(UsageError, match=rf"text 1 is {shown}; expected a string or a list of words"):
+        classify(make(), ["the dog", text], lambda words: [words])

@@ -206,7 +206,7 @@ def test_settings_that_name_no_series(waves: Path, tmp_path: Path, changed: dict
     [
         ({"data.columns": ["rain"]}, r"waves\.csv:1: no column 'rain'; found 'day', 'level', 'wind'"),
         ({"data.target": "rain"}, r"waves\.csv: no numeric column 'rain'; found 'level', 'wind'"),
-        ({"data.target": "day"}, r"waves\.csv: no numeric column 'day'; found 'level', 'wind'"),
+        ({"data.target": "days"}, r"waves\.csv: no numeric column 'days'; found 'level', 'wind'"),
         ({"data.window": 200}, "200 values are too few for a window of 200 and a horizon of 1"),
         ({"data.test_size": 192}, r"data\.test_size is 192, of 192 examples"),
         ({"data.valid_size": 162}, r"data\.valid_size is 162 and data\.test_size is 30, of 192 examples"),

@@ -37,6 +37,11 @@ def test_an_evaluation_has_the_figures_of_the_command(classifier_run: Path, caps
         assert run.evaluate(split=split) == json.loads(capsys.readouterr().out)
 
 
+def test_a_split_that_there_is_not(classifier_run: Path) -> None:
+    with pytest.raises(InputError, match=r"split is 'dev'; expected 'train', 'valid' or 'test'"):
+        gw.Run(classifier_run).evaluate(split="dev")
+
+
 def test_an_evaluation_of_data_from_memory(classifier_run: Path, sequences: Path) -> None:
     """As a whole, and a split of given ones; what is wrong with it is said as in training."""
     run = gw.Run(classifier_run)

@@ -1,5 +1,6 @@
 """Training on data from memory: the run folder keeps it, and everything that reads a run's own data works."""
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,45 @@ def test_a_data_frame_and_its_columns(tmp_path: Path) -> None:
     assert run.model.labels == ["1", "5"]
     with pytest.raises(DataError, match="no column 'text'; found 'id', 'review', 'stars'"):
         gw.train("text-classifier", data=reviews, out=tmp_path / "x", overrides=TINY | {"data.column": "text"})
+
+
+def test_a_table_to_forecast_from_is_checked_as_a_file_is(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    days = pd.date_range("2024-01-01", periods=120)
+    frame = pd.DataFrame({"day": days, "level": np.sin(np.arange(120) / 3)})
+    options = TINY | {"data.window": 8, "data.horizon": 3, "data.valid_size": 20}
+    run = gw.train("forecaster", data=frame, out=tmp_path / "run", overrides=options)
+    expected = run.model.forecast(frame["level"].to_numpy())
+    for table in (frame, frame.set_index("day"), frame.set_index("day")["level"].to_frame(), frame.drop(index=100)):
+        np.testing.assert_array_equal(run.model.forecast(table), expected)
+    gap = frame.drop(index=115)
+    for table, message in (
+        (frame[::-1], "data: row 1: '2024-04-28' in column 'day' follows '2024-04-29'; expected .* the oldest first"),
+        (frame.set_index("day")[::-1], "data: row 1: .* the oldest first"),
+        (frame.assign(day=pd.date_range("2024-01-01", periods=120, freq="h")), "data: rows 1 hour apart, but"),
+        (gap, "data: row 115: steps are missing before this row; .* call forecast of the Run"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run.model.forecast(table)
+    with pytest.raises(InputError, match=r"steps is 2\.5; expected a whole number"):
+        inspect.unwrap(gw.SequenceRegressor.forecast)(run.model, frame, 2.5)  # without the tests' check of types
+    told = run.forecast(frame, "2 days", interval=0.8)
+    assert (told.positions, told.values) == (["2024-04-30", "2024-05-01"], expected[:2].tolist())
+    assert all(low < value < high for low, value, high in zip(told.low, told.values, told.high, strict=True))
+    assert run.forecast().values == expected.tolist()
+    assert run.forecast(gap).positions == run.forecast(frame).positions
+    with pytest.raises(InputError, match=r"^data: row 1: .* the oldest first"):
+        run.forecast(frame[::-1])
+
+
+def test_errors_of_data_from_memory_speak_of_data(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    days = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-02", *pd.date_range("2024-01-03", periods=60)])
+    frame = pd.DataFrame({"day": days, "level": np.arange(63.0)})
+    with pytest.raises(InputError, match=r"^data: row 2: '2024-01-02' in column 'day' is the time of two rows"):
+        gw.train("forecaster", data=frame, out=tmp_path / "no", overrides=TINY)
+    with pytest.raises(InputError, match=r"^data: 5 values are too few"):
+        gw.train("forecaster", data=np.arange(5.0), out=tmp_path / "no", overrides=TINY | {"data.window": 9})
 
 
 @pytest.mark.parametrize("recipe", ["sequence-classifier", "forecaster"])

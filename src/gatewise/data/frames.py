@@ -62,7 +62,10 @@ def plain(values: Sequence[Any], column: str) -> list[Any]:
     for row, value in enumerate(found):
         if isinstance(value, datetime):
             found[row] = _written(value, days_only)
-        elif isinstance(value, date | time) or type(value).__name__ == "Period":
+        elif type(value).__name__ == "Period":
+            text = str(value).partition("/")[0]  # a week is written as its first day and its last
+            found[row] = int(text) if text.isdecimal() else text
+        elif isinstance(value, date | time):
             found[row] = str(value)
         elif isinstance(value, numbers.Real) and not isinstance(value, int):
             found[row] = float(value)

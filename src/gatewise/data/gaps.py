@@ -21,7 +21,7 @@ class Rows:
 
     Attributes:
         names: the names of the K columns.
-        values: (R, K), NaN where a field is empty.
+        values: (R, K), NaN where a value is missing.
         lines: ``FILE:LINE`` of each row.
         numbers: (R,) the step of each row.
     """
@@ -73,13 +73,15 @@ def steps_of(dates: Dates, fields: Sequence[str], lines: Sequence[str], column: 
     return pace, numbers
 
 
-def filled(rows: Rows, fill: str) -> tuple[Numbers, npt.NDArray[np.bool_], list[str]]:
+def filled(rows: Rows, fill: str, target: str, future: Numbers) -> tuple[Numbers, npt.NDArray[np.bool_], list[str]]:
     """Return every step from the first row to the last, (N, K), the missing values, (N, K), and a note on them.
 
     Args:
         rows: the rows; their first values are known.
         fill: ``linear`` interpolates between the neighbours of a gap, ``previous`` repeats the value before it; ``""``
             refuses a gap.
+        target: the column whose last value is in the last row.
+        future: (F, K), what is known of the steps that follow, NaN elsewhere; a line may lead to it.
 
     Raises:
         DataError: a value is missing and may not, or cannot, be filled (with line).
@@ -100,21 +102,21 @@ def filled(rows: Rows, fill: str) -> tuple[Numbers, npt.NDArray[np.bool_], list[
     if not fill:
         row, place = map(int, np.argwhere(empty)[0])
         raise DataError(
-            f"{rows.lines[row]}: an empty field in column {rows.names[place]!r}, the first of {int(empty.sum()):,}; "
+            f"{rows.lines[row]}: no value in column {rows.names[place]!r}, the first of {int(empty.sum()):,}; "
             f"fill it in, or {WAY_OUT}"
         )
     for place, name in enumerate(rows.names):
-        if fill == "linear" and missing[-1, place]:
+        if fill == "linear" and missing[-1, place] and np.isnan(future[:, place]).all():
             row = int(np.flatnonzero(~empty[:, place])[-1]) + 1
             raise DataError(
-                f"{rows.lines[row]}: no value in column {name!r} from this row to the last, so nothing to interpolate "
-                'to; fill it in, or set data.fill to "previous"'
+                f"{rows.lines[row]}: no value in column {name!r} from this row to the last value of {target!r}, so "
+                'nothing to interpolate to; fill it in, or set data.fill to "previous"'
             )
     at = rows.lines[min(gap or len(empty), int(np.argmax(empty.any(1))) if empty.any() else len(empty))]
     how = "by straight lines" if fill == "linear" else "with the value before"
-    what = [_counted(absent, "step")] * (absent > 0) + [_counted(int(empty.sum()), "empty field")] * bool(empty.any())
+    what = [_counted(absent, "step")] * (absent > 0) + [_counted(int(empty.sum()), "value")] * bool(empty.any())
     return (
-        _FILL[fill](values),
+        _FILL[fill](np.concatenate([values, future]))[: len(values)],
         missing,
         [f"{at}: the first of {' and '.join(what)} missing, filled {how}: read, but never predicted or scored"],
     )
@@ -131,7 +133,7 @@ def _previous(values: Numbers) -> Numbers:
 
 
 def _linear(values: Numbers) -> Numbers:
-    """Return each column with the straight line between the values around a gap; the first and last row are known."""
+    """Return each column with the straight line between the values around a gap; the first row is known."""
     place, last = np.arange(len(values))[:, None], len(values) - 1
     before = np.maximum.accumulate(np.where(np.isnan(values), 0, place))
     after = np.minimum.accumulate(np.where(np.isnan(values), last, place)[::-1])[::-1]
@@ -146,7 +148,7 @@ _FILL = {"linear": _linear, "previous": _previous}
 def read_rows(
     names: Sequence[str], fields: Mapping[str, Sequence[object]], lines: list[str], numbers: Sequence[int]
 ) -> Rows:
-    """Read columns of numbers; empty fields are NaN.
+    """Read columns of numbers; missing values are NaN.
 
     Raises:
         DataError: a field is not a number, not finite or ambiguous (with line).

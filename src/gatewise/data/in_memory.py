@@ -3,8 +3,11 @@
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +29,7 @@ from gatewise.data.objects import (
     texts_of,
 )
 from gatewise.data.text import SPLITS
-from gatewise.errors import InputError
+from gatewise.errors import DataError, InputError
 
 TEXT, LABEL, VALUE = "text", "label", "value"
 """The columns of tables made from lists and arrays, unless the settings name them."""
@@ -67,6 +70,20 @@ class Written(NamedTuple):
 def is_path(data: Any) -> bool:
     """Return whether data is given as the path of files, rather than in memory."""
     return isinstance(data, str | os.PathLike)
+
+
+@contextmanager
+def about_data(path: Path) -> Iterator[None]:
+    """Turn errors of the file of data from memory into ``InputError``: of ``data``, and of rows counted from 0."""
+    try:
+        yield
+    except InputError:
+        raise
+    except DataError as problem:
+        message = str(problem).replace(str(path.resolve()), "data").replace(str(path), "data")
+        if path.suffix == ".jsonl":
+            message = re.sub(r"\bdata:([0-9]+):", lambda line: f"data: row {int(line[1]) - 1}:", message)
+        raise InputError(message) from None
 
 
 def as_files(data: Any, task: TaskName, settings: DataConfig) -> Files:

@@ -19,6 +19,8 @@ _DECIMAL_COMMA = re.compile(rf"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?|{_GROUPS % '
 _SPACES_POINT = re.compile(rf"{_GROUPS % _SPACE}(\.[0-9]+)?|{_PLAIN.pattern}")
 _SPACES_COMMA = re.compile(rf"{_GROUPS % _SPACE}(,[0-9]+)?|[+-]?[0-9]+(,[0-9]+)?")
 
+_MISSING = ("", "nan", "+nan", "-nan", "na", "n/a", "#n/a", "null", "none", "-", ".", "?")
+
 _READERS: tuple[tuple[re.Pattern[str], Callable[[str], float]], ...] = (
     (_COMMA_THOUSANDS, lambda field: float(field.replace(",", ""))),
     (_DECIMAL_COMMA, lambda field: float(field.replace(".", "").replace(",", "."))),
@@ -47,7 +49,7 @@ def read_numbers(
         fields: strings, or numbers.
         places: ``FILE:LINE`` of each, for error messages.
         column: its name.
-        missing: read an empty field or ``NaN`` as NaN, instead of an error.
+        missing: read a field without a value (see ``is_missing``) as NaN, instead of an error.
 
     Raises:
         DataError: a field is empty, not a number, not finite, or ambiguous (with line).
@@ -74,15 +76,15 @@ def read_numbers(
 
 
 def is_missing(field: Any) -> bool:
-    """Return whether a field is empty, or NaN."""
+    """Return whether a field stands for a missing value: empty, NaN, or such as ``NA``, ``null``, ``-`` and ``?``."""
     if isinstance(field, str):
-        return not field.strip() or field.strip().lower() in ("nan", "+nan", "-nan")
+        return field.strip().lower() in _MISSING
     return field is None or (isinstance(field, float) and math.isnan(field))
 
 
 def _reader(fields: Sequence[Any], places: Sequence[str], column: str) -> Callable[[str], float]:
     """Return the function that reads the notation of a column."""
-    words = [field for field in fields if isinstance(field, str) and field]
+    words = [field for field in fields if isinstance(field, str) and not is_missing(field)]
     other = [field for field in words if not (_PLAIN.fullmatch(field) or _NAMED.fullmatch(field))]
     fitting = [read for pattern, read in _READERS if other and all(map(pattern.fullmatch, words))]
     if not fitting:

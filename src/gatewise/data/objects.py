@@ -129,7 +129,7 @@ def sequences(data: Any, name: str = "x") -> tuple[npt.NDArray[Any], npt.NDArray
     """Return sequences as one array (N, T, I), padded with zeros, and their lengths (N,), None if all are equal.
 
     Args:
-        data: an array (N, T, I), or (N, T) for one number per step; or a list of N arrays (T_n, I).
+        data: an array (N, T, I), or (N, T) for one number per step; or a list of N arrays (T_n, I), or (T_n,).
         name: its name in error messages.
 
     Raises:
@@ -139,11 +139,8 @@ def sequences(data: Any, name: str = "x") -> tuple[npt.NDArray[Any], npt.NDArray
         array = as_array(data, name)
         return finite_numbers(array[..., None] if array.ndim == 2 else array, name, 3), None
     parts = [as_array(part, f"{name}[{place}]") for place, part in enumerate(data)]
+    parts = [part[:, None] if part.ndim == 1 else part for part in parts]
     for place, part in enumerate(parts):
-        if part.ndim == 1:
-            raise InputError(
-                f"{name}[{place}] has shape {part.shape}; expected (T, I): for one number per step, give one[:, None]"
-            )
         if (part.dtype == np.uint8) != (parts[0].dtype == np.uint8):
             raise InputError(
                 f"{name}[{place}] has type {part.dtype} and {name}[0] {parts[0].dtype}; expected one type: uint8 is "

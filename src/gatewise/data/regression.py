@@ -136,7 +136,7 @@ def open_parts(settings: DataConfig) -> tuple[tuple[Windows, dict[str, Origins]]
         raise UsageError(f"data.season is {settings.season}, but {past} steps precede the test set; set 0 for none")
     parts = {split: whole.examples(some) for split, some in origins.items()}
     if settings.relative == "auto":
-        settings = settings.model_copy(update={"relative": drifts(parts["train"].y)})
+        settings = settings.model_copy(update={"relative": drifts(_values_to_forecast(whole, origins["train"]))})
     notes = [*series.notes, _roles(whole, settings), _splits(whole, settings, origins)]
     return (whole, origins), Opened(with_sizes(settings, parts), parts, notes)
 
@@ -176,10 +176,17 @@ def _splits(whole: Windows, settings: DataConfig, origins: dict[str, Origins]) -
     return f"{how}{each}{season}; split by time: {sizes}"
 
 
+def _values_to_forecast(whole: Windows, origins: Origins) -> npt.NDArray[np.float64]:
+    """Return the true values of the target that the forecasts from these origins predict, each once and in order."""
+    steps = np.unique(origins[:, None] + np.arange(1, whole.horizon + 1))
+    values, missing = (all_columns[steps, whole.target] for all_columns in (whole.series.values, whole.series.missing))
+    return np.asarray(values[~missing], np.float64)
+
+
 def drifts(targets: npt.NDArray[np.floating]) -> bool:
-    """Return whether the last fifth of the targets, (N, …), often leaves the range of those before: above a tenth."""
+    """Return whether the last fifth of the targets, (N,), often leaves the range of those before: above a tenth."""
     cut = len(targets) - len(targets) // 5
-    before, after = (part[~np.isnan(part)] for part in (targets[:cut], targets[cut:]))
+    before, after = targets[:cut], targets[cut:]
     if not len(before) or not len(after):
         return False
     return bool(np.mean((after < before.min()) | (after > before.max())) > 0.1)

@@ -1,7 +1,7 @@
 """Time series: the numeric columns of a table, step by step."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.data.calendar import Calendar, check_complete, read_dates
-from gatewise.data.gaps import Rows, filled, read_rows, steps_of
+from gatewise.data.calendar import Calendar
+from gatewise.data.gaps import Rows, filled, read_rows
 from gatewise.data.numbers import is_missing, is_number
-from gatewise.data.table import Table, open_table
+from gatewise.data.row_times import read_row_times
+from gatewise.data.table import open_table
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import file_hash
@@ -65,19 +66,18 @@ def read_series(
 ) -> Series:
     """Read numeric columns of a table.
 
-    A first column that changes by the same amount from row to row, such as the year, is the index; it is read as data
-    only if it is named or is the only column. The first column of dates gives the times of the steps: in ascending
-    order and a whole number of steps apart (see ``pace_of``), so that missing steps are found.
+    Dates, or else an index such as the year, give the times of the steps: in ascending order and a whole number of
+    steps apart, so that missing steps are found (see ``read_row_times``). They are read as data only if they are named.
 
     Nothing is filled before the first or after the last value of the target. The rows after it are the future: with
     ``known``, they are kept for a forecast, otherwise they are left out. So are rows before the first complete one.
 
     Args:
         path: a table (see ``open_table``), one row per time step.
-        columns: column names; if empty, all columns most of whose fields are numbers, except the index.
+        columns: column names; if empty, all columns most of whose fields are numbers, except those of times.
         target: the column to forecast; the first one if empty.
         known: columns that are known in advance; they are read, too.
-        fill: how missing steps, empty fields and NaN are filled: ``""`` (an error), ``linear`` or ``previous``.
+        fill: how missing steps and missing values are filled: ``""`` (an error), ``linear`` or ``previous``.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has no rows; times do not ascend in whole steps; a field
@@ -89,72 +89,41 @@ def read_series(
     for name in known:
         table.place(name, "data.known", ["NAME"])
     rows = list(table.rows())
+    while rows and all(isinstance(one, str) and not one.strip() for one in rows[-1][1]):
+        rows.pop()  # spreadsheets leave rows of separators at the end
     if not rows:
         raise DataError(f"{path}: no rows below the header; expected one row per time step")
     fields = dict(zip(table.names, zip(*(row for _, row in rows), strict=True), strict=True))
     lines = [f"{path}:{line}" for line, _ in rows]
-    names, index = _chosen(table, fields, columns, known)
+    numeric = [name for name in table.names if name in known or _has_numbers(fields[name])]
+    numeric = list(dict.fromkeys((*columns, *known))) if columns else numeric
+    times = read_row_times(fields, lines, numeric, [*columns, *known, target], choose=not columns and not target)
+    names = [name for name in numeric if name not in times.columns]
     if not names:
         raise DataError(f"{lines[0]}: no numbers in this row; expected at least one numeric column")
     if target and target not in names:
         raise DataError(f"{path}: no numeric column {target!r}; found {', '.join(map(repr, names))}")
-    rest = [name for name in table.names if name not in names and (index is None or name != table.names[0])]
-    dated, calendar, numbers, notes = _times(rest, fields, lines)
-    found = read_rows(names, fields, lines, numbers)
+    found = read_rows(names, fields, lines, times.numbers)
     start, end, more = _history(found, names.index(target or names[0]), fill, bool(known))
-    values, missing, said = filled(found.part(slice(start, end)), fill)
+    future = _future(found, end, [names.index(name) for name in known])
+    values, missing, said = filled(found.part(slice(start, end)), fill, target or names[0], future)
+    calendar, index = times.calendar, times.index
     if calendar is not None:
-        calendar = replace(calendar, pace=calendar.pace.moved(numbers[start]))
+        calendar = replace(calendar, pace=calendar.pace.moved(times.numbers[start]))
+    if index is not None:
+        gaps = len(values) > end - start
+        index = np.linspace(index[start], index[end - 1], len(values)) if gaps else index[start:end]
     return Series(
         names,
         values,
         file_hash(path),
-        None if index is None else index[start:end],
+        index,
         calendar,
-        [*table.notes, *notes, *more, *said],
-        [name for name in rest if name != dated],
+        [*table.notes, *times.notes, *more, *said],
+        [name for name in table.names if name not in (*names, *times.columns)],
         missing,
-        _future(found, end, [names.index(name) for name in known]),
+        future,
     )
-
-
-def _chosen(
-    table: Table, fields: Mapping[str, Sequence[Any]], columns: Sequence[str], known: Sequence[str]
-) -> tuple[list[str], npt.NDArray[np.float64] | None]:
-    """Return the columns to read, and the index, if there is one."""
-    first, index = table.names[0], _index(fields[table.names[0]])
-    if columns:
-        names = list(dict.fromkeys((*columns, *known)))
-    else:
-        names = [name for name in table.names if name in known or _has_numbers(fields[name])]
-        if index is not None and len(names) > 1 and first not in known:
-            names.remove(first)
-    return names, None if first in names else index
-
-
-def _times(
-    names: Sequence[str], fields: Mapping[str, Sequence[Any]], lines: list[str]
-) -> tuple[str, Calendar | None, list[int], list[str]]:
-    """Return the first column of dates, the calendar, the step of each row, and notes; without dates, rows are steps.
-
-    Raises:
-        DataError: the dates do not ascend in whole steps (with line).
-    """
-    notes = list[str]()
-    for name in names:
-        found = read_dates(fields[name])
-        if len(found) == 1:
-            pace, numbers = steps_of(found[0], fields[name], lines, name)
-            return name, Calendar(pace, found[0].notation), numbers, notes
-        if found:
-            one, other = (f"{dates.times[0]:%Y-%m-%d}" for dates in found[:2])
-            notes.append(
-                f"{lines[0]}: {fields[name][0]!r} in column {name!r} may be {one} or {other}, so these dates are not "
-                "read and gaps not found; write them as 2024-12-31"
-            )
-    for name in names:
-        check_complete(fields[name], lines, name)
-    return "", None, list(range(len(lines))), notes
 
 
 def _history(rows: Rows, target: int, fill: str, has_known: bool) -> tuple[int, int, list[str]]:
@@ -203,21 +172,6 @@ def load_sunspots() -> Series:
     sunspots = import_extra("statsmodels.datasets.sunspots", "statsmodels", "the data set sunspots")
     years, numbers = sunspots.load_pandas().data[["YEAR", "SUNACTIVITY"]].to_numpy(np.float64).T
     return Series(["SUNACTIVITY"], numbers[:, None], hashlib.sha256(numbers.tobytes()).hexdigest(), years)
-
-
-def _index(fields: Sequence[Any]) -> npt.NDArray[np.float64] | None:
-    """Return a column as numbers if it is equally spaced, else None."""
-    try:
-        counts = np.array([float(field) for field in fields])
-    except (TypeError, ValueError):
-        return None
-    if len(counts) < 3 or not np.isfinite(counts).all():
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        steps = np.diff(counts)
-        rounding = 4 * np.spacing(np.abs(counts).max())  # rounding error of the two values of a step
-        regular = np.abs(steps - steps[0]) <= 1e-5 * np.abs(steps[0]) + rounding
-    return counts if regular.all() and np.abs(steps[0]) > rounding else None
 
 
 def _has_numbers(fields: Sequence[Any]) -> bool:

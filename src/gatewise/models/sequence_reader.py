@@ -86,12 +86,14 @@ class SequenceReader(nn.Module):
         As in files, uint8 numbers are pixels and are scaled by 1/255.
 
         Raises:
-            UsageError: the shape is not (N, T, I) with at least one step, the lengths do not fit, or a value is not
-                finite or not representable in the dtype of the model.
+            UsageError: x is empty, the shape is not (N, T, I) with at least one step, the lengths do not fit, or a
+                value is not finite or not representable in the dtype of the model.
         """
         steps = None if lengths is None else torch.as_tensor(np.asarray(lengths), device="cpu")
         if isinstance(x, list | tuple):
-            x, steps = _padded(x)
+            x, steps = _padded([one[:, None] if np.ndim(one) == 1 else one for one in x])
+        if not len(x):
+            raise UsageError("x is empty; expected at least one sequence")
         given = x if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements=("C", "W")))
         wanted = self.rnn.input_size
         if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
+from gatewise.data.frames import read_frame
 from gatewise.data.moments import moments
-from gatewise.errors import UsageError
+from gatewise.data.row_times import read_row_times
+from gatewise.errors import DataError, InputError, UsageError
 from gatewise.models.sequence_reader import BATCH, Numbers, SequenceReader
 from gatewise.nn import in_eval_mode
 from gatewise.runtime.parts import Scaling as Scaling
@@ -85,8 +88,10 @@ class SequenceRegressor(SequenceReader):
 
         Args:
             values: (N, K), W or more rows of the columns ``scaling.columns`` in this order, (N,) for one column, or a
-                DataFrame, whose columns are found by name. A model with columns known in advance also needs the rows
-                of the steps to forecast, a whole number of horizons: with these columns, and NaN for the target.
+                DataFrame, whose columns are found by name, and whose dates, if it has some, are checked as those of a
+                file are; gaps are not filled (``Run.forecast`` does). A model with columns known in advance also needs
+                the rows of the steps to forecast, a whole number of horizons: with these columns, and NaN for the
+                target.
             steps: the number of values; H by default.
 
         Returns:
@@ -94,14 +99,20 @@ class SequenceRegressor(SequenceReader):
 
         Raises:
             UsageError: the model does not forecast a series; the shape is wrong, rows are missing, or steps exceed H.
+            InputError: ``steps`` is not a whole number; dates are not in order, not at the pace of the training data,
+                or steps of the window are missing.
         """
         names, steps = self.scaling.columns, self.horizon if steps is None else steps
+        if not isinstance(steps, Integral):
+            raise InputError(f"steps is {steps!r}; expected a whole number, 1 or more")
         if not names or not self.window:
             raise UsageError("this model predicts one value per sequence; expected one trained on a series")
         rows = self._rows(values)
         known = np.flatnonzero(~np.isnan(rows[:, names.index(self.scaling.target)]))
         count = int(known[-1]) + 1 if len(known) else 0
-        return self.continued(rows[:count], rows[count:], steps)
+        if has_columns(values):
+            self._check_times(values, count)
+        return self.continued(rows[:count], rows[count:], int(steps))
 
     def continued(
         self, history: npt.NDArray[np.float64], future: npt.NDArray[np.float64], steps: int
@@ -148,7 +159,7 @@ class SequenceRegressor(SequenceReader):
     def _rows(self, values: Any) -> npt.NDArray[np.float64]:
         """Return a table as (N, K)."""
         names = self.scaling.columns
-        if hasattr(values, "columns"):
+        if has_columns(values):
             if lacking := [name for name in names if name not in list(values.columns)]:
                 raise UsageError(f"no column {lacking[0]!r} in the table; expected {', '.join(map(repr, names))}")
             rows = np.stack([np.asarray(values[name], np.float64) for name in names], 1)
@@ -158,6 +169,32 @@ class SequenceRegressor(SequenceReader):
         if rows.ndim != 2 or rows.shape[1] != len(names):
             raise UsageError(f"values have shape {rows.shape}; expected (N, {len(names)}): {', '.join(names)}")
         return rows
+
+    def _check_times(self, values: Any, count: int) -> None:
+        """Check the dates of a table with ``count`` rows of history, if it has some.
+
+        Raises:
+            InputError: they are not in order or at the pace of the training data, or steps that are read are missing.
+        """
+        frame = read_frame(values)
+        if frame is None:
+            return
+        names = self.scaling.columns
+        lines = [f"data: row {row}" for row in range(len(next(iter(frame.values()))))]
+        try:
+            times = read_row_times(frame, lines, names, names, choose=False)
+            if times.calendar is not None:
+                times.calendar.like(self.scaling.pace, times.numbers[-1]).check_pace(self.scaling.pace, "data")
+        except DataError as problem:
+            raise InputError(str(problem)) from None
+        start = max(count - self.window, 0)
+        gaps = np.flatnonzero(np.diff(times.numbers[start:]) > 1)
+        if len(gaps):
+            row = start + int(gaps[0]) + 1
+            raise InputError(
+                f"{lines[row]}: steps are missing before this row; expected a row per step, add them, or call "
+                "forecast of the Run, which fills gaps as in training"
+            )
 
     def standardised(self, x: Float[Tensor, "N T I"]) -> Float[Tensor, "N T I"]:
         """Return ``(x − x_mean) / x_std``, computed in float64, in the dtype of the model."""
@@ -185,6 +222,11 @@ class SequenceRegressor(SequenceReader):
         """Return the last value of the target in each window, (N,) or (N, 1)."""
         last = x[:, -1, self.scaling.columns.index(self.scaling.target)].double()
         return last if self.horizon == 1 else last[:, None]
+
+
+def has_columns(values: Any) -> bool:
+    """Return whether values are a table with named columns."""
+    return hasattr(values, "columns")
 
 
 def relative_to_last(

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
+from gatewise.data.frames import is_missing
+from gatewise.data.objects import kind
 from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
 from gatewise.models.stack import configured_stack, pooled
@@ -72,7 +74,7 @@ class TextClassifier(WordEncoder):
             texts: strings, or lists of words.
 
         Raises:
-            UsageError: a single string was given, or a text has no words.
+            UsageError: a single string was given, or a text is missing or has no words.
         """
         return self._each(texts, lambda words: [words])
 
@@ -92,6 +94,9 @@ class TextClassifier(WordEncoder):
             raise UsageError("the texts are one string; expected a list of texts, such as [text]")
         read = list[list[str]]()
         for place, text in enumerate(texts):
+            if not isinstance(text, Sequence | np.ndarray):
+                shown = "missing" if is_missing(text) else kind(text)
+                raise UsageError(f"text {place} is {shown}; expected a string or a list of words, leave it out")
             words = self.split(text) if isinstance(text, str) else list(text)
             if not words:
                 raise UsageError(f"text {place} has no words; expected at least one word in each text")

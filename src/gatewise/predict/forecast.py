@@ -135,15 +135,9 @@ def open_like(settings: DataConfig, scaling: Scaling, data: str | Path | None, n
     series = open_series(data_of(settings, scaling, data))
     assert series is not None
     if series.calendar is not None:
-        calendar = replace(series.calendar, pace=series.calendar.pace.on_weekdays_of(scaling.pace))
-        whole = all(series.calendar.text(step) == calendar.text(step) for step in (0, len(series.values) - 1))
-        series = replace(series, calendar=calendar) if whole else series
-    pace = str(series.calendar.pace) if series.calendar else ""
-    if pace and scaling.pace and not scaling.pace.startswith(pace):
-        raise DataError(
-            f"{name}: rows {pace} apart, but the run was trained on steps of {scaling.pace}; expected the same, "
-            "resample the series"
-        )
+        calendar = series.calendar.like(scaling.pace, len(series.values) - 1)
+        calendar.check_pace(scaling.pace, name)
+        series = replace(series, calendar=calendar)
     return series
 
 

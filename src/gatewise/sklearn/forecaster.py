@@ -24,8 +24,9 @@ class Forecaster(Estimator):
     epoch. In a search, split by time: ``GridSearchCV(Forecaster(), ..., cv=TimeSeriesSplit())``.
 
     Args:
-        window: the number of steps to read before each forecast; None takes a tenth of the series, at most 64 steps.
-        horizon: the number of steps that are forecast from one window.
+        window: the number of steps to read before each forecast, or a span such as ``"2 weeks"`` where the series has
+            dates; None takes a tenth of the series, at most 64 steps.
+        horizon: the number of steps that are forecast from one window, or a span.
         **parameters: those of ``Estimator``.
 
     Attributes:
@@ -39,8 +40,8 @@ class Forecaster(Estimator):
     def __init__(
         self,
         *,
-        window: int | None = None,
-        horizon: int = 1,
+        window: int | str | None = None,
+        horizon: int | str = 1,
         hidden_size: int | None = None,
         num_layers: int | None = None,
         cell: str | None = None,
@@ -71,19 +72,25 @@ class Forecaster(Estimator):
         self.window, self.horizon = window, horizon
 
     def _settings(self) -> dict[str, Any]:
-        own = {"data.horizon": int(self.horizon)} | ({} if self.window is None else {"data.window": int(self.window)})
-        return {**own, **super()._settings()}
+        own = {"data.window": self.window, "data.horizon": self.horizon}
+        chosen = {key: int(v) if isinstance(v, Integral) else v for key, v in own.items() if v is not None}
+        return {**chosen, **super()._settings()}
 
     def fit(self, X: Any, y: Any = None) -> "Forecaster":
         """Train on a series.
 
         Args:
             X: numbers (N,) or (N, K), a column, or a data frame.
-            y: not used; for scikit-learn's interface.
+            y: None; for scikit-learn's interface.
 
         Raises:
-            ValueError: the series is too short, or a number is missing or not finite.
+            ValueError: the series is too short, a number is missing or not finite, or there is a y.
         """
+        if y is not None:
+            raise InputError(
+                "y is given, but a forecaster learns from the series alone; expected None: give fit(series) the column "
+                'to forecast in X, and name columns known in advance with overrides={"data.known": [...]}'
+            )
         held = max(self._held_out(len(X)), 1)
         with self._trained(X, self._seed(), **{"data.valid_size": held, "data.test_size": 1}) as run:
             settings = RunFolder(run.path).read_config().data
@@ -93,8 +100,8 @@ class Forecaster(Estimator):
         self._end = series.values[-int(settings.window) :]
         return self
 
-    def predict(self, steps: int = 1) -> npt.NDArray[np.float64]:
-        """Return the values that follow the end of the series, (steps,).
+    def predict(self, steps: int | None = None) -> npt.NDArray[np.float64]:
+        """Return the values that follow the end of the series, (steps,); as many as the horizon by default.
 
         Beyond the horizon, a window contains earlier forecasts.
 
@@ -102,6 +109,7 @@ class Forecaster(Estimator):
             ValueError: ``steps`` is below 1, or beyond the horizon of a model that reads several columns.
         """
         check_is_fitted(self)
+        steps = self._horizon if steps is None else steps
         if not isinstance(steps, Integral) or steps < 1:
             raise InputError(f"steps is {steps!r}; expected a number, 1 or more")
         if steps > self._horizon and self._end.shape[1] > 1:

@@ -1,16 +1,19 @@
 """A finished run: its metrics, its model, its evaluation, its training curves."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewise.artifact.run_folder import Metrics, RunFolder
-from gatewise.data.in_memory import as_files, is_path
-from gatewise.errors import RunError
+from gatewise.data.in_memory import about_data, as_files, is_path
+from gatewise.data.text import SPLITS
+from gatewise.errors import InputError, RunError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load
+from gatewise.predict.forecast import Forecast, forecast
 from gatewise.tasks.evaluate import evaluate
 from gatewise.wording import train_again
 
@@ -70,17 +73,52 @@ class Run:
             The metrics that ``gatewise evaluate --json`` prints.
 
         Raises:
+            InputError: ``split`` is none of these.
             DataError: the data is invalid.
             NotFinite: a metric is not finite.
         """
+        if split not in (None, *SPLITS):
+            raise InputError(f"split is {split!r}; expected 'train', 'valid' or 'test'")
+        with self._as_path(data) as path:
+            return evaluate(self.path, data=path, split=split, device=device)
+
+    def forecast(self, data: Any = None, steps: int | str | None = None, interval: float | None = None) -> Forecast:
+        """Forecast the values that follow the end of a series, as ``gatewise forecast`` does; gaps are filled likewise.
+
+        Args:
+            data: another series than the run's own: a path, or data in memory as for ``gatewise.train``.
+            steps: the number of values, or a span of time such as ``"3 days"``; the horizon by default.
+            interval: the level of the prediction intervals, such as 0.9; None for none.
+
+        Returns:
+            The forecasts: ``positions``, ``values`` and, with an interval, ``low`` and ``high``.
+
+        Raises:
+            UsageError: the run does not forecast a series, or not that many steps, or has no interval of this level.
+            DataError: the series is invalid, or shorter than a window, or lacks columns known in advance.
+            NotFinite: a forecast is not finite.
+        """
+        with self._as_path(data) as path:
+            return forecast(self.path, path, steps, interval)
+
+    @contextmanager
+    def _as_path(self, data: Any) -> Iterator[Any]:
+        """Write data from memory to a temporary file; a path, or None, stays as it is.
+
+        Raises:
+            InputError: data from memory is invalid.
+        """
         if data is None or is_path(data):
-            return evaluate(self.path, data=data, split=split, device=device)
+            yield data
+            return
         config = RunFolder(self.path).read_config()
         files = as_files(data, config.task.name, config.data)
         with tempfile.TemporaryDirectory(prefix="gatewise-") as folder:
             for name, content in files.content.items():
                 (Path(folder) / name).write_bytes(content)
-            return evaluate(self.path, data=Path(folder) / files.name, split=split, device=device)
+            path = Path(folder) / files.name
+            with about_data(path):
+                yield path
 
     def plot(self) -> "Figure":
         """Draw the training curves, as ``gatewise inspect training`` does; save them with ``savefig``.

@@ -15,7 +15,7 @@ from torch import nn
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
-from gatewise.data.in_memory import Files, as_files, is_path
+from gatewise.data.in_memory import Files, about_data, as_files, is_path
 from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
 from gatewise.models.loading import load_weights
@@ -146,7 +146,7 @@ def _train(
         if files:
             held.enter_context(lock)
             held.enter_context(_kept_data(run, files, group))
-        with heartbeat(console, "reading the data"):
+        with heartbeat(console, "reading the data"), about_data(run.data / files.name) if files else nullcontext():
             task = read_task(config)
         config = task.config
         group.rows(config.data.batch_size)
