@@ -157,6 +157,21 @@ def test_images_options_mean_nothing_to_texts(gatewise: Gatewise, run: Path, tmp
     assert gatewise("classify", run, "texts.csv").out.startswith("texts.csv:2: ")
 
 
+def test_a_missing_column_of_a_finished_run_is_to_be_renamed(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "other.csv", rows(1), ("text", "stars"))
+    for command in (["classify", run, "other.csv"], ["evaluate", run, "--data", "other.csv"]):
+        result = gatewise(*command)
+        result.check_refused(3, "no column 'review'", "expected the column that the run was trained on; rename it")
+        assert "--set" not in result.err
+
+
+def test_empty_texts_are_counted(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("good\n\n  \nbad food\n", encoding="utf-8")
+    result = gatewise("classify", run, "texts.txt")
+    assert [line.split(": ")[0] for line in result.out.splitlines()] == ["texts.txt:1", "texts.txt:4"]
+    assert result.err == "texts.txt: skipped 2 of 4 texts, which are empty, the first in line 2\n"
+
+
 @pytest.mark.slow
 def test_ewt_has_five_genres(tmp_path: Path) -> None:
     data = real_data("ud_en_ewt")

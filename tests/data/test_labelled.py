@@ -144,10 +144,10 @@ def test_find_labelled(tmp_path: Path) -> None:
 
 
 def test_texts_to_be_classified(tmp_path: Path) -> None:
-    """Lines keep their numbers when empty ones are left out; a table is read in the column of the training data."""
+    """Each line has its number; a table is read in the column of the training data."""
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffThe dog\r\n\r\n \n it ate".encode())
-    assert read_texts(path) == [(1, "The dog"), (4, " it ate")]
+    assert read_texts(path) == [(1, "The dog"), (2, ""), (3, " "), (4, " it ate")]
     for empty in (b"", b"\n \n"):
         path.write_bytes(empty)
         with pytest.raises(DataError, match=r"a\.txt: the file contains no text"):

@@ -15,7 +15,7 @@ from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import LONGEST_RECORD, check_memory, open_regular
 from gatewise.reading import parse_json
-from gatewise.wording import setting
+from gatewise.wording import selecting
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """The extensions of tables; ``open_table`` also reads text files with columns."""
@@ -58,8 +58,8 @@ class Table:
         if column not in self.names:
             near = difflib.get_close_matches(column, self.names, n=1)
             raise DataError(
-                f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; select one with "
-                f"{setting(key, value)}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; "
+                f"{selecting(key, value)}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
         return self.names.index(column)
 
