@@ -147,6 +147,16 @@ def test_one_file_of_tagged_sentences_is_split_by_document(tmp_path: Path) -> No
     assert opened.notes[0].startswith("one data set, split with seed 1, whole documents: ")
 
 
+def test_a_header_of_tagged_sentences_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("word\ttag\n" + "the\tDET\ndog\tNN\n\n" * 5)
+    expected = f"{tmp_path / 'a.txt'}: line 1, 'word' and 'tag', is a header"
+    assert open_tagged(DataConfig(path=str(tmp_path / "a.txt"))).notes[0] == expected
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"a.{split}.txt").write_text("word\ttag\n" + "the\tDET\ndog\tNN\n\n" * 5)
+    (tmp_path / "a.txt").unlink()
+    assert len(open_tagged(DataConfig(path=str(tmp_path))).notes) == 3
+
+
 def test_pictures_in_a_folder_per_class(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     for label, value in (("dark", 10), ("light", 200)):

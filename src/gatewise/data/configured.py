@@ -201,11 +201,13 @@ class TaggedPart:
         sentences: sentences with a tag for each word.
         data_hash: SHA-256 of the file or, for a split of it, of the file and the numbers of its sentences.
         name: the file name, for error messages.
+        notes: what was skipped, a line each.
     """
 
     sentences: Sequence[TaggedSentence]
     data_hash: str
     name: str
+    notes: Sequence[str] = ()
 
     def part(self, rows: Sequence[int]) -> "TaggedPart":
         """Return a subset of the sentences."""
@@ -262,16 +264,16 @@ def open_tagged(settings: DataConfig) -> Opened[TaggedPart]:
         return Opened(settings, dict.fromkeys(SPLITS, part))
     path = Path(settings.path).expanduser()
     if not os.path.isfile(path):
-        return Opened(settings, {split: read_tagged_part(find_tagged(path, split)) for split in SPLITS})
+        parts = {split: read_tagged_part(find_tagged(path, split)) for split in SPLITS}
+        return Opened(settings, parts, [line for part in parts.values() for line in part.notes])
     whole = read_tagged_part(path)
     documents = [sentence.document for sentence in whole.sentences]
     grouped = len(set(documents)) >= FEWEST_DOCUMENTS
     sizes = sizes_of(len(documents), settings.valid_size, settings.test_size, str(path))
     rows = split_rows(len(documents), *sizes, settings.split_seed, str(path), groups=documents if grouped else None)
     note = split_note(settings, "whole documents" if grouped else "by sentence", rows)
-    return Opened(
-        with_sizes(settings, rows), {split: whole.part(some.tolist()) for split, some in rows.items()}, [note]
-    )
+    parts = {split: whole.part(some.tolist()) for split, some in rows.items()}
+    return Opened(with_sizes(settings, rows), parts, [*whole.notes, note])
 
 
 FEWEST_DOCUMENTS = 10
@@ -280,7 +282,9 @@ FEWEST_DOCUMENTS = 10
 
 def read_tagged_part(path: Path) -> TaggedPart:
     """Read all sentences of a file."""
-    return TaggedPart(read_tagged(path), file_hash(path), str(path))
+    notes = list[str]()
+    sentences = read_tagged(path, note=lambda line: notes.append(f"{path}: {line}"))
+    return TaggedPart(sentences, file_hash(path), str(path), notes)
 
 
 def tagged_split(settings: DataConfig, split: str, data: str | Path | None = None) -> TaggedPart:
