@@ -232,6 +232,13 @@ def test_an_unknown_tag_at_evaluation_is_an_error_of_the_model(
     assert figures["tokens"] == 2 and figures["accuracy"] <= 0.5 and figures["tokens_DET"] == 1
 
 
+def test_data_without_a_known_tag_is_refused(gatewise: Gatewise, tagger_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("\n".join(f"dog T{k}" for k in range(6)))
+    gatewise("evaluate", tagger_run, "--data", "new.txt").check_refused(
+        3, "new.txt:1: none of its tags occurs in the training data; found 'T0', 'T1', 'T2', 'T3', 'T4', …; expected '"
+    )
+
+
 def test_training_from_the_command_line(gatewise: Gatewise, tagged: Path, tmp_path: Path) -> None:
     settings = [word for key, value in TINY_TAGGER.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     result = gatewise("train", "ewt-upos", "--data", tagged, "--out", tmp_path / "run", *settings)

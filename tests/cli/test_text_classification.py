@@ -165,6 +165,14 @@ def test_a_missing_column_of_a_finished_run_is_to_be_renamed(gatewise: Gatewise,
         assert "--set" not in result.err
 
 
+def test_data_without_a_known_label_is_refused(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "other.csv", [("good food", "positive"), ("bad", "negative"), ("good", "positive")])
+    gatewise("evaluate", run, "--data", "other.csv").check_refused(
+        3,
+        "other.csv:2: none of its labels occurs in the training data; found 'positive', 'negative'; expected '1', '5'",
+    )
+
+
 def test_empty_texts_are_counted(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("good\n\n  \nbad food\n", encoding="utf-8")
     result = gatewise("classify", run, "texts.txt")

@@ -193,6 +193,12 @@ def split_note(settings: DataConfig, how: str, parts: Mapping[str, Sized]) -> st
     return f"one data set, split {drawn}: {sizes}"
 
 
+def none_known(what: str, found: Sequence[str], known: Sequence[str]) -> str:
+    """Return the error for data none of whose ``labels`` or ``tags`` a model knows, without the place."""
+    there, expected = (", ".join([*map(repr, some[:5]), *(["…"] if len(some) > 5 else [])]) for some in (found, known))
+    return f"none of its {what} occurs in the training data; found {there}; expected {expected}"
+
+
 @dataclass(frozen=True)
 class TaggedPart:
     """One split of tagged sentences.
@@ -224,11 +230,11 @@ class TaggedPart:
         place = {tag: index for index, tag in enumerate(tags)}
         return [np.array([place.get(tag, -1) for tag in sentence.tags], np.int64) for sentence in self.sentences]
 
-    def unknown(self, tags: Sequence[str], strict: bool = False) -> str | None:
+    def unknown(self, tags: Sequence[str], strict: bool = False, some: bool = False) -> str | None:
         """Return a note on tags that do not occur in the training data, which count as errors; None if all do.
 
         Raises:
-            DataError: there are such tags, and ``strict`` refuses them.
+            DataError: there are such tags, and ``strict`` refuses them; or no tag is known, and ``some`` asks for one.
         """
         known = set(tags)
         found = [
@@ -240,6 +246,9 @@ class TaggedPart:
         if not found:
             return None
         line, word, tag = found[0]
+        if some and len(found) == sum(map(len, self.words)):
+            there = list(dict.fromkeys(tag for _, _, tag in found))
+            raise DataError(f"{self.name}:{line}: {none_known('tags', there, tags)}")
         what = f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training data"
         if strict:
             raise DataError(f"{what}; expected known tags only (data.strict), correct it or train on it")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TASKS
 from gatewise.config.tasks import ACCURACY
+from gatewise.data.configured import none_known
 from gatewise.errors import DataError
 from gatewise.inspection.mistakes import Picture
 from gatewise.models.finite import check_finite
@@ -26,6 +27,10 @@ from gatewise.training.distributed import Group
 
 SCORED_TOGETHER = 500
 """Examples evaluated per batch; the accuracy does not depend on it."""
+
+
+FEW_EXAMPLES = 100
+"""Examples whose labels an error message draws on."""
 
 
 class Examples(ABC):
@@ -92,6 +97,18 @@ def unknown_labels(
     return [
         f"{what}; {'1 such example counts as an error' if count == 1 else f'{count:,} such examples count as errors'}"
     ]
+
+
+def check_some_known(part: Examples, labels: Sequence[Any]) -> None:
+    """Check that data given for an evaluation has at least one label of the training split.
+
+    Raises:
+        DataError: it has none.
+    """
+    if (part.targets >= 0).any():
+        return
+    found = list(dict.fromkeys(part.describe(index)[1] for index in range(min(len(part), FEW_EXAMPLES))))
+    raise DataError(f"{part.describe(0)[0]}: {none_known('labels', found, [str(label) for label in labels])}")
 
 
 class LabelTask(Task):

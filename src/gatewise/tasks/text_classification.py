@@ -21,7 +21,14 @@ from gatewise.models.loading import load
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
+from gatewise.tasks.classification import (
+    Examples,
+    LabelTask,
+    check_some_known,
+    evaluate_part,
+    label_indices,
+    unknown_labels,
+)
 from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 
@@ -135,4 +142,6 @@ def evaluate_texts(
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
     part = LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict)
+    if data is not None:
+        check_some_known(part, model.labels)
     return evaluate_part(model, model.labels, part, run, split)
