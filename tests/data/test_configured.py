@@ -179,3 +179,18 @@ def test_pictures_in_a_folder_per_class(tmp_path: Path) -> None:
     (tmp_path / "dark" / "bad.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
         open_sequences(DataConfig(path=str(tmp_path)))
+
+
+def test_pictures_that_are_split_have_several_names_for_valid(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for split, count in (("train", 4), ("val", 2), ("test", 1)):
+        for label, value in (("dark", 10), ("light", 200)):
+            (tmp_path / split / label).mkdir(parents=True)
+            for k in range(count):
+                image.new("L", (8, 8), value).save(tmp_path / split / label / f"{k}.png")
+    opened = open_sequences(DataConfig(path=str(tmp_path)))
+    assert {split: len(part) for split, part in opened.parts.items()} == {"train": 8, "valid": 4, "test": 2}
+    assert len(opened.notes) == 1, "nothing is left out"
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(DataError, match=r"2 folders for the split valid \(val, validation\); expected one"):
+        open_sequences(DataConfig(path=str(tmp_path)))
