@@ -50,7 +50,7 @@ def test_a_single_file_is_evaluated_but_never_all_three_splits(tmp_path: Path) -
     (text,) = found.texts
     assert (found.path, text.words, text.label) == (file, ["Two", "words"], "x")
     assert labelled_split(DataConfig(), "test", tmp_path).path == file
-    with pytest.raises(DataError, match="of 1 examples; expected fewer, so that some are left to train on"):
+    with pytest.raises(DataError, match=r"a\.test\.csv: 1 text; expected at least 3, one for each"):
         open_labelled(DataConfig(path=str(file)))
     with pytest.raises(UsageError, match="no data; add data=PATH"):
         open_labelled(DataConfig())
@@ -155,6 +155,12 @@ def test_a_header_of_tagged_sentences_is_told(tmp_path: Path) -> None:
         (tmp_path / f"a.{split}.txt").write_text("word\ttag\n" + "the\tDET\ndog\tNN\n\n" * 5)
     (tmp_path / "a.txt").unlink()
     assert len(open_tagged(DataConfig(path=str(tmp_path))).notes) == 3
+
+
+def test_one_sentence_is_too_few(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the\tDET\ndog\tNN\n" * 20)
+    with pytest.raises(DataError, match=r"a\.txt: 1 sentence \(a blank line ends a sentence\); expected at least 3"):
+        open_tagged(DataConfig(path=str(tmp_path / "a.txt")))
 
 
 def test_pictures_in_a_folder_per_class(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def open_labelled(settings: DataConfig) -> Opened[LabelledFile]:
         rest = {split: read_labelled(find_labelled(path, split), settings) for split in SPLITS[1:]}
         parts = {"train": first, **rest}
         return Opened(settings, parts, [note for part in parts.values() for note in part.notes])
-    sizes = sizes_of(len(first.texts), settings.valid_size, settings.test_size, str(path))
+    sizes = sizes_of(len(first.texts), settings.valid_size, settings.test_size, str(path), unit="text")
     grouped = settings.group_column
     rows = split_rows(
         len(first.texts),
@@ -278,7 +278,8 @@ def open_tagged(settings: DataConfig) -> Opened[TaggedPart]:
     whole = read_tagged_part(path)
     documents = [sentence.document for sentence in whole.sentences]
     grouped = len(set(documents)) >= FEWEST_DOCUMENTS
-    sizes = sizes_of(len(documents), settings.valid_size, settings.test_size, str(path))
+    asked = settings.valid_size, settings.test_size
+    sizes = sizes_of(len(documents), *asked, str(path), unit="sentence", hint="a blank line ends a sentence")
     rows = split_rows(len(documents), *sizes, settings.split_seed, str(path), groups=documents if grouped else None)
     note = split_note(settings, "whole documents" if grouped else "by sentence", rows)
     parts = {split: whole.part(some.tolist()) for split, some in rows.items()}
