@@ -105,7 +105,8 @@ def read_labelled(
         known = text_of(label)
         if known is None:
             raise DataError(
-                f"{path}:{line}: the label in {label_column!r} is {label!r:.40}; expected a string or a number"
+                f"{path}:{line}: the label in {label_column!r} is {label!r:.40}; expected a string, a number, true or "
+                "false"
             )
         words = list(split(text))
         if words and known.strip():
