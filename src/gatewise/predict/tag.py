@@ -73,7 +73,7 @@ def _tag(
         sentences = [sentence.words for sentence in read_columns(path, tagged=False, note=note)]
     else:
         lines = list(read_lines(path, kept=True))
-        sentences = [line.split() for line in lines] if pretokenized else _split(lines, note)
+        sentences = [line.split() for line in lines] if pretokenized else split_lines(lines, note)
         if not sentences and not may_be_empty:
             raise DataError(f"{path}: the file is empty; expected one sentence per line")
     tags = _tags(model, sentences)
@@ -94,8 +94,8 @@ def _tag(
                 yield _conllu_lines(words, own)
 
 
-def _split(lines: Sequence[str], note: Callable[[str], object]) -> list[list[str]]:
-    """Split raw sentences into words."""
+def split_lines(lines: Sequence[str], note: Callable[[str], object] = lambda line: None) -> list[list[str]]:
+    """Split raw sentences into the words that a tagger tags; a note says if each character is one."""
     if choose_level(lines)[0] == "character":
         how = option("pretokenized", True)
         note(f"spaces do not separate the words of this text: each character is tagged; {how} splits at spaces")
