@@ -8,10 +8,25 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 _commanded = [False]
 """Whether the process runs a command; not a context variable, which the threads of a command would not inherit."""
+
+
+_finished = ContextVar("_finished", default=False)
+"""Whether data is read for a finished run, whose settings no longer change."""
+
+
+@contextmanager
+def for_finished_run() -> Iterator[None]:
+    """Within the block, ``selecting`` asks for data like the run's own instead of another setting."""
+    before = _finished.set(True)
+    try:
+        yield
+    finally:
+        _finished.reset(before)
 
 
 @contextmanager
@@ -49,6 +64,13 @@ def setting(key: str = "", value: Any = None) -> str:
         return f"overrides={{{key!r}: {value!r}}}" if key else "overrides"
     text = value if isinstance(value, str) else shlex.quote(json.dumps(value))
     return f"--set {key}={text}" if key else "--set"
+
+
+def selecting(key: str, value: Any) -> str:
+    """Return the advice on a column that is missing: how to select another one or, for a finished run, to rename it."""
+    if _finished.get():
+        return "expected the column that the run was trained on; rename it"
+    return f"select one with {setting(key, value)}"
 
 
 def train_again(out: str) -> str:

@@ -42,7 +42,10 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         lambda data: (data / "more.test.txt").write_text("the dog\n"),
         ["2 files for the split test (more.test.txt, toy.test.txt)", "move the others elsewhere"],
     ),
-    "file for a folder": (file_for_folder, ["data, in lines: data.valid_size is 1", "of 1 examples; expected fewer"]),
+    "file for a folder": (
+        file_for_folder,
+        ["data: 1 line; expected at least 3, one for each of train, valid and test"],
+    ),
     "folder for a file": (folder_for_file, ["toy.train.txt: cannot read it", "expected a text file"]),
     "empty training text": (empty("toy.train.txt"), ["toy.train.txt: the file is empty", "expected text"]),
     "empty test text": (empty("toy.test.txt"), ["toy.test.txt: the file is empty", "expected text"]),

@@ -92,6 +92,16 @@ def test_texts_from_standard_input_are_a_table_where_they_name_its_column(
     assert [line.split(": ")[0] for line in done.out.splitlines()] == [f"-:{line}" for line in lines]
 
 
+def test_sequences_without_a_known_label_are_refused(
+    classifier_run: Path, sequences: Path, gatewise: Gatewise, tmp_path: Path
+) -> None:
+    with np.load(sequences / "toy.test.npz") as arrays:
+        np.savez(tmp_path / "new.npz", x=arrays["x"], y=np.full(len(arrays["y"]), 77))
+    gatewise("evaluate", classifier_run, "--data", "new.npz").check_refused(
+        3, "new.npz[0]: none of its labels occurs in the training data; found '77'; expected '3', '5', '8'"
+    )
+
+
 def test_unknown_labels_count_as_errors_or_are_refused(text_run: Path, gatewise: Gatewise, tmp_path: Path) -> None:
     write_csv(tmp_path / "new.csv", [*rows(1), ("a fine meal", "3"), ("no food", "3")])
     figures = json.loads(gatewise("evaluate", text_run, "--data", "new.csv", "--json").out)

@@ -91,7 +91,7 @@ def test_beyond_the_horizon_forecasts_go_on_in_blocks(gatewise: Gatewise, waves:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ("wind\n1\n", "a.csv:1: no column 'level'; found 'wind'"),
+        ("wind\n1\n", "found 'wind'; expected the column that the run was trained on; rename it"),
         ("level\n1\n2\nhigh\n", "a.csv:4: 'high' in column 'level'; expected a number"),
         ("level\n1\nnan\n", "a.csv:3: no value in column 'level', the first of 1"),
         ("level\n1\n\n,\n", "a.csv:4: 2 fields in this row, expected 1"),

@@ -133,6 +133,22 @@ def test_gates_of_a_model_of_sentences(gatewise: Gatewise, scratch_run: Path) ->
     gatewise(*inspect, "--text", "The dog ate. It read.").check_refused(2, "the text has 2 sentences")
 
 
+def test_a_taggers_text_is_split_as_tag_splits_it(gatewise: Gatewise, tagger_run: Path, tmp_path: Path) -> None:
+    text = "The dog, it ate!"
+    (tmp_path / "a.txt").write_text(text)
+    tagged = gatewise("tag", tagger_run, "a.txt").out
+    assert [pair.rpartition("/")[0] for pair in tagged.split()] == ["The", "dog", ",", "it", "ate", "!"]
+    drawn = gatewise("inspect", "tags", tagger_run, "--text", text, "--out", "t.png", "--data-out", "t.csv")
+    assert drawn.status == 0 and tagged.strip() in drawn.out
+    gates = gatewise("inspect", "gates", tagger_run, "--text", text, "--out", "g.png", "--data-out", "g.csv")
+    assert gates.status == 0, gates.err
+    with (tmp_path / "g.csv").open() as file:
+        assert list(dict.fromkeys(row[1] for row in csv.reader(file)))[1:] == ["The", "dog", ",", "it", "ate", "!"]
+    gatewise("inspect", "tags", tagger_run, "--text", "今天 天气", "--out", "t.png", "--data-out", "t.csv")
+    with (tmp_path / "t.csv").open(encoding="utf-8") as file:
+        assert list(dict.fromkeys(row[1] for row in csv.reader(file)))[1:] == ["今天", "天气"]
+
+
 def test_tags(gatewise: Gatewise, tagger_run: Path) -> None:
     result = gatewise("inspect", "tags", tagger_run, "--text", "the dog", "--out", "t.png", "--data-out", "t.csv")
     Path("text.txt").write_text("the dog\n")

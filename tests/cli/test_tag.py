@@ -123,6 +123,48 @@ def test_json_is_one_object(gatewise: Gatewise, tagger_run: Path, text: Path) ->
         assert [[p[tag] for tag in model.tags] for p in sentence["probabilities"]] == expected.tolist()
 
 
+TAGGED_LINES = "its tags are not used"
+WORD_LINES = "read as one word per line"
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "words"),
+    [
+        ("The\tDET\ndog\tNN\n\nIt\tNN\n", TAGGED_LINES, [["The", "dog"], ["It"]]),
+        ("The DET\ndog NN\n\nNew York NN\n", TAGGED_LINES, [["The", "dog"], ["New York"]]),
+        ("word tag\nThe DET\ndog NN\n\nIt NN\n", TAGGED_LINES, [["The", "dog"], ["It"]]),
+        ("-DOCSTART- -X- O NN\n\nThe a b DET\ndog a b NN\n\nIt a b NN\n", TAGGED_LINES, [["The", "dog"], ["It"]]),
+        ("The\ndog\n\nIt\n", WORD_LINES, [["The", "dog"], ["It"]]),
+        ("今天\n天气\n\n我们\n", WORD_LINES, [["今天", "天气"], ["我们"]]),
+        ("The\ndog\nIt\n", "", [["The"], ["dog"], ["It"]]),
+        ("The\n\ndog\n", "", [["The"], [], ["dog"]]),
+        (
+            "今天天气很好我们去\n公园散步吧\n\n我们走\n",
+            "each character",
+            [list("今天天气很好我们去"), list("公园散步吧"), [], list("我们走")],
+        ),
+        ("it read\nhe ate\n", "", [["it", "read"], ["he", "ate"]]),
+        ("The dog ate NN\nIt read the book\n", "", [["The", "dog", "ate", "NN"], ["It", "read", "the", "book"]]),
+        ("1\tThe dog ate\n2\tIt read\n", "", [["1", "The", "dog", "ate"], ["2", "It", "read"]]),
+    ],
+)
+def test_a_word_per_line_is_told_from_a_sentence(
+    content: str, said: str, words: list[list[str]], gatewise: Gatewise, tagger_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text(content, encoding="utf-8")
+    result = gatewise("tag", tagger_run, "a.txt", "--format", "json")
+    assert [one["words"] for one in json.loads(result.out)["sentences"]] == words
+    assert said in result.err and bool(said) == bool(result.err)
+    assert ("is a header" in result.err) == content.startswith("word tag")
+
+
+def test_a_full_stop_may_end_a_sentence_and_be_a_tag(tmp_path: Path) -> None:
+    from gatewise.predict.tag import _word_per_line
+
+    (tmp_path / "a.txt").write_text("It read .\nHe ate .\n")
+    assert _word_per_line(tmp_path / "a.txt", ["NN", "."]) is None
+
+
 def test_nothing_in_nothing_out(gatewise: Gatewise, tagger_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, b"")
     result = gatewise("tag", tagger_run)
@@ -188,6 +230,13 @@ def test_an_unknown_tag_at_evaluation_is_an_error_of_the_model(
     (tmp_path / "new.txt").write_text("the DET\n\ndog WRONG\n")
     figures = json.loads(gatewise("evaluate", tagger_run, "--data", tmp_path / "new.txt", "--json").out)
     assert figures["tokens"] == 2 and figures["accuracy"] <= 0.5 and figures["tokens_DET"] == 1
+
+
+def test_data_without_a_known_tag_is_refused(gatewise: Gatewise, tagger_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("\n".join(f"dog T{k}" for k in range(6)))
+    gatewise("evaluate", tagger_run, "--data", "new.txt").check_refused(
+        3, "new.txt:1: none of its tags occurs in the training data; found 'T0', 'T1', 'T2', 'T3', 'T4', …; expected '"
+    )
 
 
 def test_training_from_the_command_line(gatewise: Gatewise, tagged: Path, tmp_path: Path) -> None:

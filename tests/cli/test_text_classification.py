@@ -157,6 +157,48 @@ def test_images_options_mean_nothing_to_texts(gatewise: Gatewise, run: Path, tmp
     assert gatewise("classify", run, "texts.csv").out.startswith("texts.csv:2: ")
 
 
+def test_a_missing_column_of_a_finished_run_is_to_be_renamed(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "other.csv", rows(1), ("text", "stars"))
+    for command in (["classify", run, "other.csv"], ["evaluate", run, "--data", "other.csv"]):
+        result = gatewise(*command)
+        result.check_refused(3, "no column 'review'", "expected the column that the run was trained on; rename it")
+        assert "--set" not in result.err
+
+
+def test_as_many_labels_as_texts_are_told_without_warnings(
+    gatewise: Gatewise, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    write_csv(tmp_path / "a.csv", [(f"text {k}", f"label {min(k, 37)}") for k in range(40)])
+    options = [
+        word
+        for key, value in {**TINY, "training.epochs": 1}.items()
+        for word in ("--set", f"{key}={json.dumps(value)}")
+    ]
+    result = gatewise("train", "ewt-genre", "--data", "a.csv", "--out", "run", *options)
+    assert result.status == 0, result.err
+    assert "38 labels for 40 texts: most have too few texts to learn from; if 'stars' does not hold" in result.err
+    assert "--set data.label_column=NAME" in result.err
+    assert [str(one.message) for one in recwarn if "sklearn" in one.filename] == []
+    write_csv(tmp_path / "a.csv", [(f"text {k}", f"label {k // 2}") for k in range(40)])
+    result = gatewise("train", "ewt-genre", "--data", "a.csv", "--out", "other", *options)
+    assert result.status == 0 and "labels for" not in result.err
+
+
+def test_data_without_a_known_label_is_refused(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "other.csv", [("good food", "positive"), ("bad", "negative"), ("good", "positive")])
+    gatewise("evaluate", run, "--data", "other.csv").check_refused(
+        3,
+        "other.csv:2: none of its labels occurs in the training data; found 'positive', 'negative'; expected '1', '5'",
+    )
+
+
+def test_empty_texts_are_counted(gatewise: Gatewise, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("good\n\n  \nbad food\n", encoding="utf-8")
+    result = gatewise("classify", run, "texts.txt")
+    assert [line.split(": ")[0] for line in result.out.splitlines()] == ["texts.txt:1", "texts.txt:4"]
+    assert result.err == "texts.txt: skipped 2 of 4 texts, which are empty, the first in line 2\n"
+
+
 @pytest.mark.slow
 def test_ewt_has_five_genres(tmp_path: Path) -> None:
     data = real_data("ud_en_ewt")

@@ -246,6 +246,15 @@ def test_parts_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any], message: 
         find_sequences(tmp_path, 0, 1)
 
 
+def test_other_names_of_the_validation_arrays(tmp_path: Path) -> None:
+    for k, split in enumerate(("train", "val", "test"), 3):
+        np.savez(tmp_path / f"a.{split}.npz", x=np.zeros((k, 2, 1)), y=np.arange(k))
+    assert [len(part) for part in find_sequences(tmp_path, 1, 1).values()] == [3, 4, 5]
+    np.savez(tmp_path / "dev.npz", x=np.zeros((2, 2, 1)), y=np.arange(2))
+    with pytest.raises(DataError, match=r"2 files for the split valid \(a\.val\.npz, dev\.npz\)"):
+        find_sequences(tmp_path, 1, 1)
+
+
 def test_folders_without_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \*\.train\.npz in this folder"):
         find_sequences(tmp_path, 1, 1)

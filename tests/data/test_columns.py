@@ -1,10 +1,13 @@
 """Which column holds the texts, and which their labels."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from gatewise.config import DataConfig
 from gatewise.data.columns import AUTO, choose
+from gatewise.data.labelled import read_labelled
 from gatewise.data.table import open_table
 from gatewise.errors import DataError
 
@@ -33,6 +36,20 @@ SENTENCES = ("the dog ate it all", "a cat slept there", "he read that book", "wh
 )
 def test_by_name_and_by_content(tmp_path: Path, raw: str, expected: tuple[str, str]) -> None:
     assert chosen(tmp_path, raw) == expected
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_truth_values_are_labels(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "jsonl":
+        lines = (json.dumps({"said": text, "spam": k % 2 == 0}) for k, text in enumerate(SENTENCES))
+        path.write_text("\n".join(lines))
+    else:
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.table({"said": list(SENTENCES), "spam": [True, False] * 2}), path)
+    found = read_labelled(path, DataConfig(column=AUTO, label_column=AUTO))
+    assert found.chosen["label_column"] == "spam"
+    assert [text.label for text in found.texts] == ["True", "False", "True", "False"]
 
 
 def test_what_is_named_is_taken(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_single_file_is_evaluated_but_never_all_three_splits(tmp_path: Path) -
     (text,) = found.texts
     assert (found.path, text.words, text.label) == (file, ["Two", "words"], "x")
     assert labelled_split(DataConfig(), "test", tmp_path).path == file
-    with pytest.raises(DataError, match="of 1 examples; expected fewer, so that some are left to train on"):
+    with pytest.raises(DataError, match=r"a\.test\.csv: 1 text; expected at least 3, one for each"):
         open_labelled(DataConfig(path=str(file)))
     with pytest.raises(UsageError, match="no data; add data=PATH"):
         open_labelled(DataConfig())
@@ -147,6 +147,22 @@ def test_one_file_of_tagged_sentences_is_split_by_document(tmp_path: Path) -> No
     assert opened.notes[0].startswith("one data set, split with seed 1, whole documents: ")
 
 
+def test_a_header_of_tagged_sentences_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("word\ttag\n" + "the\tDET\ndog\tNN\n\n" * 5)
+    expected = f"{tmp_path / 'a.txt'}: line 1, 'word' and 'tag', is a header"
+    assert open_tagged(DataConfig(path=str(tmp_path / "a.txt"))).notes[0] == expected
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"a.{split}.txt").write_text("word\ttag\n" + "the\tDET\ndog\tNN\n\n" * 5)
+    (tmp_path / "a.txt").unlink()
+    assert len(open_tagged(DataConfig(path=str(tmp_path))).notes) == 3
+
+
+def test_one_sentence_is_too_few(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the\tDET\ndog\tNN\n" * 20)
+    with pytest.raises(DataError, match=r"a\.txt: 1 sentence \(a blank line ends a sentence\); expected at least 3"):
+        open_tagged(DataConfig(path=str(tmp_path / "a.txt")))
+
+
 def test_pictures_in_a_folder_per_class(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     for label, value in (("dark", 10), ("light", 200)):
@@ -168,4 +184,19 @@ def test_pictures_in_a_folder_per_class(tmp_path: Path) -> None:
     assert open_sequences(DataConfig(path=str(tmp_path))).settings.image_size == 32
     (tmp_path / "dark" / "bad.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
+        open_sequences(DataConfig(path=str(tmp_path)))
+
+
+def test_pictures_that_are_split_have_several_names_for_valid(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for split, count in (("train", 4), ("val", 2), ("test", 1)):
+        for label, value in (("dark", 10), ("light", 200)):
+            (tmp_path / split / label).mkdir(parents=True)
+            for k in range(count):
+                image.new("L", (8, 8), value).save(tmp_path / split / label / f"{k}.png")
+    opened = open_sequences(DataConfig(path=str(tmp_path)))
+    assert {split: len(part) for split, part in opened.parts.items()} == {"train": 8, "valid": 4, "test": 2}
+    assert len(opened.notes) == 1, "nothing is left out"
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(DataError, match=r"2 folders for the split valid \(val, validation\); expected one"):
         open_sequences(DataConfig(path=str(tmp_path)))

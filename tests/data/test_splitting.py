@@ -56,5 +56,20 @@ def test_sizes() -> None:
     assert sizes_of(100, 0, 0, "a") == (10, 10)
     assert sizes_of(5, 0, 0, "a") == (1, 1)
     assert sizes_of(100, 7, 0, "a", ("valid",)) == (7, 0)
-    with pytest.raises(DataError, match=r"a: data\.valid_size is 1 and data\.test_size is 1, of 2 examples"):
-        sizes_of(2, 0, 0, "a")
+    with pytest.raises(DataError, match=r"a: data\.valid_size is 2, of 2 examples; expected fewer"):
+        sizes_of(2, 2, 0, "a")
+    with pytest.raises(DataError, match=r"a: data\.valid_size is 1 and data\.test_size is 4, of 5 texts"):
+        sizes_of(5, 1, 4, "a", unit="text")
+
+
+@pytest.mark.parametrize(
+    ("count", "needed", "message"),
+    [
+        (2, ("valid", "test"), "a: 2 lines (one each); expected at least 3, one for each of train, valid and test"),
+        (1, ("test",), "a: 1 line (one each); expected at least 2, one for each of train and test"),
+    ],
+)
+def test_settings_that_nobody_made_are_not_mentioned(count: int, needed: tuple[str, ...], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        sizes_of(count, 0, 0, "a", needed, unit="line", hint="one each")
+    assert str(caught.value) == message

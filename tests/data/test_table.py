@@ -31,6 +31,11 @@ def write(folder: Path, raw: str | bytes, name: str = "a.csv") -> Path:
         ("2024-01-01,5\n2024-01-02,6\n", "a.csv", ["column1", "column2"], [["2024-01-01", "5"], ["2024-01-02", "6"]]),
         ("city,2023,2024\nBonn,1,2\nKyiv,3,4\n", "a.csv", None, None),
         ("love it,good\nhate it,bad\n", "a.csv", ["love it", "good"], [["hate it", "bad"]]),
+        ("oh,good\nno,bad\n", "a.csv", ["oh", "good"], [["no", "bad"]]),
+        ("text,a\nx,a\ny,b\nz,a\n", "a.csv", ["text", "a"], [["x", "a"], ["y", "b"], ["z", "a"]]),
+        ("what,who\nx,a\ny,b\nz,a\n", "a.csv", ["what", "who"], [["x", "a"], ["y", "b"], ["z", "a"]]),
+        ("x,1\ny,a\nz,1\n", "a.csv", ["x", "1"], [["y", "a"], ["z", "1"]]),
+        ("ok\nno\nok\nno\n", "a.csv", ["ok"], [["no"], ["ok"], ["no"]]),
     ],
 )
 def test_separators_and_headers(
@@ -43,6 +48,12 @@ def test_separators_and_headers(
     assert table.names == names
     assert [row for _, row in table.rows()] == rows
     assert bool(table.notes) == (";" in raw or "|" in raw or name == "a.txt" or names[-1].startswith("column"))
+
+
+def test_a_first_row_with_one_of_the_labels_is_no_header(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path, "love it,good\nhate it,bad\nawful,bad\nfine,good\n"))
+    assert table.notes == [f"{tmp_path / 'a.csv'}: no header row; the columns are named column1, column2"]
+    assert next(row for _, row in table.rows()) == ["love it", "good"]
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
@@ -96,7 +107,17 @@ def test_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, ""), ("x", "x"), (1, "1"), (1.0, "1"), (1.5, "1.5"), (True, None), ([1], None), (1e300, str(int(1e300)))],
+    [
+        (None, ""),
+        ("x", "x"),
+        (1, "1"),
+        (1.0, "1"),
+        (1.5, "1.5"),
+        (True, "True"),
+        (False, "False"),
+        ([1], None),
+        (1e300, str(int(1e300))),
+    ],
 )
 def test_fields_as_text(value: object, text: str | None) -> None:
     assert text_of(value) == text

@@ -139,6 +139,23 @@ def test_bad_columns(tmp_path: Path, text: str | bytes, message: str) -> None:
         read_columns(write(tmp_path, text, "a.txt"))
 
 
+@pytest.mark.parametrize("header", ["word\ttag\n", "token label\n\n", "FORM\tUPOS\n"])
+def test_a_header_is_skipped_with_a_note(tmp_path: Path, header: str) -> None:
+    notes: list[str] = []
+    path = write(tmp_path, f"{header}Ada\tB-PER\nsleeps\tO\n\nhello\tO\n", "a.txt")
+    found = read_tagged(path, note=notes.append)
+    assert [(one.words, one.tags) for one in found] == [(["Ada", "sleeps"], ["B-PER", "O"]), (["hello"], ["O"])]
+    assert found[0].lines == [header.count("\n") + 1, header.count("\n") + 2]
+    assert notes == [f"line 1, {header.split()[0]!r} and {header.split()[1]!r}, is a header"]
+
+
+@pytest.mark.parametrize("first", ["word\tNN", "dog\ttag", "word\tPOS"])
+def test_a_word_and_its_tag_are_no_header(tmp_path: Path, first: str) -> None:
+    """Both names are usual ones, and no other word has the tag."""
+    path = write(tmp_path, f"{first}\nthe\tDET\n's\tPOS\n", "a.txt")
+    assert [one.words for one in read_tagged(path)] == [[first.split()[0], "the", "'s"]]
+
+
 def test_columns_without_tags(tmp_path: Path) -> None:
     path = write(tmp_path, "the\nbig dog\tNN\n", "a.txt")
     assert read_tagged(path, tagged=False) == [TaggedSentence(["the", "big dog"], ["_", "NN"], "", [1, 2])]

@@ -63,6 +63,16 @@ def test_bare_names(tmp_path: Path) -> None:
     assert find_split(tmp_path, "valid") == tmp_path / "valid.txt"
 
 
+@pytest.mark.parametrize("name", ["val", "dev", "validation"])
+def test_other_names_of_the_validation_text(tmp_path: Path, name: str) -> None:
+    for split in ("train", name, "test"):
+        (tmp_path / f"a.{split}.txt").touch()
+    assert find_split(tmp_path, "valid") == tmp_path / f"a.{name}.txt"
+    (tmp_path / "valid.txt").touch()
+    with pytest.raises(DataError, match=rf"2 files for the split valid \(a\.{name}\.txt, valid\.txt\); expected one"):
+        find_split(tmp_path, "valid")
+
+
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none: no such folder"):
         TextCorpus.from_folder(tmp_path / "none")

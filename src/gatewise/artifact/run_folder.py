@@ -21,7 +21,7 @@ from gatewise.files import file_hash
 from gatewise.runtime.intervals import Intervals
 from gatewise.runtime.run_reader import RunReader
 from gatewise.runtime.weights_file import digests, read_arrays, read_weights_header
-from gatewise.wording import option
+from gatewise.wording import for_finished_run, option
 
 _WRITTEN = (
     r"config\.toml|model\.safetensors|(tokenizer|characters|labels|scaling|intervals)\.json|metrics\.jsonl|README\.md|"
@@ -248,7 +248,8 @@ def reading_for(run: RunFolder, data: str | Path | None, given_with: str = "") -
         DataError: the data is missing or invalid; for the run's own data, the message suggests ``given_with``.
     """
     try:
-        yield
+        with for_finished_run():
+            yield
     except UsageError as problem:
         if data is not None:
             raise

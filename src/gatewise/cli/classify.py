@@ -23,10 +23,10 @@ def command(
 ) -> None:
     """Predict the label of each image, sequence or text."""
     from gatewise.artifact.run_folder import to_json
-    from gatewise.cli.output import write
+    from gatewise.cli.output import remark, write
     from gatewise.predict.classify import classify
 
-    verdicts = classify(run, files, resize=resize, invert=invert, over_time=over_time)
+    verdicts = classify(run, files, resize=resize, invert=invert, over_time=over_time, note=remark)
     if as_json:
         write(to_json({"predictions": [verdict.as_json() for verdict in verdicts]}))
         return

@@ -126,13 +126,14 @@ def gates_command(
 @app.command("tags")
 def tags_command(
     run: Run,
-    text: Annotated[str, typer.Option(help="A sentence, with words separated by spaces.", show_default=False)],
+    text: Annotated[str, typer.Option(help="A sentence, split into words as by gatewise tag.", show_default=False)],
     out: Out,
     data_out: DataOut = None,
 ) -> None:
     """Draw each word of a sentence with the probabilities of its tags."""
     write = _checked(out, data_out)
     from gatewise.errors import UsageError
+    from gatewise.inspection.inputs import read_text
     from gatewise.inspection.runs import open_run
     from gatewise.inspection.tags import draw_tags, measure_tags
     from gatewise.models.loading import load
@@ -140,7 +141,8 @@ def tags_command(
     opened = open_run(run, "tags", "tagger")
     if not text.split():
         raise UsageError("--text is empty; expected at least one word")
-    measured = measure_tags(load(run), text.split(), opened.name)
+    model = load(run)
+    measured = measure_tags(model, read_text(model, text).names, opened.name)
     answer = (f"{word}/{measured.tags[k]}" for word, k in zip(measured.words, measured.chosen, strict=True))
     write(draw_tags, measured, " ".join(answer))
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from gatewise.data.array_files import array_names, check_numbers, in_float32, lo
 from gatewise.data.idx import read_idx as read_idx
 from gatewise.data.ragged import Lengths, check_lengths, padded
 from gatewise.data.splitting import sizes_of, split_rows
-from gatewise.data.text import find_part
+from gatewise.data.text import find_part, spellings
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import open_regular
@@ -257,7 +258,8 @@ def find_sequences(path: str | Path, valid_size: int, test_size: int, seed: int 
     else:
         parts = {"train": read_npz(find_part(path, "train", [_npz_names]))}
         for split in ("valid", "test"):
-            if any(path.glob(f"*.{split}.npz")) or (path / f"{split}.npz").exists():
+            patterns = chain.from_iterable(map(_npz_names, spellings(split)))
+            if any(any(path.glob(pattern)) for pattern in patterns):
                 parts[split] = read_npz(find_part(path, split, [_npz_names]))
     return cut_parts(parts, valid_size, test_size, str(path), seed)
 

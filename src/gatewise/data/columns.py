@@ -5,20 +5,12 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from gatewise.data.table import Table, text_of
+from gatewise.data.table import LABELS, TEXTS, Table, text_of
 from gatewise.errors import DataError
 from gatewise.wording import setting
 
 AUTO = "auto"
 """The value of a setting that leaves the choice of a column to this module."""
-
-TEXTS = re.compile(
-    "(text|body|content|review|comment|message|sentence|document|description)s?|文本|正文|内容|评论", re.I
-)
-LABELS = re.compile(
-    "(label|class|category|target|sentiment|star|rating|score|genre|topic|intent)s?|标签|类别|分类|情感|评分", re.I
-)
-"""Usual names of the two columns."""
 
 
 def choose(

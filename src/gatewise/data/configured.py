@@ -138,7 +138,7 @@ def open_labelled(settings: DataConfig) -> Opened[LabelledFile]:
         rest = {split: read_labelled(find_labelled(path, split), settings) for split in SPLITS[1:]}
         parts = {"train": first, **rest}
         return Opened(settings, parts, [note for part in parts.values() for note in part.notes])
-    sizes = sizes_of(len(first.texts), settings.valid_size, settings.test_size, str(path))
+    sizes = sizes_of(len(first.texts), settings.valid_size, settings.test_size, str(path), unit="text")
     grouped = settings.group_column
     rows = split_rows(
         len(first.texts),
@@ -193,6 +193,12 @@ def split_note(settings: DataConfig, how: str, parts: Mapping[str, Sized]) -> st
     return f"one data set, split {drawn}: {sizes}"
 
 
+def none_known(what: str, found: Sequence[str], known: Sequence[str]) -> str:
+    """Return the error for data none of whose ``labels`` or ``tags`` a model knows, without the place."""
+    there, expected = (", ".join([*map(repr, some[:5]), *(["…"] if len(some) > 5 else [])]) for some in (found, known))
+    return f"none of its {what} occurs in the training data; found {there}; expected {expected}"
+
+
 @dataclass(frozen=True)
 class TaggedPart:
     """One split of tagged sentences.
@@ -201,11 +207,13 @@ class TaggedPart:
         sentences: sentences with a tag for each word.
         data_hash: SHA-256 of the file or, for a split of it, of the file and the numbers of its sentences.
         name: the file name, for error messages.
+        notes: what was skipped, a line each.
     """
 
     sentences: Sequence[TaggedSentence]
     data_hash: str
     name: str
+    notes: Sequence[str] = ()
 
     def part(self, rows: Sequence[int]) -> "TaggedPart":
         """Return a subset of the sentences."""
@@ -222,11 +230,11 @@ class TaggedPart:
         place = {tag: index for index, tag in enumerate(tags)}
         return [np.array([place.get(tag, -1) for tag in sentence.tags], np.int64) for sentence in self.sentences]
 
-    def unknown(self, tags: Sequence[str], strict: bool = False) -> str | None:
+    def unknown(self, tags: Sequence[str], strict: bool = False, some: bool = False) -> str | None:
         """Return a note on tags that do not occur in the training data, which count as errors; None if all do.
 
         Raises:
-            DataError: there are such tags, and ``strict`` refuses them.
+            DataError: there are such tags, and ``strict`` refuses them; or no tag is known, and ``some`` asks for one.
         """
         known = set(tags)
         found = [
@@ -238,6 +246,9 @@ class TaggedPart:
         if not found:
             return None
         line, word, tag = found[0]
+        if some and len(found) == sum(map(len, self.words)):
+            there = list(dict.fromkeys(tag for _, _, tag in found))
+            raise DataError(f"{self.name}:{line}: {none_known('tags', there, tags)}")
         what = f"{self.name}:{line}: the tag {tag!r} of the word {word!r} does not occur in the training data"
         if strict:
             raise DataError(f"{what}; expected known tags only (data.strict), correct it or train on it")
@@ -262,16 +273,17 @@ def open_tagged(settings: DataConfig) -> Opened[TaggedPart]:
         return Opened(settings, dict.fromkeys(SPLITS, part))
     path = Path(settings.path).expanduser()
     if not os.path.isfile(path):
-        return Opened(settings, {split: read_tagged_part(find_tagged(path, split)) for split in SPLITS})
+        parts = {split: read_tagged_part(find_tagged(path, split)) for split in SPLITS}
+        return Opened(settings, parts, [line for part in parts.values() for line in part.notes])
     whole = read_tagged_part(path)
     documents = [sentence.document for sentence in whole.sentences]
     grouped = len(set(documents)) >= FEWEST_DOCUMENTS
-    sizes = sizes_of(len(documents), settings.valid_size, settings.test_size, str(path))
+    asked = settings.valid_size, settings.test_size
+    sizes = sizes_of(len(documents), *asked, str(path), unit="sentence", hint="a blank line ends a sentence")
     rows = split_rows(len(documents), *sizes, settings.split_seed, str(path), groups=documents if grouped else None)
     note = split_note(settings, "whole documents" if grouped else "by sentence", rows)
-    return Opened(
-        with_sizes(settings, rows), {split: whole.part(some.tolist()) for split, some in rows.items()}, [note]
-    )
+    parts = {split: whole.part(some.tolist()) for split, some in rows.items()}
+    return Opened(with_sizes(settings, rows), parts, [*whole.notes, note])
 
 
 FEWEST_DOCUMENTS = 10
@@ -280,7 +292,9 @@ FEWEST_DOCUMENTS = 10
 
 def read_tagged_part(path: Path) -> TaggedPart:
     """Read all sentences of a file."""
-    return TaggedPart(read_tagged(path), file_hash(path), str(path))
+    notes = list[str]()
+    sentences = read_tagged(path, note=lambda line: notes.append(f"{path}: {line}"))
+    return TaggedPart(sentences, file_hash(path), str(path), notes)
 
 
 def tagged_split(settings: DataConfig, split: str, data: str | Path | None = None) -> TaggedPart:

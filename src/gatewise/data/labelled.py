@@ -105,7 +105,8 @@ def read_labelled(
         known = text_of(label)
         if known is None:
             raise DataError(
-                f"{path}:{line}: the label in {label_column!r} is {label!r:.40}; expected a string or a number"
+                f"{path}:{line}: the label in {label_column!r} is {label!r:.40}; expected a string, a number, true or "
+                "false"
             )
         words = list(split(text))
         if words and known.strip():
@@ -136,7 +137,7 @@ def _one_label_per_number(texts: list[LabelledText]) -> list[LabelledText]:
 
 
 def read_texts(path: Path, column: str = "") -> list[tuple[int, str]]:
-    """Return the texts of a file or a pipe with the line of each; empty ones are left out.
+    """Return the texts of a file or a pipe with the line of each, empty ones included.
 
     Args:
         path: one text per line; or a table, whose texts are in ``column``. A file or pipe without the extension of a
@@ -149,10 +150,9 @@ def read_texts(path: Path, column: str = "") -> list[tuple[int, str]]:
     with spooled(path) as file:
         table = _table_with(file, column)
         found = list(table.texts(column)) if table else list(enumerate(read_lines(file, kept=True), 1))
-    texts = [(line, text) for line, text in found if text.strip()]
-    if not texts:
+    if not any(text.strip() for _, text in found):
         raise DataError(f"{path}: the file contains no text; expected one text per line, or a table")
-    return texts
+    return found
 
 
 def _table_with(path: Path, column: str) -> Table | None:

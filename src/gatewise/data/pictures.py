@@ -8,7 +8,7 @@ import numpy as np
 
 from gatewise.data.arrays import PIXEL, Sequences
 from gatewise.data.images import image_size, read_image
-from gatewise.data.text import SPLITS
+from gatewise.data.text import SPLITS, spellings
 from gatewise.errors import DataError
 from gatewise.files import check_memory
 
@@ -31,8 +31,8 @@ def read_pictures(folder: Path, side: int = 0) -> tuple[dict[str, Sequences], in
     """Read the pictures of a folder in grayscale; their labels are the names of the subfolders.
 
     Args:
-        folder: a subfolder per class; or ``train`` and optionally ``valid`` and ``test``, with a subfolder per class in
-            each.
+        folder: a subfolder per class; or ``train`` and optionally ``valid`` (``val``, ``dev``, ``validation``) and
+            ``test``, with a subfolder per class in each.
         side: S, the height and width that pictures are resized to; 0 keeps a common square size of at most 64 pixels,
             and otherwise takes 32.
 
@@ -41,9 +41,9 @@ def read_pictures(folder: Path, side: int = 0) -> tuple[dict[str, Sequences], in
 
     Raises:
         MissingPackage: Pillow is not installed.
-        DataError: a file is not a readable picture, or there are too many for the memory.
+        DataError: a file is not a readable picture, there are too many for the memory, or two folders for a split.
     """
-    found = {split: _classes(folder / split) for split in SPLITS if (folder / split).is_dir()}
+    found = {split: _classes(inner) for split in SPLITS if (inner := _folder_of(folder, split))}
     found = found if "train" in found else {"train": _classes(folder)}
     files = [path for classes in found.values() for paths in classes.values() for path in paths]
     if not side:
@@ -55,6 +55,16 @@ def read_pictures(folder: Path, side: int = 0) -> tuple[dict[str, Sequences], in
     if left_out := _count(folder) - len(files):
         notes.append(f"{folder}: {left_out:,} other files are left out")
     return {split: _read(classes, side) for split, classes in found.items()}, side, notes
+
+
+def _folder_of(folder: Path, split: str) -> Path | None:
+    found = [inner for name in spellings(split) if (inner := folder / name).is_dir()]
+    if len(found) > 1:
+        names = ", ".join(inner.name for inner in found)
+        raise DataError(
+            f"{folder}: {len(found)} folders for the split {split} ({names}); expected one, move the others elsewhere"
+        )
+    return found[0] if found else None
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:

@@ -38,7 +38,7 @@ def split_text(
     """
     column, notes = _column(path, column)
     count = sum(1 for _ in _lines(path, column))
-    valid, test = sizes_of(count, valid_size, test_size, f"{path}, in lines")
+    valid, test = sizes_of(count, valid_size, test_size, str(path), unit="line")
     sizes = {"train": count - valid - test, "valid": valid, "test": test}
     key = hashlib.sha256(f"{file_hash(path)} {column} {sizes}".encode()).hexdigest()[:32]
     files = _cached(cache_folder() / "corpora" / f"text-{key}", path, column, sizes)

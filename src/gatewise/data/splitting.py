@@ -14,7 +14,13 @@ SHARE = 10
 
 
 def sizes_of(
-    count: int, valid_size: int, test_size: int, name: str, needed: Sequence[str] = ("valid", "test")
+    count: int,
+    valid_size: int,
+    test_size: int,
+    name: str,
+    needed: Sequence[str] = ("valid", "test"),
+    unit: str = "example",
+    hint: str = "",
 ) -> tuple[int, int]:
     """Return the sizes of the validation and test sets to split off, a tenth of the data where they are 0.
 
@@ -24,6 +30,8 @@ def sizes_of(
         test_size: the size of the test set, or 0.
         name: name of the data in error messages.
         needed: the sets to split off; the size of the other is 0.
+        unit: what an example is, in the singular, for error messages.
+        hint: how examples are told apart, for error messages.
 
     Raises:
         DataError: nothing is left to train on.
@@ -31,8 +39,13 @@ def sizes_of(
     asked = {"valid": valid_size, "test": test_size}
     sizes = {split: (asked[split] or max(count // SHARE, 1)) if split in needed else 0 for split in asked}
     if needed and sum(sizes.values()) >= count:
-        wanted = " and ".join(f"data.{split}_size is {sizes[split]:,}" for split in needed)
-        raise DataError(f"{name}: {wanted}, of {count:,} examples; expected fewer, so that some are left to train on")
+        found = f"{max(count, 0):,} {unit}{'' if count == 1 else 's'}"
+        if given := " and ".join(f"data.{split}_size is {asked[split]:,}" for split in needed if asked[split]):
+            raise DataError(f"{name}: {given}, of {found}; expected fewer, so that some are left to train on")
+        sets = ", ".join(("train", *needed[:-1])) + f" and {needed[-1]}"
+        raise DataError(
+            f"{name}: {found}{hint and f' ({hint})'}; expected at least {len(needed) + 1}, one for each of {sets}"
+        )
     return sizes["valid"], sizes["test"]
 
 

@@ -15,10 +15,18 @@ from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import LONGEST_RECORD, check_memory, open_regular
 from gatewise.reading import parse_json
-from gatewise.wording import setting
+from gatewise.wording import selecting
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """The extensions of tables; ``open_table`` also reads text files with columns."""
+
+TEXTS = re.compile(
+    "(text|body|content|review|comment|message|sentence|document|description)s?|文本|正文|内容|评论", re.I
+)
+LABELS = re.compile(
+    "(label|class|category|target|sentiment|star|rating|score|genre|topic|intent)s?|标签|类别|分类|情感|评分", re.I
+)
+"""Usual names of the columns of texts and of their labels."""
 
 _SAMPLE = 200
 """Lines from which the format of a file is detected."""
@@ -58,8 +66,8 @@ class Table:
         if column not in self.names:
             near = difflib.get_close_matches(column, self.names, n=1)
             raise DataError(
-                f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; select one with "
-                f"{setting(key, value)}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"{self.path}:1: no column {column!r}; found {', '.join(map(repr, self.names))}; "
+                f"{selecting(key, value)}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
         return self.names.index(column)
 
@@ -113,7 +121,9 @@ class Separated(Table):
     """Columns of text, separated by a character or by white space.
 
     A file has a header unless its first row has a number wherever the rows below have numbers, and a date wherever they
-    have dates: then the columns are called ``column1``, ``column2`` and so on, and a note says so.
+    have dates; or, in a table of text alone, unless a column has values that repeat, the first row has one of them
+    there, and none of its fields is a usual name (``TEXTS``, ``LABELS``). Without a header, the columns are called
+    ``column1``, ``column2`` and so on, and a note says so.
     """
 
     def __init__(self, path: Path) -> None:
@@ -204,7 +214,17 @@ def _is_data(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
             alike.append(is_number(name))
         elif known and all(map(_DATE.fullmatch, known)):
             alike.append(_DATE.fullmatch(name) is not None)
-    return bool(alike) and all(alike)
+    return all(alike) if alike else len(first) > 1 and _has_label(first, columns)
+
+
+def _has_label(first: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row of a table of text has one of the labels of the rows below."""
+    if any(TEXTS.fullmatch(name.strip()) or LABELS.fullmatch(name.strip()) for name in first):
+        return False
+    return any(
+        name.strip() and name in column and 1 < len(set(column)) <= (len(column) + 1) // 2
+        for name, column in zip(first, columns, strict=True)
+    )
 
 
 class JsonLines(Table):
@@ -261,14 +281,17 @@ class Parquet(Table):
 
 
 def text_of(value: Any) -> str | None:
-    """Return a field as text: a string, or a number as JSON writes it; "" for a missing value; None for anything else.
+    """Return a field as text; "" for a missing value; None for what is no string, number or truth value.
 
-    A number that is whole is written without a fraction, so that ``1`` and ``1.0`` are one label.
+    Truth values are ``True`` and ``False``, as in data frames, and numbers as JSON writes them. A number that is whole
+    is written without a fraction, so that ``1`` and ``1.0`` are one label.
     """
     if value is None:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, int | float):
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else json.dumps(value)

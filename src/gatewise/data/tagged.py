@@ -64,14 +64,17 @@ def conllu_names(split: str) -> tuple[str, ...]:
     return (f"*-ud-{'dev' if split == 'valid' else split}.conllu",)
 
 
-def read_tagged(path: Path, tagged: bool = True) -> list[TaggedSentence]:
+def read_tagged(
+    path: Path, tagged: bool = True, note: Callable[[str], object] = lambda line: None
+) -> list[TaggedSentence]:
     """Return the sentences of a ``.conllu`` file, or of a file with one word and its tag per line.
 
     Raises:
         DataError: as for ``read_conllu`` and ``read_columns``.
     """
-    read = read_conllu if path.suffix == ".conllu" else read_columns
-    return read(path, tagged=tagged)
+    return (
+        read_conllu(path, tagged=tagged) if path.suffix == ".conllu" else read_columns(path, tagged=tagged, note=note)
+    )
 
 
 def read_conllu(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
@@ -129,14 +132,20 @@ def _conllu_word(line: str, place: str, expected_id: int, tagged: bool) -> tuple
     return form, tag
 
 
-def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
+def read_columns(
+    path: Path, *, tagged: bool = True, note: Callable[[str], object] = lambda line: None
+) -> list[TaggedSentence]:
     """Return the sentences of a file with one word and its tag per line, and a blank line between sentences.
+
+    A header, such as ``word`` and ``tag``, is skipped: a first line of two usual names, the second of which is no tag
+    of another line.
 
     Args:
         path: the file; word and tag are separated by a tab, or by the last whitespace of the line. If every line has
             the same number of columns, three or more, the first is the word and the last its tag, as in CoNLL-2003;
             its lines ``-DOCSTART-`` begin documents.
         tagged: whether each word must have a tag; otherwise a missing tag is read as ``_``.
+        note: called with a line that says which line is a header, if one is.
 
     Raises:
         DataError: the file cannot be read (with line), or contains no sentences.
@@ -162,7 +171,24 @@ def read_columns(path: Path, *, tagged: bool = True) -> list[TaggedSentence]:
         elif current.words:
             sentences.append(replace(current, document=document))
             current = TaggedSentence([], [])
-    return _not_empty(sentences, path, "one word and its tag per line")
+    return _not_empty(_without_header(sentences, note), path, "one word and its tag per line")
+
+
+def _without_header(sentences: list[TaggedSentence], note: Callable[[str], object]) -> list[TaggedSentence]:
+    if not sentences:
+        return []
+    first, *rest = sentences
+    word, tag = first.words[0], first.tags[0]
+    if not (_WORDS.fullmatch(word) and _TAGS.fullmatch(tag)) or sum(one.tags.count(tag) for one in sentences) > 1:
+        return sentences
+    note(f"line {first.lines[0]}, {word!r} and {tag!r}, is a header")
+    left = replace(first, words=first.words[1:], tags=first.tags[1:], lines=first.lines[1:])
+    return [left, *rest] if left.words else rest
+
+
+_WORDS = re.compile("words?|tokens?|forms?|text|词|词语|单词|字", re.I)
+_TAGS = re.compile("(ner|[ux]?pos|bio|entity)?[_ -]?(tag|label)s?|[ux]?pos|ner|bio|entity|标签|标注|词性", re.I)
+"""Usual headers of the two columns."""
 
 
 def _columns_of(path: Path) -> Callable[[str], list[str]]:

@@ -10,6 +10,7 @@ from gatewise.errors import DataError
 from gatewise.files import LONGEST_LINE, LONGEST_RECORD, check_memory, open_regular, size
 
 SPLITS = ("train", "valid", "test")
+_SPELLINGS = {"valid": ("valid", "val", "dev", "validation")}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -45,12 +46,19 @@ def find_split(folder: Path, name: str) -> Path:
     return find_part(folder, name, [lambda split: (f"*.{split}.txt", f"{split}.txt")])
 
 
+def spellings(split: str) -> tuple[str, ...]:
+    """Return the names that files and folders of a split have, the usual one first."""
+    return _SPELLINGS.get(split, (split,))
+
+
 Patterns = Callable[[str], tuple[str, ...]]
 """Maps the name of a split to its file name patterns; the first one is shown in error messages."""
 
 
 def find_part(folder: Path, name: str, kinds: Sequence[Patterns]) -> Path:
     """Find the only file of a split, using the first of several naming schemes that matches any file.
+
+    The validation split may be called ``valid``, ``val``, ``dev`` or ``validation``.
 
     Raises:
         DataError: the folder or the file is missing, or there are several.
@@ -61,7 +69,9 @@ def find_part(folder: Path, name: str, kinds: Sequence[Patterns]) -> Path:
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: a file; expected a folder with {expected}")
     for patterns in kinds:
-        found = sorted({path for pattern in patterns(name) for path in folder.glob(pattern)})
+        found = sorted(
+            {path for split in spellings(name) for pattern in patterns(split) for path in folder.glob(pattern)}
+        )
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise DataError(

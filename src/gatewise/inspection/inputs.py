@@ -19,6 +19,7 @@ from gatewise.models.sequence_reader import SequenceReader
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.predict.tag import split_lines
 from gatewise.wording import option
 
 
@@ -56,7 +57,7 @@ def read_text(model: nn.Module, text: str) -> Steps:
         kind = "character" if model.vocabulary.level == "character" else "word"
         return Steps(x, [model.vocabulary.tokens[k] for k in ids[:, 0].tolist()], kind)
     if isinstance(model, Tagger):
-        words = text.split()
+        (words,) = split_lines([" ".join(text.split())])
         return Steps(stack_input(model.rnn, lambda: model.tag_probabilities([words])), words, "word")
     if isinstance(model, TextClassifier):
         words = model.split(text)

@@ -1,6 +1,6 @@
 """Classification of files (images, arrays or texts) with a run's best model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewise.artifact.run_folder import RunFolder
+from gatewise.artifact.run_folder import RunFolder, reading_for
 from gatewise.data.labelled import read_texts
 from gatewise.data.sequence_files import read_sequence_file
 from gatewise.errors import UsageError
@@ -46,7 +46,13 @@ class Verdict:
 
 
 def classify(
-    run: str | Path, files: Sequence[Path], *, resize: bool = False, invert: bool = False, over_time: bool = False
+    run: str | Path,
+    files: Sequence[Path],
+    *,
+    resize: bool = False,
+    invert: bool = False,
+    over_time: bool = False,
+    note: Callable[[str], object] = lambda line: None,
 ) -> list[Verdict]:
     """Classify the contents of files; all files are read before the first prediction.
 
@@ -58,6 +64,7 @@ def classify(
         resize: resize images to the size the model expects.
         invert: invert the brightness of images.
         over_time: predict after each step.
+        note: called with a line for each file that says how many of its texts are empty, if any are.
 
     Raises:
         UsageError: the run belongs to another task.
@@ -65,8 +72,10 @@ def classify(
     """
     model = load(run)
     if isinstance(model, TextClassifier):
-        column = RunFolder.existing(run).read_config().data.column
-        return _classify_texts(model, files, column, over_time, resize or invert)
+        if resize or invert:
+            switches = f"{option('resize', True)} and {option('invert', True)}"
+            raise UsageError(f"{switches} apply to images; this model reads texts, omit them")
+        return _classify_texts(model, _texts(RunFolder.existing(run), files, note), over_time)
     if not isinstance(model, SequenceClassifier):
         raise UsageError(f"{run}: its model is a {type(model).__name__}; expected a classifier's run")
     resize = resize or RunFolder.existing(run).read_config().data.image_size > 0  # as the training pictures were
@@ -84,16 +93,24 @@ def classify(
     return verdicts
 
 
-def _classify_texts(
-    model: TextClassifier, files: Sequence[Path], column: str, over_time: bool, image: bool
-) -> list[Verdict]:
-    if image:
-        raise UsageError(
-            f"{option('resize', True)} and {option('invert', True)} apply to images; this model reads texts, omit them"
-        )
-    texts = [(f"{file}:{line}", text) for file in files for line, text in read_texts(file, column)]
+def _texts(run: RunFolder, files: Sequence[Path], note: Callable[[str], object]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the content of each text that is not empty."""
+    column = run.read_config().data.column
+    for file in files:
+        with reading_for(run, file):
+            found = read_texts(file, column)
+        texts = [(line, text) for line, text in found if text.strip()]
+        if empty := [line for line, text in found if not text.strip()]:
+            note(
+                f"{file}: skipped {len(empty):,} of {len(found):,} texts, which are empty, the first in line {empty[0]}"
+            )
+        yield from ((f"{file}:{line}", text) for line, text in texts)
+
+
+def _classify_texts(model: TextClassifier, texts: Iterable[tuple[str, str]], over_time: bool) -> list[Verdict]:
+    named = list(texts)
     if over_time:
-        p = [model.predict_proba_over_time(text).numpy() for _, text in texts]
+        p = [model.predict_proba_over_time(text).numpy() for _, text in named]
     else:
-        p = [row[None] for row in model.predict_proba([text for _, text in texts]).numpy()]
-    return [Verdict(name, model.labels, rows) for (name, _), rows in zip(texts, p, strict=True)]
+        p = [row[None] for row in model.predict_proba([text for _, text in named]).numpy()]
+    return [Verdict(name, model.labels, rows) for (name, _), rows in zip(named, p, strict=True)]

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -29,9 +29,11 @@ def tag_file(
 ) -> Iterator[str]:
     """Tag the contents of a file; the whole file is read before the first piece is yielded.
 
-    A CoNLL-U file is recognised by its first line having ten columns, and a file with one word per line and its tag, as
-    for training, by a tab in every line; any other file holds one sentence per line. Sentences are split into words by
-    the rules of prose, keeping case; Chinese and Japanese without spaces, into characters.
+    A CoNLL-U file is recognised by its first line having ten columns. A file has one word and its tag per line, as for
+    training, if a tab stands before the last word of every line, or if most lines end in a tag that the model knows and
+    have as many fields as the others. It has one word per line if no line has several and empty lines separate
+    sentences. Any other file holds one sentence per line. Sentences are split into words by the rules of prose, keeping
+    case; Chinese and Japanese without spaces, into characters.
 
     Args:
         run: a tagger's run folder.
@@ -41,7 +43,8 @@ def tag_file(
             ``sentences``, each with ``words``, ``tags``, and for each word the ``probabilities`` of all tags (with a
             CRF, its marginals).
         pretokenized: split sentences at white space only.
-        note: called with a line that says how text was split, unless that is usual.
+        note: called with a line that says how text was split or that it has a word per line, unless it is CoNLL-U or
+            split at spaces and punctuation marks.
 
     Yields:
         Pieces of text, including line ends.
@@ -65,11 +68,12 @@ def _tag(
     conllu = _is_conllu(path)
     if conllu:
         sentences = [sentence.words for sentence in read_conllu(path, tagged=False)]
-    elif _has_columns(path):
-        sentences = [sentence.words for sentence in read_columns(path, tagged=False)]
+    elif how := _word_per_line(path, model.tags):
+        note(how)
+        sentences = [sentence.words for sentence in read_columns(path, tagged=False, note=note)]
     else:
         lines = list(read_lines(path, kept=True))
-        sentences = [line.split() for line in lines] if pretokenized else _split(lines, note)
+        sentences = [line.split() for line in lines] if pretokenized else split_lines(lines, note)
         if not sentences and not may_be_empty:
             raise DataError(f"{path}: the file is empty; expected one sentence per line")
     tags = _tags(model, sentences)
@@ -90,8 +94,8 @@ def _tag(
                 yield _conllu_lines(words, own)
 
 
-def _split(lines: Sequence[str], note: Callable[[str], object]) -> list[list[str]]:
-    """Split raw sentences into words."""
+def split_lines(lines: Sequence[str], note: Callable[[str], object] = lambda line: None) -> list[list[str]]:
+    """Split raw sentences into the words that a tagger tags; a note says if each character is one."""
     if choose_level(lines)[0] == "character":
         how = option("pretokenized", True)
         note(f"spaces do not separate the words of this text: each character is tagged; {how} splits at spaces")
@@ -107,10 +111,24 @@ def _is_conllu(path: Path) -> bool:
     return first.count("\t") == 9
 
 
-def _has_columns(path: Path) -> bool:
-    """Return whether every line of a file, except blank ones, has a tab, and there are several."""
-    sample = [line for line in islice(read_lines(path, kept=True), 1000) if line.strip()]
-    return len(sample) > 1 and all("\t" in line.strip() for line in sample)
+def _word_per_line(path: Path, tags: Collection[str]) -> str | None:
+    """Return a note on a file with one word per line, with or without its tag; None if it has a sentence per line."""
+    lines = [line.strip() for line in islice(read_lines(path, kept=True), 1000) if not line.startswith("-DOCSTART-")]
+    fields = [line.split() for line in lines if line]
+    if len(fields) < 2:
+        return None
+    # A tag without letters, such as that of a full stop, may as well be the last word of a sentence.
+    known = sum(row[-1] in tags and any(map(str.isalnum, row[-1])) for row in fields)
+    alike = len({len(row) for row in fields}) == 1 or 2 * sum(len(row) == 2 for row in fields) > len(fields)
+    apart = [line.rpartition("\t")[::2] for line in lines if line]
+    if all(before and len(last.split()) == 1 for before, last in apart) or (
+        alike and min(map(len, fields)) > 1 and 2 * known > len(fields)
+    ):
+        return "read as one word and its tag per line, with an empty line after each sentence; its tags are not used"
+    sentences = sum(bool(line) and not before for before, line in zip(["", *lines], lines, strict=False))
+    if max(map(len, fields)) == 1 and 1 < sentences < len(fields) and choose_level(lines)[0] != "character":
+        return "read as one word per line, with an empty line after each sentence"
+    return None
 
 
 def _tags(model: Tagger, sentences: Sequence[list[str]]) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TASKS
 from gatewise.config.tasks import ACCURACY
+from gatewise.data.configured import none_known
 from gatewise.errors import DataError
 from gatewise.inspection.mistakes import Picture
 from gatewise.models.finite import check_finite
@@ -31,6 +32,8 @@ SCORED_TOGETHER = 500
 
 SOME = 1000
 """Training examples whose accuracy is measured at each evaluation, the same ones each time."""
+FEW_EXAMPLES = 100
+"""Examples whose labels an error message draws on."""
 
 
 class Examples(ABC):
@@ -97,6 +100,18 @@ def unknown_labels(
     return [
         f"{what}; {'1 such example counts as an error' if count == 1 else f'{count:,} such examples count as errors'}"
     ]
+
+
+def check_some_known(part: Examples, labels: Sequence[Any]) -> None:
+    """Check that data given for an evaluation has at least one label of the training split.
+
+    Raises:
+        DataError: it has none.
+    """
+    if (part.targets >= 0).any():
+        return
+    found = list(dict.fromkeys(part.describe(index)[1] for index in range(min(len(part), FEW_EXAMPLES))))
+    raise DataError(f"{part.describe(0)[0]}: {none_known('labels', found, [str(label) for label in labels])}")
 
 
 class LabelTask(Task):

@@ -25,7 +25,7 @@ from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note
 from gatewise.training.scalars import Scalars
 from gatewise.training.sentences import SentenceTrainer, check_scratch_resumable
-from gatewise.wording import option
+from gatewise.wording import for_finished_run, option
 
 _NEEDED = {
     "data.level": "prose",
@@ -201,7 +201,8 @@ def evaluate_scratch(run: RunFolder, config: Config, data: str | Path | None, sp
         )
     if data is None and trained and not same:
         raise DataError(f"{path}: not the text that this run was trained on; name a file with {option('data', 'PATH')}")
-    texts = read_sentences(path, config.data.column)
+    with for_finished_run():
+        texts = read_sentences(path, config.data.column)
     if data is None or same:
         split, texts = "train", texts[: config.data.max_sentences or None]
     sentences = Sentences.encode(texts, vocabulary, path)

@@ -17,7 +17,14 @@ from gatewise.data.configured import open_sequences, sequences_split, with_batch
 from gatewise.inspection.mistakes import Picture
 from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
-from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
+from gatewise.tasks.classification import (
+    Examples,
+    LabelTask,
+    check_some_known,
+    evaluate_part,
+    label_indices,
+    unknown_labels,
+)
 from gatewise.tasks.mistakes import Mistake
 from gatewise.tasks.task import report_folder, settled
 from gatewise.training.batches import Indices
@@ -97,4 +104,6 @@ def evaluate_sequences(
         part = sequences_split(config.data, split, data)
     name = f"{data or config.data.path or config.data.builtin} ({split})"
     examples = LabelledSequences(part, model.labels, name, config.data.strict)
+    if data is not None:
+        check_some_known(examples, model.labels)
     return evaluate_part(model, model.labels, examples, report_folder(run, data), split)

@@ -210,7 +210,7 @@ def evaluate_tagger(
     seen = run.read_labels("seen_words").seen_words or frozenset()
     with reading_for(run, data):
         part = tagged_split(config.data, split, data)
-        part.unknown(model.tags, config.data.strict)
+        part.unknown(model.tags, config.data.strict, some=data is not None)
     confusion, figures = score(model, part, seen)
     saved = _save(confusion, report_folder(run, data), f"{split}, {part.data_hash[:12]}")
     return {**figures, **confusion.figures(), "confusion": saved}

@@ -1,6 +1,7 @@
 """Text classification: data and evaluation."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import chain
@@ -21,9 +22,17 @@ from gatewise.models.loading import load
 from gatewise.models.text_classifier import TextClassifier
 from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.tasks.classification import Examples, LabelTask, evaluate_part, label_indices, unknown_labels
+from gatewise.tasks.classification import (
+    Examples,
+    LabelTask,
+    check_some_known,
+    evaluate_part,
+    label_indices,
+    unknown_labels,
+)
 from gatewise.tasks.task import report_folder, settled
 from gatewise.training.batches import Indices
+from gatewise.wording import setting
 
 
 class LabelledTexts(Examples):
@@ -77,7 +86,11 @@ class TextClassifierTask(LabelTask):
             split: LabelledTexts(file, self.words, self.characters, self.labels, settings.strict)
             for split, file in files.items()
         }
-        self.notes = [*opened.notes, *(note for part in self.parts.values() for note in part.notes)]
+        self.notes = [
+            *opened.notes,
+            *_many_labels([text.label for part in self.texts.values() for text in part], settings.label_column),
+            *(note for part in self.parts.values() for note in part.notes),
+        ]
 
     @property
     def summary(self) -> str:
@@ -110,6 +123,17 @@ class TextClassifierTask(LabelTask):
         return figures
 
 
+def _many_labels(labels: Sequence[str], column: str) -> list[str]:
+    """Return a note if there are more than half as many different labels as texts."""
+    different = len(set(labels))
+    if 2 * different <= len(labels):
+        return []
+    return [
+        f"{different:,} labels for {len(labels):,} texts: most have too few texts to learn from; if {column!r} does "
+        f"not hold the labels, name the column that does with {setting('data.label_column', 'NAME')}"
+    ]
+
+
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Values of C for the logistic regression; the best on the validation split is used."""
 
@@ -122,9 +146,11 @@ def logistic_regression_accuracy(texts: Mapping[str, Sequence[LabelledText]]) ->
     count = CountVectorizer(analyzer=lambda text: [word.lower() for word in text.words])
     x = {split: (count.transform if split != "train" else count.fit_transform)(part) for split, part in texts.items()}
     y = {split: [text.label for text in part] for split, part in texts.items()}
-    fitted = [LogisticRegression(C=c, max_iter=1000).fit(x["train"], y["train"]) for c in STRENGTHS]
-    best = max(fitted, key=lambda one: one.score(x["valid"], y["valid"]))
-    return float(best.score(x["test"], y["test"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on labels that are many, and on fits that stop early: the best one is taken
+        fitted = [LogisticRegression(C=c, max_iter=1000).fit(x["train"], y["train"]) for c in STRENGTHS]
+        best = max(fitted, key=lambda one: one.score(x["valid"], y["valid"]))
+        return float(best.score(x["test"], y["test"]))
 
 
 def evaluate_texts(
@@ -135,4 +161,6 @@ def evaluate_texts(
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
     part = LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict)
+    if data is not None:
+        check_some_known(part, model.labels)
     return evaluate_part(model, model.labels, part, report_folder(run, data), split)
