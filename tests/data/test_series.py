@@ -128,6 +128,8 @@ def test_what_is_no_index(tmp_path: Path, raw: str, columns: list[str], kept: li
         ("Year,Month,", ["1990,10", "1990,11", "1991,1", "1991,2"], "1991-03"),
         ("year,month,", ["1990,Oct", "1990,Nov", "1991,Jan", "1991,Feb"], "Mar 1991"),
         ("no,year,month,day,", ["1,2024,2,28", "2,2024,2,29", "4,2024,3,2", "5,2024,3,3"], "2024-03-04"),
+        ("year,quarter,", ["2024,1", "2024,2", "2024,4", "2025,1"], "2025-Q2"),
+        ("year,week,", ["2020,51", "2020,52", "2021,1", "2021,2"], "2021-W03"),
         ("year,month,day,hour,", ["2024,2,29,20", "2024,2,29,21", "2024,2,29,23", "2024,3,1,0"], "2024-03-01 01"),
     ],
 )
@@ -164,6 +166,7 @@ def test_numbers_like_times_in_unequal_steps_are_forecast_only_if_they_are_named
         ("t", ["first of Jan 1990", "first of Feb 1990", "first of Mar 1990"], True),
         ("Date", ["d1", "d2", "d3"], True),
         ("name", ["d1", "d2", "d3"], False),
+        ("address", ["10.0.0.1", "10.0.0.2", "10.0.0.3"], False),
         ("t", ["2024-1-1 at 1", "2024-1-1 at 1", "2024-1-1 at 3"], False),
         ("Date", ["Monday", "Tuesday", "Friday"], False),
     ],

@@ -1,5 +1,6 @@
 """Dates and times of a series: one notation for all, a regular pace, and the times that follow."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,6 +24,7 @@ TIMES = (
 )
 """Notations of a time after a date; ``%z`` is an offset from UTC such as ``+01:00``."""
 
+_DIRECTIVE = re.compile("%.")
 LATEST = 2029
 """The last year that two digits stand for."""
 
@@ -158,8 +160,10 @@ def _notations(word: str) -> list[str]:
     """Return the notations in which a word is a date."""
     if not any(map(str.isdigit, word)):
         return []
+    found = {" " if letter.isspace() else letter for letter in word.lower()}
     known = (date + time for date in FORMATS for time in TIMES if not (time.endswith("%z") and word.endswith("Z")))
-    return [notation for notation in known if _reader(notation)(word) is not None]
+    fitting = (notation for notation in known if found.issuperset(_DIRECTIVE.sub("", notation).lower()))
+    return [notation for notation in fitting if _reader(notation)(word) is not None]
 
 
 def _reader(notation: str) -> Callable[[str], datetime | None]:

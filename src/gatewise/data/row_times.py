@@ -21,7 +21,8 @@ _OF_TIMES = re.compile(
 
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _LIKE_TIMES = re.compile(
-    rf".*\b({_MONTHS})[a-z]*\b.*|\W*[QW]?\d{{1,4}}\s?[-/.:, TQW年]\s?[QW]?\d{{1,4}}.*", re.IGNORECASE | re.DOTALL
+    rf".*\b({_MONTHS})[a-z]*\b.*|\W*(?!\d+(\.\d+){{3}}$)[QW]?\d{{1,4}}\s?[-/.:, TQW年]\s?[QW]?\d{{1,4}}.*",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -50,8 +51,9 @@ def read_row_times(
     """Find the times of rows; without any, rows are steps.
 
     The times are, in this order: the first column of dates; ``year`` and ``month``, with ``day`` and ``hour`` if there
-    are such columns; or an index, the first column, if its numbers are equal steps apart, or integers some of whose
-    equal steps are missing. A first column of integers such as 194901 or 19490131 is one of dates.
+    are such columns, or ``year`` and ``quarter`` or ISO ``week``; or an index, the first column, if its numbers are
+    equal steps apart, or integers some of whose equal steps are missing. A first column of integers such as 194901 or
+    19490131 is one of dates.
 
     Args:
         fields: the columns of the table.
@@ -77,7 +79,8 @@ def read_row_times(
         if calendar is None:
             raise DataError(
                 f"{lines[0]}: {texts[0]!r} in the columns {', '.join(map(repr, apart))} and those below are no dates; "
-                "expected a year and a month in each row, correct them, or name the columns to read with data.columns"
+                "expected a year and a month, quarter or week in each row, correct them, or name the columns to read "
+                "with data.columns"
             )
     if calendar is not None:
         return RowTimes(numbers, [*apart, *others, found], calendar, None if index is None else index[0], notes)
@@ -124,20 +127,35 @@ def _first_dates(
 
 
 def _dates_apart(fields: Fields, named: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the columns ``year``, ``month``, …, and their dates as text; nothing without the first two."""
-    by_part = {name.strip().lower(): name for name in fields if name.strip().lower() in _PARTS and name not in named}
-    if "year" not in by_part or "month" not in by_part:
-        return [], []
+    """Return the columns ``year``, ``month``, …, or ``year`` and ``quarter`` or ``week``, and their dates as text."""
+    by_part = {name.strip().lower(): name for name in fields if name not in named}
     parts = [part for part in _PARTS if part in by_part]
-    if parts[-1] == "hour" and "day" not in parts:
+    if "hour" in parts and "day" not in parts:
         parts.remove("hour")
+    if parts[:2] != ["year", "month"]:
+        parts = next((["year", other] for other in ("quarter", "week") if {"year", other} <= set(by_part)), [])
     names = [by_part[part] for part in parts]
-    return names, [_date_of(row) for row in zip(*(fields[name] for name in names), strict=True)]
+    date_of = _date_of if "month" in parts else _quarter_of if "quarter" in parts else _week_of
+    return names, [date_of(row) for row in zip(*(fields[name] for name in names), strict=True)]
+
+
+def _quarter_of(row: Sequence[Any]) -> str:
+    year, quarter = map(_plain, row)
+    return f"{year}-Q{quarter.upper().removeprefix('Q')}"
+
+
+def _week_of(row: Sequence[Any]) -> str:
+    year, week = map(_plain, row)
+    return f"{year}-W{week.upper().removeprefix('W').zfill(2)}"
+
+
+def _plain(part: Any) -> str:
+    return "" if part is None else str(part).strip().removesuffix(".0")
 
 
 def _date_of(row: Sequence[Any]) -> str:
     """Return year, month, day and hour as a date that ``read_dates`` reads; a month may be a name."""
-    year, month, *rest = ("" if part is None else str(part).strip().removesuffix(".0") for part in row)
+    year, month, *rest = map(_plain, row)
     if not month.isdecimal():
         return " ".join([*rest[:1], month, year, *rest[1:]])
     return " ".join(["-".join([year, *(part.zfill(2) for part in (month, *rest[:1]))]), *rest[1:]])
