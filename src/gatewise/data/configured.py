@@ -20,8 +20,8 @@ from gatewise.data.level import choose_level
 from gatewise.data.moments import moments
 from gatewise.data.pictures import has_pictures, only_class, read_pictures
 from gatewise.data.python_docs import python_docs_corpus
-from gatewise.data.split_text import split_text, whole_text
 from gatewise.data.sequence_files import check_holds_arrays
+from gatewise.data.split_text import split_text, whole_text
 from gatewise.data.splitting import sizes_as_text, sizes_of, split_rows
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
