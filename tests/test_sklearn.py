@@ -267,5 +267,5 @@ def test_without_scikit_learn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == (
-        "gatewise.sklearn needs scikit-learn, which is not installed; pip install 'gatewise[datasets]'\n"
+        "gatewise.sklearn needs scikit-learn, which is not installed; it comes with the extra 'datasets'\n"
     )

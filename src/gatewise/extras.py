@@ -25,5 +25,5 @@ def import_extra(module: str, package: str, purpose: str, extra: str = "all") ->
         if not missing or (missing == wanted) == (wanted == "gatewise"):
             raise  # the package is installed, but a part or a dependency of its own is missing
         raise MissingPackage(
-            f"{purpose} needs {package or missing}, which is not installed; pip install 'gatewise[{extra}]'"
+            f"{purpose} needs {package or missing}, which is not installed; it comes with the extra {extra!r}"
         ) from None

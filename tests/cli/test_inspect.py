@@ -260,7 +260,7 @@ def test_without_matplotlib(gatewise: Gatewise, tiny_run: Path, monkeypatch: pyt
 
     monkeypatch.setattr(importlib, "import_module", missing)
     gatewise("inspect", "training", tiny_run, "--out", "a.png").check_refused(
-        2, "drawing a figure needs Matplotlib, which is not installed; pip install 'gatewise[all]'"
+        2, "drawing a figure needs Matplotlib, which is not installed; it comes with the extra 'all'"
     )
 
 

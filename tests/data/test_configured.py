@@ -12,6 +12,7 @@ from gatewise.data.configured import (
     open_labelled,
     open_sequences,
     open_tagged,
+    sequences_split,
     tagged_split,
 )
 from gatewise.errors import DataError, UsageError
@@ -200,3 +201,33 @@ def test_pictures_that_are_split_have_several_names_for_valid(tmp_path: Path) ->
     (tmp_path / "validation").mkdir()
     with pytest.raises(DataError, match=r"2 folders for the split valid \(val, validation\); expected one"):
         open_sequences(DataConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("a.csv", "a table"), ("a.jsonl", "a table"), ("a.parquet", "a table"), ("a.PNG", "a single picture")],
+)
+def test_files_without_arrays_are_named_for_what_they_are(tmp_path: Path, name: str, found: str) -> None:
+    (tmp_path / name).write_text("text,label\na,b\n")
+    for read in (
+        lambda path: open_sequences(DataConfig(path=str(path))),
+        lambda path: sequences_split(DataConfig(), "test", path),
+    ):
+        with pytest.raises(
+            DataError, match=rf"{name}: {found}; expected an \.npz file with the arrays x and y, a folder"
+        ):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_pictures_of_one_class(tmp_path: Path, inside: str) -> None:
+    (tmp_path / inside / "cats").mkdir(parents=True)
+    (tmp_path / inside / "cats" / "a.png").touch()
+    with pytest.raises(DataError, match="only one class, 'cats'; expected a subfolder of pictures for each of several"):
+        open_sequences(DataConfig(path=str(tmp_path)))
+
+
+def test_other_data_that_is_missing(tmp_path: Path) -> None:
+    for read in (find_text, labelled_split, sequences_split, tagged_split):
+        with pytest.raises(DataError, match="none: no such file or folder; expected data like that of the training"):
+            read(DataConfig(), "test", tmp_path / "none")

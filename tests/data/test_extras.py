@@ -39,7 +39,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, missing: str,
     assert callable(call)
     with pytest.raises(UsageError) as caught:
         call()
-    assert str(caught.value) == f"{line}, which is not installed; pip install 'gatewise[all]'"
+    assert str(caught.value) == f"{line}, which is not installed; it comes with the extra 'all'"
 
 
 def test_a_package_that_lacks_something_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatewise.data.sequence_files import read_true_label
+from gatewise.data.sequence_files import read_sequence_file, read_true_label
 from gatewise.errors import DataError
 from tests.data.test_idx import idx_bytes
 
@@ -55,3 +55,10 @@ def test_the_folder_of_an_image(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     assert read_true_label(tmp_path / "cat" / "a.png", 0, 1, ["cat", "dog"]) == "cat"
     assert read_true_label(tmp_path / "cat" / "a.png", 0, 1, ["dog"]) is None
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(6, r"\(\.npy, \.npz or IDX\), or an image$"), (None, r"IDX\)$")])
+def test_a_table_is_no_image(tmp_path: Path, steps: int | None, expected: str) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(DataError, match=rf"a\.csv: a table; expected arrays .*{expected}"):
+        read_sequence_file(tmp_path / "a.csv", steps, 4)

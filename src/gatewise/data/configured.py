@@ -18,8 +18,9 @@ from gatewise.data.columns import AUTO
 from gatewise.data.labelled import LabelledFile, find_labelled, read_labelled
 from gatewise.data.level import choose_level
 from gatewise.data.moments import moments
-from gatewise.data.pictures import has_pictures, read_pictures
+from gatewise.data.pictures import has_pictures, only_class, read_pictures
 from gatewise.data.python_docs import python_docs_corpus
+from gatewise.data.sequence_files import check_holds_arrays
 from gatewise.data.split_text import split_text, whole_text
 from gatewise.data.splitting import sizes_as_text, sizes_of, split_rows
 from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
@@ -315,19 +316,24 @@ def open_sequences(settings: DataConfig) -> Opened[Sequences]:
     if settings.builtin:
         parts = load_digits(*sizes)
     elif has_pictures(folder):
-        pictures, side, notes = read_pictures(folder, settings.image_size)
-        parts = cut_parts(pictures, *sizes[:2], settings.path, settings.split_seed)
+        found, side, notes = read_pictures(folder, settings.image_size)
+        parts = cut_parts(found, *sizes[:2], settings.path, settings.split_seed)
         settings = settings.model_copy(update={"image_size": side})
-        if len(pictures) < len(SPLITS):
+        if len(found) < len(SPLITS):
             notes.append(split_note(settings, "each class in proportion", parts))
     else:
         if os.path.isdir(folder) and not any(
             path.suffix == ".npz" or "ubyte" in path.name for path in folder.iterdir()
         ):
+            if (only := only_class(folder)) is not None:
+                raise DataError(
+                    f"{folder}: only one class, {only!r}; expected a subfolder of pictures for each of several"
+                )
             raise DataError(
                 f"{folder}: nothing to classify in this folder; expected a subfolder of pictures for each class, "
                 "*.train.npz, or the four IDX files"
             )
+        check_holds_arrays(folder)
         parts = find_sequences(settings.path, *sizes)
         notes = [note for part in parts.values() for note in part.notes]
         if os.path.isfile(folder):
@@ -342,7 +348,8 @@ def sequences_split(settings: DataConfig, split: str, data: str | Path | None = 
     """Read a split of sequences, or of other data; other data that is not split is read as a whole."""
     if data is None:
         return open_sequences(settings).parts[split]
-    path = Path(data).expanduser()
+    path = _existing(data)
+    check_holds_arrays(path)
     if os.path.isfile(path):
         whole = read_npz(path)
     elif has_pictures(path) and not (path / "train").is_dir():
@@ -374,5 +381,12 @@ def check_resolution(x: npt.NDArray[Any], name: str) -> None:
 
 def _file(data: str | Path, split: str, find: Callable[[Path, str], Path]) -> Path:
     """Return the data itself if it is a file, else the split's file in it."""
-    path = Path(data).expanduser()
+    path = _existing(data)
     return path if os.path.isfile(path) else find(path, split)
+
+
+def _existing(data: str | Path) -> Path:
+    path = Path(data).expanduser()
+    if not os.path.exists(path):
+        raise DataError(f"{path}: no such file or folder; expected data like that of the training")
+    return path

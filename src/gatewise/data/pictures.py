@@ -27,6 +27,12 @@ def has_pictures(folder: Path) -> bool:
     return len(_classes(folder)) > 1 or len(_classes(folder / "train")) > 1
 
 
+def only_class(folder: Path) -> str | None:
+    """Return the only subfolder of pictures of a folder, or of its ``train`` folder; None unless there is just one."""
+    names = [*_classes(folder / "train"), *_classes(folder)]
+    return names[0] if len(names) == 1 else None
+
+
 def read_pictures(folder: Path, side: int = 0) -> tuple[dict[str, Sequences], int, list[str]]:
     """Read the pictures of a folder in grayscale; their labels are the names of the subfolders.
 

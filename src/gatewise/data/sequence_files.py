@@ -1,13 +1,15 @@
 """Numeric input files for a trained model: arrays, or one image."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
+from gatewise.data import pictures, table
 from gatewise.data.arrays import Batch, read_array_file, read_label_array
 from gatewise.data.images import read_image
-from gatewise.errors import UsageError
+from gatewise.errors import DataError, UsageError
 
 ARRAYS = (".npy", ".npz", ".gz", "-ubyte")
 """Suffixes of array files; every other file is read as an image."""
@@ -32,9 +34,26 @@ def read_sequence_file(
     """
     if path.name.endswith(ARRAYS):
         return read_array_file(path, steps, width, wide)
+    if path.suffix.lower() in table.SUFFIXES:
+        image = "" if steps is None else ", or an image"
+        raise DataError(f"{path}: a table; expected arrays (.npy, .npz or IDX){image}")
     if steps is None:
         raise UsageError(f"{path}: an image, but this model's sequences have no fixed length; expected .npy or .npz")
     return Batch(read_image(path, steps, width, resize, invert)[None], np.empty(0))
+
+
+def check_holds_arrays(path: Path) -> None:
+    """Check that a file or folder to learn from is not a table or a single picture, going by its name.
+
+    Raises:
+        DataError: it is.
+    """
+    suffix = path.suffix.lower()
+    if os.path.isfile(path) and suffix in (*table.SUFFIXES, *pictures.SUFFIXES):
+        raise DataError(
+            f"{path}: {'a table' if suffix in table.SUFFIXES else 'a single picture'}; expected an .npz file with the "
+            "arrays x and y, a folder with a subfolder of pictures for each class, or the four IDX files"
+        )
 
 
 def read_true_label(path: Path, index: int, count: int, classes: Collection[str]) -> str | None:
