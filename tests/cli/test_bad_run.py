@@ -342,7 +342,7 @@ def test_a_run_of_an_earlier_version_is_read(gatewise: Gatewise, run: Path) -> N
 @pytest.mark.parametrize(
     ("name", "content", "fragments"),
     [
-        ("missing", None, ["no such folder", "*.test.txt"]),
+        ("missing", None, ["no such file or folder", "data like that of the training"]),
         ("toy.txt", b"", ["toy.txt: the file is empty", "expected text"]),
         ("toy.txt", b"\n", ["toy.txt: 1 token", "expected at least 2"]),
         ("toy.txt", b"the dog\ncaf\xe9\n", ["toy.txt:2: byte 0xe9 is not valid UTF-8", "convert the file"]),
