@@ -102,5 +102,5 @@ def test_not_missing(value: Any) -> None:
 
 def test_without_narwhals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "narwhals", None)
-    with pytest.raises(MissingPackage, match=r"data of the type Series needs narwhals, .*gatewise\[tables\]"):
+    with pytest.raises(MissingPackage, match=r"data of the type Series needs narwhals, .*the extra 'tables'"):
         read_frame(pd.Series([1]))
