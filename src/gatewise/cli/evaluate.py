@@ -48,8 +48,8 @@ def command(
         strict=strict,
         save=save and save.expanduser(),
     )
-    final = RunFolder.existing(run).read_history().final or {}
-    if data is None and figures["data_hash"] != final.get(f"{figures['split']}_data_hash", figures["data_hash"]):
+    final = (RunFolder.existing(run).read_history().final if data is None else None) or {}
+    if figures["data_hash"] != final.get(f"{figures['split']}_data_hash", figures["data_hash"]):
         remark("the data has changed since training: what is evaluated may have been trained on")
     if as_json:
         write(to_json(figures))

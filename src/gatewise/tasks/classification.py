@@ -22,14 +22,12 @@ from gatewise.models.finite import check_finite
 from gatewise.nn import in_eval_mode
 from gatewise.tasks.confusion import Confusion
 from gatewise.tasks.mistakes import DRAWN, Mistake, find_mistakes, save_mistakes
-from gatewise.tasks.task import Task, tested
+from gatewise.tasks.task import Task, report_folder, tested
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
 
 SCORED_TOGETHER = 500
 """Examples evaluated per batch; the accuracy does not depend on it."""
-
-
 SOME = 1000
 """Training examples whose accuracy is measured at each evaluation, the same ones each time."""
 FEW_EXAMPLES = 100
@@ -201,6 +199,15 @@ def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:
         (logits.argmax(-1).cpu().numpy() == part.targets[some]).sum() for some, logits in logits_of(model, part, chosen)
     )
     return int(sum(found))
+
+
+def evaluate_given(
+    model: nn.Module, labels: Sequence[Any], part: Examples, run: RunFolder, data: object, split: str
+) -> dict[str, Any]:
+    """Evaluate a split of the run's own data; or, unless ``data`` is None, other data with a label that is known."""
+    if data is not None:
+        check_some_known(part, labels)
+    return evaluate_part(model, labels, part, report_folder(run, data), split)
 
 
 def evaluate_part(model: nn.Module, labels: Sequence[Any], part: Examples, folder: Path, split: str) -> dict[str, Any]:

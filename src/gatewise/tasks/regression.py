@@ -25,7 +25,7 @@ from gatewise.errors import UsageError
 from gatewise.models.loading import load
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor, relative_to_last, scaling_of
 from gatewise.predict.forecast import check_reach, data_of
-from gatewise.tasks.backtest import backtest, with_intervals
+from gatewise.tasks.backtest import backtest, errors_of_steps, with_intervals
 from gatewise.tasks.baselines import autoregression_rmse, persistence, rmse_of, seasonal_naive
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.batches import BatchWorkload
@@ -188,9 +188,9 @@ class Shuffled(Regression):
 
 def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:
     """Return predictions minus targets in the data's units, those that are known in one row."""
-    assert isinstance(model, SequenceRegressor)
-    errors = np.asarray(model.predict(batch.x, lengths=batch.lengths)) - batch.y
-    return np.asarray(errors[~np.isnan(batch.y)], np.float64)
+    errors = errors_of_steps(model, batch)
+    known: npt.NDArray[np.float64] = errors[~np.isnan(batch.y).reshape(errors.shape)]
+    return known
 
 
 def scores(model: nn.Module, part: Sequences) -> dict[str, float]:

@@ -20,13 +20,12 @@ from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.tasks.classification import (
     Examples,
     LabelTask,
-    check_some_known,
-    evaluate_part,
+    evaluate_given,
     label_indices,
     unknown_labels,
 )
 from gatewise.tasks.mistakes import Mistake
-from gatewise.tasks.task import report_folder, settled
+from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 
 
@@ -104,6 +103,4 @@ def evaluate_sequences(
         part = sequences_split(config.data, split, data)
     name = f"{data or config.data.path or config.data.builtin} ({split})"
     examples = LabelledSequences(part, model.labels, name, config.data.strict)
-    if data is not None:
-        check_some_known(examples, model.labels)
-    return evaluate_part(model, model.labels, examples, report_folder(run, data), split)
+    return evaluate_given(model, model.labels, examples, run, data, split)

@@ -25,12 +25,11 @@ from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.classification import (
     Examples,
     LabelTask,
-    check_some_known,
-    evaluate_part,
+    evaluate_given,
     label_indices,
     unknown_labels,
 )
-from gatewise.tasks.task import report_folder, settled
+from gatewise.tasks.task import settled
 from gatewise.training.batches import Indices
 from gatewise.wording import setting
 
@@ -161,6 +160,4 @@ def evaluate_texts(
     with reading_for(run, data):
         file = labelled_split(config.data, split, data)
     part = LabelledTexts(file, model.lexicon, model.alphabet, model.labels, config.data.strict)
-    if data is not None:
-        check_some_known(part, model.labels)
-    return evaluate_part(model, model.labels, part, report_folder(run, data), split)
+    return evaluate_given(model, model.labels, part, run, data, split)

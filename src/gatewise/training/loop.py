@@ -133,7 +133,12 @@ class Trainer:
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, self.at, step, self.workload.steps_per_epoch)
 
+    def _set_learning_rate(self) -> None:
+        for parameter_group in self.optimizer.param_groups:
+            parameter_group["lr"] = self._learning_rate(self.at.step)
+
     def _begin_epoch(self) -> None:
+        self._set_learning_rate()
         if self.at.step_in_epoch == 0:
             self.workload.begin_epoch(self.at.epoch)
 
@@ -183,8 +188,8 @@ class Trainer:
         """Run one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
         self.optimizer.zero_grad()
-        for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = self._learning_rate(self.at.step)
+        if self.settings.schedule == "cosine":
+            self._set_learning_rate()
         with fp32_products_in(self.settings.precision):
             with products_in(self.settings.precision, self.group.device), self.update.row_gradients():
                 cost, units = work.cost(at.step_in_epoch)
