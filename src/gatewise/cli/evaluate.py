@@ -50,7 +50,7 @@ def command(
     )
     final = (RunFolder.existing(run).read_history().final if data is None else None) or {}
     if figures["data_hash"] != final.get(f"{figures['split']}_data_hash", figures["data_hash"]):
-        remark("the data has changed since training: what is evaluated may have been trained on")
+        remark("the data has changed since training: the model may have been trained on some of these examples")
     if as_json:
         write(to_json(figures))
     else:
