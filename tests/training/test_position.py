@@ -12,6 +12,7 @@ from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import UsageError
 from gatewise.training.position import Position, learning_rate
+from gatewise.training.update import Update
 from tests.conftest import TINY_CLASSIFIER
 
 QUICK = {
@@ -111,3 +112,23 @@ def test_bad_schedules(settings: dict[str, Any], message: str, sequences: Path, 
     with pytest.raises(UsageError, match=message):
         gw.train("mnist-rows", data=sequences, out=tmp_path / "run", overrides={**QUICK, **settings})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("schedule", ["decay", "cosine", "plateau"])
+def test_the_optimizer_steps_with_these_rates(
+    schedule: str, sequences: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three epochs of three steps; the rates are far too small to change any evaluation."""
+    settings: dict[str, Any] = {"training.schedule": schedule, "training.learning_rate": 1e-9, "training.epochs": 3}
+    if schedule != "cosine":
+        settings |= {"training.lr_decay": 0.1, "training.plateau_patience": 1, "training.lr_decay_after_epoch": 2}
+    used, honest = list[float](), Update.step
+
+    def step(self: Update, norm: float, max_grad_norm: float) -> None:
+        used.append(self.optimizer.param_groups[0]["lr"])
+        honest(self, norm, max_grad_norm)
+
+    monkeypatch.setattr(Update, "step", step)
+    gw.train("mnist-rows", data=sequences, out=tmp_path / "run", overrides={**QUICK, **settings})
+    falling = [1e-9 * (1 + math.cos(math.pi * k / 9)) / 2 for k in range(9)]
+    assert used == pytest.approx(falling if schedule == "cosine" else [1e-9] * 6 + [1e-10] * 3, rel=1e-9)
