@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <new>
 #include <system_error>
@@ -37,6 +39,22 @@ inline void pause() {
 #endif
 }
 
+// The floating-point control of the calling thread: the direction of rounding, and whether denormals are zero.
+#if defined(__SSE__)
+inline unsigned float_control() { return __builtin_ia32_stmxcsr(); }
+inline void set_float_control(unsigned word) { __builtin_ia32_ldmxcsr(word); }
+#elif defined(__aarch64__)
+inline std::uint64_t float_control() {
+    std::uint64_t word;
+    asm volatile("mrs %0, fpcr" : "=r"(word));
+    return word;
+}
+inline void set_float_control(std::uint64_t word) { asm volatile("msr fpcr, %0" : : "r"(word) : "memory"); }
+#else
+inline int float_control() { return 0; }
+inline void set_float_control(int) {}
+#endif
+
 template <class Done>
 void spin_until(Done done) {
     for (int k = 0; !done(); ++k) {
@@ -49,6 +67,7 @@ void spin_until(Done done) {
 }
 
 // Memory that grows in pieces during a run, and is merged into one piece of the largest size held before the next run.
+// Memory of which less than half was needed for a while is returned to the system.
 class Scratch {
   public:
     // Null if out of memory; memory taken before stays valid.
@@ -74,8 +93,18 @@ class Scratch {
         held_ = mark.held;
     }
 
-    void reset() {
-        if (pieces_.size() > 1) {
+    void reset() noexcept {
+        bool replace = pieces_.size() > 1;
+        if (!replace && capacity_ > kAlwaysHeld) {
+            const auto now = std::chrono::steady_clock::now();
+            // A page fault costs about 0.3 ns per byte: at most 3% of the time.
+            if (now - since_ > std::chrono::nanoseconds(1'000'000'000 + 10 * static_cast<Index>(capacity_))) {
+                replace = 2 * most_ < capacity_;
+                since_ = now;
+                if (!replace) most_ = 0;
+            }
+        }
+        if (replace) {
             pieces_.clear();
             capacity_ = 0;
             hold(most_);  // if out of memory for that much, this run takes it piece by piece
@@ -84,8 +113,10 @@ class Scratch {
     }
 
   private:
+    static constexpr std::size_t kAlwaysHeld = 1 << 22;
+
     // Start a piece; false if out of memory.
-    bool hold(std::size_t bytes) {
+    bool hold(std::size_t bytes) noexcept {
         Pages piece(bytes);
         if (!piece.begin()) return false;
         try {
@@ -98,7 +129,8 @@ class Scratch {
     }
 
     std::vector<Pages> pieces_;
-    std::size_t capacity_ = 0, used_ = 0, held_ = 0, most_ = 0;
+    std::size_t capacity_ = 0, used_ = 0, held_ = 0, most_ = 0;  // most_: since since_
+    std::chrono::steady_clock::time_point since_{};
 };
 
 }  // namespace
@@ -106,49 +138,75 @@ class Scratch {
 // The members of one run: their barrier and their scratch.
 class Team {
   public:
-    void barrier(int size) {
-        if (size == 1) return;
-        unsigned turn = turn_.load(std::memory_order_acquire);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
-            arrived_.store(0, std::memory_order_relaxed);
-            turn_.store(turn + 1, std::memory_order_release);
-        } else {
-            spin_until([&] { return turn_.load(std::memory_order_acquire) != turn; });
+    // Members count their arrivals in groups of kFan, each in its own cache line. The last of a group goes on to the
+    // next level, where groups are counted in the same way; the last of all releases everyone. A counter is back at
+    // zero before the release, so that runs of other sizes can follow.
+    void barrier(const Member& member) noexcept {
+        if (member.size == 1) return;
+        const unsigned turn = turn_.load(std::memory_order_acquire);
+        std::atomic<int>* level = arrived_.data();
+        for (int place = member.index, count = member.size;;) {
+            const int group = place / kFan, groups = (count + kFan - 1) / kFan;
+            const int expected = group + 1 < groups ? kFan : count - group * kFan;
+            std::atomic<int>& arrived = level[group * kApart];
+            if (arrived.fetch_add(1, std::memory_order_acq_rel) != expected - 1) break;
+            arrived.store(0, std::memory_order_relaxed);
+            if (groups == 1) return turn_.store(turn + 1, std::memory_order_release);
+            level += groups * kApart, place = group, count = groups;
         }
+        spin_until([&] { return turn_.load(std::memory_order_acquire) != turn; });
     }
 
     void* scratch(std::size_t bytes, const Member& member) {
         if (member.index == 0) taken_ = scratch_.take(bytes);
-        barrier(member.size);
+        barrier(member);
         void* taken = taken_;
-        barrier(member.size);          // before the next request
+        barrier(member);               // before the next request
         if (!taken) throw NoMemory();  // in all members: none waits for another
         return taken;
     }
 
     Mark mark(const Member& member) {
         if (member.index == 0) mark_ = scratch_.mark();
-        barrier(member.size);
+        barrier(member);
         Mark mark = mark_;
-        barrier(member.size);
+        barrier(member);
         return mark;
     }
 
     void release(Mark mark, const Member& member) {
-        barrier(member.size);
+        barrier(member);
         if (member.index == 0) scratch_.release(mark);
     }
 
     // Run the part of one member. Running out of memory happens in all members alike; no other exceptions are thrown.
     void part(void (*work)(const void*, Member), const void* argument, int index, int size) noexcept {
+        const auto own = float_control();
+        if (index > 0) set_float_control(control_);
         try {
             work(argument, Member{this, index, size});
         } catch (const std::bad_alloc&) {
             failed_.store(true, std::memory_order_relaxed);
         }
+        if (index > 0) set_float_control(own);
     }
 
-    void begin() { scratch_.reset(); }
+    // Prepare for `size` members; return their number, fewer if out of memory for the counters of a barrier.
+    int begin(int size) noexcept {
+        scratch_.reset();
+        control_ = float_control();
+        std::size_t counters = 0;
+        for (int count = size; count > 1; count = (count + kFan - 1) / kFan) {
+            counters += static_cast<std::size_t>((count + kFan - 1) / kFan * kApart);
+        }
+        if (counters <= arrived_.size()) return size;
+        try {
+            arrived_ = std::vector<std::atomic<int>>(counters);
+            return size;
+        } catch (const std::bad_alloc&) {
+            return 1;
+        }
+    }
 
     // After the parts of all members. If a run was out of memory, free what is held, since others may need it.
     void end() {
@@ -159,15 +217,19 @@ class Team {
     }
 
   private:
+    static constexpr int kFan = 8;  // with more, waiting for a cache line takes longer than a level
+    static constexpr int kApart = 64 / sizeof(std::atomic<int>);
+
     std::atomic<bool> failed_{false};
-    alignas(64) std::atomic<int> arrived_{0};
+    decltype(float_control()) control_ = float_control();  // of the calling thread, for the parts of the others
+    std::vector<std::atomic<int>> arrived_;                // level by level, kApart apart
     alignas(64) std::atomic<unsigned> turn_{0};
     void* taken_ = nullptr;
     Mark mark_{};
     Scratch scratch_;
 };
 
-void Member::barrier() const { team->barrier(size); }
+void Member::barrier() const { team->barrier(*this); }
 void* Member::scratch(Index bytes) const { return team->scratch(static_cast<std::size_t>(bytes), *this); }
 
 Mark Member::mark() const { return team->mark(*this); }
@@ -206,12 +268,13 @@ const OpenMP& openmp() {
 // The number of members that can be started, up to `threads`. GNU's OpenMP aborts the process if it cannot start a
 // thread. So whenever the calling thread (each has its own OpenMP workers) requests more than before, we first start as
 // many threads, all at once. They end immediately, and the C library keeps their stacks for the threads that follow.
-int startable(int threads) {
+int startable(int threads) noexcept {
     static thread_local int had = 1;
     if (threads <= had) return threads;
     std::atomic<bool> all{false};
     std::vector<std::thread> tried;
     try {
+        tried.reserve(static_cast<std::size_t>(threads - had));
         while (had + static_cast<int>(tried.size()) < threads) {
             tried.emplace_back([&] {
                 while (!all.load(std::memory_order_acquire)) sched_yield();
@@ -232,9 +295,8 @@ class Pool {
 
     void run(int threads, void (*work)(const void*, Member), const void* argument) {
         work_ = work, argument_ = argument;
-        team_.begin();
         const bool borrows = openmp().found() && !forked_;
-        size_ = threads == 1 ? 1 : borrows ? startable(threads) : started(threads);
+        size_ = team_.begin(threads == 1 ? 1 : borrows ? startable(threads) : started(threads));
         if (size_ == 1) {
             team_.part(work, argument, 0, 1);
         } else if (borrows) {
@@ -254,8 +316,9 @@ class Pool {
 
   private:
     // Start workers for `threads` members; return the number of members that are possible.
-    int started(int threads) {
+    int started(int threads) noexcept {
         try {
+            workers_.reserve(static_cast<std::size_t>(threads - 1));
             while (static_cast<int>(workers_.size()) < threads - 1) {
                 int index = static_cast<int>(workers_.size()) + 1;
                 // Read the generation here: the worker may start after the run is announced.
@@ -267,7 +330,7 @@ class Pool {
         return std::min(threads, static_cast<int>(workers_.size()) + 1);
     }
 
-    void run_on_workers() {
+    void run_on_workers() noexcept {
         busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
         {
             std::lock_guard<std::mutex> lock(sleep_);
@@ -278,7 +341,7 @@ class Pool {
         spin_until([&] { return busy_.load(std::memory_order_acquire) == 0; });
     }
 
-    void serve(int index, unsigned seen) {
+    void serve(int index, unsigned seen) noexcept {
         for (;;) {
             auto called = [&] { return generation_.load(std::memory_order_acquire) != seen; };
             for (int k = 0; k < kSpins && !called(); ++k) pause();

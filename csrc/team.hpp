@@ -3,6 +3,7 @@
 // The workers are those of the OpenMP runtime that the process has loaded, or else our own, which start once and wait
 // for the next run: they spin for about 50 µs, then sleep. Only one run at a time has the workers; a concurrent call
 // runs alone on its thread, and a child process after fork starts new workers. Results must not depend on their number.
+// All members compute with the floating-point control of the calling thread (rounding, denormals as zero).
 #pragma once
 
 #include <new>
@@ -34,7 +35,8 @@ struct Member {
 
     // Return uninitialized scratch, aligned to 64 bytes and valid until the end of the run: the same memory for all
     // members, which must all call this, in the same order. Contains a barrier. Throws std::bad_alloc if out of memory,
-    // in all members at once, so that none waits for another; `run` rethrows it. Later runs reuse the memory.
+    // in all members at once, so that none waits for another; `run` rethrows it. Later runs reuse the memory; it is
+    // returned to the system if runs need less than half of it for a second, and 10 ns for each byte.
     template <class T>
     GATEWISE_INLINE T* shared(Index count) const {
         return static_cast<T*>(scratch(count * static_cast<Index>(sizeof(T))));
@@ -59,10 +61,11 @@ struct Member {
     void* scratch(Index bytes) const;
 };
 
-// Run `work(argument, member)` on up to `threads` members (Member::size is their number; fewer if threads cannot be
-// started), and return when all are done. `work` must not throw, except what the scratch throws, and must not call run;
-// all members must reach the same barriers. Throws std::bad_alloc if out of memory for the scratch: the outputs are
-// then undefined, and later runs are not affected.
+// Run `work(argument, member)` on up to `threads` members (Member::size is their number; fewer if there is no memory for
+// more, or threads cannot be started), and return when all are done. `work` must not throw, except what the scratch
+// throws (another exception ends the process), and must not call run; all members must reach the same barriers. Throws
+// nothing but std::bad_alloc, if out of memory for the scratch: the outputs are then undefined, and later runs are not
+// affected; or, in the first run of a process, for the team itself.
 void run(int threads, void (*work)(const void* argument, Member member), const void* argument);
 
 // The same for any `work(member)`, for callers in code that is not compiled per instruction set.

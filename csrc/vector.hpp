@@ -2,7 +2,8 @@
 //
 // The translation unit of an instruction set defines GATEWISE_TARGET (the namespace) and GATEWISE_VECTOR_BYTES (16, 32,
 // 64) before it includes this file. The vector extensions of GCC and Clang serve SSE2, NEON, AVX2 and AVX-512 from one
-// source; `a * b + c` becomes a fused multiply-add if the instruction set has one.
+// source; `a * b + c` becomes a fused multiply-add if the instruction set has one. Bits of floats are unsigned, because
+// signed sums must not overflow (and no sanitizer checks those of vectors).
 //
 // Code that is compiled per instruction set must not use inline functions outside its own namespace: none of the
 // standard library, and of ours only those marked GATEWISE_INLINE. The linker keeps one copy of an inline function,
@@ -100,7 +101,6 @@ inline void transpose_square(Vector<T>* rows) {
 // exp(x) for any x, including NaN; relative error below 2e-7 from -87 to 88. x = n ln 2 + r, with a polynomial for exp
 // r (Cephes, expf). Infinite from 88.4, where 2ⁿ overflows, so that σ(−∞) is 0. Never below 1.6e-38.
 inline Vector<float> exp(Vector<float> x) {
-    typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
     x = x > 89.0f ? Vector<float>{} + 89.0f : x;  // a NaN compares false and is kept
     x = x < -87.0f ? Vector<float>{} - 87.0f : x;
     const float round = 12582912.0f;  // 1.5 · 2²³: adding it rounds to an integer in the low bits
@@ -114,7 +114,7 @@ inline Vector<float> exp(Vector<float> x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    Bits power = ((Bits)shifted + 127) << 23;  // 2ⁿ: the high bits of 1.5 · 2²³ are shifted out
+    Vector<uint32_t> power = ((Vector<uint32_t>)shifted + 127) << 23;  // 2ⁿ: the high bits of 1.5 · 2²³ are shifted out
     return p * (Vector<float>)power;
 }
 
@@ -123,9 +123,9 @@ inline Vector<float> sigmoid(Vector<float> x) { return 1.0f / (1.0f + exp(-x)); 
 
 // tanh x; relative error below 3e-7. Near 0 an odd polynomial (Cephes, tanhf), elsewhere 1 − 2 / (exp 2|x| + 1).
 inline Vector<float> tanh(Vector<float> x) {
-    typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
-    Bits sign = (Bits)x & INT32_MIN;
-    Vector<float> size = (Vector<float>)((Bits)x & INT32_MAX);
+    using Bits = Vector<uint32_t>;
+    Bits sign = (Bits)x & 0x80000000u;
+    Vector<float> size = (Vector<float>)((Bits)x & 0x7FFFFFFFu);
     Vector<float> far = 1.0f - 2.0f / (exp(size + size) + 1.0f);
     far = (Vector<float>)((Bits)far | sign);
     Vector<float> z = x * x;
@@ -155,10 +155,10 @@ inline V relu(V x) {
 
 // Round to bfloat16 (8 bits of precision), to nearest even; a float whose low 16 bits are zero. Propagates NaN.
 inline Vector<float> to_bfloat16(Vector<float> x) {
-    typedef int32_t Bits __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
+    using Bits = Vector<uint32_t>;
     Bits bits = (Bits)x;
     Bits rounded = bits + 0x7FFF + ((bits >> 16) & 1);
-    return (Vector<float>)((x == x ? rounded : bits | 0x400000) & ~0xFFFF);
+    return (Vector<float>)((x == x ? rounded : bits | 0x400000) & 0xFFFF0000u);
 }
 
 }  // namespace gatewise::GATEWISE_TARGET

@@ -3,6 +3,7 @@
 //   a result is not finite (all memory, including scratch, is NaN before it is written),
 //   memory around a buffer was written (with AddressSanitizer: or read),
 //   a result differs from that in double or of a plain loop, or that in double from the one of the portable instruction set,
+//   members are not together after a barrier, or treat denormals in other ways than the calling thread,
 //   a pass differs when another runs concurrently, in a child process, or after a run that was out of memory,
 //   an invalid token id is not an error.
 // Run it under the sanitizers (sanitize.sh); it needs neither Python nor PyTorch. tests/engines verify the pass in
@@ -34,6 +35,7 @@ std::string name_of(const Target& target, Numbers numbers, const char* format, .
 int main() {
     using namespace gatewise;
     const std::vector<const Target*> targets = available_targets();
+    check_team();
     check_layers(targets);
     for (const Target* target : targets) {
         check_training(*target);

@@ -35,7 +35,7 @@ for sanitizer in "$@"; do
     objects=""
     # shellcheck disable=SC2086  # flags are words
     {
-        for file in dispatch stream team tests/check tests/check_layers tests/check_stream tests/check_training; do
+        for file in dispatch stream team tests/check tests/check_team tests/check_layers tests/check_stream tests/check_training; do
             objects="$objects $build/${file#tests/}.o"
             $CXX $flags -DGATEWISE_EMULATE -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &
         done
