@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check fuzz kills sanitize docs docs-refresh format clean
+.PHONY: help demo test check fuzz kills sanitize aarch64 docs docs-refresh format clean
 
 help:
 	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
@@ -17,6 +17,7 @@ help:
 	@echo "make fuzz      damage 10,000 files of every task and run the commands that read them (under 30 minutes; ARGS=...)"
 	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
+	@echo "make aarch64   run the native engine's kernels on an emulated processor (a minute, needs a cross compiler and QEMU)"
 	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
 	@echo "make docs-refresh   write what the guide's commands print, draw and measure today into docs/guide"
 	@echo "make format    put the code into its style"
@@ -52,6 +53,9 @@ fuzz kills: $(TEST_READY)
 
 sanitize:
 	@csrc/tests/sanitize.sh
+
+aarch64:
+	@csrc/tests/sanitize.sh aarch64
 
 # Material for MkDocs prints an announcement that is no warning about these pages.
 docs: $(TEST_READY)

@@ -65,6 +65,7 @@ NB_MODULE(_native, m) {
                Pointer lengths, Pointer x, Pointer h_0, Pointer c_0, Pointer w_ih, Pointer w_hh, Pointer b_ih,
                Pointer b_hh, Pointer h_mask) {
                 const Index G = gates_of(cell);
+                check_sizes({I, H});  // before sums and products of them
                 check_sizes({T, B, (G + 1) * H});
                 check_sizes({I + H, (G + 1) * H});
                 check_lengths(lengths, B, T);

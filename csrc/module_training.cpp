@@ -1,6 +1,7 @@
 // The Python interface of the loss, the update of a training step, and dropout masks; conventions as in module.cpp.
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -40,6 +41,7 @@ void bind_training(nb::module_& m) {
             }
             check_targets(targets, N, V);
             nb::gil_scoped_release released;
+            chunk = std::min(chunk, std::max(N, Index{1}));  // sums with it do not overflow
             double nll = 0;
             with_real(numbers, [&](auto zero) {
                 using Real = decltype(zero);

@@ -14,16 +14,16 @@
 namespace gatewise::GATEWISE_TARGET {
 
 // A tile of the result is up to kTileRows × two vectors: as many sums as fit into registers with their operands.
+// kTermsUnrolled: the unroll factor of the tile loop over terms; the loop must fit into the processor's instruction caches.
 #if GATEWISE_VECTOR_BYTES == 64
-constexpr int kTileRows = 12;
+constexpr int kTileRows = 12, kTermsUnrolled = 48 / kTileRows;
+#elif defined(__aarch64__)  // 32 registers; with 12 rows, or with more terms, GCC 12 or Clang 14 spill sums
+constexpr int kTileRows = 8, kTermsUnrolled = 2;
 #else
-constexpr int kTileRows = 6;
+constexpr int kTileRows = 6, kTermsUnrolled = 48 / kTileRows;
 #endif
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
-
-// The unroll factor of the tile loop over terms: the loop must fit into the processor's instruction caches.
-constexpr Index kTermsUnrolled = 48 / kTileRows;
 
 // Pseudorandom numbers from −1 to 1, for measurements: a processor multiplies zeros faster.
 inline Vector<float> some_numbers(Index seed) {

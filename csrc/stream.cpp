@@ -21,6 +21,7 @@ std::uint16_t to_bfloat16(float x) {  // to nearest even; a NaN stays one
 
 Stream::Stream(const StreamWeights& w, int threads, const Target& target)
     : target_(target), tokens_(w.table ? w.tokens : 0) {
+    check_sizes({w.I, w.H});  // before sums and products of them
     check_sizes({w.I + w.H, 4 * w.H});
     check_sizes({w.V, w.H});
     check_sizes({w.tokens, std::max(w.I, 4 * w.H)});

@@ -29,7 +29,7 @@ extern const Target target_portable;
 
 // check_team.cpp, check_layers.cpp, check_training.cpp, check_stream.cpp
 void check_team();
-void check_layers(const std::vector<const Target*>& targets);
+void check_layers(const std::vector<const Target*>& targets, bool forks);
 void check_training(const Target& target);
 void check_stream(const Target& target);
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Build the kernels and their tests (check*.cpp) under the sanitizers and run them:
 # csrc/tests/sanitize.sh [address,undefined] [thread] (both by default; "none" for neither). CXX selects the compiler, GCC
-# or Clang. Nothing is installed.
+# or Clang. Nothing is installed. "aarch64" instead of a sanitizer: build for that processor, optimized, and run under
+# QEMU (Debian: g++-aarch64-linux-gnu, qemu-user; AARCH64_CXX selects the compiler).
 set -eu
 csrc=$(cd "$(dirname "$0")/.." && pwd)
 build=$(mktemp -d)
@@ -25,19 +26,29 @@ if has avx512f avx512bw avx512dq avx512vl; then
 fi
 amx="$avx512 -DGATEWISE_EMULATE"
 
+emulate=-DGATEWISE_EMULATE run="" arguments=""
+if [ "$*" = aarch64 ]; then
+    CXX=${AARCH64_CXX:-aarch64-linux-gnu-g++} targets=portable defines="" emulate="" run=qemu-aarch64 arguments=no-fork
+fi
+
 [ $# -gt 0 ] || set -- address,undefined thread
 for sanitizer in "$@"; do
     flags="-std=gnu++17 -O1 -g -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math -fno-omit-frame-pointer"
     flags="$flags -DGATEWISE_CHECKED $defines -pthread"
-    [ "$sanitizer" = none ] || flags="$flags -fsanitize=$sanitizer -fno-sanitize-recover=all"
+    case $sanitizer in
+        none) ;;
+        aarch64) flags="$flags -O3 -static" ;;
+        *) flags="$flags -fsanitize=$sanitizer -fno-sanitize-recover=all" ;;
+    esac
     echo "==> $CXX, $sanitizer: building"
     rm -f "$build"/*
     objects=""
     # shellcheck disable=SC2086  # flags are words
     {
-        for file in dispatch stream team tests/check tests/check_team tests/check_layers tests/check_stream tests/check_training; do
+        for file in dispatch stream team tests/check tests/check_team tests/check_layers tests/check_stream \
+            tests/check_training; do
             objects="$objects $build/${file#tests/}.o"
-            $CXX $flags -DGATEWISE_EMULATE -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &
+            $CXX $flags $emulate -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &
         done
         for target in $targets; do
             case $target in avx2) own=$avx2 ;; avx512) own=$avx512 ;; amx) own=$amx ;; *) own="" ;; esac
@@ -50,5 +61,5 @@ for sanitizer in "$@"; do
     echo "==> $sanitizer: running"
     # ThreadSanitizer must be told that a child process after fork may start threads.
     ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS="die_after_fork=0 halt_on_error=1" \
-        "$build/check"
+        $run "$build/check" $arguments
 done
