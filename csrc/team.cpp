@@ -41,7 +41,7 @@ inline void pause() {
 
 // The floating-point control of the calling thread: the direction of rounding, and whether denormals are zero.
 #if defined(__SSE__)
-inline unsigned float_control() { return __builtin_ia32_stmxcsr(); }
+inline unsigned float_control() { return __builtin_ia32_stmxcsr() & ~0x3Fu; }  // without the exceptions that occurred
 inline void set_float_control(unsigned word) { __builtin_ia32_ldmxcsr(word); }
 #elif defined(__aarch64__)
 inline std::uint64_t float_control() {
@@ -138,23 +138,23 @@ class Scratch {
 // The members of one run: their barrier and their scratch.
 class Team {
   public:
-    // Members count their arrivals in groups of kFan, each in its own cache line. The last of a group goes on to the
-    // next level, where groups are counted in the same way; the last of all releases everyone. A counter is back at
-    // zero before the release, so that runs of other sizes can follow.
+    // Up to kFan members count their arrivals in one cache line. More do so in groups of kFan, the last of which goes on
+    // to the next level. A counter is back at zero before the release, so that runs of other sizes can follow.
     void barrier(const Member& member) noexcept {
         if (member.size == 1) return;
         const unsigned turn = turn_.load(std::memory_order_acquire);
-        std::atomic<int>* level = arrived_.data();
-        for (int place = member.index, count = member.size;;) {
+        int place = member.index, count = member.size;
+        bool last = true;
+        for (std::atomic<int>* level = groups_.data(); last && count > kFan;) {
             const int group = place / kFan, groups = (count + kFan - 1) / kFan;
-            const int expected = group + 1 < groups ? kFan : count - group * kFan;
-            std::atomic<int>& arrived = level[group * kApart];
-            if (arrived.fetch_add(1, std::memory_order_acq_rel) != expected - 1) break;
-            arrived.store(0, std::memory_order_relaxed);
-            if (groups == 1) return turn_.store(turn + 1, std::memory_order_release);
+            last = arrive(level[group * kApart], group + 1 < groups ? kFan : count - group * kFan);
             level += groups * kApart, place = group, count = groups;
         }
-        spin_until([&] { return turn_.load(std::memory_order_acquire) != turn; });
+        if (last && arrive(arrived_, count)) {
+            turn_.store(turn + 1, std::memory_order_release);
+        } else {
+            spin_until([&] { return turn_.load(std::memory_order_acquire) != turn; });
+        }
     }
 
     void* scratch(std::size_t bytes, const Member& member) {
@@ -182,29 +182,30 @@ class Team {
     // Run the part of one member. Running out of memory happens in all members alike; no other exceptions are thrown.
     void part(void (*work)(const void*, Member), const void* argument, int index, int size) noexcept {
         const auto own = float_control();
-        if (index > 0) set_float_control(control_);
+        if (own != control_) set_float_control(control_);  // slow
         try {
             work(argument, Member{this, index, size});
         } catch (const std::bad_alloc&) {
             failed_.store(true, std::memory_order_relaxed);
         }
-        if (index > 0) set_float_control(own);
+        if (own != control_) set_float_control(own);
     }
 
     // Prepare for `size` members; return their number, fewer if out of memory for the counters of a barrier.
     int begin(int size) noexcept {
         scratch_.reset();
-        control_ = float_control();
+        const auto own = float_control();
+        if (own != control_) control_ = own;  // a write would cost each member a cache miss
         std::size_t counters = 0;
-        for (int count = size; count > 1; count = (count + kFan - 1) / kFan) {
+        for (int count = size; count > kFan; count = (count + kFan - 1) / kFan) {
             counters += static_cast<std::size_t>((count + kFan - 1) / kFan * kApart);
         }
-        if (counters <= arrived_.size()) return size;
+        if (counters <= groups_.size()) return size;
         try {
-            arrived_ = std::vector<std::atomic<int>>(counters);
+            groups_ = std::vector<std::atomic<int>>(counters);
             return size;
         } catch (const std::bad_alloc&) {
-            return 1;
+            return kFan;
         }
     }
 
@@ -217,12 +218,20 @@ class Team {
     }
 
   private:
-    static constexpr int kFan = 8;  // with more, waiting for a cache line takes longer than a level
+    static constexpr int kFan = 8;  // more of them wait longer for the cache line than for another level
     static constexpr int kApart = 64 / sizeof(std::atomic<int>);
+
+    // Count an arrival; true for the last of those expected.
+    static bool arrive(std::atomic<int>& arrived, int expected) noexcept {
+        if (arrived.fetch_add(1, std::memory_order_acq_rel) != expected - 1) return false;
+        arrived.store(0, std::memory_order_relaxed);
+        return true;
+    }
 
     std::atomic<bool> failed_{false};
     decltype(float_control()) control_ = float_control();  // of the calling thread, for the parts of the others
-    std::vector<std::atomic<int>> arrived_;                // level by level, kApart apart
+    std::vector<std::atomic<int>> groups_;                 // arrivals of more than kFan, level by level, kApart apart
+    alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<unsigned> turn_{0};
     void* taken_ = nullptr;
     Mark mark_{};
