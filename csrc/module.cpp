@@ -38,9 +38,16 @@ struct Given {
         return {T, I, H, plan.steps, {w_ih, w_hh, b_ih, b_hh}, x, h_0, c_0, h_mask};
     }
 
-    int useful_threads(int most) const {
-        const double columns = static_cast<double>(T * B * gates_of(cell) * H);
-        return threads_for(2.0 * columns * static_cast<double>(I + H), kOperationsPerThread, most);
+    // products: with each matrix of weights, 1 in the forward pass, 2 in the backward pass; one with W_hh is in the steps.
+    int useful_threads(const Plan& plan, int products, int most) const {
+        const Target& target = active_target();
+        const Index real = numbers == Numbers::float64 ? sizeof(double) : sizeof(float);
+        const double seconds = 2.0 * static_cast<double>(plan.steps.total) * static_cast<double>(gates_of(cell) * H) /
+                               target.rates[static_cast<int>(numbers)];
+        return threads_for({seconds * static_cast<double>(products * I + (products - 1) * H), 30.0 * products,
+                            seconds * static_cast<double>(H), plan.steps.count,
+                            (H * real + target.block_bytes - 1) / target.block_bytes, plan.steps.groups},
+                           most);
     }
 };
 
@@ -80,7 +87,7 @@ NB_MODULE(_native, m) {
            Pointer traced_gates, Pointer traced_cells) {
             nb::gil_scoped_release released;
             const Plan plan = given.plan();
-            threads = given.useful_threads(threads);
+            threads = given.useful_threads(plan, 1, threads);
             with_real(given.numbers, [&](auto zero) {
                 using Real = decltype(zero);
                 const Kernels<Real>& kernels = active_target();
@@ -98,7 +105,7 @@ NB_MODULE(_native, m) {
            Pointer db_hh) {
             nb::gil_scoped_release released;
             const Plan plan = given.plan();
-            threads = given.useful_threads(threads);
+            threads = given.useful_threads(plan, 2, threads);
             with_real(given.numbers, [&](auto zero) {
                 using Real = decltype(zero);
                 const Kernels<Real>& kernels = active_target();

@@ -15,9 +15,8 @@ namespace nb = nanobind;
 namespace gatewise {
 namespace {
 
-// Any number of elements is worth one thread, and each kElementsPerThread more another one.
 int useful_threads(Index elements, int most) {
-    return threads_for(static_cast<double>(elements) + kElementsPerThread, kElementsPerThread, most);
+    return threads_for({static_cast<double>(elements) * kSecondsPerElement}, most);
 }
 
 int useful_threads(const std::vector<Parameter>& parameters, int most) {
@@ -46,8 +45,12 @@ void bind_training(nb::module_& m) {
             with_real(numbers, [&](auto zero) {
                 using Real = decltype(zero);
                 const Kernels<Real>& kernels = active_target();
+                const int products = 1 + (dx.address != 0) + (dweight.address != 0);
+                const double operations = 2.0 * products * static_cast<double>(N) * static_cast<double>(V * H);
+                const double seconds = operations / active_target().rates[static_cast<int>(numbers)];
+                const double barriers = 10.0 * products * static_cast<double>((N + chunk - 1) / chunk);
                 const LinearLoss<Real> loss{N, H, V, chunk, x, weight, bias, targets, scale, &nll, dx, dweight, dbias};
-                run(threads, [&](Member me) { kernels.loss(numbers, loss, me); });
+                run(threads_for({seconds, barriers}, threads), [&](Member me) { kernels.loss(numbers, loss, me); });
             });
             return nll;
         },

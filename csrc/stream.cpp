@@ -70,7 +70,9 @@ void Stream::pack(int threads) {
     }
 }
 
-int Stream::useful_threads(int most) const { return threads_for(static_cast<double>(bytes_), kBytesPerThread, most); }
+int Stream::useful_threads(int most) const {
+    return threads_for({static_cast<double>(bytes_) * kSecondsPerByte, static_cast<double>(step_.L)}, most);
+}
 
 void Stream::step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
                   float* logits) const {

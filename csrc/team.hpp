@@ -74,16 +74,20 @@ void run(int threads, const F& work) {
     run(threads, [](const void* argument, Member me) { (*static_cast<const F*>(argument))(me); }, &work);
 }
 
-// The work per thread below which waking and synchronizing another thread takes longer than it saves.
-constexpr double kOperationsPerThread = 1e6;    // of matrix products: about 10 µs
-constexpr double kElementsPerThread = 1 << 15;  // of a mask or an update
-// Weights read by a step. Two LSTM layers with a softmax on one and two threads took, in microseconds: 192 KiB 10.7 and
-// 14.0; 512 KiB 17.3 and 17.4; 960 KiB 25.1 and 19.5; 1 MiB 33.4 and 32.4; 4 MiB 90 and 62; 10 MiB 254 and 137.
-constexpr double kBytesPerThread = 512 * 1024;
+// The work of a call, in seconds on one thread: what divides evenly among any number of threads, with `barriers` barriers
+// in all; and its time steps, which divide by blocks of units with a barrier per step, or else by whole groups of rows
+// without (Share in recurrence.hpp). Without steps, blocks and groups are 0.
+struct Work {
+    double seconds, barriers = 0;
+    double step_seconds = 0;
+    Index steps = 0, blocks = 0, groups = 0;
+};
 
-// The number of threads that a call is worth: as many as have `per_thread` of its work each, from 1 up to `most`.
-constexpr GATEWISE_INLINE int threads_for(double work, double per_thread, int most) {
-    return work >= most * per_thread ? most : work < per_thread ? 1 : static_cast<int>(work / per_thread);
-}
+// The number of threads, from 1 up to `most`, with which a call takes least time: one more pays if what it takes over
+// costs more than waking it and waiting for it at the barriers.
+int threads_for(const Work& work, int most);
+
+// Work that memory bounds: elements of a mask or an update; bytes of the weights that a step reads.
+constexpr double kSecondsPerElement = 0.3e-9, kSecondsPerByte = 1 / 30e9;
 
 }  // namespace gatewise

@@ -3,6 +3,7 @@
 //   a result is not finite (all memory, including scratch, is NaN before it is written),
 //   memory around a buffer was written (with AddressSanitizer: or read),
 //   a result differs from that in double or of a plain loop, or that in double from the one of the portable instruction set,
+//   a call gets too few threads or too many,
 //   members are not together after a barrier, or treat denormals in other ways than the calling thread,
 //   a pass differs when another runs concurrently, in a child process, or after a run that was out of memory,
 //   an invalid token id is not an error.

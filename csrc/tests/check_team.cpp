@@ -59,9 +59,41 @@ void check_float_control() {
 #endif
 }
 
+// The number of threads of calls whose best one is known.
+void check_threads_for() {
+    const auto bytes = [](double kib) { return Work{kib * 1024 * kSecondsPerByte, 2}; };
+    const struct {
+        Work work;
+        int most, expected;
+    } cases[] = {
+        {{0}, 64, 1},
+        {{10e-6}, 64, 1},  // less than waking another takes
+        {{100e-6}, 2, 2},
+        {{10}, 1, 1},
+        {{10}, 64, 64},
+        {bytes(192), 2, 1},  // as measured: see threads_for
+        {bytes(960), 2, 2},
+        {{1e-3, 2500}, 64, 2},               // each barrier costs more than it saves
+        {{0, 0, 1e-3, 1000, 64, 1}, 64, 4},  // and so does that of each step
+        {{0, 0, 1, 20, 7, 1}, 64, 7},        // one block each
+        {{0, 0, 1, 20, 7, 1}, 6, 4},         // 4, 5 and 6 members have up to two
+        {{1, 0, 1, 20, 1, 1}, 64, 1},
+        {{1, 0, 1, 20, 1, 4}, 64, 4},  // groups of rows
+        {{1, 0, 1, 20, 1, 4}, 3, 2},   // that divide evenly
+        {{1, 0, 1, 20, 21, 4}, 64, 21},
+    };
+    for (const auto& [work, most, expected] : cases) {
+        const int found = threads_for(work, most);
+        if (found == expected) continue;
+        fail("threads_for",
+             std::to_string(found) + " of " + std::to_string(most) + ", expected " + std::to_string(expected));
+    }
+}
+
 }  // namespace
 
 void check_team() {
+    check_threads_for();
     alarm(300);  // members that wait for ever fail too
     for (int threads = 1; threads <= 64; ++threads) check_barriers(threads, threads * 5 / 7);
     // Runs of other sizes one after another, the last member of each late.

@@ -36,7 +36,7 @@ SHAPES = [(3, 50, 70, 37), (2, 128, 33, 65), (7, 1, 129, 130), (40, 33, 5, 17)]
 """T, B, I, H that no vector, tile, block or number of threads divides."""
 
 SHARED = [(3, 50, 170, 137), (37, 1, 229, 230), (2, 128, 133, 65), (40, 33, 45, 37)]
-"""The same, with work enough in a pass of any cell for five threads."""
+"""The same, with work enough in a pass of any cell for several threads."""
 
 WAYS = [(False, "none", False, True), (True, "ragged", True, False), (False, "ragged", False, True)]
 """reverse, lengths, masked, bias."""
@@ -251,7 +251,7 @@ PROGRAM = """
 import os, signal, sys
 import torch
 from tests.engines.cases import Case, run
-case = Case("lstm", "float32", (5, 9, 90, 90), True, "ragged", True)  # below the sizes that PyTorch shares out
+case = Case("rnn_tanh", "float32", (20, 9, 180, 180), True, "ragged", True)  # below the sizes that PyTorch shares out
 inputs, upstream = case.draw()
 def results():
     return run("native", inputs, case.options, upstream)[1]

@@ -1,7 +1,7 @@
 """A stack that runs one step at a time on weights packed once: a tensor interface to ``csrc/stream.hpp``.
 
 A step of one row reads each weight once and is bound by memory bandwidth. Threads divide the units of each layer and
-synchronize once per layer, which costs a few microseconds: one thread per 512 KiB of weights, up to ``threads``.
+synchronize once per layer, which costs a few microseconds: a stack of less than about 512 KiB runs on one thread.
 """
 
 from collections.abc import Callable, Mapping
