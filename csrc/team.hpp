@@ -36,7 +36,7 @@ struct Member {
     // Return uninitialized scratch, aligned to 64 bytes and valid until the end of the run: the same memory for all
     // members, which must all call this, in the same order. Contains a barrier. Throws std::bad_alloc if out of memory,
     // in all members at once, so that none waits for another; `run` rethrows it. Later runs reuse the memory; it is
-    // returned to the system if runs need less than half of it for a second, and 10 ns for each byte.
+    // returned to the system if runs need less than half of it for a while (a second, and 10 ns per byte).
     template <class T>
     GATEWISE_INLINE T* shared(Index count) const {
         return static_cast<T*>(scratch(count * static_cast<Index>(sizeof(T))));
