@@ -21,8 +21,9 @@ void bind_stream(nb::module_& m) {
     nb::class_<Stream>(m, "Stream", "The weights of a stack, packed for one step at a time.")
         .def(
             "__init__",
-            [](Stream* stream, CellKind cell, Stored stored, Index I, Index H, Index V, const std::vector<Layer>& layers,
-               Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens, int threads) {
+            [](Stream* stream, CellKind cell, Stored stored, Index I, Index H, Index V,
+               const std::vector<Layer>& layers, Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens,
+               int threads) {
                 StreamWeights weights{cell, stored, I, H, V, {}, decoder, decoder_bias, table, tokens};
                 for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
                     weights.layers.push_back({w_ih, w_hh, b_ih, b_hh});

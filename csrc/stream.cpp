@@ -31,8 +31,9 @@ std::int32_t largest_bits(const float* x, Index count) {
 
 void check_finite(const std::string& name, const float* weight, Index count) {
     if (weight && largest_bits(weight, count) >= 0x7F800000) {
-        throw std::invalid_argument(name + " holds a number that is not finite, which int8 cannot represent; use fp32 "
-                                           "or bf16 weights");
+        throw std::invalid_argument(name +
+                                    " holds a number that is not finite, which int8 cannot represent; use fp32 "
+                                    "or bf16 weights");
     }
 }
 
@@ -102,7 +103,8 @@ void Stream::pack(int threads) {
         const StreamPanel panel = target_.stream_panel(m.gates);
         const Index blocks = (m.units + panel.units - 1) / panel.units;
         offsets.push_back(bytes_);
-        for (Index K : m.terms) bytes_ += static_cast<std::size_t>(blocks * packed_bytes(step_.stored, panel.columns, K));
+        for (Index K : m.terms)
+            bytes_ += static_cast<std::size_t>(blocks * packed_bytes(step_.stored, panel.columns, K));
     }
     memory_ = Pages(bytes_);
     if (!memory_.begin()) throw NoMemory();

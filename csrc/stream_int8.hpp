@@ -14,6 +14,13 @@
 
 namespace gatewise::GATEWISE_TARGET {
 
+template <class T>
+struct HalfOf {
+    typedef T type __attribute__((vector_size(GATEWISE_VECTOR_BYTES / 2)));
+};
+template <class T>
+using HalfVector = typename HalfOf<T>::type;
+
 constexpr int kLargestWeight = 127, kLargestTerm = 32767;
 
 // Terms whose products are summed in 32 bits before they are added to sums in float: at most 516 of the largest
@@ -50,14 +57,14 @@ struct Quantized {
     static constexpr Index size(Index B, Index K) { return B * (padded(K) * Index(sizeof *x) + Index(sizeof *scale)); }
 
     Quantized(Index B, Index K, const float* from, char* scratch) : stride(padded(K)) {
-        typedef int16_t Half __attribute__((vector_size(GATEWISE_VECTOR_BYTES / 2)));
         float* scales = reinterpret_cast<float*>(scratch);
         int16_t* to = reinterpret_cast<int16_t*>(scales + B);
         x = to, scale = scales;
         for (Index r = 0; r < B; ++r, from += K) {
             scales[r] = scale_of(from, K, kLargestTerm);
             for (Index k = 0; k < K; k += kLanes<float>, to += kLanes<float>) {
-                const Half p = __builtin_convertvector(to_integer(load(from + k, K - k) / scales[r]), Half);
+                const auto p =
+                    __builtin_convertvector(to_integer(load(from + k, K - k) / scales[r]), HalfVector<int16_t>);
                 __builtin_memcpy(to, &p, sizeof p);
             }
         }
@@ -92,40 +99,56 @@ inline void pack_stream_int8(const StreamMatrix& m, Index vectors, Member me) {
     }
 }
 
-// sum + w₀ x₀ + w₁ x₁ for each pair of terms in w; x holds one pair for all.
-inline Vector<int32_t> add_pairs(Vector<int32_t> sum, Vector<int16_t> w, int32_t x) {
-#if GATEWISE_VECTOR_BYTES == 64 && defined(__AVX512VNNI__)
-    return (Vector<int32_t>)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)w, _mm512_set1_epi32(x));
-#elif GATEWISE_VECTOR_BYTES == 64 && defined(__AVX512BW__)
-    return sum + (Vector<int32_t>)_mm512_madd_epi16((__m512i)w, _mm512_set1_epi32(x));
-#elif GATEWISE_VECTOR_BYTES == 32 && defined(__AVX2__)
-    return sum + (Vector<int32_t>)_mm256_madd_epi16((__m256i)w, _mm256_set1_epi32(x));
-#elif GATEWISE_VECTOR_BYTES == 16 && defined(__SSE2__)
-    return sum + (Vector<int32_t>)_mm_madd_epi16((__m128i)w, _mm_set1_epi32(x));
+// widened: the bytes of a vector of columns, as integers of 16 bits (compilers widen vector types in twice as many
+// instructions). add_pairs: sum + w₀ x₀ + w₁ x₁ for each pair of terms in w; x holds one pair for all.
+#if GATEWISE_VECTOR_BYTES == 64 && defined(__AVX512BW__)
+inline __m512i widened(const int8_t* w) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)w)); }
+inline Vector<int32_t> add_pairs(Vector<int32_t> sum, __m512i w, int32_t x) {
+#if defined(__AVX512VNNI__)
+    return (Vector<int32_t>)_mm512_dpwssd_epi32((__m512i)sum, w, _mm512_set1_epi32(x));
 #else
-    const auto lower = [](auto v) { return (decltype(v))(v << 16) >> 16; };
-    const Vector<int32_t> both = (Vector<int32_t>)w, pair = Vector<int32_t>{} + x;
-    return sum + lower(both) * lower(pair) + (both >> 16) * (pair >> 16);
+    return sum + (Vector<int32_t>)_mm512_madd_epi16(w, _mm512_set1_epi32(x));
 #endif
 }
+#elif GATEWISE_VECTOR_BYTES == 32 && defined(__AVX2__)
+inline __m256i widened(const int8_t* w) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)w)); }
+inline Vector<int32_t> add_pairs(Vector<int32_t> sum, __m256i w, int32_t x) {
+    return sum + (Vector<int32_t>)_mm256_madd_epi16(w, _mm256_set1_epi32(x));
+}
+#elif GATEWISE_VECTOR_BYTES == 16 && defined(__SSE2__)
+inline __m128i widened(const int8_t* w) {
+    const __m128i bytes = _mm_loadl_epi64((const __m128i*)w);
+    return _mm_srai_epi16(_mm_unpacklo_epi8(bytes, bytes), 8);
+}
+inline Vector<int32_t> add_pairs(Vector<int32_t> sum, __m128i w, int32_t x) {
+    return sum + (Vector<int32_t>)_mm_madd_epi16(w, _mm_set1_epi32(x));
+}
+#else
+inline Vector<int32_t> widened(const int8_t* w) {
+    HalfVector<int8_t> bytes;
+    __builtin_memcpy(&bytes, w, sizeof bytes);
+    return (Vector<int32_t>)__builtin_convertvector(bytes, Vector<int16_t>);
+}
+inline Vector<int32_t> add_pairs(Vector<int32_t> sum, Vector<int32_t> w, int32_t x) {
+    const Vector<int32_t> pair = Vector<int32_t>{} + x;
+    return sum + (w << 16 >> 16) * (pair << 16 >> 16) + (w >> 16) * (pair >> 16);
+}
+#endif
 
 // sums[r·width + n] += Σ w x over `pairs` pairs of terms, for R rows and N vectors of columns.
 template <int R, int N>
 inline void multiply_pairs(Index pairs, const int16_t* x, Index stride, const int8_t* packed, Vector<float>* sums,
                            Index width) {
-    typedef int8_t Half __attribute__((vector_size(GATEWISE_VECTOR_BYTES / 2)));
+    constexpr Index bytes = 2 * kLanes<float>;
     Vector<int32_t> s[R][N] = {};
     for (Index k = 0; k < pairs; ++k) {
-        const int8_t* at = packed + k * width * Index(sizeof(Half));
+        const int8_t* at = packed + k * width * bytes;
         int32_t pair[R];
         for (int r = 0; r < R; ++r) __builtin_memcpy(pair + r, x + r * stride + 2 * k, sizeof *pair);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n, at += sizeof(Half)) {
-            // These columns of later terms, as in multiply_terms.
-            if (R > 1) __builtin_prefetch(at + kTermsExact / 2 * width * Index(sizeof(Half)));
-            Half bytes;
-            __builtin_memcpy(&bytes, at, sizeof bytes);
-            const Vector<int16_t> w = __builtin_convertvector(bytes, Vector<int16_t>);
+        for (int n = 0; n < N; ++n, at += bytes) {
+            if (R > 1) __builtin_prefetch(at + kTermsExact / 2 * width * bytes);  // later terms, as in multiply_terms
+            const auto w = widened(at);
 #pragma GCC unroll 12
             for (int r = 0; r < R; ++r) s[r][n] = add_pairs(s[r][n], w, pair[r]);
         }

@@ -56,7 +56,8 @@ struct Stack {
         }
         for (Index layer = 0; layer < kLayers; ++layer) {
             const bool absent = layer == 0 && input == Input::products;
-            const float* w_ih = absent ? nullptr : drawn(GH * (layer ? kUnits : kInputs), 0.13, layer ? kUnits : kInputs);
+            const float* w_ih =
+                absent ? nullptr : drawn(GH * (layer ? kUnits : kInputs), 0.13, layer ? kUnits : kInputs);
             const float *w_hh = drawn(GH * kUnits, 0.13, kUnits), *b_ih = bias ? drawn(GH, 0.7) : nullptr;
             weights.layers.push_back({w_ih, w_hh, b_ih, bias ? drawn(GH, 0.4) : nullptr});
         }
@@ -160,8 +161,9 @@ void check_finite_weights(Stack stack, const Target& target, const std::string& 
             for (const float bad : {INFINITY, -INFINITY, NAN}) {
                 const float before = std::exchange(const_cast<float*>(weight)[at], bad);
                 check_throws<std::invalid_argument>(where,
-                                                    name + " holds a number that is not finite, which int8 cannot "
-                                                           "represent; use fp32 or bf16 weights",
+                                                    name +
+                                                        " holds a number that is not finite, which int8 cannot "
+                                                        "represent; use fp32 or bf16 weights",
                                                     [&] { Stream(w, 1, target); });
                 const_cast<float*>(weight)[at] = before;
             }
