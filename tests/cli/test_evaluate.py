@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gatewise as gw
 from gatewise.config import load_config
@@ -165,6 +166,19 @@ def test_weights_as_a_stream_stores_them(weights: str, tiny_run: Path, gatewise:
         f"with {weights} weights {added['weights_perplexity']:.2f} (nll {added['weights_nll']:.4f}), "
         f"{added['weights_ratio']:.4f} times that; a step reads {stream.bytes / 1e6:.2f} MB of weights"
     )
+
+
+@pytest.mark.skipif(why_not_built() is not None, reason="the native engine was not built")
+def test_streams_are_scored_on_the_cpu_unless_another_device_is_named(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+    monkeypatch.setattr(
+        "gatewise.tasks.evaluate.choose_device", lambda name: (asked.append(name), torch.device("cpu"))[1]
+    )
+    for device, weights in (("auto", "int8"), ("cuda", "int8"), ("auto", None)):
+        evaluate(tiny_run, device=device, weights=weights)
+    assert asked == ["cpu", "cuda", "auto"]
 
 
 @pytest.mark.parametrize("kind", ["classifier_run", "regressor_run", "tagger_run", "scratch_run"])
