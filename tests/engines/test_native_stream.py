@@ -268,6 +268,13 @@ def test_int8_sums_of_the_largest_terms_do_not_overflow(K: int) -> None:
     assert torch.allclose(found, torch.eye(2) * 1.5 * K, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 13])
+def test_int8_products_of_many_terms_read_every_weight(rows: int) -> None:
+    w, x = torch.randn(70, 1301), torch.randn(rows, 1301)
+    expected = np.maximum(int8_product(w.double().numpy(), x.double().numpy()), 0)
+    assert differ(relu_units(w, x), torch.from_numpy(expected)) < EXACT
+
+
 @pytest.mark.parametrize("size", [1e-28, 1e-20, 1e20, 1e30])
 def test_int8_scales_follow_sizes_far_from_one(size: float) -> None:
     w, x = torch.rand(5, 40), torch.rand(3, 40)
