@@ -83,6 +83,7 @@ void Stream::keep_table(const float* table) {
         bf16_table_.resize(static_cast<std::size_t>(count));
         std::transform(table, table + count, bf16_table_.begin(), to_bfloat16);
     }
+    if (step_.stored == Stored::int8) int8_table_.reserve(static_cast<std::size_t>(count));
     for (Index row = 0; step_.stored == Stored::int8 && row < tokens_; ++row) {
         const float *from = table + row * width_, scale = scale_for(largest_bits(from, width_), 127);
         scales_.push_back(scale);

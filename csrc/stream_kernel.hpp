@@ -124,47 +124,54 @@ constexpr Stored kStored = std::is_same<Packed, float>::value    ? Stored::fp32
                            : std::is_same<Packed, int8_t>::value ? Stored::int8
                                                                  : Stored::bf16;
 
-// Call f(terms' first, terms' count, rows' first, rows' count as a constant) for all blocks of terms and tiles of rows.
-template <class F>
-void for_tiles(Index rows, Index K, Index at_once, F f) {
-    const Index tiles = (rows + kTileRows - 1) / kTileRows;
+// sums[r·N + n] = Σₖ x[first + r, k] packed[k, n]: one matrix of a block, for up to kStreamRows rows.
+template <int N, class Packed>
+void multiply_panel(Index first, Index rows, Index K, const Unchanged& vectors, const Packed* packed,
+                    Vector<float>* sums) {
+    constexpr Index term = N / 2 * kPair<Packed>;
+    const Index stride = vectors.stride;
+    const float* x = vectors.x + first * stride;
+    for (Index k = 0; k < rows * N; ++k) sums[k] = Vector<float>{};
+    const Index tiles = (rows + kTileRows - 1) / kTileRows, at_once = rows == 1 ? K : kStreamTerms;
     for (Index k0 = 0; k0 < K; k0 += at_once) {
+        const Index terms = K - k0 < at_once ? K - k0 : at_once;
         for (Index tile = 0; tile < tiles; ++tile) {
             const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-            with_rows(r1 - r0, [&](auto R) { f(k0, K - k0 < at_once ? K - k0 : at_once, r0, R); });
+            with_rows(r1 - r0, [&](auto constant) {
+                constexpr int R = decltype(constant)::value, columns = columns_at_once(R, N);
+                for (int n = 0; n < N; n += columns) {
+                    multiply_terms<R, columns>(terms, x + r0 * stride + k0, stride,
+                                               packed + k0 * term + n / 2 * kPair<Packed>, term, sums + r0 * N + n, N);
+                }
+            });
         }
     }
 }
 
-// sums[r·N + n] = Σₖ x[first + r, k] packed[k, n]: one matrix of a block, for up to kStreamRows rows.
-template <int N, class Packed>
-void multiply_panel(Index first, Index rows, Index K, const Unchanged& x, const Packed* packed, Vector<float>* sums) {
-    constexpr Index term = N / 2 * kPair<Packed>;
-    for (Index k = 0; k < rows * N; ++k) sums[k] = Vector<float>{};
-    for_tiles(rows, K, rows == 1 ? K : kStreamTerms, [&](Index k0, Index terms, Index r0, auto constant) {
-        constexpr int R = decltype(constant)::value, columns = columns_at_once(R, N);
-        for (int n = 0; n < N; n += columns) {
-            multiply_terms<R, columns>(terms, x.x + (first + r0) * x.stride + k0, x.stride,
-                                       packed + k0 * term + n / 2 * kPair<Packed>, term, sums + r0 * N + n, N);
-        }
-    });
-}
-
 template <int N>
-void multiply_panel(Index first, Index rows, Index K, const Quantized& x, const int8_t* packed, Vector<float>* sums) {
+void multiply_panel(Index first, Index rows, Index K, const Quantized& vectors, const int8_t* packed,
+                    Vector<float>* sums) {
     constexpr Index lanes = kLanes<float>;
+    const Index stride = vectors.stride, tiles = (rows + kTileRows - 1) / kTileRows;
+    const int16_t* x = vectors.x + first * stride;
+    const int8_t* weights = packed + N * lanes * Index(sizeof(float));
     for (Index k = 0; k < rows * N; ++k) sums[k] = Vector<float>{};
-    const int8_t* pairs = packed + N * lanes * Index(sizeof(float));
-    for_tiles(rows, K, kTermsExact, [&](Index k0, Index terms, Index r0, auto constant) {
-        constexpr int R = decltype(constant)::value, columns = columns_at_once(R, N);
-        for (int n = 0; n < N; n += columns) {
-            multiply_pairs<R, columns>((terms + 1) / 2, x.x + (first + r0) * x.stride + k0, x.stride,
-                                       pairs + (k0 * N + 2 * n) * lanes, sums + r0 * N + n, N);
+    for (Index k0 = 0; k0 < K; k0 += kTermsExact) {
+        const Index pairs = ((K - k0 < kTermsExact ? K - k0 : kTermsExact) + 1) / 2;
+        for (Index tile = 0; tile < tiles; ++tile) {
+            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            with_rows(r1 - r0, [&](auto constant) {
+                constexpr int R = decltype(constant)::value, columns = columns_at_once(R, N);
+                for (int n = 0; n < N; n += columns) {
+                    multiply_pairs<R, columns>(pairs, x + r0 * stride + k0, stride, weights + (k0 * N + 2 * n) * lanes,
+                                               sums + r0 * N + n, N);
+                }
+            });
         }
-    });
+    }
     for (Index n = 0; K && n < N; ++n) {
         const Vector<float> scale = load(reinterpret_cast<const float*>(packed) + n * lanes);
-        for (Index r = 0; r < rows; ++r) sums[r * N + n] = sums[r * N + n] * x.scale[first + r] * scale;
+        for (Index r = 0; r < rows; ++r) sums[r * N + n] = sums[r * N + n] * vectors.scale[first + r] * scale;
     }
 }
 
