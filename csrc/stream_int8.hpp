@@ -24,7 +24,7 @@ using HalfVector = typename HalfOf<T>::type;
 constexpr int kLargestWeight = 127, kLargestTerm = 32767;
 
 // Terms whose products are summed in 32 bits before the sum is added to others in float: of the largest products, 516
-// fit. (With 256 or 128, steps of several rows take up to 1.3 times as long.)
+// fit. (With fewer, steps of several rows are slower.)
 constexpr Index kTermsExact = 512;
 static_assert(kTermsExact % 2 == 0 && kTermsExact * kLargestWeight * (kLargestTerm + 1) <= INT32_MAX, "sums overflow");
 
@@ -45,7 +45,7 @@ inline float scale_of(const float* x, Index K, int most) {
     return scale_for(found, most);
 }
 
-// Vectors as a product reads them: quantized by each member for itself, which is faster than a barrier.
+// Vectors as a product reads them. Each member quantizes them for itself, which needs no barrier.
 struct Quantized {
     const int16_t* x;  // (B, stride)
     Index stride;
