@@ -26,7 +26,7 @@ struct Target : Kernels<float>, Kernels<double> {
     void (*update)(const Update&, Member);
     void (*dropout)(const DropoutMask&, Member);
     StreamPanel (*stream_panel)(Index gates);
-    void (*pack_stream)(const StreamMatrix&, bool narrow, Member);
+    void (*pack_stream)(const StreamMatrix&, Stored, Member);
     void (*stream)(const StreamStep&, Member);
     // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of
     // operations, counting one product where the parts of the operands take several.

@@ -14,18 +14,23 @@ namespace gatewise {
 
 void bind_stream(nb::module_& m) {
     using Layer = std::tuple<Pointer, Pointer, Pointer, Pointer>;  // w_ih, w_hh, b_ih, b_hh
+    nb::enum_<Stored>(m, "Stored", "How a stream stores weights.")
+        .value("fp32", Stored::fp32)
+        .value("bf16", Stored::bf16)
+        .value("int8", Stored::int8);
     nb::class_<Stream>(m, "Stream", "The weights of a stack, packed for one step at a time.")
         .def(
             "__init__",
-            [](Stream* stream, CellKind cell, bool narrow, Index I, Index H, Index V, const std::vector<Layer>& layers,
-               Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens, int threads) {
-                StreamWeights weights{cell, narrow, I, H, V, {}, decoder, decoder_bias, table, tokens};
+            [](Stream* stream, CellKind cell, Stored stored, Index I, Index H, Index V,
+               const std::vector<Layer>& layers, Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens,
+               int threads) {
+                StreamWeights weights{cell, stored, I, H, V, {}, decoder, decoder_bias, table, tokens};
                 for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
                     weights.layers.push_back({w_ih, w_hh, b_ih, b_hh});
                 }
                 new (stream) Stream(weights, threads);
             },
-            nb::arg("cell"), nb::arg("narrow"), nb::arg("I"), nb::arg("H"), nb::arg("V"), nb::arg("layers"),
+            nb::arg("cell"), nb::arg("stored"), nb::arg("I"), nb::arg("H"), nb::arg("V"), nb::arg("layers"),
             nb::arg("decoder"), nb::arg("decoder_bias"), nb::arg("table"), nb::arg("tokens"), nb::arg("threads"))
         .def_prop_ro("bytes", &Stream::bytes, "The size of the weights that a step reads, in bytes.")
         .def(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -17,6 +18,38 @@ std::uint16_t to_bfloat16(float x) {  // to nearest even; a NaN stays one
     return static_cast<std::uint16_t>((x == x ? bits + 0x7FFF + ((bits >> 16) & 1) : bits | 0x400000) >> 16);
 }
 
+// The bits of the largest size, infinity and NaN above all.
+std::int32_t largest_bits(const float* x, Index count) {
+    std::int32_t largest = 0;
+    for (Index k = 0; k < count; ++k) {
+        std::int32_t bits;
+        std::memcpy(&bits, x + k, sizeof bits);
+        largest = std::max(largest, bits & INT32_MAX);
+    }
+    return largest;
+}
+
+void check_finite(const std::string& name, const float* weight, Index count) {
+    if (weight && largest_bits(weight, count) >= 0x7F800000) {
+        throw std::invalid_argument(name +
+                                    " holds a number that is not finite, which int8 cannot represent; use fp32 "
+                                    "or bf16 weights");
+    }
+}
+
+// A weight that is not finite would only show in a step, as NaN in all that follows from it.
+void check_finite(const StreamWeights& w) {
+    const Index GH = gates_of(w.cell) * w.H;
+    const bool one_hot = !w.layers[0].w_ih;
+    check_finite(one_hot ? "weight_ih_l0" : "table", w.table, w.tokens * (one_hot ? GH : w.I));
+    for (std::size_t layer = 0; layer < w.layers.size(); ++layer) {
+        const std::string suffix = std::to_string(layer);
+        check_finite("weight_ih_l" + suffix, w.layers[layer].w_ih, GH * (layer ? w.H : w.I));
+        check_finite("weight_hh_l" + suffix, w.layers[layer].w_hh, GH * w.H);
+    }
+    check_finite("the decoder's weight", w.decoder, w.V * w.H);
+}
+
 }  // namespace
 
 Stream::Stream(const StreamWeights& w, int threads, const Target& target)
@@ -26,6 +59,7 @@ Stream::Stream(const StreamWeights& w, int threads, const Target& target)
     check_sizes({w.V, w.H});
     check_sizes({w.tokens, std::max(w.I, 4 * w.H)});
     if (w.layers.empty()) throw std::invalid_argument("layers is empty; expected one or more");
+    if (w.stored == Stored::int8) check_finite(w);
     const Index gates = gates_of(w.cell), GH = gates * w.H;
     for (const auto& [w_ih, w_hh, b_ih, b_hh] : w.layers) {
         const Index inputs = !w_ih ? 0 : matrices_.empty() ? w.I : w.H;
@@ -36,16 +70,27 @@ Stream::Stream(const StreamWeights& w, int threads, const Target& target)
     if (decoder) {
         matrices_.push_back({1, w.V, {w.H, 0}, {w.decoder, nullptr}, {keep(w.decoder_bias, w.V), nullptr}, nullptr});
     }
-    step_.cell = w.cell, step_.narrow = w.narrow, step_.H = w.H, step_.L = static_cast<Index>(w.layers.size());
+    step_.cell = w.cell, step_.stored = w.stored, step_.H = w.H, step_.L = static_cast<Index>(w.layers.size());
     step_.layers = matrices_.data(), step_.decoder = decoder ? &matrices_.back() : nullptr;
     width_ = matrices_[0].terms[0] ? w.I : GH;
     pack(threads);
-    const Index numbers = tokens_ * width_;
-    if (step_.narrow) {
-        narrow_table_.resize(static_cast<std::size_t>(numbers));
-        std::transform(w.table, w.table + numbers, narrow_table_.begin(), to_bfloat16);
-    } else {
-        table_.assign(w.table, w.table + numbers);
+    keep_table(w.table);
+}
+
+void Stream::keep_table(const float* table) {
+    const Index count = tokens_ * width_;
+    if (step_.stored == Stored::fp32) table_.assign(table, table + count);
+    if (step_.stored == Stored::bf16) {
+        bf16_table_.resize(static_cast<std::size_t>(count));
+        std::transform(table, table + count, bf16_table_.begin(), to_bfloat16);
+    }
+    if (step_.stored == Stored::int8) int8_table_.reserve(static_cast<std::size_t>(count));
+    for (Index row = 0; step_.stored == Stored::int8 && row < tokens_; ++row) {
+        const float *from = table + row * width_, scale = scale_for(largest_bits(from, width_), 127);
+        scales_.push_back(scale);
+        for (Index k = 0; k < width_; ++k) {
+            int8_table_.push_back(static_cast<std::int8_t>(std::nearbyint(from[k] / scale)));
+        }
     }
 }
 
@@ -60,13 +105,14 @@ void Stream::pack(int threads) {
         const StreamPanel panel = target_.stream_panel(m.gates);
         const Index blocks = (m.units + panel.units - 1) / panel.units;
         offsets.push_back(bytes_);
-        bytes_ += static_cast<std::size_t>(blocks * panel.columns * (m.terms[0] + m.terms[1])) * (step_.narrow ? 2 : 4);
+        for (Index K : m.terms)
+            bytes_ += static_cast<std::size_t>(blocks * packed_bytes(step_.stored, panel.columns, K));
     }
     memory_ = Pages(bytes_);
     if (!memory_.begin()) throw NoMemory();
     for (std::size_t k = 0; k < matrices_.size(); ++k) {
         matrices_[k].packed = memory_.begin() + offsets[k];
-        run(threads, [&](Member me) { target_.pack_stream(matrices_[k], step_.narrow, me); });
+        run(threads, [&](Member me) { target_.pack_stream(matrices_[k], step_.stored, me); });
     }
 }
 
@@ -95,11 +141,13 @@ const float* Stream::look_up(const std::int64_t* ids, Index B) const {
                                     std::to_string(tokens_ - 1));
         }
         float* to = rows.data() + r * width_;
-        if (!step_.narrow) std::copy_n(table_.data() + id * width_, width_, to);
-        for (Index k = 0; step_.narrow && k < width_; ++k) {
-            const std::uint32_t bits = static_cast<std::uint32_t>(narrow_table_[id * width_ + k]) << 16;
+        const Index from = id * width_;
+        if (step_.stored == Stored::fp32) std::copy_n(table_.data() + from, width_, to);
+        for (Index k = 0; step_.stored == Stored::bf16 && k < width_; ++k) {
+            const std::uint32_t bits = static_cast<std::uint32_t>(bf16_table_[from + k]) << 16;
             std::memcpy(to + k, &bits, sizeof bits);
         }
+        for (Index k = 0; step_.stored == Stored::int8 && k < width_; ++k) to[k] = int8_table_[from + k] * scales_[id];
     }
     return rows.data();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace gatewise {
 // The weights of a stack; the constructor of a Stream reads them, and nothing refers to them later.
 struct StreamWeights {
     CellKind cell;
-    bool narrow;    // store the weights and the table as bfloat16, rounded to nearest even
+    Stored stored;  // of the weights and the table, which has a scale for each row with int8
     Index I, H, V;  // inputs of the first layer, units, outputs of the decoder
     std::vector<LayerWeights<float>> layers;
     const float* decoder;       // (V, H), or null
@@ -27,7 +28,8 @@ struct StreamWeights {
 
 class Stream {
   public:
-    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow or no layer is given, NoMemory.
+    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow, no layer is given, or a weight
+    // to be stored as int8 is not finite; NoMemory.
     Stream(const StreamWeights& weights, int threads, const Target& target = active_target());
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
@@ -49,6 +51,7 @@ class Stream {
   private:
     const float* keep(const float* bias, Index count);
     void pack(int threads);
+    void keep_table(const float* table);
     const float* look_up(const std::int64_t* ids, Index B) const;
 
     const Target& target_;
@@ -58,7 +61,9 @@ class Stream {
     std::vector<StreamMatrix> matrices_;  // of the layers, and then of the decoder, if there is one
     std::deque<std::vector<float>> biases_;
     std::vector<float> table_;
-    std::vector<std::uint16_t> narrow_table_;
+    std::vector<std::uint16_t> bf16_table_;
+    std::vector<std::int8_t> int8_table_;
+    std::vector<float> scales_;  // of the rows of int8_table_
     std::size_t bytes_ = 0;
     Pages memory_;
 };

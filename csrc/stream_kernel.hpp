@@ -7,6 +7,7 @@
 
 #include "cells.hpp"
 #include "product.hpp"
+#include "stream_int8.hpp"
 #include "stream_step.hpp"
 
 namespace gatewise::GATEWISE_TARGET {
@@ -106,10 +107,30 @@ constexpr int columns_at_once(int rows, int width) {
     return n;
 }
 
-// sums[r·N + n] = Σₖ x[r·stride + k] packed[k, n]: one matrix of a block, for up to kStreamRows rows.
+// B vectors of K, as a product reads them.
+struct Unchanged {
+    const float* x;
+    Index stride;
+
+    static constexpr Index size(Index /*B*/, Index /*K*/) { return 0; }
+    Unchanged(Index /*B*/, Index K, const float* x, char* /*scratch*/) : x(x), stride(K) {}
+};
+
+template <class Packed>
+using Operand = typename std::conditional<std::is_same<Packed, int8_t>::value, Quantized, Unchanged>::type;
+
+template <class Packed>
+constexpr Stored kStored = std::is_same<Packed, float>::value    ? Stored::fp32
+                           : std::is_same<Packed, int8_t>::value ? Stored::int8
+                                                                 : Stored::bf16;
+
+// sums[r·N + n] = Σₖ x[first + r, k] packed[k, n]: one matrix of a block, for up to kStreamRows rows.
 template <int N, class Packed>
-void multiply_panel(Index rows, Index K, const float* x, Index stride, const Packed* packed, Vector<float>* sums) {
+void multiply_panel(Index first, Index rows, Index K, const Unchanged& vectors, const Packed* packed,
+                    Vector<float>* sums) {
     constexpr Index term = N / 2 * kPair<Packed>;
+    const Index stride = vectors.stride;
+    const float* x = vectors.x + first * stride;
     for (Index k = 0; k < rows * N; ++k) sums[k] = Vector<float>{};
     const Index tiles = (rows + kTileRows - 1) / kTileRows, at_once = rows == 1 ? K : kStreamTerms;
     for (Index k0 = 0; k0 < K; k0 += at_once) {
@@ -127,22 +148,51 @@ void multiply_panel(Index rows, Index K, const float* x, Index stride, const Pac
     }
 }
 
+template <int N>
+void multiply_panel(Index first, Index rows, Index K, const Quantized& vectors, const int8_t* packed,
+                    Vector<float>* sums) {
+    constexpr Index lanes = kLanes<float>;
+    const Index stride = vectors.stride, tiles = (rows + kTileRows - 1) / kTileRows;
+    const int16_t* x = vectors.x + first * stride;
+    const int8_t* weights = packed + N * lanes * Index(sizeof(float));
+    for (Index k = 0; k < rows * N; ++k) sums[k] = Vector<float>{};
+    for (Index k0 = 0; k0 < K; k0 += kTermsExact) {
+        const Index pairs = ((K - k0 < kTermsExact ? K - k0 : kTermsExact) + 1) / 2;
+        for (Index tile = 0; tile < tiles; ++tile) {
+            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            with_rows(r1 - r0, [&](auto constant) {
+                constexpr int R = decltype(constant)::value, columns = columns_at_once(R, N);
+                for (int n = 0; n < N; n += columns) {
+                    multiply_pairs<R, columns>(pairs, x + r0 * stride + k0, stride, weights + (k0 * N + 2 * n) * lanes,
+                                               sums + r0 * N + n, N);
+                }
+            });
+        }
+    }
+    for (Index n = 0; K && n < N; ++n) {
+        const Vector<float> scale = load(reinterpret_cast<const float*>(packed) + n * lanes);
+        for (Index r = 0; r < rows; ++r) sums[r * N + n] = sums[r * N + n] * vectors.scale[first + r] * scale;
+    }
+}
+
 template <class Packed, class Cell>
-void stream_layer(const StreamStep& s, Index layer, Member me) {
+void stream_layer(const StreamStep& s, Index layer, char* scratch, Member me) {
     using V = Vector<float>;
     constexpr Index G = Cell::kGates, U = unit_vectors(G), N = G * U, lanes = kLanes<float>;
-    constexpr Index term = N / 2 * kPair<Packed>;
     const StreamMatrix& m = s.layers[layer];
     const Index H = s.H, I = m.terms[0], blocks = (H + U * lanes - 1) / (U * lanes), from = layer * s.B * H;
-    const float* x = layer ? s.h_n + from - s.B * H : s.x;
+    const Index first_bytes = packed_bytes(kStored<Packed>, N * lanes, I);
+    const Index bytes = first_bytes + packed_bytes(kStored<Packed>, N * lanes, H);
+    const Operand<Packed> x(s.B, I, layer ? s.h_n + from - s.B * H : s.x, scratch);
+    const Operand<Packed> h(s.B, H, s.h + from, scratch + Operand<Packed>::size(s.B, I));
     const float* product = layer ? nullptr : s.product;
     V sums[2][kStreamRows * N];
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
-        const Packed* packed = static_cast<const Packed*>(m.packed) + block * term * (I + H);
+        const char* packed = static_cast<const char*>(m.packed) + block * bytes;
         for (Index r0 = 0; r0 < s.B; r0 += kStreamRows) {
             const Index rows = s.B - r0 < kStreamRows ? s.B - r0 : kStreamRows;
-            multiply_panel<N>(rows, I, x + r0 * I, I, packed, sums[0]);
-            multiply_panel<N>(rows, H, s.h + from + r0 * H, H, packed + I * term, sums[1]);
+            multiply_panel<N>(r0, rows, I, x, reinterpret_cast<const Packed*>(packed), sums[0]);
+            multiply_panel<N>(r0, rows, H, h, reinterpret_cast<const Packed*>(packed + first_bytes), sums[1]);
             for (Index v = 0; v < U; ++v) {
                 const Index unit = (block * U + v) * lanes, count = H - unit;
                 if (count <= 0) break;
@@ -167,17 +217,17 @@ void stream_layer(const StreamStep& s, Index layer, Member me) {
 
 // logits = W h + b.
 template <class Packed>
-void stream_decoder(const StreamStep& s, Member me) {
-    constexpr Index N = unit_vectors(1), lanes = kLanes<float>, term = N / 2 * kPair<Packed>;
+void stream_decoder(const StreamStep& s, char* scratch, Member me) {
+    constexpr Index N = unit_vectors(1), lanes = kLanes<float>;
     const StreamMatrix& m = *s.decoder;
     const Index V = m.units, K = m.terms[0], blocks = (V + N * lanes - 1) / (N * lanes);
-    const float* h = s.h_n + (s.L - 1) * s.B * s.H;
+    const Operand<Packed> h(s.B, K, s.h_n + (s.L - 1) * s.B * K, scratch);
     Vector<float> sums[kStreamRows * N];
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
-        const Packed* packed = static_cast<const Packed*>(m.packed) + block * term * K;
+        const char* packed = static_cast<const char*>(m.packed) + block * packed_bytes(kStored<Packed>, N * lanes, K);
         for (Index r0 = 0; r0 < s.B; r0 += kStreamRows) {
             const Index rows = s.B - r0 < kStreamRows ? s.B - r0 : kStreamRows;
-            multiply_panel<N>(rows, K, h + r0 * K, K, packed, sums);
+            multiply_panel<N>(r0, rows, K, h, reinterpret_cast<const Packed*>(packed), sums);
             for (Index n = 0; n < N; ++n) {
                 const Index unit = (block * N + n) * lanes, count = V - unit;
                 if (count <= 0) break;
@@ -190,8 +240,11 @@ void stream_decoder(const StreamStep& s, Member me) {
 
 template <class Packed, class Cell>
 void stream_layers(const StreamStep& s, Member me) {
-    for (Index layer = 0; layer < s.L; ++layer) stream_layer<Packed, Cell>(s, layer, me);
-    if (s.decoder) stream_decoder<Packed>(s, me);
+    using Vectors = Operand<Packed>;
+    const Index I = s.layers[0].terms[0], widest = I > s.H ? I : s.H;
+    char* scratch = Vectors::size(1, 1) ? me.own<char>(Vectors::size(s.B, widest) + Vectors::size(s.B, s.H)) : nullptr;
+    for (Index layer = 0; layer < s.L; ++layer) stream_layer<Packed, Cell>(s, layer, scratch, me);
+    if (s.decoder) stream_decoder<Packed>(s, scratch, me);
 }
 
 template <class Packed>

@@ -9,6 +9,7 @@ from gatewise.bench import streaming
 from gatewise.bench.harness import OutputsDiffer
 from gatewise.bench.streaming_peers import onnxruntime_step, pytorch_step
 from gatewise.engines.native.module import why_not_built
+from gatewise.engines.native.stream import STORED
 
 pytest.importorskip("onnx", reason="ONNX is a peer: pip install --group peers")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is a peer: pip install --group peers")
@@ -53,17 +54,29 @@ def test_nothing_is_timed_where_outputs_differ(
     assert not seen
 
 
+@pytest.mark.parametrize("weights", STORED)
+def test_the_peer_of_the_check_has_the_weights_as_they_are_stored(weights: str) -> None:
+    model = streaming._model(40)
+    side = streaming._ours(model, weights)
+    streaming._check("all", side, pytorch_step(streaming._stored(model, weights), 7))
+    for other in {*STORED} - {weights}:
+        with pytest.raises(OutputsDiffer):
+            streaming._check("all", streaming._ours(model, weights), pytorch_step(streaming._stored(model, other), 7))
+
+
 def test_every_weights_and_peer_has_its_row(small: None) -> None:
     lines: list[str] = []
     found = streaming.bench_streaming(threads=2, turns=3, report=lines.append)
     rows = [(row["weights"], row["against"], row["target"]) for row in found["rows"]]
     assert rows == [
+        ("int8", "ONNX Runtime fp32", "2.5"),
+        ("int8", "PyTorch fp32", ""),
         ("bf16", "ONNX Runtime fp32", "1.5"),
         ("bf16", "PyTorch fp32", ""),
         ("fp32", "ONNX Runtime fp32", ""),
         ("fp32", "PyTorch fp32", ""),
     ]
-    assert len(lines) == 4
+    assert len(lines) == 6
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high

@@ -35,7 +35,7 @@ def test_every_kind_of_work_is_checked_and_timed(
     expected = [(work, cell) for work in ("plain", "ragged") for cell in ("LSTM", "GRU", "RNN")]
     expected += [("traced", "LSTM"), ("traced", "GRU"), ("loss", "native"), ("loss", "torch"), ("prompt", "LSTM")]
     assert rows == [*expected, ("threads", "LSTM")]
-    assert len(found["rows"]) == len(rows) + 4
+    assert len(found["rows"]) == len(rows) + 6
     for row in found["rows"]:
         low, high = row["ratio_range"]
         assert 0 < low <= row["ratio"] <= high

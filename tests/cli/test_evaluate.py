@@ -2,15 +2,23 @@
 
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gatewise as gw
-from tests.cli.conftest import Gatewise
+from gatewise.config import load_config
+from gatewise.engines import ENGINES
+from gatewise.engines.native.module import why_not_built
+from gatewise.engines.native.stream import STORED
+from gatewise.errors import UsageError
+from gatewise.tasks.evaluate import evaluate
+from tests.cli.conftest import Gatewise, contents
 from tests.cli.test_text_classification import TINY, rows, write_csv
 
 TAGS = "the\tDET\ndog\tNOUN\n\nit\tPRON\nate\tVERB\n\n"
@@ -135,3 +143,64 @@ def test_training_with_unknown_labels(task: str, gatewise: Gatewise, tmp_path: P
     assert done.status == 0 and "does not occur in the training data; 1 such" in " ".join(done.err.split()), done.err
     assert json.loads(gatewise("evaluate", "run", "--json").out)["unknown_labels"] == 1
     gatewise("evaluate", "run", "--strict").check_refused(3, "'c'", "(data.strict)")
+
+
+@pytest.mark.skipif(why_not_built() is not None, reason="the native engine was not built")
+@pytest.mark.parametrize("weights", STORED)
+def test_weights_as_a_stream_stores_them(weights: str, tiny_run: Path, gatewise: Gatewise) -> None:
+    plain, done = (gatewise("evaluate", tiny_run, "--json", *more) for more in ((), ("--weights", weights)))
+    assert (done.status, done.err) == (0, "")
+    figures, expected = json.loads(done.out), json.loads(plain.out)
+    added = {name: figures.pop(name) for name in figures.keys() - expected.keys()}
+    assert figures == expected
+    stream = gw.load(tiny_run).stream(weights)
+    assert added.keys() == {"weights", *(f"weights_{name}" for name in ("perplexity", "nll", "ratio", "bytes"))}
+    assert (added["weights"], added["weights_bytes"]) == (weights, stream.bytes)
+    assert added["weights_perplexity"] == pytest.approx(math.exp(added["weights_nll"]))
+    assert added["weights_ratio"] == pytest.approx(added["weights_perplexity"] / expected["perplexity"])
+    assert added["weights_ratio"] == pytest.approx(1, abs=1e-5 if weights == "fp32" else 0.01)
+    assert (added["weights_ratio"] == pytest.approx(1, abs=1e-6)) == (weights == "fp32"), "not these weights"
+    lines = gatewise("evaluate", tiny_run, "--weights", weights).out.splitlines()
+    assert lines[:-1] == gatewise("evaluate", tiny_run).out.splitlines()
+    assert lines[-1] == (
+        f"with {weights} weights {added['weights_perplexity']:.2f} (nll {added['weights_nll']:.4f}), "
+        f"{added['weights_ratio']:.4f} times that; a step reads {stream.bytes / 1e6:.2f} MB of weights"
+    )
+
+
+@pytest.mark.skipif(why_not_built() is not None, reason="the native engine was not built")
+def test_streams_are_scored_on_the_cpu_unless_another_device_is_named(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+    monkeypatch.setattr(
+        "gatewise.tasks.evaluate.choose_device", lambda name: (asked.append(name), torch.device("cpu"))[1]
+    )
+    for device, weights in (("auto", "int8"), ("cuda", "int8"), ("auto", None)):
+        evaluate(tiny_run, device=device, weights=weights)
+    assert asked == ["cpu", "cuda", "auto"]
+
+
+@pytest.mark.parametrize("kind", ["classifier_run", "regressor_run", "tagger_run", "scratch_run"])
+def test_only_language_models_are_streamed(kind: str, gatewise: Gatewise, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(kind)
+    before = contents(run)
+    task = load_config(run / "config.toml").task.name
+    gatewise("evaluate", run, "--weights", "int8").check_refused(
+        2, f"--weights int8: a {task} run is not streamed; expected that of a language-model, or omit --weights"
+    )
+    gatewise("evaluate", run, "--weights", "int4").check_refused(2, "int4", "fp32", "bf16", "int8")
+    assert contents(run) == before
+
+
+def test_a_model_that_cannot_be_streamed(tiny_run: Path, gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(tiny_run)
+    monkeypatch.setattr(type(ENGINES["reference"]), "why_not_stream", lambda *_: "it is too wide", raising=True)
+    monkeypatch.setattr("gatewise.models.language_model.streaming_engine", lambda: ENGINES["reference"])
+    gatewise("evaluate", tiny_run, "--weights", "int8").check_refused(
+        2, "this model cannot be streamed: it is too wide; use step() instead"
+    )
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="weights is 'int4'; expected one of fp32, bf16, int8"):
+        evaluate(tiny_run, weights="int4")
+    assert contents(tiny_run) == before

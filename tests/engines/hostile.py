@@ -16,7 +16,7 @@ from gatewise.engines.contract import LayerInputs, LossOptions
 from gatewise.engines.layer_operator import flatten
 from gatewise.engines.native import dropout, update
 from gatewise.engines.native.module import product_rate
-from gatewise.engines.native.stream import Stream
+from gatewise.engines.native.stream import STORED, Stream
 from gatewise.nn import LSTMState, RNNState
 from gatewise.spec import CELLS, RecurrentSpec
 from tests.nn.beside import loaded_anew, without_type_checks
@@ -355,11 +355,10 @@ def _stream(call: Call, engine: str) -> Any:
     parameters = dict(zip(names, changed, strict=False))
     table, decoder, bias, ids, *state = changed[len(names) :]
     made = LSTMState if parts == 2 else RNNState
-    stream = Stream(spec, parameters, state=made, table=table, decoder=(decoder, bias), weights=_WEIGHTS[call.lengths])
+    stream = Stream(
+        spec, parameters, state=made, table=table, decoder=(decoder, bias), weights=STORED[call.sizes[0] % 3]
+    )
     return [stream.step(ids, tuple(state))[0]]
-
-
-_WEIGHTS = {False: "fp32", True: "bf16"}
 
 
 def _rate(call: Call, engine: str) -> Any:

@@ -257,6 +257,34 @@ def test_a_stream_in_bf16_is_the_model_with_its_weights_rounded() -> None:
 
 
 @needs_native
+@pytest.mark.parametrize("options", [{}, {"one_hot": True}, {"tie_weights": True}])
+def test_a_stream_in_int8_is_the_model_with_each_row_of_its_weights_rounded(options: dict[str, object]) -> None:
+    model, x, state = make(**options), ids(1, 3)[0], make().initial_state(3)
+    logits, _ = model.stream("int8").step(x, state)
+    before = model.step(x, state)[0]
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "weight" in name:
+                rows = p.t() if options.get("one_hot") and name == "rnn.weight_ih_l0" else p
+                scale = rows.abs().amax(1, keepdim=True) / 127
+                rows.copy_((rows / scale).round() * scale)
+    assert differ(logits, model.step(x, state)[0]) < 1e-5
+    assert differ(logits, before) > 1e-4, "not rounded at all"
+
+
+@needs_native
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_a_text_has_the_same_score_token_by_token(weights: str) -> None:
+    model, text = make(), ids(40, 1)[:, 0].numpy()
+    total, count = model.score(text)
+    assert model.score_stepwise(text, model.stream(weights)) == pytest.approx(
+        total, rel=1e-6 if weights == "fp32" else 0.01
+    )
+    assert model.score_stepwise(text[:1], model.stream(weights)) == 0
+    assert count == 39
+
+
+@needs_native
 def test_a_stream_keeps_the_weights_it_was_made_with_and_step_reads_those_of_now() -> None:
     model, x, state = make().eval(), ids(1, 1)[0], make().initial_state()
     stream, before = model.stream(), model.step(x, state)[0]
@@ -272,8 +300,14 @@ def test_what_cannot_be_streamed_is_refused() -> None:
         UsageError, match=r"^this model cannot be streamed: the weights are float64; expected float32; use"
     ):
         make().double().stream()
-    with pytest.raises(UsageError, match=r"^weights is 'fp16'; expected one of fp32, bf16$"):
+    with pytest.raises(UsageError, match=r"^weights is 'fp16'; expected one of fp32, bf16, int8$"):
         make().stream("fp16")
+    model = make()
+    model.rnn.weight_hh_l0.data[0, 0] = math.nan
+    with pytest.raises(
+        UsageError, match=r"^this model cannot be streamed: weight_hh_l0 holds a number that is not fin"
+    ):
+        model.stream("int8")
 
 
 @needs_native

@@ -12,14 +12,15 @@ from gatewise.bench.harness import agree, in_turns, line_of, ratios, row
 from gatewise.bench.layers import VOCABULARY, numbered_words
 from gatewise.bench.streaming_peers import Step, onnxruntime_step, pytorch_step, refuse_without_onnxruntime
 from gatewise.config import ModelConfig
+from gatewise.engines.native.stream import STORED
 from gatewise.models.language_model import LanguageModel
 
 SIZES = (200, 650, 1500)
 SECONDS_A_TURN = 2.0
-TARGET = "1.5"
-"""Target speedup over ONNX Runtime's step, with bf16 weights."""
+TARGETS = {"int8": ("2.5", "3.0", "3.3"), "bf16": ("1.5", "1.5", "1.5")}
+"""Target speedups over ONNX Runtime's step in fp32, by the weights and the size."""
 _LAYERS, _TOKEN = 2, 7
-# fp32 sums in another order; relative to the largest entry, after a few steps.
+# Sums in another order, and with int8 weights activations of 16 bits; relative to the largest entry, after some steps.
 _TOLERANCE, _CHECKED = 1e-4, 4
 
 
@@ -72,7 +73,8 @@ class _Side(NamedTuple):
 
 def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
     model, counts = _model(H), sorted({1, threads})
-    streams = {weights: model.stream(weights) for weights in ("bf16", "fp32")}
+    targets = {weights: dict(zip(SIZES, each, strict=False)).get(H, "") for weights, each in TARGETS.items()}
+    streams = {weights: model.stream(weights) for weights in reversed(STORED)}
     sides: dict[str, _Side] = {}
     for weights, stream in streams.items():
         _check(f"H={H}, {weights} weights", _ours(model, weights), pytorch_step(_stored(model, weights), _TOKEN))
@@ -88,7 +90,7 @@ def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
             peer,
             seconds[weights],
             seconds[peer],
-            TARGET if (weights, peer) == ("bf16", "ONNX Runtime fp32") else "",
+            targets.get(weights, "") if peer == "ONNX Runtime fp32" else "",
             weights=weights,
             ours_threads=sides[weights].threads,
             peer_threads=sides[peer].threads,
@@ -111,14 +113,21 @@ def _model(H: int) -> LanguageModel:
 
 @torch.no_grad()
 def _stored(model: LanguageModel, weights: str) -> LanguageModel:
-    """Return the model itself, or a copy with weights rounded to bfloat16."""
-    if weights == "fp32":
-        return model
+    """Return a copy with weights rounded as they are stored."""
     rounded = LanguageModel(model.config, model.vocabulary).eval()
     for name, p in rounded.named_parameters():
         given = model.get_parameter(name)
-        p.copy_(given.bfloat16() if "weight" in name else given)
+        p.copy_(_ROUNDED[weights](given) if "weight" in name else given)
     return rounded
+
+
+def _of_int8(weight: Tensor) -> Tensor:
+    """Round each row to multiples of 1/127 of its largest entry."""
+    scale = weight.abs().amax(1, keepdim=True) / 127
+    return (weight / scale).round() * scale
+
+
+_ROUNDED: dict[str, Callable[[Tensor], Tensor]] = {"fp32": Tensor.float, "bf16": Tensor.bfloat16, "int8": _of_int8}
 
 
 def _ours(model: LanguageModel, weights: str) -> Step:

@@ -15,6 +15,14 @@ class Split(str, Enum):
     test = "test"
 
 
+class Weights(str, Enum):
+    """The storage types of streamed weights."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
     data: Annotated[
@@ -27,6 +35,9 @@ def command(
     save: Annotated[
         Path | None, typer.Option(help="Write the forecasts of a series: each origin and step, as .csv.")
     ] = None,
+    weights: Annotated[
+        Weights | None, typer.Option(help="Score a language-model with its weights stored in this way, too.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Evaluate a run's best weights on a split of its data, in fp32.
@@ -35,6 +46,9 @@ def command(
     scratch-language-model on each sentence separately; a tagger on words, a classifier on sequences, a regressor on
     values. A series is forecast from every step of the split, or of the whole file of --data, with the weights
     unchanged (a rolling origin); the table shows the errors by step, beside the baselines.
+
+    With --weights, a language-model is scored once more, one token at a time on the CPU, with its weights stored as
+    in a stream: bf16 or int8, which need a half and a quarter of the memory. The second line shows what they cost.
     """
     from gatewise.artifact.run_folder import RunFolder, to_json
     from gatewise.cli.figures import evaluation_lines
@@ -47,6 +61,7 @@ def command(
         split=split.value if split else None,
         strict=strict,
         save=save and save.expanduser(),
+        weights=weights.value if weights else None,
     )
     final = (RunFolder.existing(run).read_history().final if data is None else None) or {}
     if figures["data_hash"] != final.get(f"{figures['split']}_data_hash", figures["data_hash"]):

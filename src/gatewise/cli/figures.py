@@ -22,6 +22,12 @@ def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
             f"{figures['split']} perplexity {figures['perplexity']:.2f} (nll {figures['nll']:.4f} nats per token) "
             f"{over} tokens; {unknown}{data}"
         ]
+        if "weights" in figures:
+            lines.append(
+                f"with {figures['weights']} weights {figures['weights_perplexity']:.2f} (nll "
+                f"{figures['weights_nll']:.4f}), {figures['weights_ratio']:.4f} times that; a step reads "
+                f"{figures['weights_bytes'] / 1e6:,.2f} MB of weights"
+            )
     elif "rmse" in figures:
         lines = [f"{figures['split']} RMSE {figures['rmse']:.4g}, MAE {figures['mae']:.4g} {over} values; {data}"]
     elif "accuracy_unseen" in figures:

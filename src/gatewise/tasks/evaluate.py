@@ -11,6 +11,7 @@ from gatewise.data.configured import suffix_of
 from gatewise.errors import UsageError
 from gatewise.files import spooled
 from gatewise.tasks.kinds import KINDS
+from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.regression import evaluate_regression
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.task import check_figures
@@ -26,6 +27,7 @@ def evaluate(
     strict: bool = False,
     device: str = "auto",
     save: Path | None = None,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's best model on a split, in fp32.
 
@@ -36,8 +38,10 @@ def evaluate(
         split: ``train``, ``valid`` or ``test``. Defaults to ``test``, or to ``train`` on the own data of a run trained
             without a test text.
         strict: refuse labels and tags that do not occur in the training data, instead of counting them as errors.
-        device: the device to compute on; ``auto`` selects a GPU if there is one.
+        device: the device to compute on; ``auto`` selects a GPU if there is one and ``weights`` is not given.
         save: a CSV file to write, with the forecasts of a series: origin, step, time, truth, forecast, low, high.
+        weights: ``fp32``, ``bf16`` or ``int8``: score a language model once more, through ``LanguageModel.stream`` with
+            these weights.
 
     Returns:
         The flat object printed by ``gatewise evaluate --json``.
@@ -45,7 +49,8 @@ def evaluate(
     Raises:
         RunError: the run folder is invalid.
         DataError: the data is invalid.
-        UsageError: forecasts are to be saved, but the run does not forecast a series.
+        UsageError: forecasts are to be saved, but the run does not forecast a series; or ``weights`` is given, but the
+            run is not of a language model, or its model cannot be streamed in this way.
         NotFinite: a metric is not finite.
     """
     folder = RunFolder.existing(run)
@@ -53,7 +58,7 @@ def evaluate(
     if strict:
         config = config.model_copy(update={"data": config.data.model_copy(update={"strict": True})})
     with nullcontext() if data is None else spooled(Path(data), suffix_of(config.data)) as path:
-        figures = _evaluate(folder, config, path, split, device, save)
+        figures = _evaluate(folder, config, path, split, device, save, weights)
         if str(data) == "-" and figures.get("mistakes"):  # they name the copy
             mistakes = Path(figures["mistakes"])
             write_atomically(mistakes, mistakes.read_text(encoding="utf-8").replace(str(path), "standard input"))
@@ -62,15 +67,29 @@ def evaluate(
 
 
 def _evaluate(
-    folder: RunFolder, config: Config, data: str | Path | None, split: str | None, device: str, save: Path | None
+    folder: RunFolder,
+    config: Config,
+    data: str | Path | None,
+    split: str | None,
+    device: str,
+    save: Path | None,
+    weights: str | None,
 ) -> dict[str, Any]:
+    if weights is not None and config.task.name != "language-model":
+        raise UsageError(
+            f"{option('weights', weights)}: a {config.task.name} run is not streamed; expected that of a "
+            f"language-model, or omit {option('weights')}"
+        )
     if save is not None:
         check_table(save, config.task.name)
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
-    where, split = choose_device(device), split or "test"
+    where = choose_device("cpu" if weights is not None and device == "auto" else device)
+    split = split or "test"
     with as_configured(where):
-        if save is None:
+        if weights is not None:
+            figures = evaluate_language_model(folder, config, data, split, where, weights)
+        elif save is None:
             figures = KINDS[config.task.name].evaluate(folder, config, data, split, where)
         else:
             figures = evaluate_regression(folder, config, data, split, where, save)

@@ -180,7 +180,12 @@ class LanguageModelling:
 
 
 def evaluate_language_model(
-    run: RunFolder, config: Config, data: str | Path | None, split: str, device: torch.device
+    run: RunFolder,
+    config: Config,
+    data: str | Path | None,
+    split: str,
+    device: torch.device,
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Score every token of a split except the first, as one sequence with carried state, in fp32.
 
@@ -190,15 +195,33 @@ def evaluate_language_model(
         data: a folder with the split, or a text file; defaults to the run's own data.
         split: ``train``, ``valid`` or ``test``.
         device: the device to compute on.
+        weights: score the text a second time, through a stream with weights stored in this way.
 
     Returns:
-        ``perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``.
+        ``perplexity, nll`` (nats per token), ``tokens`` (scored), ``oov_rate, data_hash``; of the second time
+        ``weights, weights_perplexity, weights_nll, weights_ratio`` (of the perplexities, to that in fp32) and
+        ``weights_bytes`` (what a step reads).
+
+    Raises:
+        UsageError: the model cannot be streamed in this way.
     """
     model = load(run.path, LanguageModel, device=device)
+    stream = None if weights is None else model.stream(weights)  # before the data is read: it may be refused
     with reading_for(run, data):
         path = find_text(config.data, split, data)
     text = tokenize_file(path, model.vocabulary)
-    return score_text(model, text, path)
+    figures = score_text(model, text, path)
+    if stream is None:
+        return figures
+    nll = model.score_stepwise(text.ids, stream) / figures["tokens"]
+    return {
+        **figures,
+        "weights": weights,
+        "weights_perplexity": _exp(nll),
+        "weights_nll": nll,
+        "weights_ratio": _exp(nll - figures["nll"]),
+        "weights_bytes": stream.bytes,
+    }
 
 
 def check_scorable(text: TokenizedText, path: Path) -> None:

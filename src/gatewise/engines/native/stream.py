@@ -16,8 +16,8 @@ from gatewise.spec import RecurrentSpec
 
 S = TypeVar("S", bound=tuple[Tensor, ...])
 
-STORED = ("fp32", "bf16")
-"""The storage types of weights; biases, products, sums and states are float32 with both."""
+STORED = ("fp32", "bf16", "int8")
+"""The storage types of weights; biases, gates and states are float32 with all."""
 
 
 def why_not(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -47,12 +47,19 @@ class Stream(Generic[S]):
         table: (V, I), float32: the embedding of token ids; without it, ``step`` takes vectors.
         one_hot: token ids stand for one-hot vectors of size I; use instead of a table.
         decoder: weight (V, H) and bias (V,), float32: the linear layer that computes logits from the last layer's h.
-        weights: ``fp32``, or ``bf16``: weights and table rounded to bfloat16, which takes half the memory, and half the
-            time if a step is bound by memory bandwidth.
+        weights: how weights and table are stored, which determines the time of a step where memory bandwidth bounds it.
+            ``fp32``; ``bf16``: rounded to bfloat16, half of the memory; ``int8``: a quarter of it, see below.
         threads: the maximum number of threads in a step.
 
+    With ``int8``, each row w of a matrix, and of the table, becomes ``q s`` with ``s = max|w| / 127`` and
+    ``q = round(w / s)`` (to even). Each vector x that a matrix multiplies, an input or an h, becomes ``p t`` with
+    ``t = max|x| / 32767`` and ``p = round(x / t)``, anew in each step, so that ``W x = (Σ q p) t s``. The sums of
+    integers are exact: they are the same on every processor, and the error is that of the weights: an x that is not
+    finite makes all of its products NaN. (A maximum below 2⁻¹⁰⁰ counts as 2⁻¹⁰⁰.)
+
     Raises:
-        ValueError: the stack cannot be streamed, or ``weights`` is unknown; a one-line message gives the reason.
+        ValueError: the stack cannot be streamed, ``weights`` is unknown, or a weight to be stored as ``int8`` is not
+            finite; a one-line message gives the reason.
 
     Attributes:
         bytes: the size of the weights that a step reads.
@@ -97,7 +104,7 @@ class Stream(Generic[S]):
         top_bias = None if bias is None else _weight("the decoder's bias", bias, outputs)
         self._native: Any = native.Stream(
             native.Cell[spec.cell],
-            weights == "bf16",
+            native.Stored[weights],
             spec.input_size,
             H,
             outputs,
