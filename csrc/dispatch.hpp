@@ -31,7 +31,7 @@ struct Target : Kernels<float>, Kernels<double> {
     // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of
     // operations, counting one product where the parts of the operands take several.
     double (*spin_tiles)(Numbers, Index repeats);
-    Index block_bytes;  // of a block of units, see recurrence.hpp
+    Index block_bytes;  // of half a block of units, see Share in recurrence.hpp
     double rates[4];    // operations per second of a layer pass on one thread, by Numbers; about
 };
 

@@ -40,29 +40,32 @@ inline Vector<float> some_numbers(Index seed) {
 template <class Real>
 constexpr Index kLine = 64 / sizeof(Real);
 
-// Prefetch a row of a tile of C for writing; one cache line more than it fills, because it may start within a line.
+// Prefetch a row of a tile to the L2 cache; not to the L1, because rows that are 4096 bytes apart share one set of it. One
+// cache line more than a row fills, because it may start within a line.
 template <class Real>
 inline void fetch_row(const Real* c) {
-    for (Index k = 0; k < kTileColumns<Real>; k += kLine<Real>) __builtin_prefetch(c + k, 1);
-    __builtin_prefetch(c + kTileColumns<Real> - 1, 1);
+    for (Index k = 0; k < kTileColumns<Real>; k += kLine<Real>) __builtin_prefetch(c + k, 0, 2);
+    __builtin_prefetch(c + kTileColumns<Real> - 1, 0, 2);
 }
 
-// Compute Σₖ a[r·row + k·step] b[k] for R rows and pass the sums of both vectors to finish(r, first, second); b holds
-// kTileColumns contiguous elements for each k. `ahead()`, called once per kTermsUnrolled terms, prefetches data of
+// Compute Σₖ a[r·row + k·step] b[k] for R rows and the first N vectors of b, which holds kTileColumns contiguous elements
+// for each k, and pass the sums to finish(r, n, sums). `ahead()`, called once per kTermsUnrolled terms, prefetches data of
 // later tiles, a little at a time to not delay the loads of this one. Always inlined: if row and step are constants,
 // the loop computes no addresses (1.15 to 1.25 times as fast with vectors of 64 bytes).
-template <int R, class T, class A, class F>
-GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A& ahead, F finish) {
-    Vector<T> s[R][2];
+template <int R, int N, class T, class A, class F>
+GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, const T* b, A&& ahead, F finish) {
+    Vector<T> s[R][N];
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) s[r][0] = s[r][1] = Vector<T>{};
-    const auto term = [&] {
-        Vector<T> b0 = load(b), b1 = load(b + kLanes<T>);
+    for (int r = 0; r < R; ++r) {
+        for (int n = 0; n < N; ++n) s[r][n] = Vector<T>{};
+    }
+    const auto term = [&]() __attribute__((always_inline)) {
+        Vector<T> columns[N];
+        for (int n = 0; n < N; ++n) columns[n] = load(b + n * kLanes<T>);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
             T x = a[r * row];
-            s[r][0] += x * b0;
-            s[r][1] += x * b1;
+            for (int n = 0; n < N; ++n) s[r][n] += x * columns[n];
         }
         a += step;
         b += kTileColumns<T>;
@@ -75,7 +78,9 @@ GATEWISE_INLINE void multiply_tile(Index K, const T* a, Index row, Index step, c
     }
     for (; k < K; ++k) term();
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) finish(r, s[r][0], s[r][1]);
+    for (int r = 0; r < R; ++r) {
+        for (int n = 0; n < N; ++n) finish(r, n, s[r][n]);
+    }
 }
 
 // Call f with the number of rows, 1 to kTileRows, as a constant.
@@ -99,22 +104,32 @@ struct Blocks {
     Index of(Index block) const { return K - first(block) < terms ? K - first(block) : terms; }
 };
 
+// Call f with the number of rows, and of the vectors that `columns` columns fill, as constants.
+template <class T, class F>
+inline void with_tile(Index rows, Index columns, F f) {
+    with_rows(rows, [&](auto R) {
+        if (columns <= kLanes<T>) return f(R, std::integral_constant<int, 1>{});
+        f(R, std::integral_constant<int, 2>{});
+    });
+}
+
 // Compute the tile of C at row m and column n from its packed operands. rows: how many of its rows exist; the others
 // are discarded. first: this is the first block of terms, C is not yet written. ahead: see multiply_tile.
 template <class Real, class A>
 inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
                             bool first, A& ahead) {
     constexpr Index N = kLanes<Real>, MR = kTileRows;
-    const Index width = p.N - n;
     if (rows > MR) rows = MR;
     for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
-    multiply_tile<MR, Real>(K, a, 1, MR, b, ahead, [&](Index r, Vector<Real> s0, Vector<Real> s1) {
+    const auto finish = [&](Index r, Index k, Vector<Real> sums) {
         if (r >= rows) return;
-        Real* c = p.C[m + r] + n;
-        const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + n : nullptr;
-        if (add) s0 += load(add, width), s1 += load(add + N, width - N);
-        store(c, s0, width), store(c + N, s1, width - N);
-    });
+        const Index at = n + k * N;
+        Real* c = p.C[m + r] + at;
+        const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + at : nullptr;
+        store(c, add ? sums + load(add, p.N - at) : sums, p.N - at);
+    };
+    if (p.N - n <= N) return multiply_tile<MR, 1, Real>(K, a, 1, MR, b, ahead, finish);
+    multiply_tile<MR, 2, Real>(K, a, 1, MR, b, ahead, finish);
 }
 
 // Prefetches the source of the next panel, one cache line per call: `lines` lines of each of `rows` rows of m.
@@ -143,6 +158,7 @@ struct OnVectors {
     using Real = T;
     using Factor = T;
     using Session = NoSession;
+    static constexpr bool kInPairs = false;  // see OnPairs, in pairs.hpp
 
     // Write the first `count` elements of x as operands to `to`, in a row of `row` elements.
     static void put(T* to, Index /*row*/, Vector<T> x, Index count) {
@@ -162,35 +178,40 @@ struct OnVectors {
     // c[r·c_stride + j] = Σₖ a[r·row_size + k] b[k, j] for `rows` rows and one packed panel of kTileColumns columns:
     // the product of a time step, few rows and many terms. c has room for the whole panel (c_stride is at least
     // kTileColumns) and must not overlap a or b; the stride of the rows of a is row_size, and their elements past K
-    // must be zero (tiles read them, `put` does not write them). Uses no scratch and no barrier.
-    static void multiply_rows(Index rows, Index K, const T* a, const T* panel, T* c, Index c_stride) {
+    // must be zero (tiles read them, `put` does not write them). first, last: which of the panel's columns count, from
+    // one vector up to another; the others may be left out. next_panel, if not null: the panel of the next call, to
+    // prefetch. Uses no scratch and no barrier.
+    static void multiply_rows(Index rows, Index K, const T* a, const T* panel, Index first, Index last, T* c,
+                              Index c_stride, const T* next_panel) {
         constexpr Index NR = kTileColumns<T>;
         const Index a_stride = row_size(K), tiles = (rows + kTileRows - 1) / kTileRows;
         const Blocks blocks(K);
+        panel += first, c += first;
         for (Index block = 0; block < blocks.count; ++block) {
             const Index k0 = blocks.first(block), terms = blocks.of(block);
+            const T* following = block + 1 < blocks.count && next_panel ? panel + (k0 + terms) * NR : next_panel;
             for (Index tile = 0; tile < tiles; ++tile) {
                 const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-                // Each tile prefetches a share of what follows the block in memory: the next block or the next panel.
-                // If there are few tiles, two terms at a time. (After the last panel this is useless but harmless.)
-                const T* next = panel + (k0 + terms + terms * tile / tiles) * NR;
+                // Each tile prefetches its share of what follows; two terms at a time if there are few tiles.
+                const T* next = following + terms * tile / tiles * NR;
                 const Index second = tiles < kTermsUnrolled ? NR : 0;
-                auto ahead = [&] {
+                const auto ahead = [&] {
                     for (Index j = 0; j < NR; j += kLine<T>) {
                         __builtin_prefetch(next + j, 0, 2);
                         __builtin_prefetch(next + second + j, 0, 2);
                     }
                     next += NR + second;
                 };
-                with_rows(r1 - r0, [&](auto constant) {
-                    constexpr int R = decltype(constant)::value;
+                with_tile<T>(r1 - r0, last - first, [&](auto R, auto N) {
                     T* to = c + r0 * c_stride;
-                    multiply_tile<R, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR, ahead,
-                                        [&](Index r, Vector<T> s0, Vector<T> s1) {
-                                            T* c = to + r * c_stride;
-                                            store(c, k0 > 0 ? load(c) + s0 : s0);
-                                            store(c + kLanes<T>, k0 > 0 ? load(c + kLanes<T>) + s1 : s1);
-                                        });
+                    const auto multiply = [&](auto before_terms) {
+                        multiply_tile<R.value, N.value, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR,
+                                                           before_terms, [&](Index r, Index n, Vector<T> sums) {
+                                                               T* c = to + r * c_stride + n * kLanes<T>;
+                                                               store(c, k0 > 0 ? load(c) + sums : sums);
+                                                           });
+                    };
+                    following ? multiply(ahead) : multiply([] {});
                 });
             }
         }

@@ -17,34 +17,53 @@
 
 namespace gatewise::GATEWISE_TARGET {
 
-constexpr Index kRowsAtOnce = 48;  // rows of a step at a time, so that their products stay in the L1 cache
+constexpr Index kNearBytes = 3 << 18;  // 768 KB, most of the smallest L2 cache of processors with AVX-512
+constexpr Index kRowsAtOnce = 48;      // rows of a step at a time, so that their products stay in the L1 cache
 
-// The share of a member in each step: either its own blocks of units in all groups, with a barrier after each step; or
-// (apart) all units of its own groups, if the groups divide evenly: then it waits for no other. See groups_for.
+// The share of a member in each step: either its own units, in half blocks, of all groups, with a barrier after each step;
+// or (apart) all units of its own groups, if the groups divide evenly: then it waits for no other. See groups_for.
+template <class Real>
 class Share {
   public:
-    Share(const Steps& steps, Index blocks, Member me)
+    static constexpr Index kHalf = kLanes<Real>;
+
+    Share(const Steps& steps, Index H, Member me)
         : steps_(steps),
           me_(me),
           apart_(me.size > 1 && steps.groups % me.size == 0),
           first_group_(apart_ ? me.first(steps.groups) : 0),
-          last_group_(apart_ ? me.last(steps.groups) : steps.groups),
-          first_block_(apart_ ? 0 : me.first(blocks)),
-          last_block_(apart_ ? blocks : me.last(blocks)) {}
+          last_group_(apart_ ? me.last(steps.groups) : steps.groups) {
+        const Index halves = (H + kHalf - 1) / kHalf;
+        first_ = (apart_ ? 0 : me.first(halves)) * kHalf;
+        last_ = (apart_ ? halves : me.last(halves)) * kHalf;
+        if (last_ > H) last_ = H;
+    }
 
-    // Call f(block, group, r0, rows) for its blocks and, in pieces, its rows of step s: `rows` rows of `order` from r0.
+    // Call f(block, next, first, last, group, r0, rows) for the units from `first` up to `last` of its blocks and, in
+    // pieces, its rows of step s: `rows` rows of `order` from r0; `next` is the block that follows. Odd steps take the
+    // blocks backwards: what the step before read last may still be in the cache.
     template <class F>
     void step(Index s, F f) const {
-        for (Index block = first_block_; block < last_block_; ++block) {
+        const Index begin = first_ / (2 * kHalf), end = (last_ + 2 * kHalf - 1) / (2 * kHalf);
+        for (Index k = begin; first_ < last_ && k < end; ++k) {
+            const bool back = s % 2 != 0;
+            const Index block = back ? begin + end - 1 - k : k, next = k + 1 == end ? block
+                                                                       : back       ? block - 1
+                                                                                    : block + 1;
+            const Index first = block * 2 * kHalf, last = first + 2 * kHalf;
             for (const Group* group = steps_.group + first_group_; group != steps_.group + last_group_; ++group) {
-                const Index end = group->first + group->active(s);
-                for (Index r0 = group->first; r0 < end; r0 += kRowsAtOnce) {
-                    f(block, *group, r0, end - r0 < kRowsAtOnce ? end - r0 : kRowsAtOnce);
+                const Index rows = group->first + group->active(s);
+                for (Index r0 = group->first; r0 < rows; r0 += kRowsAtOnce) {
+                    f(block, next, first < first_ ? first_ : first, last < last_ ? last : last_, *group, r0,
+                      rows - r0 < kRowsAtOnce ? rows - r0 : kRowsAtOnce);
                 }
             }
         }
         if (!apart_) me_.barrier();
     }
+
+    // Whether the part of `bytes` bytes of packed weights that this member reads in each step exceeds its L2 cache.
+    bool far(Index bytes) const { return (apart_ ? bytes : bytes / me_.size) > kNearBytes; }
 
     // Wait until all members have finished all steps.
     void end() const {
@@ -55,7 +74,7 @@ class Share {
     const Steps& steps_;
     Member me_;
     bool apart_;
-    Index first_group_, last_group_, first_block_, last_block_;
+    Index first_group_, last_group_, first_, last_;  // groups; units
 };
 
 // Set (T, B, width) to zero past the length of each row; contains no barrier.
@@ -132,18 +151,23 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     P::multiply({steps.total, G * H, p.I, x, true, w_ih, true, {a, G * H, nullptr}, false, bias}, me);
 
     alignas(64) Real products[kRowsAtOnce * G * NR];
-    const Share share(steps, blocks, me);
+    const Share<Real> share(steps, H, me);
+    const bool far = share.far(blocks * G * panel * static_cast<Index>(sizeof(Factor)));
     for (Index s = 0; s < steps.count; ++s) {
         const Factor* h_before = operand[s % 2];
         Factor* h_after = operand[(s + 1) % 2];
-        share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
+        share.step(s, [&](Index block, Index next, Index first, Index last, const Group& group, Index r0, Index rows) {
             const Index packed = group.offset[s] - group.first;  // row r of `order` is packed row `packed` + r
+            for (Index r = r0; r < r0 + rows; ++r) {
+                for (Index g = 0; g < G; ++g) fetch_row(a + ((packed + r) * G + g) * H + first);
+            }
             // (1); for the GRU, (2)
             for (Index gate = 0; gate < G; ++gate) {
-                P::multiply_rows(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, products + gate * NR,
-                                 G * NR);
+                const Index after = gate + 1 < G ? block * G + gate + 1 : next * G;
+                P::multiply_rows(rows, H, h_before + r0 * row, w_hh + (block * G + gate) * panel, first - block * NR,
+                                 last - block * NR, products + gate * NR, G * NR, far ? w_hh + after * panel : nullptr);
             }
-            for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
+            for (Index unit = first; unit < last; unit += kLanes<Real>) {
                 const Index count = H - unit, lane = unit - block * NR;
                 V b_hh[G] = {};
                 if (Cell::kProductApart && bias) {
@@ -200,10 +224,20 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
         P::pack_panel(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, G * H);
     }
 
-    // Two buffers, used in turn, for du of a step as an operand; the carried values; da of all steps; its sums.
+    // Two buffers, used in turn, for du of a step as an operand; the carried values; da of all steps, packed at once where
+    // the policy has pairs, then without the last gate's du if it differs, which is packed apart; its sums.
     Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
     Real* carried = me.shared<Real>(B * H);
-    Real* da = me.shared<Real>(steps.total * width);
+    Real* da = P::kInPairs ? nullptr : me.shared<Real>(steps.total * width);
+    Factor* packed_da[2] = {};
+    if constexpr (P::kInPairs) {
+        packed_da[0] = me.shared<Factor>(P::left_size(steps.total, G * H));
+        P::clear_rest(packed_da[0], steps.total, G * H, me);
+        if (kSums > G) {
+            packed_da[1] = me.shared<Factor>(P::left_size(steps.total, H));
+            P::clear_rest(packed_da[1], steps.total, H, me);
+        }
+    }
     Real* db = me.shared<Real>(steps.groups * width);
     for (Index r = me.first(B); r < me.last(B); ++r) {
         for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;
@@ -216,20 +250,30 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     me.barrier();
 
     alignas(64) Real products[kRowsAtOnce * NR];
-    const Share share(steps, blocks, me);
+    const Share<Real> share(steps, H, me);
+    const bool far = share.far(blocks * panel * static_cast<Index>(sizeof(Factor)));
     for (Index s = steps.count - 1; s >= -1; --s) {  // -1: before the first step, for dh_0 and dc_0
         const Factor* du_after = operand[(s + 1) % 2];
         Factor* du = operand[(s + 2) % 2];  // s % 2, also for s = -1
-        share.step(s, [&](Index block, const Group& group, Index r0, Index rows) {
+        share.step(s, [&](Index block, Index next, Index first, Index last, const Group& group, Index r0, Index rows) {
             // Row r of `order` is packed row `packed` + r; one step earlier, `packed_before` + r.
             const Index packed = s >= 0 ? group.offset[s] - group.first : 0;
             const Index packed_before = s > 0 ? group.offset[s - 1] - group.first : 0;
             const Index later = group.first + group.active(s + 1) - r0;  // rows that also have the next step
             const Index multiplied = later < rows ? later : rows;
-            if (multiplied > 0) {
-                P::multiply_rows(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, products, NR);
+            for (Index r = r0; s >= 0 && r < r0 + rows; ++r) {
+                const Index k = packed + r;
+                if (Cell::kHasExtra) {
+                    for (Index g = 0; g < G; ++g) fetch_row(p.gates + (k * G + g) * H + first);
+                    fetch_row(p.extra + k * H + first);
+                }
+                fetch_row(p.dy + steps.place[k] * H + first);
             }
-            for (Index unit = block * NR; unit < H && unit < (block + 1) * NR; unit += kLanes<Real>) {
+            if (multiplied > 0) {
+                P::multiply_rows(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, first - block * NR,
+                                 last - block * NR, products, NR, far ? w_hh + next * panel : nullptr);
+            }
+            for (Index unit = first; unit < last; unit += kLanes<Real>) {
                 const Index count = H - unit, lane = unit - block * NR;
                 V sums[kSums] = {};
                 for (Index r = r0; r < r0 + rows; ++r) {
@@ -261,7 +305,11 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
                     Cell::backward(gates, extra, before, h, d + load(p.dy + place * H + unit, count), da_t,
                                    da_t[kSums - 1], kept);
                     for (Index g = 0; g < kSums; ++g) {
-                        store(da + k * width + g * H + unit, da_t[g], count);
+                        if constexpr (P::kInPairs) {
+                            P::put_left(packed_da[g / G], k, g % G * H + unit, g < G ? G * H : H, da_t[g], count);
+                        } else {
+                            store(da + k * width + g * H + unit, da_t[g], count);
+                        }
                         sums[g] = sums[g] + da_t[g];
                     }
                     for (Index g = 0; g < G; ++g) {
@@ -309,18 +357,29 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
         }
     }
     Rows<const Real> h{nullptr, 0, h_before}, x = packed_rows(p.x, p.I, steps, me);  // contains a barrier
-    P::multiply({G * H, p.I, steps.total, {da, width, nullptr}, false, x, false, {p.dw_ih, p.I, nullptr}}, me);
+    // For each part of da, its transpose, packed once for all products.
+    const Factor* columns[2] = {};
+    if constexpr (P::kInPairs) {
+        for (int part = 0; part < (kSums > G ? 2 : 1); ++part) {
+            const Index width = part ? H : G * H;
+            Factor* to = me.shared<Factor>(P::left_size(width, steps.total));
+            P::transpose_left(to, packed_da[part], steps.total, width, me);
+            columns[part] = to;
+        }
+        me.barrier();
+    }
+    const Rows<const Real> all{da, width, nullptr}, apart{da + G * H, width, nullptr};
+    P::multiply({G * H, p.I, steps.total, all, P::kInPairs, x, false, {p.dw_ih, p.I, nullptr}}, me, columns[0]);
     const Index same = kSums == G ? G * H : (G - 1) * H;  // rows in which du equals da
-    P::multiply({same, H, steps.total, {da, width, nullptr}, false, h, false, {p.dw_hh, H, nullptr}}, me);
+    P::multiply({same, H, steps.total, all, P::kInPairs, h, false, {p.dw_hh, H, nullptr}}, me, columns[0]);
     if (same < G * H) {
         Real* dw_hn = p.dw_hh + same * H;
-        P::multiply({H, H, steps.total, {da + G * H, width, nullptr}, false, h, false, {dw_hn, H, nullptr}}, me);
+        P::multiply({H, H, steps.total, apart, P::kInPairs, h, false, {dw_hn, H, nullptr}}, me, columns[1]);
     }
     if (p.dx) {
         clear_padding(p.dx, p.T, p.I, steps, me);
         Rows<Real> dx = packed_rows(p.dx, p.I, steps, me);
-        P::multiply({steps.total, p.I, G * H, {da, width, nullptr}, true, {p.weights.w_ih, p.I, nullptr}, false, dx},
-                    me);
+        P::multiply({steps.total, p.I, G * H, all, true, {p.weights.w_ih, p.I, nullptr}, false, dx}, me, packed_da[0]);
     }
 }
 

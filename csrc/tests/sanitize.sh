@@ -17,12 +17,17 @@ has() {
 
 # Instruction sets that the processor lacks are emulated: vectors by the compiler (-O0, since optimizing them takes minutes),
 # tiles by tiles.hpp.
-targets="portable avx512 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AMX" avx2="" avx512=-O0
+targets="portable avx512 avx512_bf16 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AVX512_BF16 -DGATEWISE_AMX"
+avx2="" avx512=-O0
 if has avx2 fma; then
     targets="$targets avx2" defines="$defines -DGATEWISE_AVX2" avx2="-mavx2 -mfma"
 fi
 if has avx512f avx512bw avx512dq avx512vl; then
     avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma"
+fi
+bf16="$avx512 -DGATEWISE_EMULATE"
+if has avx512f avx512bw avx512dq avx512vl avx512_bf16 avx512_vnni; then
+    bf16="$avx512 -mavx512bf16 -mavx512vnni"
 fi
 amx="$avx512 -DGATEWISE_EMULATE"
 
@@ -51,7 +56,7 @@ for sanitizer in "$@"; do
             $CXX $flags $emulate -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &
         done
         for target in $targets; do
-            case $target in avx2) own=$avx2 ;; avx512) own=$avx512 ;; amx) own=$amx ;; *) own="" ;; esac
+            case $target in avx2) own=$avx2 ;; avx512) own=$avx512 ;; avx512_bf16) own=$bf16 ;; amx) own=$amx ;; *) own="" ;; esac
             $CXX $flags $own -c "$csrc/target_$target.cpp" -o "$build/$target.o" &
             objects="$objects $build/$target.o"
         done

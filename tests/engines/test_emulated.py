@@ -37,7 +37,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"to build the emulation {what} is missing")
     folder = tmp_path_factory.mktemp("emulated")
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=search) else []
-    missing = ";".join(name for name in ("avx512", "amx") if name not in REAL)
+    missing = ";".join(name for name in ("avx512", "avx512_bf16", "amx") if name not in REAL)
     options = [f"-DPython_EXECUTABLE={sys.executable}", f"-DGATEWISE_EMULATE={missing}"]
     for command in (
         ["cmake", *generator, "-S", str(REPOSITORY), "-B", str(folder), *options],
@@ -50,8 +50,13 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("instructions", "precision", "tests"),
-    [("avx512", "highest", PARITY + PRODUCTS), ("amx", "highest", PARITY + PRODUCTS), ("amx", "high", PARITY)],
-    ids=["avx512", "amx", "amx, high"],
+    [
+        ("avx512", "highest", PARITY + PRODUCTS),
+        ("avx512_bf16", "highest", PARITY + PRODUCTS),
+        ("amx", "highest", PARITY + PRODUCTS),
+        ("amx", "high", PARITY),
+    ],
+    ids=["avx512", "avx512_bf16", "amx", "amx, high"],
 )
 def test_the_engines_tests_pass_on_the_instruction_set(
     instructions: str, precision: str, tests: list[str], request: pytest.FixtureRequest

@@ -225,7 +225,7 @@ class Recurrent(nn.Module):
         return (
             torch.cat(y, -1) if len(y) > 1 else y[0],
             self._state_kind(*(torch.stack(parts) for parts in zip(*after, strict=True))),
-            {name: torch.stack(parts).view(*grid, *y[0].shape[:2], -1) for name, parts in traced.items()},
+            {name: _together(parts).view(*grid, *y[0].shape[:2], -1) for name, parts in traced.items()},
         )
 
     def _engine_for(self, given: LayerInputs, options: LayerOptions) -> str:
@@ -366,6 +366,11 @@ class RNN(OneStateCalls, Recurrent):
             raise ValueError(f"nonlinearity is {nonlinearity!r}; expected 'tanh' or 'relu'")
         self.nonlinearity = nonlinearity
         super().__init__(f"rnn_{nonlinearity}", *args, **kwargs)
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """Return the stacked parts, or the only one as it is, without a copy."""
+    return torch.stack(tuple(parts)) if len(parts) > 1 else parts[0]
 
 
 def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:

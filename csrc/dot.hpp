@@ -1,0 +1,127 @@
+// Products of packed pairs on vectors, with vdpbf16ps (pairs.hpp): each of 16 sums adds the products of a pair of terms.
+// Sums of a tile of up to kTileRows rows and two vectors stay in registers over a block of terms; blocks are added in
+// order.
+#pragma once
+
+#include "pairs.hpp"
+
+namespace gatewise::GATEWISE_TARGET {
+
+// sums + the products of a pair of A, in each 32 bits of a, with 16 pairs of B.
+inline Vector<float> add_pairs(Vector<float> sums, Pairs a, Pairs b) {
+#ifdef GATEWISE_EMULATE  // equal but for denormals
+    sums += (Vector<float>)(a & 0xFFFF0000u) * (Vector<float>)(b & 0xFFFF0000u);
+    return sums + (Vector<float>)(a << 16) * (Vector<float>)(b << 16);
+#else
+    return (Vector<float>)_mm512_dpbf16_ps((__m512)sums, (__m512bh)a, (__m512bh)b);
+#endif
+}
+
+constexpr Index kPairsUnrolled = 4;
+
+// Pass the sums of R rows and the first N × 16 columns of a panel, over `terms` terms, to finish(r, n, sums). row, step: the
+// distances in a between rows and between chunks. `ahead()`, called once per kPairsUnrolled pairs, prefetches data of
+// later tiles.
+template <int R, int N, class A, class F>
+GATEWISE_INLINE void multiply_pairs(Index terms, const uint16_t* a, Index row, Index step, const uint16_t* b, A ahead,
+                                    F finish) {
+    Vector<float> s[R][N];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+        for (int n = 0; n < N; ++n) s[r][n] = Vector<float>{};
+    }
+    const auto add_pair = [&](Index k) __attribute__((always_inline)) {  // terms k and k + 1 of a chunk
+        Pairs column[N];
+        for (int n = 0; n < N; ++n) __builtin_memcpy(&column[n], b + n * kTileSize + k * 16, sizeof column[n]);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+            uint32_t pair;
+            __builtin_memcpy(&pair, a + r * row + k, sizeof pair);
+            for (int n = 0; n < N; ++n) s[r][n] = add_pairs(s[r][n], Pairs{} + pair, column[n]);
+        }
+    };
+    for (; terms >= kChunk; terms -= kChunk, a += step, b += kPackedChunk<1>) {
+        for (Index first = 0; first < kChunk; first += 2 * kPairsUnrolled) {
+            ahead();
+#pragma GCC unroll 4
+            for (Index k = 0; k < 2 * kPairsUnrolled; k += 2) add_pair(first + k);
+        }
+    }
+    for (Index k = 0; k < terms; k += 2) add_pair(k);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+        for (int n = 0; n < N; ++n) finish(r, n, s[r][n]);
+    }
+}
+
+// The kernel, see OnPairs.
+struct OnDots {
+    using Session = NoSession;
+    using Factor = uint16_t;
+    static constexpr int kParts = 1;
+    static constexpr Index kChunksAtOnce = 12, kChunksHeld = 24;  // of a panel: 24 KB, in the L1 cache
+
+    static void multiply_rows(Index rows, Index K, const Factor* a, Index row, const Factor* panel, Index first,
+                              Index last, float* c, Index c_stride, const Factor* next_panel) {
+        constexpr Index kChunkSize = kPackedChunk<1>, kLines = 8;  // cache lines per kPairsUnrolled pairs of a panel
+        const Index tiles = (rows + kTileRows - 1) / kTileRows, lines = tiles < kLines ? kLines / tiles : 1;
+        const Blocks blocks(K, kChunksAtOnce * kChunk, kChunk);
+        panel += first * 32, c += first;  // a row of 16 pairs is 32 elements; first is 0, or 16: the second tile
+        for (Index block = 0; block < blocks.count; ++block) {
+            const Index k0 = blocks.first(block), terms = blocks.of(block), chunks = (terms + kChunk - 1) / kChunk;
+            const Factor* packed = panel + k0 / kChunk * kChunkSize;
+            const Factor* following =
+                block + 1 < blocks.count && next_panel ? packed + chunks * kChunkSize : next_panel;
+            for (Index tile = 0; tile < tiles; ++tile) {
+                const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+                const Factor* next = following + chunks * kLines * 4 * tile / tiles * kLine<Factor>;
+                const auto ahead = [&] {  // each tile prefetches its share of what follows
+                    for (Index line = 0; line < lines; ++line, next += kLine<Factor>) __builtin_prefetch(next, 0, 2);
+                };
+                with_tile<float>(r1 - r0, last - first, [&](auto R, auto N) {
+                    float* to = c + r0 * c_stride;
+                    const auto multiply = [&](auto before_pairs) {
+                        multiply_pairs<R.value, N.value>(terms, a + r0 * row + k0, row, kChunk, packed, before_pairs,
+                                                         [&](Index r, Index n, Vector<float> sums) {
+                                                             float* c = to + r * c_stride + n * 16;
+                                                             store(c, k0 > 0 ? load(c) + sums : sums);
+                                                         });
+                    };
+                    following ? multiply(ahead) : multiply([] {});
+                });
+            }
+        }
+    }
+
+    // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists.
+    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index K, const Factor* a,
+                               const Factor* b) {
+        const Index rows = p.M - m < kStrip ? p.M - m : kStrip, columns = p.N - n;
+        const Index tiles = (rows + kTileRows - 1) / kTileRows;
+        for (Index tile = 0; tile < tiles; ++tile) {
+            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            for (Index r = r0; r < r1; ++r) fetch_row(p.C[m + r] + n);
+            with_tile<float>(r1 - r0, columns, [&](auto R, auto N) {
+                multiply_pairs<R.value, N.value>(
+                    K, a + r0 * kChunk, kChunk, kPackedChunk<1>, b, [] {},
+                    [&](Index r, Index n_, Vector<float> sums) {
+                        float* c = p.C[m + r0 + r] + n + n_ * 16;
+                        const float* add = accumulate ? c : p.bias ? p.bias + n + n_ * 16 : nullptr;
+                        const Index left = columns - n_ * 16;
+                        store(c, add ? sums + load(add, left) : sums, left);
+                    });
+            });
+        }
+    }
+
+    static void spin(Index repeats, Index chunks, const Factor* a, const Factor* b) {
+        alignas(64) float c[kStrip][kWidth] = {};
+        const Product<float> p{kStrip, kWidth, chunks * kChunk, {}, true, {}, true, {c[0], kWidth, nullptr}};
+        for (Index repeat = 0; repeat < repeats; ++repeat) {
+            __asm__ volatile("" : : "r"(a), "r"(b), "r"(c) : "memory");  // keeps the compiler from merging the repeats
+            multiply_block(p, 0, 0, false, p.K, a, b);
+        }
+    }
+};
+
+}  // namespace gatewise::GATEWISE_TARGET

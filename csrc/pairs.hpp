@@ -1,0 +1,376 @@
+// Products of bfloat16 operands, two terms at a time: the policy whose operands are packed as pairs, one number per operand
+// (Numbers::bfloat16) or two (Numbers::high: x = hi + lo, and a product is hi·hi + hi·lo + lo·hi; lo·lo is negligible).
+// A kernel multiplies what is packed: tiles.hpp on AMX tiles, dot.hpp on vectors with the instruction vdpbf16ps.
+//
+// A packed tile is 16 lines (rows of A, columns of B) of 32 terms. In A, the terms of a line are contiguous; in B, a row
+// holds two terms of each line (a pair). A chunk of 32 terms of a panel (32 columns) is two tiles of 16 columns; with
+// two parts, two tiles of hi and then two of lo. A strip of 32 rows is packed likewise. Terms are padded with zeros to
+// whole chunks. Denormal operands and sums are flushed to zero; NaN propagates; in `high` an operand that rounds to
+// infinity (from 3.39e38) may become NaN. Only `multiply` uses scratch.
+#pragma once
+
+#include "product.hpp"
+#ifndef GATEWISE_EMULATE
+#include <immintrin.h>
+#endif
+
+namespace gatewise::GATEWISE_TARGET {
+
+static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
+
+constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // lines, terms, elements
+
+// 32 operands, or 16 pairs of them.
+typedef uint32_t Pairs __attribute__((vector_size(64)));
+typedef uint16_t Factors __attribute__((vector_size(64)));
+
+// Two vectors rounded to bfloat16, concatenated.
+inline Pairs narrow(Vector<float> low, Vector<float> high) {
+#ifdef GATEWISE_EMULATE
+    Pairs bits[2];
+    Vector<float> rounded[2] = {to_bfloat16(low), to_bfloat16(high)};
+    __builtin_memcpy(bits, rounded, sizeof bits);
+    Factors all{};
+    for (Index k = 0; k < kChunk; ++k) all[k] = static_cast<uint16_t>(bits[k / 16][k % 16] >> 16);
+    return (Pairs)all;
+#else
+    return (Pairs)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+#endif
+}
+
+// Pair k holds element k of both vectors.
+inline Pairs interleave(Vector<float> even, Vector<float> odd) {
+    const Factors all = (Factors)narrow(even, odd);
+#ifdef __clang__
+    return (Pairs)__builtin_shufflevector(all, all, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9,
+                                          25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+    return (Pairs)__builtin_shuffle(all, Factors{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
+#endif
+}
+
+// The part of x to be rounded to bfloat16: 0 is hi, x itself; 1 is lo, the rounding error of hi.
+template <int Part>
+inline Vector<float> part_of(Vector<float> x) {
+    if (Part == 0) return x;
+    Vector<float> rest = x - to_bfloat16(x);
+    return rest - rest == Vector<float>{} ? rest : Vector<float>{};  // zero if hi is not finite
+}
+
+// The elements of a chunk of a panel or a strip, with `Parts` parts.
+template <int Parts>
+constexpr Index kPackedChunk = Parts * 2 * kTileSize;
+
+constexpr Index kStrip = 2 * kTileHeight, kWidth = kTileColumns<float>;  // rows of a strip, columns of a panel
+static_assert(kWidth == 2 * kTileHeight && kStrip == kLeftRows);
+
+constexpr Index chunks_of(Index K) { return (K + kChunk - 1) / kChunk; }
+
+inline Vector<float> widen(const uint16_t* from) {
+    typedef uint16_t Half __attribute__((vector_size(32)));
+    Half half;
+    __builtin_memcpy(&half, from, sizeof half);
+    return (Vector<float>)(__builtin_convertvector(half, Pairs) << 16);
+}
+
+inline void put_pairs(uint16_t* to, Vector<float> x, Index count) {
+    const Pairs rounded = narrow(x, x);
+    if (__builtin_expect(count >= kLanes<float>, 1)) {
+        __builtin_memcpy(to, &rounded, sizeof(uint16_t) * kLanes<float>);
+    } else {
+        for (Index k = 0; k < count; ++k) to[k] = ((Factors)rounded)[k];
+    }
+}
+
+template <class Kernel>
+struct OnPairs {
+    using Real = float;
+    using Factor = uint16_t;
+    using Session = typename Kernel::Session;
+    static constexpr bool kInPairs = true;
+    static constexpr int kParts = Kernel::kParts;
+    static constexpr Index kStep = kPackedChunk<kParts>;  // elements of a chunk of a panel
+
+    static constexpr Index panel_size(Index K) { return chunks_of(K) * kStep; }
+    // The hi parts of a row, then its lo parts; an odd number of chunks each, to spread rows over all sets of the
+    // cache.
+    static constexpr Index row_size(Index K) { return (chunks_of(K) | 1) * kChunk * kParts; }
+
+    static void put(Factor* to, Index row, Vector<float> x, Index count) {
+        put_pairs(to, part_of<0>(x), count);
+        if (kParts == 2) put_pairs(to + row / 2, part_of<1>(x), count);
+    }
+
+    static void pack_panel(Factor* packed, Rows<const float> m, bool terms_together, Index first, Index count,
+                           Index K) {
+        pack(packed, false, m, terms_together, first, count, 0, K);
+    }
+
+    // Pack two tiles of each part for each chunk of K terms: `count` lines (rows of A, columns of B), the others zero.
+    // `by_line`: the layout of A, with the terms of a line contiguous; else the layout of B, by pairs of terms.
+    static void pack(Factor* to, bool by_line, Rows<const float> m, bool terms_together, Index first, Index count,
+                     Index k0, Index K) {
+        for (Index k = 0; k < K; k += kChunk, to += kStep) {
+            for (Index tile = 0; tile < 2; ++tile) {
+                pack_tile(to + tile * kTileSize, by_line, m, terms_together, first + tile * kTileHeight,
+                          count - tile * kTileHeight, k0 + k, K - k);
+            }
+        }
+    }
+
+    // See product.hpp.
+    static void multiply_rows(Index rows, Index K, const Factor* a, const Factor* panel, Index first, Index last,
+                              float* c, Index c_stride, const Factor* next_panel) {
+        if (rows > 0) Kernel::multiply_rows(rows, K, a, row_size(K), panel, first, last, c, c_stride, next_panel);
+    }
+
+    // See product.hpp: strip s, rows 32·s to 32·s + 31, is at s·panel_size(K); in it, one line of a chunk after another.
+    static constexpr Index left_size(Index rows, Index K) { return (rows + kStrip - 1) / kStrip * panel_size(K); }
+    static void pack_left(Factor* to, Index row, Rows<const float> m, Index count, Index K) {
+        pack(to + row / kStrip * panel_size(K), true, m, true, row, count, 0, K);
+    }
+    static Factor* left_line(Factor* left, Index row, Index chunk, Index K) {
+        return left + row / kStrip * panel_size(K) + chunk * kStep + row % kStrip * kChunk;
+    }
+
+    // Write the columns from `column` of a row of packed rows; and set the rest of its last chunk and strip to zero.
+    static void put_left(Factor* left, Index row, Index column, Index K, Vector<float> x, Index count) {
+        const Index within = column % kChunk, first = kChunk - within;
+        Factor *to = left_line(left, row, column / kChunk, K) + within, *next = to - within + kStep;
+        for (int part = 0; part < kParts; ++part, to += 2 * kTileSize, next += 2 * kTileSize) {
+            const Vector<float> given = part ? part_of<1>(x) : x;
+            if (count <= first || first >= kLanes<float>) {
+                put_pairs(to, given, count);
+            } else {  // the columns lie in two chunks
+                const Pairs rounded = narrow(given, given);
+                const Index all = count < kLanes<float> ? count : kLanes<float>;
+                for (Index k = 0; k < all; ++k) (k < first ? to[k] : next[k - first]) = ((Factors)rounded)[k];
+            }
+        }
+    }
+    static void clear_rest(Factor* left, Index rows, Index K, Member me) {
+        const Index strips = (rows + kStrip - 1) / kStrip, size = panel_size(K);
+        for (Index strip = me.first(strips); strip < me.last(strips); ++strip) {
+            Factor* to = left + strip * size;
+            const Index from = (strip + 1) * kStrip > rows ? 0 : size - kStep;
+            if (size > 0) __builtin_memset(to + from, 0, static_cast<std::size_t>(size - from) * sizeof(Factor));
+        }
+    }
+
+    // Pack the transpose of packed rows: their `columns` columns become rows.
+    static void transpose_left(Factor* to, const Factor* left, Index rows, Index columns, Member me) {
+        const Index strips = (columns + kStrip - 1) / kStrip;
+        for (Index strip = me.first(strips); strip < me.last(strips); ++strip) {
+            transpose_packed(to + strip * panel_size(rows), left, panel_size(columns), strip, 0, rows);
+        }
+    }
+
+    // Write and read a line of a chunk: its terms, in two vectors.
+    static void put_line(Factor* to, Vector<float> low, Vector<float> high) {
+        const Pairs hi = narrow(low, high);
+        __builtin_memcpy(to, &hi, sizeof hi);
+        if (kParts == 1) return;
+        const Pairs lo = narrow(part_of<1>(low), part_of<1>(high));
+        __builtin_memcpy(to + 2 * kTileSize, &lo, sizeof lo);
+    }
+    static void read_line(const Factor* from, Vector<float>& low, Vector<float>& high) {
+        low = high = Vector<float>{};
+        for (int part = 0; part < kParts; ++part, from += 2 * kTileSize) {
+            low += widen(from), high += widen(from + kLanes<float>);
+        }
+    }
+
+    // Multiply the strips from `first` up to `last` of packed rows with one panel, K terms; pass the 32 × 32 sums of each
+    // to finish(strip, sums). `sums` holds those of all strips. Of the last strip only the rows up to `rows` are written.
+    template <class F>
+    static void multiply_strips(const Factor* left, Index first, Index last, Index rows, const Factor* panel, Index K,
+                                float* sums, F finish) {
+        const Blocks pieces(K, Kernel::kChunksAtOnce * kChunk, kChunk);
+        for (Index piece = 0; piece < pieces.count; ++piece) {
+            const Index from = panel_size(pieces.first(piece));
+            for (Index strip = first; strip < last; ++strip) {
+                float* block = sums + (strip - first) * kStrip * kWidth;
+                const Index count = rows - strip * kStrip < kStrip ? rows - strip * kStrip : kStrip;
+                const Product<float> part{count, kWidth, K, {}, true, {}, true, {block, kWidth, nullptr}};
+                Kernel::multiply_block(part, 0, 0, piece > 0, pieces.of(piece), left + strip * panel_size(K) + from,
+                                       panel + from);
+                if (piece + 1 == pieces.count) finish(strip, block);
+            }
+        }
+    }
+
+    // See product.hpp.
+    static void multiply(const Product<float>& p, Member me, const Factor* left = nullptr) {
+        [[maybe_unused]] Session session;
+        const Index strips = (p.M + kStrip - 1) / kStrip, panels = (p.N + kWidth - 1) / kWidth;
+        const bool wide = p.M > 0 && p.M <= kFewRows && panels >= kManyPanels && p.b_terms_together && !left;
+        wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, left, me);
+    }
+
+    // See Target::spin_tiles.
+    static double spin(Index repeats) {
+        constexpr Index kSpun = 8 / kParts;  // chunks
+        alignas(64) Factor a[kSpun * kStep], b[kSpun * kStep];
+        for (Index k = 0; k < kSpun * kStep; k += kLanes<float>) {
+            put_pairs(a + k, some_numbers(k), kLanes<float>), put_pairs(b + k, some_numbers(~k), kLanes<float>);
+        }
+        [[maybe_unused]] Session session;
+        Kernel::spin(repeats, kSpun, a, b);
+        return 2.0 * kStrip * kWidth * kChunk * kSpun * static_cast<double>(repeats);
+    }
+
+  private:
+    static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product whose columns are divided over the members
+    static constexpr Index kAhead = 128;                      // prefetch distance of packing, in elements of a row
+
+    // Pack groups of 32 lines, from `group` up to `end`, out of the `lines` lines that start at line `first`. `to`: the
+    // address of group 0; the groups are `size` apart. If the terms of a line are apart, memory is read in its order.
+    static void pack_groups(Factor* to, Index size, bool by_line, Rows<const float> m, bool terms_together, Index first,
+                            Index lines, Index group, Index end, Index k0, Index K) {
+        if (terms_together) {
+            for (; group < end; ++group) {
+                pack(to + group * size, by_line, m, true, first + group * kWidth, lines - group * kWidth, k0, K);
+            }
+            return;
+        }
+        for (Index k = 0; k < K; k += kChunk) {
+            const Index some = K - k < kChunk ? K - k : kChunk;
+            for (Index g = group; g < end; ++g) {
+                pack(to + g * size + k / kChunk * kStep, by_line, m, false, first + g * kWidth, lines - g * kWidth,
+                     k0 + k, some);
+            }
+        }
+    }
+
+    // C with few rows: for each block of terms, all members together pack all of A, at most 1 MB, which stays in the L2
+    // cache; the columns are divided over the members, which pack a panel of B when they need it. Within a block, some
+    // chunks are multiplied at a time, so that a strip of A and the panel fit into the L1 cache.
+    static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
+        constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = Kernel::kChunksAtOnce;
+        const Blocks blocks(p.K, kFactorsHeld / (strips * kStep) * kChunk, kChunk);
+        const Mark before = me.mark();
+        Factor* a = me.shared<Factor>(strips * panel_size(blocks.terms));
+        Factor* b = me.own<Factor>(panel_size(blocks.terms));
+        for (Index block = 0; block < blocks.count; ++block) {
+            const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
+            pack_groups(a, size, true, p.A, p.a_terms_together, 0, p.M, me.first(strips), me.last(strips), k0, K);
+            me.barrier();
+            const Blocks pieces(K, kChunksHeld * kChunk, kChunk);
+            for (Index n = me.first(panels) * kWidth; n < me.last(panels) * kWidth; n += kWidth) {
+                pack(b, false, p.B, p.b_terms_together, n, p.N - n, k0, K);
+                for (Index piece = 0; piece < pieces.count; ++piece) {
+                    const Index from = panel_size(pieces.first(piece)), some = pieces.of(piece);
+                    for (Index strip = 0; strip < strips; ++strip) {
+                        Kernel::multiply_block(p, strip * kStrip, n, block > 0 || piece > 0 || p.accumulate, some,
+                                               a + strip * size + from, b + from);
+                    }
+                }
+            }
+            me.barrier();  // before the packed A is overwritten
+        }
+        me.release(before);
+    }
+
+    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
+    // read them (at most 12 MB; 24 with two parts). The rows of C are divided over the members (or, if there are few,
+    // the columns: then each member packs all of A). A member packs its rows of A, unless A comes packed, in pieces of
+    // 1 MB that stay in the L2 cache. The sums of a block are added to C.
+    static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
+        constexpr Index kStrips = 12 / kParts, kChunksHeld = Kernel::kChunksHeld, kColumnsHeld = 4096;
+        const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
+        const bool by_rows = p.M >= 4 * kStrip * me.size;
+        const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
+        const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips),
+                    last_strip = of_rows.last(strips);
+        const Index held = p.N < kColumnsHeld ? (p.N + kWidth - 1) / kWidth : kColumnsHeld / kWidth;
+        const Mark before = me.mark();
+        Factor* b = me.shared<Factor>(held * panel_size(blocks.terms));
+        Factor* own = left && p.a_terms_together ? nullptr : me.own<Factor>(kStrips * panel_size(blocks.terms));
+        for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
+            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld,
+                        panels = (columns + kWidth - 1) / kWidth;
+            for (Index block = 0; block < blocks.count; ++block) {
+                const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
+                if (p.b_terms_together) {
+                    pack_groups(b, size, false, p.B, true, n0, p.N - n0, me.first(panels), me.last(panels), k0, K);
+                } else {
+                    const Index from = me.first(chunks_of(K)) * kChunk, end = me.last(chunks_of(K)) * kChunk;
+                    pack_groups(b + panel_size(from), size, false, p.B, false, n0, p.N - n0, 0, panels, k0 + from,
+                                (end < K ? end : K) - from);
+                }
+                me.barrier();
+                for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
+                    const Index end = last_strip < piece + kStrips ? last_strip : piece + kStrips;
+                    for (Index strip = piece; own && strip < end; ++strip) {
+                        Factor* to = own + (strip - piece) * size;
+                        if (left) {
+                            transpose_packed(to, left, panel_size(p.M), strip, k0, K);
+                        } else {
+                            pack(to, true, p.A, p.a_terms_together, strip * kStrip, p.M - strip * kStrip, k0, K);
+                        }
+                    }
+                    const Factor* a = own ? own : left + piece * panel_size(p.K) + panel_size(k0);
+                    const Index a_size = own ? size : panel_size(p.K);
+                    for (Index panel = of_columns.first(panels); panel < of_columns.last(panels); ++panel) {
+                        for (Index strip = piece; strip < end; ++strip) {
+                            Kernel::multiply_block(p, strip * kStrip, n0 + panel * kWidth, block > 0 || p.accumulate, K,
+                                                   a + (strip - piece) * a_size, b + panel * size);
+                        }
+                    }
+                }
+                me.barrier();  // before the packed B is overwritten
+            }
+        }
+        me.release(before);
+    }
+
+    // Pack one tile of each part; lines and terms that do not exist are zero.
+    __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool terms_together,
+                                                    Index first, Index count, Index k0, Index K) {
+        Vector<float> found[kParts][16];  // 16 pairs each
+        for (Index j = 0; j < 16; ++j) {
+            Vector<float> x{}, y{};
+            if (terms_together) {  // j is a line
+                if (j < count) {
+                    const float* terms = m[first + j] + k0;
+                    if (K > kAhead) __builtin_prefetch(terms + kAhead), __builtin_prefetch(terms + kAhead + 16);
+                    x = load(terms, K), y = load(terms + kLanes<float>, K - kLanes<float>);
+                }
+                found[0][j] = (Vector<float>)narrow(part_of<0>(x), part_of<0>(y));
+                if (kParts == 2) found[kParts - 1][j] = (Vector<float>)narrow(part_of<1>(x), part_of<1>(y));
+            } else {  // j is a pair of terms
+                if (2 * j < K) x = load(m[k0 + 2 * j] + first, count);
+                if (2 * j + 1 < K) y = load(m[k0 + 2 * j + 1] + first, count);
+                found[0][j] = (Vector<float>)interleave(part_of<0>(x), part_of<0>(y));
+                if (kParts == 2) found[kParts - 1][j] = (Vector<float>)interleave(part_of<1>(x), part_of<1>(y));
+            }
+        }
+        for (int part = 0; part < kParts; ++part) {
+            if (terms_together != by_line) transpose_square<float>(found[part]);
+            __builtin_memcpy(to + part * 2 * kTileSize, found[part], sizeof found[part]);
+        }
+    }
+
+    // Pack the transpose of a matrix whose strips are packed by line, `size` apart: the columns 32·group to 32·group +
+    // 31 become lines, whose terms are the K rows from k0. k0 is a multiple of 32.
+    static void transpose_packed(Factor* to, const Factor* strips, Index size, Index group, Index k0, Index K) {
+        static_assert(kStrip == kChunk);
+        for (Index k = 0; k < K; k += kChunk) {
+            const Factor* square = strips + (k0 + k) / kStrip * size + group * kStep;  // 32 × 32, for each part
+            for (Index part = 0; part < kParts; ++part, square += 2 * kTileSize) {
+                for (Index half = 0; half < 2; ++half, to += kTileSize) {  // of the columns
+                    Vector<float> found[kTileHeight];                      // 16 pairs each
+                    for (Index j = 0; j < kTileHeight; ++j) {
+                        const Factor* pair = square + 2 * j * kChunk;
+                        found[j] = (Vector<float>)interleaved<Factor>(load(pair), load(pair + kChunk), half > 0);
+                    }
+                    transpose_square<float>(found);
+                    __builtin_memcpy(to, found, sizeof found);
+                }
+            }
+        }
+    }
+};
+
+}  // namespace gatewise::GATEWISE_TARGET
