@@ -86,21 +86,37 @@ void loss_by_logits(const LinearLoss<typename P::Real>& p, const LossRows& part,
     typename P::Factor* packed = left ? me.shared<typename P::Factor>(left) : nullptr;
     const Rows<const Real> x{p.x + part.start * H, H, nullptr}, weight{p.weight, H, nullptr}, dz{z, stride, nullptr};
     P::multiply({rows, V, H, x, true, weight, true, {z, stride, nullptr}, false, p.bias}, me);
+    const auto softmax_of = [&](Index r, Real* sum, bool first) {
+        for (Index v = V; v < width; ++v) z[r * stride + v] = -static_cast<Real>(__builtin_inf());
+        part.nll[part.start + r] = row_loss(z + r * stride, width, static_cast<Index>(p.targets[part.start + r]),
+                                            static_cast<Real>(p.scale), p.dx || p.dweight || p.dbias, sum, first);
+    };
+    const bool by_blocks = blocks >= 2 * me.size;  // else there are too few; the sums have the same order
+    for (Index r = me.first(rows); !by_blocks && r < me.last(rows); ++r) softmax_of(r, nullptr, false);
+    if (!by_blocks) me.barrier();
     for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
         const Index from = block * kRowsTogether, to = from + kRowsTogether < rows ? from + kRowsTogether : rows;
-        for (Index r = from; r < to; ++r) {
-            for (Index v = V; v < width; ++v) z[r * stride + v] = -static_cast<Real>(__builtin_inf());
-            part.nll[part.start + r] = row_loss(z + r * stride, width, static_cast<Index>(p.targets[part.start + r]),
-                                                static_cast<Real>(p.scale), p.dx || p.dweight || p.dbias,
-                                                sums ? sums + block * width : nullptr, r == from);
-        }
+        for (Index r = from; by_blocks && r < to; ++r) softmax_of(r, sums ? sums + block * width : nullptr, r == from);
         if (packed) P::pack_left(packed, from, dz, to - from, V);
     }
     me.barrier();
-    if (p.dbias) {
-        for (Index v = me.first(V); v < me.last(V); ++v) {
-            for (Index block = 0; block < blocks; ++block) p.dbias[v] += sums[block * width + v];
+    // db, in the same order either way: the rows of a block, then the blocks. Columns in whole vectors.
+    const Index vectors = (V + kLanes<Real> - 1) / kLanes<Real>;
+    for (Index k = me.first(vectors); p.dbias && k < me.last(vectors); ++k) {
+        const Index v = k * kLanes<Real>;
+        Vector<Real> total = load(p.dbias + v, V - v);
+        for (Index block = 0; block < blocks; ++block) {
+            Vector<Real> sum;
+            if (by_blocks) {
+                sum = load(sums + block * width + v);
+            } else {
+                sum = load(z + block * kRowsTogether * stride + v);
+                const Index end = (block + 1) * kRowsTogether < rows ? (block + 1) * kRowsTogether : rows;
+                for (Index r = block * kRowsTogether + 1; r < end; ++r) sum = sum + load(z + r * stride + v);
+            }
+            total = total + sum;
         }
+        store(p.dbias + v, total, V - v);
     }
     if (p.dx) P::multiply({rows, H, V, dz, true, weight, false, {p.dx + part.start * H, H, nullptr}}, me, packed);
     if (p.dweight) P::multiply({V, H, rows, dz, false, x, false, {p.dweight, H, nullptr}, part.later}, me, packed);

@@ -14,7 +14,7 @@ template <class P>
 bool loss_by_exponentials(const LinearLoss<float>& p, const LossRows& part, Member me) {
     using Factor = typename P::Factor;
     using V = Vector<float>;
-    constexpr Index L = kLanes<float>, kPanelsTogether = 8;  // whose sums are added in order; then group by group
+    constexpr Index L = kLanes<float>, kPanelsTogether = 2;  // whose sums are added in order; then group by group
     constexpr float kLargest = 1e26f;                        // far from overflow, also times a weight
     const Index H = p.H, rows = part.rows, strips = (rows + kStrip - 1) / kStrip, padded = strips * kStrip;
     const Index panels = (p.V + kWidth - 1) / kWidth, groups = (panels + kPanelsTogether - 1) / kPanelsTogether;

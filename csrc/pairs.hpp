@@ -244,7 +244,8 @@ struct OnPairs {
     }
 
     // C with few rows: for each block of terms, all members together pack all of A, at most 1 MB, which stays in the L2
-    // cache; the columns are divided over the members, which pack a panel of B when they need it. Within a block, some
+    // cache; the columns (in a large team also the rows) are divided over the members, which pack a panel of B when they need
+    // it. Within a block, some
     // chunks are multiplied at a time, so that a strip of A and the panel fit into the L1 cache.
     static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
         constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = Kernel::kChunksAtOnce;
@@ -252,16 +253,18 @@ struct OnPairs {
         const Mark before = me.mark();
         Factor* a = me.shared<Factor>(strips * panel_size(blocks.terms));
         Factor* b = me.own<Factor>(panel_size(blocks.terms));
+        const Grid grid(strips, panels, false, me);
+        const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
         for (Index block = 0; block < blocks.count; ++block) {
             const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
             pack_groups(a, size, true, p.A, p.a_terms_together, 0, p.M, me.first(strips), me.last(strips), k0, K);
             me.barrier();
             const Blocks pieces(K, kChunksHeld * kChunk, kChunk);
-            for (Index n = me.first(panels) * kWidth; n < me.last(panels) * kWidth; n += kWidth) {
+            for (Index n = first_panel * kWidth; n < last_panel * kWidth; n += kWidth) {
                 pack(b, false, p.B, p.b_terms_together, n, p.N - n, k0, K);
                 for (Index piece = 0; piece < pieces.count; ++piece) {
                     const Index from = panel_size(pieces.first(piece)), some = pieces.of(piece);
-                    for (Index strip = 0; strip < strips; ++strip) {
+                    for (Index strip = grid.of_rows.first(strips); strip < grid.of_rows.last(strips); ++strip) {
                         Kernel::multiply_block(p, strip * kStrip, n, block > 0 || piece > 0 || p.accumulate, some,
                                                a + strip * size + from, b + from);
                     }
@@ -273,17 +276,17 @@ struct OnPairs {
     }
 
     // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
-    // read them (at most 12 MB; 24 with two parts). The rows of C are divided over the members (or, if there are few,
-    // the columns: then each member packs all of A). A member packs its rows of A, unless A comes packed, in pieces of
-    // 1 MB that stay in the L2 cache. The sums of a block are added to C.
+    // read them (at most 12 MB; 24 with two parts). The rows (if there are few, also the columns) of C are divided over the
+    // members. A member packs its rows of A, unless A comes packed, in pieces of 1 MB that stay in the L2 cache. The sums of
+    // a block are added to C.
     static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
         constexpr Index kStrips = 12 / kParts, kChunksHeld = Kernel::kChunksHeld, kColumnsHeld = 4096;
         const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
-        const bool by_rows = p.M >= 4 * kStrip * me.size;
-        const Member all{me.team, 0, 1}, of_rows = by_rows ? me : all, of_columns = by_rows ? all : me;
-        const Index strips = (p.M + kStrip - 1) / kStrip, first_strip = of_rows.first(strips),
-                    last_strip = of_rows.last(strips);
-        const Index held = p.N < kColumnsHeld ? (p.N + kWidth - 1) / kWidth : kColumnsHeld / kWidth;
+        const Index strips = (p.M + kStrip - 1) / kStrip,
+                    held = ((p.N < kColumnsHeld ? p.N : kColumnsHeld) + kWidth - 1) / kWidth;
+        const Grid grid(strips, held, true, me);
+        const Member of_rows = grid.of_rows, of_columns = grid.of_columns;
+        const Index first_strip = of_rows.first(strips), last_strip = of_rows.last(strips);
         const Mark before = me.mark();
         Factor* b = me.shared<Factor>(held * panel_size(blocks.terms));
         Factor* own = left && p.a_terms_together ? nullptr : me.own<Factor>(kStrips * panel_size(blocks.terms));

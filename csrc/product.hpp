@@ -146,6 +146,25 @@ struct LinesAhead {
     }
 };
 
+// How members divide a result of some rows and columns (of blocks): in a grid whose largest part is smallest, but in rows
+// alone, or else in columns alone, unless that part is a tenth larger: members whose parts share rows pack them each.
+struct Grid {
+    Member of_rows, of_columns;
+
+    Grid(Index rows, Index columns, bool by_rows, Member me) {
+        const auto largest = [&](int parts) {  // of rows
+            return ((rows + parts - 1) / parts) * ((columns + me.size / parts - 1) / (me.size / parts));
+        };
+        int parts = by_rows ? me.size : 1;
+        Index best = largest(parts) * 10 / 11;
+        for (int found = 1; found <= me.size; ++found) {
+            if (me.size % found == 0 && largest(found) < best) best = largest(found), parts = found;
+        }
+        of_rows = {me.team, me.index / (me.size / parts), parts};
+        of_columns = {me.team, me.index % (me.size / parts), me.size / parts};
+    }
+};
+
 // A matrix that is the left operand of two products is packed once for both, in strips of kLeftRows rows.
 constexpr Index kLeftRows = 32;
 
@@ -261,8 +280,8 @@ struct OnVectors {
         }
     }
 
-    // C with few rows: all members together pack all of A (up to kTermsPacked terms), and all read it; the columns are
-    // divided over the members, which pack a panel when they need it and prefetch the source of the next one meanwhile.
+    // C with few rows: all members together pack all of A (up to kTermsPacked terms), and all read it; the columns (in a
+    // large team also the rows) are divided over the members, which pack a panel when they need it and prefetch the source of the next one meanwhile.
     static void multiply_wide(const Product<T>& p, Member me) {
         constexpr Index NR = kTileColumns<T>, MR = kTileRows;
         constexpr Index kTermsPacked = 4 * kTermsHeld;
@@ -271,6 +290,10 @@ struct OnVectors {
         const Mark before = me.mark();
         T* a = me.shared<T>(tiles * MR * (p.K < kTermsPacked ? p.K : kTermsPacked));
         T* b = me.own<T>(NR * kTermsHeld);
+        const Grid grid(tiles, panels, false, me);
+        const Index first_row = grid.of_rows.first(tiles) * MR, last_tile = grid.of_rows.last(tiles),
+                    last_row = last_tile * MR < p.M ? last_tile * MR : p.M;
+        const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
         for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
             const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
             const Blocks blocks(packed);
@@ -281,8 +304,8 @@ struct OnVectors {
                 }
             }
             me.barrier();
-            for (Index group = me.first(panels); group < me.last(panels); group += kPanelsTogether) {
-                const Index end = group + kPanelsTogether < me.last(panels) ? group + kPanelsTogether : me.last(panels);
+            for (Index group = first_panel; group < last_panel; group += kPanelsTogether) {
+                const Index end = group + kPanelsTogether < last_panel ? group + kPanelsTogether : last_panel;
                 for (Index block = 0; block < blocks.count; ++block) {
                     const Index from = blocks.first(block), K = blocks.of(block);
                     for (Index n = group * NR; n < end * NR; n += NR) {
@@ -292,7 +315,7 @@ struct OnVectors {
                             p.b_terms_together
                                 ? LinesAhead<T>{p.B, n + NR, columns, k0 + from, K / kLine<T> + 1}
                                 : LinesAhead<T>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<T> + 1};
-                        for (Index m = 0; m < p.M; m += MR) {
+                        for (Index m = first_row; m < last_row; m += MR) {
                             multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0,
                                             next);
                         }
@@ -305,12 +328,15 @@ struct OnVectors {
     }
 
     // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
-    // read them; the rows are divided over the members, which pack their rows of A in pieces that stay in the L2 cache.
+    // read them; the rows (in a large team also the columns) are divided over the members, which pack their rows of A in pieces that stay in the L2 cache.
     static void multiply_tall(const Product<T>& p, Member me) {
         constexpr Index NR = kTileColumns<T>, MR = kTileRows;
         constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // 288 KB of A, 6 MB of B
         const Blocks blocks(p.K);
-        const Index tiles = (p.M + MR - 1) / MR, last_row = me.last(tiles) * MR < p.M ? me.last(tiles) * MR : p.M;
+        const Index tiles = (p.M + MR - 1) / MR;
+        const Grid grid(tiles, ((p.N < kColumnsHeld ? p.N : kColumnsHeld) + NR - 1) / NR, true, me);
+        const Index first_row = grid.of_rows.first(tiles) * MR, last_tile = grid.of_rows.last(tiles),
+                    last_row = last_tile * MR < p.M ? last_tile * MR : p.M;
         const Mark before = me.mark();
         T* b = me.shared<T>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * blocks.terms);
         T* a = me.own<T>(kRowsHeld * blocks.terms);
@@ -322,7 +348,10 @@ struct OnVectors {
                     pack<NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
                 }
                 me.barrier();
-                for (Index m0 = me.first(tiles) * MR; m0 < last_row; m0 += kRowsHeld) {
+                const Index first_column = grid.of_columns.first(panels) * NR,
+                            last_panel = grid.of_columns.last(panels),
+                            last_column = last_panel * NR < columns ? last_panel * NR : columns;
+                for (Index m0 = first_row; first_column < last_column && m0 < last_row; m0 += kRowsHeld) {
                     const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
                     const Index together =
                         p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is cached
@@ -332,8 +361,8 @@ struct OnVectors {
                             pack<MR>(a + m * K + k * MR, p.A, p.a_terms_together, m0 + m, p.M - m0 - m, k0 + k, some);
                         }
                     }
-                    for (Index n = 0; n < columns; n += NR) {
-                        const T* next = b + (n + NR < columns ? n + NR : 0) * K;
+                    for (Index n = first_column; n < last_column; n += NR) {
+                        const T* next = b + (n + NR < last_column ? n + NR : first_column) * K;
                         const T* end = next + NR * K;
                         auto ahead = [&] {
                             if (next < end) __builtin_prefetch(next, 0, 2), next += kLine<T>;
