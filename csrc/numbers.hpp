@@ -17,7 +17,7 @@ enum class Numbers : int {
     float32 = 0,
     float64 = 1,
     bfloat16 = 2,  // operands rounded to bfloat16, products summed in float
-    high = 3,      // operands split into two bfloat16 parts, three of their four products; float without tiles
+    high = 3,      // operands split into two bfloat16 parts, three of their four products; float without AMX
 };
 
 }  // namespace gatewise

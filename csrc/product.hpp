@@ -170,7 +170,7 @@ constexpr Index kLeftRows = 32;
 
 struct NoSession {};
 
-// A policy: how numbers enter a product. This one uses vectors; tiles.hpp has another with the same members. Real: the
+// A policy: how numbers enter a product. This one uses vectors; pairs.hpp has another with the same members. Real: the
 // type of inputs and sums. Factor: the type of packed operands. Call multiply_rows during the lifetime of a Session.
 template <class T, bool Rounded>
 struct OnVectors {
