@@ -76,26 +76,24 @@ struct OnDots {
                 const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
                 const Factor* next = following + chunks * kLines * 4 * tile / tiles * kLine<Factor>;
                 const auto ahead = [&] {  // each tile prefetches its share of what follows
+                    if (!following) return;
                     for (Index line = 0; line < lines; ++line, next += kLine<Factor>) __builtin_prefetch(next, 0, 2);
                 };
                 with_tile<float>(r1 - r0, last - first, [&](auto R, auto N) {
                     float* to = c + r0 * c_stride;
-                    const auto multiply = [&](auto before_pairs) {
-                        multiply_pairs<R.value, N.value>(terms, a + r0 * row + k0, row, kChunk, packed, before_pairs,
-                                                         [&](Index r, Index n, Vector<float> sums) {
-                                                             float* c = to + r * c_stride + n * 16;
-                                                             store(c, k0 > 0 ? load(c) + sums : sums);
-                                                         });
-                    };
-                    following ? multiply(ahead) : multiply([] {});
+                    multiply_pairs<R.value, N.value>(terms, a + r0 * row + k0, row, kChunk, packed, ahead,
+                                                     [&](Index r, Index n, Vector<float> sums) {
+                                                         float* c = to + r * c_stride + n * 16;
+                                                         store(c, k0 > 0 ? load(c) + sums : sums);
+                                                     });
                 });
             }
         }
     }
 
     // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists.
-    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index K, const Factor* a,
-                               const Factor* b) {
+    __attribute__((noinline)) static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate,
+                                                         Index K, const Factor* a, const Factor* b) {
         const Index rows = p.M - m < kStrip ? p.M - m : kStrip, columns = p.N - n;
         const Index tiles = (rows + kTileRows - 1) / kTileRows;
         for (Index tile = 0; tile < tiles; ++tile) {

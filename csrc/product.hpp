@@ -215,6 +215,7 @@ struct OnVectors {
                 const T* next = following + terms * tile / tiles * NR;
                 const Index second = tiles < kTermsUnrolled ? NR : 0;
                 const auto ahead = [&] {
+                    if (!following) return;
                     for (Index j = 0; j < NR; j += kLine<T>) {
                         __builtin_prefetch(next + j, 0, 2);
                         __builtin_prefetch(next + second + j, 0, 2);
@@ -223,14 +224,11 @@ struct OnVectors {
                 };
                 with_tile<T>(r1 - r0, last - first, [&](auto R, auto N) {
                     T* to = c + r0 * c_stride;
-                    const auto multiply = [&](auto before_terms) {
-                        multiply_tile<R.value, N.value, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR,
-                                                           before_terms, [&](Index r, Index n, Vector<T> sums) {
-                                                               T* c = to + r * c_stride + n * kLanes<T>;
-                                                               store(c, k0 > 0 ? load(c) + sums : sums);
-                                                           });
-                    };
-                    following ? multiply(ahead) : multiply([] {});
+                    multiply_tile<R.value, N.value, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR,
+                                                       ahead, [&](Index r, Index n, Vector<T> sums) {
+                                                           T* c = to + r * c_stride + n * kLanes<T>;
+                                                           store(c, k0 > 0 ? load(c) + sums : sums);
+                                                       });
                 });
             }
         }

@@ -17,6 +17,9 @@
 #include <utility>
 
 #include "numbers.hpp"
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace gatewise::GATEWISE_TARGET {
 
@@ -43,19 +46,40 @@ inline void store(T* p, Vector<T> v) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
-// Load the first `count` elements; the others are zero. `count` may exceed the number of lanes.
+// Load the first `count` elements; the others are zero. `count` may exceed the number of lanes, or be negative. What an
+// instruction set does not do by a mask is not inlined, which would double the size of the module.
 template <class T>
-inline Vector<T> load(const T* p, Index count) {
-    if (__builtin_expect(count >= kLanes<T>, 1)) return load(p);
-    Vector<T> v{};  // all zeros if count is not positive
+__attribute__((noinline)) Vector<T> load_part(const T* p, Index count) {
+    Vector<T> v{};
     for (Index k = 0; k < count; ++k) v[k] = p[k];
     return v;
 }
 
 template <class T>
-inline void store(T* p, Vector<T> v, Index count) {
-    if (__builtin_expect(count >= kLanes<T>, 1)) return store(p, v);
+__attribute__((noinline)) void store_part(T* p, Vector<T> v, Index count) {
     for (Index k = 0; k < count; ++k) p[k] = v[k];
+}
+
+#if GATEWISE_VECTOR_BYTES == 64 && defined(__AVX512F__)
+inline unsigned first_lanes(Index count) { return count > 0 ? (1u << count) - 1 : 0; }  // count is less than 32
+template <>
+inline Vector<float> load_part(const float* p, Index count) {
+    return (Vector<float>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(first_lanes(count)), p);
+}
+template <>
+inline void store_part(float* p, Vector<float> v, Index count) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>(first_lanes(count)), (__m512)v);
+}
+#endif
+
+template <class T>
+inline Vector<T> load(const T* p, Index count) {
+    return __builtin_expect(count >= kLanes<T>, 1) ? load(p) : load_part(p, count);
+}
+
+template <class T>
+inline void store(T* p, Vector<T> v, Index count) {
+    __builtin_expect(count >= kLanes<T>, 1) ? store(p, v) : store_part(p, v, count);
 }
 
 // {a₀, b₀, a₁, b₁, …} from the lower or the upper halves of a and b.

@@ -33,6 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(table, "product_rates", lambda threads: {name: rate * threads for name, rate in RATES.items()})
     monkeypatch.setattr(table, "compare_training", compare)
+    monkeypatch.setattr(table, "instructions", lambda: ("amx", ["amx"]))
     return calls
 
 
@@ -53,6 +54,17 @@ def test_bf16_is_set_against_the_peers_fastest_precision_and_the_others_against_
         assert rows[f"{recipe}, training step, bf16"]["against"] == "PyTorch bf16"
         assert rows[f"{recipe}, training step, fp32"]["ratio"] == 2.0
     assert len(result["rows"]) == 3 * 3 + 1 + 2 * 2
+
+
+def test_without_amx_high_is_not_measured_and_targets_are_others(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_amx = {row["work"]: row["target"] for row in table.bench_training(recipes=["ptb-small"])["rows"]}
+    monkeypatch.setattr(table, "instructions", lambda: ("avx512_bf16", []))
+    without = {row["work"]: row["target"] for row in table.bench_training(recipes=["ptb-small"])["rows"]}
+    step = "ptb-small, training step,"
+    assert with_amx == {f"{step} bf16": "3.5", f"{step} high": "2.3", f"{step} fp32": "1.5"}
+    assert without == {f"{step} bf16": "1.9", f"{step} fp32": "1.4"}
 
 
 def test_the_tasks_read_their_own_folders_and_language_models_synthetic_text(asked: list[Any]) -> None:
