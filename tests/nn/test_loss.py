@@ -257,6 +257,24 @@ def test_native_equals_torch_where_a_chunk_has_more_rows_than_are_summed_at_a_ti
 
 
 @native_only
+@pytest.mark.parametrize("high", [False, True])
+def test_native_equals_torch_where_the_first_classes_say_nothing_of_the_others(high: bool) -> None:
+    """exp(z − reference) overflows: the reference is the largest of the first 32 logits."""
+    inputs, targets = make(70, 5, 100, torch.float32), targets_for(70, 100)
+    with torch.no_grad():
+        inputs["bias"][:32] -= 100
+    torch.set_float32_matmul_precision("high" if high else "highest")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not high):
+            found = value_and_gradients(inputs, targets, "native")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    for a, b in zip(found, value_and_gradients(inputs, targets, "torch"), strict=True):
+        assert a.isfinite().all()
+        assert differ(a, b) < RELATIVE[torch.bfloat16]
+
+
+@native_only
 @pytest.mark.parametrize("factors", [torch.float32, torch.bfloat16])
 def test_native_gives_equal_bits_for_any_number_of_threads(factors: torch.dtype) -> None:
     inputs, targets, threads = make(701, 13, 1009, torch.float32), targets_for(701, 1009), torch.get_num_threads()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from gatewise.engines import ENGINES, why_not
 from gatewise.nn import LSTM, Recurrent, make_stack
 from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts
@@ -89,9 +90,10 @@ def test_names_come_in_the_order_asked_for_and_nothing_is_differentiated(cell: s
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_trace_shares_no_memory_with_the_outputs(cell: str) -> None:
+@pytest.mark.parametrize("engine", [name for name in ENGINES if why_not(name) is None])
+def test_a_trace_shares_no_memory_with_the_outputs(cell: str, engine: str) -> None:
     """Whoever scribbles over what was traced must not change what backward reads."""
-    module, x = make_stack(cell, 3, 4, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64)
+    module, x = make_stack(cell, 3, 4, dtype=torch.float64, engine=engine), torch.randn(5, 2, 3, dtype=torch.float64)
     module(x)[0].sum().backward()
     expected = {name: p.grad.clone() for name, p in module.named_parameters()}
     module.zero_grad()

@@ -234,7 +234,7 @@ class Recurrent(nn.Module):
     def _traced(self, name: str, y: Tensor, trace: Sequence[Tensor]) -> Tensor:
         """Return the part of an engine's trace with the given name, (T, B, H)."""
         if name == "h":
-            return y.detach()
+            return y.detach() if self.num_layers * self.spec.num_directions > 1 else y.detach().clone()
         which, part = next((k, part) for k, part in enumerate(self.spec.about.trace_parts) if name in part)
         return trace[which].detach().chunk(len(part), -1)[part.index(name)]
 
@@ -369,7 +369,7 @@ class RNN(OneStateCalls, Recurrent):
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:
-    """Return the stacked parts, or the only one as it is, without a copy."""
+    """Return the stacked parts; an only one without a copy, because nothing else refers to it."""
     return torch.stack(tuple(parts)) if len(parts) > 1 else parts[0]
 
 
