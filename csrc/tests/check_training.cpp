@@ -113,6 +113,7 @@ void check_dropout(const Target& target, Index count, std::uint64_t seed, std::i
 
 void check_training(const Target& target) {
     check_loss(target, 75, 37, 101, 40);
+    check_loss(target, 150, 37, 101, 20);
     check_loss(target, 7, 3, 2, 384);
     if (kAll) check_loss(target, 130, 33, 1065, 50);
     if (kAll) check_loss(target, 13, 530, 1700, 13);  // few rows, and more terms than a product packs at once

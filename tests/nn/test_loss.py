@@ -244,10 +244,11 @@ def test_native_equals_torch(n: int, h: int, v: int, kind: str) -> None:
 
 @native_only
 @pytest.mark.parametrize("kind", ["float32", "bfloat16 factors"])
-def test_native_equals_torch_where_a_chunk_has_more_rows_than_are_summed_at_a_time(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [2000, 100])
+def test_native_equals_torch_in_one_chunk_of_many_rows_and_in_many_chunks(
+    rows: int, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_chunks_of(2000, monkeypatch)
+    in_chunks_of(rows, monkeypatch)
     inputs, targets = make(1700, 5, 70, torch.float32), targets_for(1700, 70)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "bfloat16 factors"):
         found = value_and_gradients(inputs, targets, "native")
