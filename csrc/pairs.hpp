@@ -89,6 +89,7 @@ struct OnPairs {
     using Factor = uint16_t;
     using Session = typename Kernel::Session;
     static constexpr bool kInPairs = true;
+    static constexpr Index kFewRows = 768;  // see product.hpp
     static constexpr int kParts = Kernel::kParts;
     static constexpr Index kStep = kPackedChunk<kParts>;  // elements of a chunk of a panel
 
@@ -221,8 +222,8 @@ struct OnPairs {
     }
 
   private:
-    static constexpr Index kFewRows = 768, kManyPanels = 32;  // of a product whose columns are divided over the members
-    static constexpr Index kAhead = 128;                      // prefetch distance of packing, in elements of a row
+    static constexpr Index kManyPanels = 32;  // of a product whose columns are divided over the members
+    static constexpr Index kAhead = 128;      // prefetch distance of packing, in elements of a row
 
     // Pack groups of 32 lines, from `group` up to `end`, out of the `lines` lines that start at line `first`. `to`: the
     // address of group 0; the groups are `size` apart. If the terms of a line are apart, memory is read in its order.

@@ -21,8 +21,11 @@ struct Group {
     Index count;          // steps of the longest row
     const Index* offset;  // (count + 1), among all packed rows
 
+    // The first packed row of step s; past the last step, the end of the group's packed rows.
+    GATEWISE_INLINE Index packed(Index s) const { return offset[s < count ? s : count]; }
+
     // The number of active rows in step s; in step −1, before the first, all are.
-    GATEWISE_INLINE Index active(Index s) const { return s < 0 ? rows : s < count ? offset[s + 1] - offset[s] : 0; }
+    GATEWISE_INLINE Index active(Index s) const { return s < 0 ? rows : packed(s + 1) - packed(s); }
 };
 
 // All rows, in the order of the pass.

@@ -178,6 +178,8 @@ struct OnVectors {
     using Factor = T;
     using Session = NoSession;
     static constexpr bool kInPairs = false;  // see OnPairs, in pairs.hpp
+    // The most rows of a product whose algorithm, and therefore rounding, may differ from that of more rows.
+    static constexpr Index kFewRows = 1024;
 
     // Write the first `count` elements of x as operands to `to`, in a row of `row` elements.
     static void put(T* to, Index /*row*/, Vector<T> x, Index count) {
@@ -244,7 +246,7 @@ struct OnVectors {
     // scratch. left, if not null: the result of pack_left for A (M rows, K columns) if a_terms_together, else for its
     // transpose (K rows, M columns); it replaces A. With vectors it is ignored.
     static void multiply(const Product<T>& p, Member me, const T* /*left*/ = nullptr) {
-        constexpr Index kFewRows = 1024, kManyPanels = 16;  // must not depend on the number of members: sums would
+        constexpr Index kManyPanels = 16;  // like kFewRows, must not depend on the number of members: sums would
         const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<T>;
         wide ? multiply_wide(p, me) : multiply_tall(p, me);
     }

@@ -6,9 +6,9 @@
 // one needs all of h; or each member has its own rows, without barriers (Share). The backward pass has panels of W_hhᵀ.
 //
 // Scratch: the packed W_hh, two copies of the operand of a step, the carried values, the addresses of packed rows;
-// forward: a, if the gates are not kept, and the sum of the biases; backward: da of all steps, its sums, the masked h';
-// and the scratch of `multiply`. All members call these functions with the same arguments, during the lifetime of a
-// Session of the policy (product.hpp). Both contain barriers, and end with one.
+// forward: a of a block of steps, if the gates are not kept, and the sum of the biases; backward: da of all steps, its
+// sums, the masked h'; and the scratch of `multiply`. All members call these functions with the same arguments, during
+// the lifetime of a Session of the policy (product.hpp). Both contain barriers, and end with one.
 #pragma once
 
 #include "cells.hpp"
@@ -18,7 +18,13 @@
 namespace gatewise::GATEWISE_TARGET {
 
 constexpr Index kNearBytes = 3 << 18;  // 768 KB, most of the smallest L2 cache of processors with AVX-512
-constexpr Index kRowsAtOnce = 48;      // rows of a step at a time, so that their products stay in the L1 cache
+// About how much of a is held at a time, if the gates are not kept: 16 MB; in the tests of the kernels, the least.
+#ifdef GATEWISE_CHECKED
+constexpr Index kHeldBytes = 0;
+#else
+constexpr Index kHeldBytes = 1 << 24;
+#endif
+constexpr Index kRowsAtOnce = 48;  // rows of a step at a time, so that their products stay in the L1 cache
 
 // The share of a member in each step: either its own units, in half blocks, of all groups, with a barrier after each step;
 // or (apart) all units of its own groups, if the groups divide evenly: then it waits for no other. See groups_for.
@@ -98,6 +104,19 @@ Rows<Real> packed_rows(Real* m, Index width, const Steps& steps, Member me) {
     return {nullptr, 0, at};
 }
 
+// The end of a block of steps, from `first`, whose a is held at a time: `most` rows, rounded up to whole steps. left:
+// the number of rows from `first`, then of those after the block. A block that would leave `few` rows or less takes
+// them, too: either all blocks have more than `few` rows, or there is one, so that each product is computed as that of
+// all steps.
+inline Index block_end(const Steps& steps, Index first, Index& left, Index most, Index few) {
+    Index s = first, rows = 0;
+    for (; s < steps.count && rows < most; ++s) {
+        for (Index g = 0; g < steps.groups; ++g) rows += steps.group[g].active(s);
+    }
+    left = left - rows > few ? left - rows : 0;
+    return left ? s : steps.count;
+}
+
 template <class P, class Cell>
 void forward(const LayerForward<typename P::Real>& p, Member me) {
     using Real = typename P::Real;
@@ -138,28 +157,48 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     if (p.traced_gates) clear_padding(p.traced_gates, p.T, G * H, steps, me);
     if (p.traced_cells) clear_padding(p.traced_cells, p.T, H, steps, me);
 
-    // a = W_ih x + b, for all steps at once.
-    Real* a = p.gates ? p.gates : me.shared<Real>(steps.total * G * H);
+    // a = W_ih x + b, of all steps if the gates are kept, else of a block of steps at a time, group by group: packed
+    // row k is row shift[group] + k of a.
+    const Index fitting = kHeldBytes / (1 + G * H * static_cast<Index>(sizeof(Real)));  // H may be 0
+    const Index most = p.gates ? steps.total : fitting > P::kFewRows ? fitting : P::kFewRows + 1;
+    const Index bound = most + B + P::kFewRows, held = bound < steps.total ? bound : steps.total;  // rows
+    Real* a = p.gates ? p.gates : me.shared<Real>(held * G * H);
+    const Real** x = me.shared<const Real*>(held);
+    Index* shift = me.own<Index>(steps.groups);
     Real* bias = p.weights.b_ih ? me.shared<Real>(G * H) : nullptr;
     if (bias) {
         for (Index k = me.first(G * H); k < me.last(G * H); ++k) {
             bias[k] = p.weights.b_ih[k] + (Cell::kProductApart ? 0 : p.weights.b_hh[k]);
         }
     }
-    Rows<const Real> x = packed_rows(p.x, p.I, steps, me);  // contains a barrier
-    const Rows<const Real> w_ih{p.weights.w_ih, p.I, nullptr};
-    P::multiply({steps.total, G * H, p.I, x, true, w_ih, true, {a, G * H, nullptr}, false, bias}, me);
+    const auto begin_block = [&](Index first, Index last) {
+        Index rows = 0;
+        for (Index g = 0; g < steps.groups; ++g) {
+            const Index from = steps.group[g].packed(first), count = steps.group[g].packed(last) - from;
+            for (Index k = me.first(count); k < me.last(count); ++k) x[rows + k] = p.x + steps.place[from + k] * p.I;
+            shift[g] = rows - from;
+            rows += count;
+        }
+        const Rows<const Real> w_ih{p.weights.w_ih, p.I, nullptr};
+        // Starts with a barrier: members may still be reading the a of the previous block.
+        P::multiply({rows, G * H, p.I, {nullptr, 0, x}, true, w_ih, true, {a, G * H, nullptr}, false, bias}, me);
+    };
 
     alignas(64) Real products[kRowsAtOnce * G * NR];
     const Share<Real> share(steps, H, me);
     const bool far = share.far(blocks * G * panel * static_cast<Index>(sizeof(Factor)));
-    for (Index s = 0; s < steps.count; ++s) {
+    for (Index s = 0, end = 0, left = steps.total; s < steps.count; ++s) {
+        if (s == end) {
+            end = block_end(steps, s, left, most, P::kFewRows);
+            begin_block(s, end);
+        }
         const Factor* h_before = operand[s % 2];
         Factor* h_after = operand[(s + 1) % 2];
         share.step(s, [&](Index block, Index next, Index first, Index last, const Group& group, Index r0, Index rows) {
             const Index packed = group.offset[s] - group.first;  // row r of `order` is packed row `packed` + r
+            Real* of_step = a + (shift[&group - steps.group] + packed) * G * H;
             for (Index r = r0; r < r0 + rows; ++r) {
-                for (Index g = 0; g < G; ++g) fetch_row(a + ((packed + r) * G + g) * H + first);
+                for (Index g = 0; g < G; ++g) fetch_row(of_step + (r * G + g) * H + first);
             }
             // (1); for the GRU, (2)
             for (Index gate = 0; gate < G; ++gate) {
@@ -174,7 +213,7 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
                     for (Index g = 0; g < G; ++g) b_hh[g] = load(p.weights.b_hh + g * H + unit, count);
                 }
                 for (Index r = r0; r < r0 + rows; ++r) {
-                    Real* gates = a + (packed + r) * G * H + unit;
+                    Real* gates = of_step + r * G * H + unit;
                     V in[G], u[G], out[G] = {}, extra{}, kept{};
                     for (Index g = 0; g < G; ++g) {
                         in[g] = load(gates + g * H, count);
@@ -216,18 +255,8 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
     const Steps& steps = p.steps;
     const Index H = p.H, B = steps.rows, blocks = (H + NR - 1) / NR, width = kSums * H;
 
-    // W_hhᵀ in panels, one per block of units; with vectors, panel[k·NR + j] = W_hh[k][block·NR + j].
-    const Index panel = P::panel_size(G * H), row = P::row_size(G * H);
-    Factor* w_hh = me.shared<Factor>(blocks * panel);
-    for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
-        Index unit = block * NR, count = H - unit < NR ? H - unit : NR;
-        P::pack_panel(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, G * H);
-    }
-
-    // Two buffers, used in turn, for du of a step as an operand; the carried values; da of all steps, packed at once where
-    // the policy has pairs, then without the last gate's du if it differs, which is packed apart; its sums.
-    Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
-    Real* carried = me.shared<Real>(B * H);
+    // da of all steps, packed at once where the policy has pairs, then without the last gate's du if it differs, which
+    // is packed apart; its sums. What follows is released after the steps.
     Real* da = P::kInPairs ? nullptr : me.shared<Real>(steps.total * width);
     Factor* packed_da[2] = {};
     if constexpr (P::kInPairs) {
@@ -239,6 +268,19 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
         }
     }
     Real* db = me.shared<Real>(steps.groups * width);
+    const Mark of_steps = me.mark();
+
+    // W_hhᵀ in panels, one per block of units; with vectors, panel[k·NR + j] = W_hh[k][block·NR + j].
+    const Index panel = P::panel_size(G * H), row = P::row_size(G * H);
+    Factor* w_hh = me.shared<Factor>(blocks * panel);
+    for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
+        Index unit = block * NR, count = H - unit < NR ? H - unit : NR;
+        P::pack_panel(w_hh + block * panel, {p.weights.w_hh, H, nullptr}, false, unit, count, G * H);
+    }
+
+    // Two buffers, used in turn, for du of a step as an operand; and the carried values.
+    Factor* operand[2] = {me.shared<Factor>(B * row), me.shared<Factor>(B * row)};
+    Real* carried = me.shared<Real>(B * H);
     for (Index r = me.first(B); r < me.last(B); ++r) {
         for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0;
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
@@ -327,6 +369,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
         });
     }
     share.end();
+    me.release(of_steps);
 
     if (p.db_ih) {
         const auto sum = [&](Index k) {

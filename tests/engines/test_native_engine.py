@@ -93,6 +93,30 @@ def test_any_number_of_threads_gives_the_same_bits(cell: str, numbers: str) -> N
             assert not different, (case, threads)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("numbers", ["float32", "bfloat16 products"])
+def test_a_pass_in_blocks_of_steps_gives_the_bits_of_one_block(cell: str, numbers: str) -> None:
+    """Without gates to keep, 16 MB are computed at a time; a tenth of the rows are fewer."""
+    T, B, H = 6, 5000, 384 // len(CELLS[cell].gates)
+    inputs, _ = Case(cell, numbers, (T, B, 5, H), lengths="ragged").draw()
+    options = LayerOptions(cell, products=NUMBERS[numbers][1])
+    parts = [slice(k, B, 10) for k in range(10)]
+    alone = [
+        ENGINES["native"].forward(
+            inputs._replace(
+                x=inputs.x[:, part], state=tuple(s[part] for s in inputs.state), lengths=inputs.lengths[part]
+            ),
+            options,
+        )
+        for part in parts
+    ]
+    for threads in (2, 3):
+        found = ENGINES["native"].forward(inputs, options._replace(threads=threads))
+        for part, expected in zip(parts, alone, strict=True):
+            assert torch.equal(found.y[:, part], expected.y)
+            assert all(torch.equal(f[part], e) for f, e in zip(found.state, expected.state, strict=True))
+
+
 SPOILT = {"x": (1, 2, 3), "h_0": (2, 5), "weight_hh": (3, 1), "bias_ih": (6,)}
 """Where one number of a pass of T=4, B=6, I=5, H=11 is not finite."""
 
