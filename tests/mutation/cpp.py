@@ -13,7 +13,7 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.mutants import mutants as of_python
 
 STRUCTURE = re.compile(
-    r"(const )?(Index|Steps|Mark|Rows<|Real\*|Factor\*|const Real\*\*|constexpr|using|alignas)|me\.|continue"
+    r"(const )?(Index|Steps|Mark|Rows<|Real\*|Factor\*|const Real\*\*|constexpr|using|alignas)|me\.|packed_da\[|columns\[|continue"
 )
 """How statements begin that make room, count or wait."""
 
