@@ -13,7 +13,8 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.mutants import mutants as of_python
 
 STRUCTURE = re.compile(
-    r"(const )?(Index|Steps|Mark|Rows<|Real\*|Factor\*|const Real\*\*|constexpr|using|alignas)|me\.|packed_da\[|columns\[|continue"
+    r"(const )?(Index|Steps|Mark|Rows<|Real\*|Factor\*|const Real\*\*|constexpr|using|alignas)|me\.|continue|"
+    r"packed_da\[|columns\["
 )
 """How statements begin that make room, count or wait."""
 

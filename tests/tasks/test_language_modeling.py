@@ -104,7 +104,8 @@ def test_a_tied_run_holds_both_names_and_loads(corpus: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn_tanh"])
 def test_other_cells_and_characters_train_too(corpus: Path, tmp_path: Path, cell: str) -> None:
-    quiet = {"model.dropout": 0.0, "training.learning_rate": 0.07}  # neither may amplify rounding errors
+    # None of them may amplify rounding errors, as the RNN of seed 1 does: its perplexities differ by ten times as much.
+    quiet = {"model.dropout": 0.0, "training.learning_rate": 0.1, "training.seed": 2}
     overrides = {**TINY, **quiet, "model.cell": cell, "data.level": "character"}
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=overrides)
     assert run.metrics["test_perplexity"] < run.metrics["unigram_test_perplexity"]
