@@ -10,7 +10,7 @@ from benchmarks.training.made_up import VOCABULARY
 from gatewise.bench.harness import RunnerFailed, line_of, row
 from gatewise.bench.native import product_rates
 from gatewise.config import Config, load_config
-from gatewise.engines.native.module import instructions
+from gatewise.training.precision import has_fast_high
 
 PEER_PRECISIONS = ("fp32", "bf16", "bf16 module")
 TARGETS: dict[str, dict[str, tuple[float | None, float | None]]] = {
@@ -55,7 +55,7 @@ def bench_training(
     Raises:
         OutputsDiffer: a check failed.
     """
-    rates, with_amx = product_rates(threads), instructions()[0] == "amx"
+    rates, with_amx = product_rates(threads), has_fast_high()
     rows: list[dict[str, Any]] = []
     tried: dict[str, Sequence[str]] = {}
     for recipe in recipes:

@@ -33,7 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(table, "product_rates", lambda threads: {name: rate * threads for name, rate in RATES.items()})
     monkeypatch.setattr(table, "compare_training", compare)
-    monkeypatch.setattr(table, "instructions", lambda: ("amx", ["amx"]))
+    monkeypatch.setattr(table, "has_fast_high", lambda: True)
     return calls
 
 
@@ -60,7 +60,7 @@ def test_without_amx_high_is_not_measured_and_targets_are_others(
     asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_amx = {row["work"]: row["target"] for row in table.bench_training(recipes=["ptb-small"])["rows"]}
-    monkeypatch.setattr(table, "instructions", lambda: ("avx512_bf16", []))
+    monkeypatch.setattr(table, "has_fast_high", lambda: False)
     without = {row["work"]: row["target"] for row in table.bench_training(recipes=["ptb-small"])["rows"]}
     step = "ptb-small, training step,"
     assert with_amx == {f"{step} bf16": "3.5", f"{step} high": "2.3", f"{step} fp32": "1.5"}

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from gatewise.bench.harness import TOLERANCE, agree, in_turns, line_of, row
 from gatewise.config import ModelConfig
 from gatewise.engines import engine_named, why_not
-from gatewise.engines.native.module import instructions
 from gatewise.models.language_model import LanguageModel
 from gatewise.nn import GRU, LSTM, RNN, linear_cross_entropy
 from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
@@ -113,8 +112,7 @@ TARGETS = {
 
 
 def _rounds(engine: str, threads: int) -> Iterator[Round]:
-    with_amx = engine == "native" and instructions()[0] == "amx"
-    target = TARGETS.get("native, AMX" if with_amx else engine, TARGETS["torch"])
+    target = TARGETS.get("native, AMX" if engine_named(engine).fast_high() else engine, TARGETS["torch"])
     cells = ((LSTM, nn.LSTM), (GRU, nn.GRU), (RNN, nn.RNN))
     for shape in PLAIN:
         for own, theirs in cells:

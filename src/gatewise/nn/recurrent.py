@@ -222,10 +222,14 @@ class Recurrent(nn.Module):
             for name in names:
                 traced[name].append(self._traced(name, out.y, out.trace))
         grid = (self.num_layers, spec.num_directions)
+        # Nothing else refers to what was traced, except that h is y: a single part need not be copied.
+        stacked = {
+            name: parts[0] if len(parts) == 1 and name != "h" else torch.stack(parts) for name, parts in traced.items()
+        }
         return (
             torch.cat(y, -1) if len(y) > 1 else y[0],
             self._state_kind(*(torch.stack(parts) for parts in zip(*after, strict=True))),
-            {name: _together(parts).view(*grid, *y[0].shape[:2], -1) for name, parts in traced.items()},
+            {name: t.view(*grid, *y[0].shape[:2], -1) for name, t in stacked.items()},
         )
 
     def _engine_for(self, given: LayerInputs, options: LayerOptions) -> str:
@@ -234,7 +238,7 @@ class Recurrent(nn.Module):
     def _traced(self, name: str, y: Tensor, trace: Sequence[Tensor]) -> Tensor:
         """Return the part of an engine's trace with the given name, (T, B, H)."""
         if name == "h":
-            return y.detach() if self.num_layers * self.spec.num_directions > 1 else y.detach().clone()
+            return y.detach()
         which, part = next((k, part) for k, part in enumerate(self.spec.about.trace_parts) if name in part)
         return trace[which].detach().chunk(len(part), -1)[part.index(name)]
 
@@ -366,11 +370,6 @@ class RNN(OneStateCalls, Recurrent):
             raise ValueError(f"nonlinearity is {nonlinearity!r}; expected 'tanh' or 'relu'")
         self.nonlinearity = nonlinearity
         super().__init__(f"rnn_{nonlinearity}", *args, **kwargs)
-
-
-def _together(parts: Sequence[Tensor]) -> Tensor:
-    """Return the stacked parts; an only one without a copy, because nothing else refers to it."""
-    return torch.stack(tuple(parts)) if len(parts) > 1 else parts[0]
 
 
 def make_stack(cell: str, *args: Any, **kwargs: Any) -> Recurrent:
