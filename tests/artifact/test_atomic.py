@@ -12,9 +12,9 @@ from gatewise.artifact.atomic import write_atomically
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [("中文\r\n", "中文\r\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b"")],
+    [("中文\r\n", "中文\r\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b""), ([b"a", memoryview(b"bc")], b"abc")],
 )
-def test_new_file(tmp_path: Path, content: str | bytes, found: bytes) -> None:
+def test_new_file(tmp_path: Path, content: str | bytes | list[bytes | memoryview], found: bytes) -> None:
     write_atomically(tmp_path / "file", content)
     assert (tmp_path / "file").read_bytes() == found
     assert os.listdir(tmp_path) == ["file"]

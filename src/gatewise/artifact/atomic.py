@@ -2,11 +2,14 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str | Sequence[bytes | memoryview]) -> None:
     """Write a file so that a crash or a full disk at any moment leaves the old file or the new one, never a part.
+
+    Content in parts is written one part after the other, without a copy of the whole.
 
     If the process is killed, its hidden temporary file remains, which ``part_of`` recognizes.
 
@@ -15,11 +18,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """
     # File names in the content that are not valid UTF-8 are written as their original bytes.
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
+    parts = [data] if isinstance(data, bytes) else data
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.unlink(missing_ok=True)  # left by a killed process with the same PID, or a link
         with beside.open("xb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
-from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.artifact.sealed import metadata_of, seal
+from gatewise.artifact.sealed import write_sealed
 from gatewise.errors import Interrupted, RunError, TrainingStopped
 from gatewise.files import check_regular
 from gatewise.reading import parse_json
@@ -55,8 +54,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{checkpoint.progress['step']:010d}.safetensors"
-    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
-    write_atomically(path, seal(save(tensors, metadata_of({"progress": checkpoint.progress}))))
+    arrays = {name: tensor.numpy(force=True) for name, tensor in checkpoint.tensors.items()}
+    write_sealed(path, arrays, {"progress": checkpoint.progress})
     before = [old for old in _newest_first(folder) if old.name <= path.name]
     for old in before[KEPT:]:
         if not old.is_dir():  # a folder is not one of ours
