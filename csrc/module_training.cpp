@@ -1,4 +1,4 @@
-// The Python interface of the loss, the update of a training step, and dropout masks; conventions as in module.cpp.
+// The Python interface of the loss, the update of a training step, and dropout; conventions as in module.cpp.
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -87,16 +87,18 @@ void bind_training(nb::module_& m) {
         },
         nb::arg("threads"), nb::arg("parameters"), "Return the norm of all gradients together.");
     m.def(
-        "dropout_mask",
-        [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Pointer mask) {
+        "dropout",
+        [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Pointer x, Pointer out) {
             check_sizes({count});
             nb::gil_scoped_release released;
             const Target& target = active_target();
-            const DropoutMask drawn{count, static_cast<std::uint64_t>(seed), kept, scale, mask};
+            const DropoutMask drawn{count, static_cast<std::uint64_t>(seed), kept, scale, x, out};
             run(useful_threads(count, threads), [&](Member me) { target.dropout(drawn, me); });
         },
-        nb::arg("threads"), nb::arg("count"), nb::arg("seed"), nb::arg("kept"), nb::arg("scale"), nb::arg("mask"),
-        "Write a dropout mask: the scale where a random integer of the seed is below `kept`, else 0.");
+        nb::arg("threads"), nb::arg("count"), nb::arg("seed"), nb::arg("kept"), nb::arg("scale"), nb::arg("x"),
+        nb::arg("out"),
+        "Write a dropout mask, the scale where a random integer of the seed is below `kept`, else 0, or its product "
+        "with x.");
     m.def(
         "update",
         [](int threads, UpdateRule rule, const std::vector<Parameter>& parameters, double clip, double lr,

@@ -1,4 +1,4 @@
-// The inputs and outputs of the loss, the update of a training step and dropout masks, in pointers.
+// The inputs and outputs of the loss, the update of a training step and dropout, in pointers.
 //
 // The caller owns all memory. Nothing overlaps, and everything is contiguous in the given shape, in row-major order.
 #pragma once
@@ -56,14 +56,15 @@ struct GradientNorm {
     double* norm;  // output, a scalar
 };
 
-// A dropout mask: `scale` where the random integer of an element is below `kept`, else 0. The seed determines the
+// A dropout mask, or its product with x: `scale` where the random integer of an element is below `kept`, else 0. The seed determines the
 // integers, two per word of a generator, the lower half first: see gatewise.nn.dropout.
 struct DropoutMask {
     Index count;
     std::uint64_t seed;
     std::int32_t kept;
     float scale;
-    float* mask;  // output, (count)
+    const float* x;  // (count), or null
+    float* out;      // the product or, without x, the mask
 };
 
 }  // namespace gatewise

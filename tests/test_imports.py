@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,16 @@ def test_import_is_light(module: str) -> None:
     program = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_training_and_evaluation_do_not_import_the_compiler(tmp_path: Path) -> None:
+    """PyTorch's compiler is 800 modules, which take more than a second; ``torch.optim`` imports it."""
+    program = (
+        f"import sys, gatewise as gw; run = gw.train('demo', out={str(tmp_path / 'run')!r}, "
+        "overrides={'training.max_steps': 2}); run.evaluate(); print('torch._dynamo' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("name", gatewise.__all__)

@@ -89,21 +89,24 @@ struct SplitMix64 {
     }
 };
 
-void check_dropout(const Target& target, Index count, std::uint64_t seed, std::int32_t kept) {
+void check_dropout(const Target& target, Index count, std::uint64_t seed, std::int32_t kept, bool product) {
     constexpr float kScale = 1.25f;
     std::vector<Buffer<float>> expected;
     expected.emplace_back(count);
+    Buffer<float> x(count);
+    for (Index k = 0; k < count; ++k) x.data()[k] = static_cast<float>(k % 17 - 8);
     SplitMix64 words{seed};
     std::uint64_t word = 0;
     for (Index k = 0; k < count; ++k) {
         word = k % 2 ? word >> 32 : words.next();
         expected[0].data()[k] = static_cast<std::int32_t>(word & 0xFFFFFFFFu) < kept ? kScale : 0.0f;
+        if (product) expected[0].data()[k] *= x.data()[k];
     }
     check_threads(expected, 0, name_of(target, Numbers::float32, "dropout, count %td, kept %d", count, kept),
                   [&](int threads) {
                       std::vector<Buffer<float>> found;
                       found.emplace_back(count, "mask");
-                      const DropoutMask mask{count, seed, kept, kScale, found[0].data()};
+                      const DropoutMask mask{count, seed, kept, kScale, product ? x.data() : nullptr, found[0].data()};
                       run(threads, [&](Member me) { target.dropout(mask, me); });
                       return found;
                   });
@@ -129,7 +132,7 @@ void check_training(const Target& target) {
         const std::uint64_t seed = 0x123456789ABCDEFu * static_cast<std::uint64_t>(count + 1);
         const std::int32_t first = static_cast<std::int32_t>(SplitMix64{seed}.next());  // equal: not below
         for (std::int32_t kept : {INT32_MIN, -1000000, first, 1717986918, INT32_MAX}) {
-            check_dropout(target, count, seed, kept);
+            for (bool product : {false, true}) check_dropout(target, count, seed, kept, product);
         }
     }
 }

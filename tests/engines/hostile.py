@@ -339,7 +339,7 @@ def _dropout(call: Call, engine: str) -> Any:
     (like,) = _changed(call, [torch.randn(*call.sizes[:3])])
     if not isinstance(like, Tensor) or dropout.why_not(like):
         return []
-    dropout.draw(like, 1 << (call.sizes[0] * 21), call.sizes[1] << 30, 2.0, 1)
+    dropout.draw(like, 1 << (call.sizes[0] * 21), call.sizes[1] << 30, 2.0, 1, product=bool(call.sizes[2] % 2))
     return []
 
 

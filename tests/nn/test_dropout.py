@@ -50,6 +50,33 @@ def test_the_gradient_is_the_mask() -> None:
     assert (g == 0).any()
 
 
+def test_the_gradient_of_a_gradient_and_vectorized_gradients_apply_the_same_mask() -> None:
+    x = torch.randn(30, 4, requires_grad=True)
+    y = dropout(x, 0.25)
+    (mask,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    dy = torch.randn(3, 30, 4, requires_grad=True)
+    (dx,) = torch.autograd.grad(y, x, dy, retain_graph=True, is_grads_batched=True)
+    assert torch.equal(dx, dy * mask)
+    (dx,) = torch.autograd.grad(y, x, dy[0], create_graph=True)
+    (again,) = torch.autograd.grad(dx.sum(), dy)
+    assert torch.equal(again[0], mask)
+
+
+def test_no_mask_is_kept_for_the_backward_pass() -> None:
+    kept = list[torch.Tensor]()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        dropout(torch.randn(40, 7, requires_grad=True), 0.5)
+    assert sum(t.numel() for t in kept) <= 1  # the seed at most
+
+
+def test_a_product_keeps_what_is_not_finite() -> None:
+    x = torch.tensor([torch.nan, torch.inf, -torch.inf, -1.0]).repeat(100)
+    torch.manual_seed(1)
+    mask = dropout_mask(x, 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x, 0.5).nan_to_num(7.0), (x * mask).nan_to_num(7.0))
+
+
 def test_the_words_are_those_of_splitmix64() -> None:
     """The first words of the seed 1234567, which the algorithm's reference program prints."""
     expected = [

@@ -256,3 +256,13 @@ def test_a_sparse_gradient_that_is_not_finite_is_named(
     assert "non-finite gradient nearest to the loss: none;" in trainer._what_is_bad(1.0)
     gradient.values()[0, 0] = torch.nan
     assert "non-finite gradient nearest to the loss: embedding.weight;" in trainer._what_is_bad(1.0)
+
+
+def test_a_subclass_with_a_step_of_its_own_is_left_alone() -> None:
+    class Own(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            """Do nothing."""
+
+    model = nn.Linear(2, 2)
+    assert native_update.why_not(Own(model.parameters(), lr=0.1)) == "the optimizer is Own"
+    assert native_update.why_not(torch.optim.AdamW(model.parameters())) is None

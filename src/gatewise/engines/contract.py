@@ -220,6 +220,10 @@ class Engine(ABC):
             threads: the maximum number of threads.
         """
 
+    def masked(self, x: Tensor, seed: Tensor, kept: int, scale: float, threads: int) -> Tensor:
+        """Return the product of a tensor and the mask of a seed."""
+        return x * self.mask(x, seed, kept, scale, threads)
+
     @abstractmethod
     def why_not_update(self, optimizer: torch.optim.Optimizer, scaled: bool) -> str | None:
         """Return the reason why a step of an optimizer is not supported, or None; ``scaled`` if the loss is scaled."""

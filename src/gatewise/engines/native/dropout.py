@@ -1,9 +1,9 @@
-"""Dropout masks, ``csrc/dropout.hpp``."""
+"""Dropout, ``csrc/dropout.hpp``."""
 
 import torch
 from torch import Tensor
 
-from gatewise.engines.boundary import addresses, new
+from gatewise.engines.boundary import addresses, new, readable
 from gatewise.engines.contexts import is_plain
 from gatewise.engines.native.module import name_of, native
 
@@ -17,8 +17,8 @@ def why_not(like: Tensor) -> str | None:
     return None if like.dtype == torch.float32 else f"the tensor is {name_of(like.dtype)}"
 
 
-def draw(like: Tensor, seed: int, kept: int, scale: float, threads: int) -> Tensor:
-    """Return the mask of a seed.
+def draw(like: Tensor, seed: int, kept: int, scale: float, threads: int, product: bool = False) -> Tensor:
+    """Return the mask of a seed, or its product with ``like``.
 
     Raises:
         ValueError: ``seed`` or ``kept`` is out of range.
@@ -26,6 +26,7 @@ def draw(like: Tensor, seed: int, kept: int, scale: float, threads: int) -> Tens
     for name, value, bits in (("seed", seed, 63), ("kept", kept, 31)):
         if not -(1 << bits) <= value < 1 << bits:
             raise ValueError(f"{name} is {value}; expected −2^{bits} to 2^{bits} − 1")
-    mask = new(torch.float32, *like.shape)
-    native.dropout_mask(threads, mask.numel(), seed, kept, scale, *addresses(mask))
-    return mask
+    out = new(torch.float32, *like.shape)
+    x = readable("x", like, torch.float32, *like.shape) if product else None
+    native.dropout(threads, out.numel(), seed, kept, scale, *addresses(x, out))
+    return out

@@ -93,6 +93,10 @@ class NativeEngine(Engine):
         """Draw a mask."""
         return dropout.draw(like, int(seed), kept, scale, threads)
 
+    def masked(self, x: Tensor, seed: Tensor, kept: int, scale: float, threads: int) -> Tensor:
+        """Multiply a tensor by a mask that is never held in memory."""
+        return dropout.draw(x, int(seed), kept, scale, threads, product=True)
+
     def why_not_update(self, optimizer: torch.optim.Optimizer, scaled: bool) -> str | None:
         """Return the reason why a step is left to the optimizer itself, or None."""
         return why_not_built() or ("the loss is scaled" if scaled else update.why_not(optimizer))

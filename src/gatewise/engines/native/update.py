@@ -3,6 +3,7 @@
 The optimizer keeps its options and state under its own names; this module replaces only the computation of ``step``.
 """
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +19,7 @@ _UNKNOWN = ("momentum", "nesterov", "maximize", "amsgrad", "capturable", "differ
 
 def why_not(optimizer: torch.optim.Optimizer) -> str | None:
     """Return the reason why the step of an optimizer is not supported, or None."""
-    if type(optimizer) not in _RULES:
+    if _rule(optimizer) is None:
         return f"the optimizer is {type(optimizer).__name__}"
     for group in optimizer.param_groups:
         if options := [name for name in _UNKNOWN if group.get(name)]:
@@ -27,6 +28,13 @@ def why_not(optimizer: torch.optim.Optimizer) -> str | None:
             if p.device.type != "cpu" or p.dtype != torch.float32 or not p.is_contiguous():
                 return f"a parameter is {p.dtype} on {p.device} with strides {p.stride()}"
     return None
+
+
+def _rule(optimizer: torch.optim.Optimizer) -> str | None:
+    """Return the rule of an optimizer whose class, or whose base class without another ``step``, is known."""
+    kind = next((kind for kind in type(optimizer).__mro__ if kind in _RULES), None)
+    same = kind and inspect.unwrap(type(optimizer).step) is inspect.unwrap(kind.step)  # type: ignore[attr-defined]
+    return _RULES[kind] if kind and same else None
 
 
 def gradient_norm(parameters: Iterable[Tensor], threads: int) -> float:
@@ -52,7 +60,7 @@ def step(optimizer: torch.optim.Optimizer, clip: float, threads: int) -> None:
         ValueError: optimizer state or a gradient does not fit its parameter, or tensors share memory; no parameter of
             the group has been changed then.
     """
-    rule = native.UpdateRule[_RULES[type(optimizer)]]
+    rule = native.UpdateRule[_rule(optimizer) or ""]
     for group in optimizer.param_groups:
         described, kept, changed, steps = [], [], [], []
         beta1, beta2 = map(float, group.get("betas", (0.0, 0.0)))
