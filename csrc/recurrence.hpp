@@ -245,6 +245,15 @@ void forward(const LayerForward<typename P::Real>& p, Member me) {
     share.end();
 }
 
+// Prefetch what a step of `backward` reads of packed row k, at `place`, of the units from `first`.
+template <class Cell, class Real>
+void fetch_inputs(const LayerBackward<Real>& p, Index k, Index place, Index first) {
+    constexpr Index G = Cell::kGates;
+    for (Index g = 0; Cell::kHasExtra && g < G; ++g) fetch_row(p.gates + (k * G + g) * p.H + first);
+    if (Cell::kHasExtra) fetch_row(p.extra + k * p.H + first);
+    fetch_row(p.dy + place * p.H + first);
+}
+
 template <class P, class Cell>
 void backward(const LayerBackward<typename P::Real>& p, Member me) {
     using Real = typename P::Real;
@@ -304,12 +313,7 @@ void backward(const LayerBackward<typename P::Real>& p, Member me) {
             const Index later = group.first + group.active(s + 1) - r0;  // rows that also have the next step
             const Index multiplied = later < rows ? later : rows;
             for (Index r = r0; s >= 0 && r < r0 + rows; ++r) {
-                const Index k = packed + r;
-                if (Cell::kHasExtra) {
-                    for (Index g = 0; g < G; ++g) fetch_row(p.gates + (k * G + g) * H + first);
-                    fetch_row(p.extra + k * H + first);
-                }
-                fetch_row(p.dy + steps.place[k] * H + first);
+                fetch_inputs<Cell>(p, packed + r, steps.place[packed + r], first);
             }
             if (multiplied > 0) {
                 P::multiply_rows(multiplied, G * H, du_after + r0 * row, w_hh + block * panel, first - block * NR,

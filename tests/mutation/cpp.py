@@ -2,7 +2,7 @@
 
 An assignment, or a number that is stored, is mutated as the same expression in Python is; a statement is left out, a
 condition turned round, of a choice (``a ? b : c``) each side taken. Excluded are indices (``Index``, ``for``), the
-making of buffers, and barriers.
+making of buffers, prefetches, barriers, and what the portable instruction set does not compile.
 """
 
 import re
@@ -13,10 +13,13 @@ from tests.mutation.mutants import Mutant
 from tests.mutation.mutants import mutants as of_python
 
 STRUCTURE = re.compile(
-    r"(const )?(Index|Steps|Mark|Rows<|Real\*|Factor\*|const Real\*\*|constexpr|using|alignas)|me\.|continue|"
-    r"packed_da\[|columns\["
+    r"(const )?(Index|Steps|Mark|Rows<|Real\*|Factor\*|const Real\*\*|const bool far|constexpr|using|alignas)|"
+    r"me\.|continue|fetch_"
 )
-"""How statements begin that make room, count or wait."""
+"""How statements begin that make room, count, fetch or wait."""
+
+NOT_COMPILED = "if constexpr (P::kInPairs)"
+"""How a block begins that the portable instruction set does not have."""
 
 POINTERS = "h_before["
 """How assignments begin whose value says where numbers stand."""
@@ -111,7 +114,9 @@ def _statements(source: str, start: int, end: int) -> Iterator[Statement]:
             at = body.end() - 2 if body else closed
         elif letter in ";{}":
             first = begin + len(source[begin:at]) - len(source[begin:at].lstrip())
-            if source[first:at].strip(" \n)"):
+            if source.startswith(NOT_COMPILED, first):
+                at = _closing(source, at)
+            elif source[first:at].strip(" \n)"):
                 yield Statement(first, at, header=letter == "{")
             begin = at + 1
         at += 1

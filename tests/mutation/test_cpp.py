@@ -56,6 +56,7 @@ def test_a_function_given_to_a_call_is_looked_into() -> None:
 
 def test_indices_buffers_and_barriers_are_left_alone() -> None:
     lines = ["const Index n = s > 0 ? a : b;", "Real* x = me.shared<Real>(n * H);", "me.barrier();", "// d = e;"]
+    lines += ["if constexpr (P::kInPairs) {", "if (a) {", "d = e;", "}", "}", "fetch_row(a);"]
     with pytest.raises(ValueError, match="nothing to mutate"):
         made_of(*lines)
     with pytest.raises(ValueError, match=r"no Other\.backward"):
