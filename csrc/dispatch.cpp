@@ -19,7 +19,7 @@ extern const Target target_portable, target_avx2, target_avx512, target_avx512_b
 
 namespace {
 
-#ifdef GATEWISE_EMULATE  // emulated by the compiler, tiles.hpp and dot.hpp, on any processor, for tests
+#ifdef GATEWISE_EMULATE  // on any processor, for tests: tests/emulated_instructions.hpp
 bool has_avx512() { return true; }
 bool has_bfloat16() { return true; }
 bool has_tiles() { return true; }

@@ -7,15 +7,12 @@
 
 namespace gatewise::GATEWISE_TARGET {
 
+#ifndef GATEWISE_EMULATE
 // sums + the products of a pair of A, in each 32 bits of a, with 16 pairs of B.
 inline Vector<float> add_pairs(Vector<float> sums, Pairs a, Pairs b) {
-#ifdef GATEWISE_EMULATE  // equal but for denormals
-    sums += (Vector<float>)(a & 0xFFFF0000u) * (Vector<float>)(b & 0xFFFF0000u);
-    return sums + (Vector<float>)(a << 16) * (Vector<float>)(b << 16);
-#else
     return (Vector<float>)_mm512_dpbf16_ps((__m512)sums, (__m512bh)a, (__m512bh)b);
-#endif
 }
+#endif
 
 constexpr Index kPairsUnrolled = 4;
 

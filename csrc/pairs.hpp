@@ -10,7 +10,9 @@
 #pragma once
 
 #include "product.hpp"
-#ifndef GATEWISE_EMULATE
+#ifdef GATEWISE_EMULATE
+#include "tests/emulated_instructions.hpp"
+#else
 #include <immintrin.h>
 #endif
 
@@ -21,22 +23,15 @@ static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
 constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // lines, terms, elements
 
 // 32 operands, or 16 pairs of them.
-typedef uint32_t Pairs __attribute__((vector_size(64)));
-typedef uint16_t Factors __attribute__((vector_size(64)));
+using Pairs = Vector<uint32_t>;
+using Factors = Vector<uint16_t>;
 
+#ifndef GATEWISE_EMULATE
 // Two vectors rounded to bfloat16, concatenated.
 inline Pairs narrow(Vector<float> low, Vector<float> high) {
-#ifdef GATEWISE_EMULATE
-    Pairs bits[2];
-    Vector<float> rounded[2] = {to_bfloat16(low), to_bfloat16(high)};
-    __builtin_memcpy(bits, rounded, sizeof bits);
-    Factors all{};
-    for (Index k = 0; k < kChunk; ++k) all[k] = static_cast<uint16_t>(bits[k / 16][k % 16] >> 16);
-    return (Pairs)all;
-#else
     return (Pairs)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
-#endif
 }
+#endif
 
 // Pair k holds element k of both vectors.
 inline Pairs interleave(Vector<float> even, Vector<float> odd) {
