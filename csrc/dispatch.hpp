@@ -25,7 +25,7 @@ struct Target : Kernels<float>, Kernels<double> {
     void (*norm)(const GradientNorm&, Member);
     void (*update)(const Update&, Member);
     void (*dropout)(const DropoutMask&, Member);
-    StreamPanel (*stream_panel)(Index gates);
+    Index (*stream_units)(Index gates);  // of a block, see StreamMatrix
     void (*pack_stream)(const StreamMatrix&, Stored, Member);
     void (*stream)(const StreamStep&, Member);
     // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of

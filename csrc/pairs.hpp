@@ -35,14 +35,7 @@ inline Pairs narrow(Vector<float> low, Vector<float> high) {
 
 // Pair k holds element k of both vectors.
 inline Pairs interleave(Vector<float> even, Vector<float> odd) {
-    const Factors all = (Factors)narrow(even, odd);
-#ifdef __clang__
-    return (Pairs)__builtin_shufflevector(all, all, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9,
-                                          25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#else
-    return (Pairs)__builtin_shuffle(all, Factors{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
-#endif
+    return (Pairs)interleaved<uint16_t>((Factors)narrow(even, even), (Factors)narrow(odd, odd), false);
 }
 
 // The part of x to be rounded to bfloat16: 0 is hi, x itself; 1 is lo, the rounding error of hi.
@@ -63,8 +56,7 @@ static_assert(kWidth == 2 * kTileHeight && kStrip == kLeftRows);
 constexpr Index chunks_of(Index K) { return (K + kChunk - 1) / kChunk; }
 
 inline Vector<float> widen(const uint16_t* from) {
-    typedef uint16_t Half __attribute__((vector_size(32)));
-    Half half;
+    HalfVector<uint16_t> half;
     __builtin_memcpy(&half, from, sizeof half);
     return (Vector<float>)(__builtin_convertvector(half, Pairs) << 16);
 }
@@ -223,18 +215,6 @@ struct OnPairs {
     static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index K, const Factor* a,
                                const Factor* b, const A& /*ahead*/) {
         Kernel::multiply_block(p, m, n, accumulate, K, a, b);
-    }
-
-    // See Target::spin_tiles.
-    static double spin(Index repeats) {
-        constexpr Index kSpun = 8 / kParts;  // chunks
-        alignas(64) Factor a[kSpun * kStep], b[kSpun * kStep];
-        for (Index k = 0; k < kSpun * kStep; k += kLanes<float>) {
-            put_pairs(a + k, some_numbers(k), kLanes<float>), put_pairs(b + k, some_numbers(~k), kLanes<float>);
-        }
-        [[maybe_unused]] Session session;
-        Kernel::spin(repeats, kSpun, a, b);
-        return 2.0 * kStrip * kWidth * kChunk * kSpun * static_cast<double>(repeats);
     }
 
   private:

@@ -25,17 +25,6 @@ constexpr int kTileRows = 6, kTermsUnrolled = 48 / kTileRows;
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
 
-// Pseudorandom numbers from −1 to 1, for measurements: a processor multiplies zeros faster.
-inline Vector<float> some_numbers(Index seed) {
-    Vector<float> found{};
-    uint32_t state = static_cast<uint32_t>(seed) * 2654435761u + 1;
-    for (Index k = 0; k < kLanes<float>; ++k) {
-        state = state * 1664525u + 1013904223u;
-        found[k] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
-    }
-    return found;
-}
-
 // The number of elements in a cache line.
 template <class Real>
 constexpr Index kLine = 64 / sizeof(Real);
@@ -113,6 +102,14 @@ inline void with_tile(Index rows, Index columns, F f) {
     });
 }
 
+// Write sums to C at (m, n), or the part of it that exists, plus what C holds (`accumulate`) or the bias.
+template <class T>
+GATEWISE_INLINE void write_sums(const Product<T>& p, Index m, Index n, bool accumulate, Vector<T> sums) {
+    T* c = p.C[m] + n;
+    const T* add = accumulate ? c : p.bias ? p.bias + n : nullptr;
+    store(c, add ? sums + load(add, p.N - n) : sums, p.N - n);
+}
+
 // Prefetches the source of the next panel, one cache line per call: `lines` lines of each of `rows` rows of m.
 template <class Real>
 struct LinesAhead {
@@ -145,6 +142,37 @@ struct Grid {
         of_columns = {me.team, me.index % (me.size / parts), me.size / parts};
     }
 };
+
+// The products of some rows with a panel, block by block and tile by tile; see OnVectors::multiply_rows. A term of the panel
+// takes Term elements. multiply(R, N, terms, a, panel, ahead, finish): see multiply_tile; it calls ahead() once per Unrolled
+// terms. The tiles of a block together prefetch what follows it.
+template <int Unrolled, Index Term, class T, class Factor, class F>
+GATEWISE_INLINE void multiply_by_tiles(Index rows, const Blocks& blocks, const Factor* a, Index a_stride,
+                                       const Factor* panel, Index columns, T* c, Index c_stride,
+                                       const Factor* next_panel, F multiply) {
+    constexpr Index kLines = Unrolled * Term / kLine<Factor>;
+    const Index tiles = (rows + kTileRows - 1) / kTileRows, lines = tiles ? (kLines + tiles - 1) / tiles : 0;
+    for (Index block = 0; block < blocks.count; ++block) {
+        const Index k0 = blocks.first(block), terms = blocks.of(block);
+        const Factor* packed = panel + k0 * Term;
+        const Factor* following = block + 1 < blocks.count && next_panel ? packed + terms * Term : next_panel;
+        for (Index tile = 0; tile < tiles; ++tile) {
+            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            const Factor* next = following + terms * tile / tiles * Term;
+            const auto ahead = [&] {
+                if (!following) return;
+                for (Index line = 0; line < lines; ++line, next += kLine<Factor>) __builtin_prefetch(next, 0, 2);
+            };
+            with_tile<T>(r1 - r0, columns, [&](auto R, auto N) {
+                T* to = c + r0 * c_stride;
+                multiply(R, N, terms, a + r0 * a_stride + k0, packed, ahead, [&](Index r, Index n, Vector<T> sums) {
+                    T* at = to + r * c_stride + n * kLanes<T>;
+                    store(at, k0 > 0 ? load(at) + sums : sums);
+                });
+            });
+        }
+    }
+}
 
 // The large products of a policy P, whose members are documented in OnVectors. A *group* is P::kRows rows of A, a panel
 // P::kColumns columns of B.
@@ -248,7 +276,7 @@ void multiply_tall(const Product<typename P::Real>& p, const typename P::Factor*
                     a_size = P::group_size(true, p.K);
                     a = left + piece * a_size + P::group_size(true, k0);
                 } else if (left) {
-                    P::pack_transposed(own, left, p.M, piece, end - piece, k0, K);
+                    if constexpr (P::kInPairs) P::pack_transposed(own, left, p.M, piece, end - piece, k0, K);
                 } else {
                     pack_groups<P>(own, a_size, true, p, piece, end - piece, k0, K);
                 }
@@ -279,6 +307,7 @@ struct OnVectors {
     using Real = T;
     using Factor = T;
     using Session = NoSession;
+    using Unrounded = OnVectors<T, false>;   // of the same operands, the same products
     static constexpr bool kInPairs = false;  // see OnPairs, in pairs.hpp
     // The most rows of a product whose algorithm, and therefore rounding, may differ from that of more rows.
     static constexpr Index kFewRows = 1024;
@@ -306,36 +335,13 @@ struct OnVectors {
     // prefetch. Uses no scratch and no barrier.
     static void multiply_rows(Index rows, Index K, const T* a, const T* panel, Index first, Index last, T* c,
                               Index c_stride, const T* next_panel) {
-        constexpr Index NR = kTileColumns<T>;
-        const Index a_stride = row_size(K), tiles = (rows + kTileRows - 1) / kTileRows;
-        const Blocks blocks(K);
-        panel += first, c += first;
-        for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = blocks.first(block), terms = blocks.of(block);
-            const T* following = block + 1 < blocks.count && next_panel ? panel + (k0 + terms) * NR : next_panel;
-            for (Index tile = 0; tile < tiles; ++tile) {
-                const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-                // Each tile prefetches its share of what follows; two terms at a time if there are few tiles.
-                const T* next = following + terms * tile / tiles * NR;
-                const Index second = tiles < kTermsUnrolled ? NR : 0;
-                const auto ahead = [&] {
-                    if (!following) return;
-                    for (Index j = 0; j < NR; j += kLine<T>) {
-                        __builtin_prefetch(next + j, 0, 2);
-                        __builtin_prefetch(next + second + j, 0, 2);
-                    }
-                    next += NR + second;
-                };
-                with_tile<T>(r1 - r0, last - first, [&](auto R, auto N) {
-                    T* to = c + r0 * c_stride;
-                    multiply_tile<R.value, N.value, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR,
-                                                       ahead, [&](Index r, Index n, Vector<T> sums) {
-                                                           T* c = to + r * c_stride + n * kLanes<T>;
-                                                           store(c, k0 > 0 ? load(c) + sums : sums);
-                                                       });
-                });
-            }
-        }
+        if constexpr (Rounded) return Unrounded::multiply_rows(rows, K, a, panel, first, last, c, c_stride, next_panel);
+        const auto multiply = [&](auto R, auto N, Index terms, const T* a, const T* b, auto& ahead, auto finish)
+                                  __attribute__((always_inline)) {
+                                      multiply_tile<R.value, N.value, T>(terms, a, row_size(K), 1, b, ahead, finish);
+                                  };
+        multiply_by_tiles<kTermsUnrolled, kTileColumns<T>>(rows, Blocks(K), a, row_size(K), panel + first, last - first,
+                                                           c + first, c_stride, next_panel, multiply);
     }
 
     // left_size: the number of elements for `rows` rows of K columns, or 0 if the policy does not support this.
@@ -370,21 +376,15 @@ struct OnVectors {
              : pack_lines<kColumns>(to, m, terms_together, first, count, k0, K);
     }
 
-    // Not called: see pack_left.
-    static void pack_transposed(T*, const T*, Index, Index, Index, Index, Index) {}
-
     // Compute the tile of C at (m, n), or the part of it that exists, from its packed operands; see multiply_tile.
     template <class A>
-    static void multiply_block(const Product<T>& p, Index m, Index n, bool accumulate, Index K, const T* a, const T* b,
-                               A& ahead) {
+    __attribute__((noinline)) static void multiply_block(const Product<T>& p, Index m, Index n, bool accumulate,
+                                                         Index K, const T* a, const T* b, A& ahead) {
+        if constexpr (Rounded) return Unrounded::multiply_block(p, m, n, accumulate, K, a, b, ahead);
         const Index rows = p.M - m < kRows ? p.M - m : kRows;
         for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
         const auto finish = [&](Index r, Index k, Vector<T> sums) {
-            if (r >= rows) return;
-            const Index at = n + k * kLanes<T>;
-            T* c = p.C[m + r] + at;
-            const T* add = accumulate ? c : p.bias ? p.bias + at : nullptr;
-            store(c, add ? sums + load(add, p.N - at) : sums, p.N - at);
+            if (r < rows) write_sums(p, m + r, n + k * kLanes<T>, accumulate, sums);
         };
         if (p.N - n <= kLanes<T>) return multiply_tile<kTileRows, 1, T>(K, a, 1, kRows, b, ahead, finish);
         multiply_tile<kTileRows, 2, T>(K, a, 1, kRows, b, ahead, finish);
@@ -393,8 +393,8 @@ struct OnVectors {
   private:
     // W lines, from `first`: packed[k·W + j] = m[first + j][k0 + k] if terms_together, else m[k0 + k][first + j].
     template <Index W>
-    static void pack_lines(T* packed, Rows<const T> m, bool terms_together, Index first, Index count, Index k0,
-                           Index K) {
+    __attribute__((noinline)) static void pack_lines(T* packed, Rows<const T> m, bool terms_together, Index first,
+                                                     Index count, Index k0, Index K) {
         constexpr Index N = kLanes<T>;
         // If W is less than a vector, a whole vector is written, and the next term overwrites the excess.
         const auto write = [&](Index k, Index j, Vector<T> x) {

@@ -45,13 +45,10 @@ inline void multiply_tiles() {
 static thread_local int tile_rows;  // the configured height of the tiles of A and of the sums; 0: unknown
 
 struct TileUse {
-    TileUse() { tile_rows = 0; }
     ~TileUse() {
         release_tiles();
         tile_rows = 0;
     }
-    TileUse(const TileUse&) = delete;
-    TileUse& operator=(const TileUse&) = delete;
 };
 
 // Configuring them costs about 40 ns, too much for each product of a time step.
@@ -71,8 +68,9 @@ struct OnTiles {
 
     // One panel times `rows` rows, which are divided evenly over tiles of equal height; the last tile may overlap the one
     // before. row: the distance between rows of a.
-    static void multiply_rows(Index rows, Index K, const Factor* a, Index row, const Factor* panel, Index first,
-                              Index last, float* c, Index c_stride, const Factor* /*next_panel*/) {
+    __attribute__((noinline)) static void multiply_rows(Index rows, Index K, const Factor* a, Index row,
+                                                        const Factor* panel, Index first, Index last, float* c,
+                                                        Index c_stride, const Factor* /*next_panel*/) {
         const Index tiles = (rows + kTileHeight - 1) / kTileHeight, height = (rows + tiles - 1) / tiles;
         const bool half = last - first <= kTileHeight;
         panel += first / kTileHeight * kTileSize, c += first;
@@ -100,8 +98,8 @@ struct OnTiles {
     }
     // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists. If part is missing, if
     // the rows of C are not evenly spaced, or if the result is added to C, it goes through `sums`; C is read last.
-    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index K, const Factor* a,
-                               const Factor* b) {
+    __attribute__((noinline)) static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate,
+                                                         Index K, const Factor* a, const Factor* b) {
         need_rows(kTileHeight);
         alignas(64) float sums[kStrip][kWidth], bias[kWidth];
         const Index rows = p.M - m < kStrip ? p.M - m : kStrip, columns = p.N - n;
@@ -119,11 +117,8 @@ struct OnTiles {
         } else {
             zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
         }
-        if (two) {
-            add_chunks<true, true>(chunks_of(K), a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
-        } else {
-            add_chunks<false, true>(chunks_of(K), a, a, kChunk, kStep, 2 * kTileSize, b);
-        }
+        two ? add_chunks<true, true>(chunks_of(K), a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b)
+            : add_chunks<false, true>(chunks_of(K), a, a, kChunk, kStep, 2 * kTileSize, b);
         float* second = c + kTileHeight * stride;
         store_tile<0>(c, bytes(stride)), store_tile<1>(c + 16, bytes(stride));
         if (two) store_tile<2>(second, bytes(stride)), store_tile<3>(second + 16, bytes(stride));
@@ -133,18 +128,6 @@ struct OnTiles {
             if (accumulate) s0 = load(row, columns) + s0, s1 = load(row + 16, columns - 16) + s1;
             store(row, s0, columns), store(row + 16, s1, columns - 16);
         }
-    }
-
-    static void spin(Index repeats, Index chunks, const Factor* a, const Factor* b) {
-        alignas(64) float c[kTileHeight][kTileHeight];
-        need_rows(kTileHeight);
-        zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
-        for (Index repeat = 0; repeat < repeats; ++repeat) {
-            __asm__ volatile("" : : "r"(a), "r"(b) : "memory");  // keeps the compiler from merging the repeats
-            add_chunks<true, true>(chunks, a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
-        }
-        store_tile<0>(c, 64);
-        __asm__ volatile("" : : "r"(c) : "memory");
     }
 
   private:
