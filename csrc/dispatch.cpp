@@ -15,8 +15,6 @@
 
 namespace gatewise {
 
-extern const Target target_portable, target_avx2, target_avx512, target_avx512_bf16, target_amx;
-
 namespace {
 
 #ifdef GATEWISE_EMULATE  // on any processor, for tests: tests/emulated_instructions.hpp

@@ -35,6 +35,8 @@ struct Target : Kernels<float>, Kernels<double> {
     double rates[4];    // operations per second of a layer pass on one thread, by Numbers; about
 };
 
+extern const Target target_portable, target_avx2, target_avx512, target_avx512_bf16, target_amx;
+
 // The instruction sets that were compiled and that this processor supports, lowest first.
 std::vector<const Target*> available_targets();
 

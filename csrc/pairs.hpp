@@ -12,8 +12,6 @@
 #include "product.hpp"
 #ifdef GATEWISE_EMULATE
 #include "tests/emulated_instructions.hpp"
-#else
-#include <immintrin.h>
 #endif
 
 namespace gatewise::GATEWISE_TARGET {

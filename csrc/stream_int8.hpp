@@ -5,10 +5,6 @@
 // agree in every bit of a product. A vector that is not finite has t = NaN, and so all of its products are NaN.
 #pragma once
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 #include "product.hpp"
 #include "stream_step.hpp"
 

@@ -3,9 +3,6 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
-#ifdef GATEWISE_CHECKED
-#include <cstring>
-#endif
 
 #include <algorithm>
 #include <atomic>
@@ -82,7 +79,7 @@ class Scratch {
         most_ = held_ > most_ ? held_ : most_;
 #ifdef GATEWISE_CHECKED  // csrc/tests only: memory read before it is written is NaN, and memory behind it is poisoned
         ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
-        std::memset(taken, 0xFF, bytes);
+        __builtin_memset(taken, 0xFF, bytes);
         ASAN_POISON_MEMORY_REGION(taken + asked, bytes - asked);
 #endif
         return taken;

@@ -17,7 +17,7 @@
 #include <utility>
 
 #include "numbers.hpp"
-#ifdef __AVX512F__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
