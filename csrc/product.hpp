@@ -185,7 +185,7 @@ void pack_groups(typename P::Factor* to, Index size, bool left, const Product<ty
     const Rows<const typename P::Real> m = left ? p.A : p.B;
     const bool together = left ? p.a_terms_together : p.b_terms_together;
     const Index width = left ? P::kRows : P::kColumns, lines = left ? p.M : p.N,
-                at_once = together ? K : P::kTermsAtOnce;
+                at_once = together || count == 1 ? K : P::kTermsAtOnce;
     for (Index k = 0; k < K; k += at_once) {
         const Index some = K - k < at_once ? K - k : at_once;
         for (Index group = 0; group < count; ++group) {
