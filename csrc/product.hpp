@@ -207,7 +207,8 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
     const Index groups = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR, held = P::terms_held(p.K, groups);
     const Mark before = me.mark();
     Factor* a = me.shared<Factor>(groups * P::group_size(true, held < p.K ? held : p.K));
-    Factor* b = me.own<Factor>(P::group_size(false, P::kTermsInL1));
+    constexpr bool whole = P::kPanelsTogether == 1;  // then a panel is packed at once, for all pieces
+    Factor* packed_b = me.own<Factor>(P::group_size(false, whole ? held : P::kTermsInL1));
     const Grid grid(groups, panels, false, me);
     const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
     Index k0 = 0;
@@ -228,7 +229,10 @@ void multiply_wide(const Product<typename P::Real>& p, Member me) {
             for (Index piece = 0; piece < pieces.count; ++piece) {
                 const Index from = k0 + pieces.first(piece), K = pieces.of(piece);
                 for (Index panel = first; panel < end; ++panel) {
-                    pack_groups<P>(b, 0, false, p, panel, 1, from, K);
+                    if (!whole || piece == 0) {
+                        pack_groups<P>(packed_b, 0, false, p, panel, 1, from, whole ? pieces.K : K);
+                    }
+                    const Factor* b = packed_b + (whole ? P::group_size(false, pieces.first(piece)) : 0);
                     const Index n = panel * NR, left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
                     auto next = p.b_terms_together
                                     ? LinesAhead<Real>{p.B, n + NR, columns, from, K / kLine<Real> + 1}
