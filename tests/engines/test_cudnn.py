@@ -40,7 +40,7 @@ class StandIn:
         self.graphs = list[tuple[list[Tensor], list[Tensor], Tensor]]()
 
     def forward(self, x: Tensor, weights: list[Tensor], each: int, flat: None, *rest: Any) -> tuple[Any, ...]:
-        h, c, mode, H, projection, layers, batch_first, dropout, train, both, sizes, none = rest
+        h, c, mode, _, projection, layers, batch_first, dropout, train, both, sizes, none = rest
         self.calls.append("forward")
         assert (flat, projection, batch_first, dropout, none) == (None, 0, False, 0.0, None)
         assert all(t.is_contiguous() for t in (x, h, *([] if c is None else [c])))

@@ -31,9 +31,9 @@ from gatewise.spec import RecurrentSpec
 class TorchEngine(Engine):
     """Loops over the steps in tensor operations.
 
-    Plain passes (no lengths, mask, projection or trace) use PyTorch's fused layers where possible: oneDNN's for a
-    float32 LSTM on the CPU, also if lengths are given and all equal T; cuDNN's for any cell, and whole stacks, on a GPU. A cell without a
-    loop runs by its step function, and is rerun to be differentiated.
+    Passes without a mask, a projection or a trace use fused layers where possible: on the CPU oneDNN's, for a float32
+    LSTM whose rows all have T steps; on a GPU cuDNN's, for any cell, any lengths, and whole stacks. A cell without a loop
+    runs by its step function, and is rerun to be differentiated.
     """
 
     name = "torch"
