@@ -32,8 +32,8 @@ class TorchEngine(Engine):
     """Loops over the steps in tensor operations.
 
     Passes without a mask, a projection or a trace use fused layers where possible: on the CPU oneDNN's, for a float32
-    LSTM whose rows all have T steps; on a GPU cuDNN's, for any cell, any lengths, and whole stacks. A cell without a loop
-    runs by its step function, and is rerun to be differentiated.
+    LSTM whose rows all have T steps; on a GPU cuDNN's, for any cell, any lengths, and whole stacks. A cell without a
+    loop runs by its step function, and is rerun to be differentiated.
     """
 
     name = "torch"
