@@ -23,21 +23,13 @@ inline void check_sizes(std::initializer_list<Index> sizes) {
     throw std::invalid_argument("sizes are " + found + "; expected 0 or more, with a product that does not overflow");
 }
 
-// Check that the lengths (B) of rows, if not null, are 0 to T.
-inline void check_lengths(const std::int64_t* lengths, Index B, Index T) {
-    for (Index row = 0; lengths && row < B; ++row) {
-        if (lengths[row] >= 0 && lengths[row] <= T) continue;
-        throw std::invalid_argument("lengths holds " + std::to_string(lengths[row]) + "; expected 0 to " +
-                                    std::to_string(T) + ", the number of steps of the input");
-    }
-}
-
-// Check that the targets (N) are 0 to V − 1.
-inline void check_targets(const std::int64_t* targets, Index N, Index V) {
-    for (Index n = 0; n < N; ++n) {
-        if (targets[n] >= 0 && targets[n] < V) continue;
-        throw std::out_of_range("targets holds " + std::to_string(targets[n]) + "; expected 0 to " +
-                                std::to_string(V - 1) + ", the rows of the weight");
+// Check that values, if not null, are 0 to `largest`, which is `meaning`.
+template <class Error>
+void check_values(const char* name, const std::int64_t* values, Index count, Index largest, const char* meaning) {
+    for (Index k = 0; values && k < count; ++k) {
+        if (values[k] >= 0 && values[k] <= largest) continue;
+        throw Error(std::string(name) + " holds " + std::to_string(values[k]) + "; expected 0 to " +
+                    std::to_string(largest) + ", " + meaning);
     }
 }
 

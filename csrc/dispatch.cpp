@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#if (defined(GATEWISE_AMX) || defined(GATEWISE_AVX512_BF16)) && !defined(GATEWISE_EMULATE)
+#if defined(GATEWISE_AMX) && !defined(GATEWISE_EMULATE)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,11 +15,9 @@
 
 namespace gatewise {
 
-extern const Target target_portable, target_avx2, target_avx512, target_avx512_bf16, target_amx;
-
 namespace {
 
-#ifdef GATEWISE_EMULATE  // emulated by the compiler, tiles.hpp and dot.hpp, on any processor, for tests
+#ifdef GATEWISE_EMULATE  // on any processor, for tests: tests/emulated_instructions.hpp
 bool has_avx512() { return true; }
 bool has_bfloat16() { return true; }
 bool has_tiles() { return true; }
@@ -28,13 +26,9 @@ bool has_avx512() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
-#if defined(GATEWISE_AMX) || defined(GATEWISE_AVX512_BF16)
-bool has_bfloat16() {
-    unsigned a, b, c, d;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(c & 1u << 11)) return false;  // AVX512-VNNI, on all of them
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+[[maybe_unused]] bool has_bfloat16() {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
 }
-#endif
 #ifdef GATEWISE_AMX
 // Whether the processor has tiles and Linux permits this process to use them; the process must request permission.
 bool has_tiles() {
@@ -59,10 +53,10 @@ std::vector<const Target*> available_targets() {
     if (has_avx512()) targets.push_back(&target_avx512);
 #endif
 #ifdef GATEWISE_AVX512_BF16
-    if (has_avx512() && has_bfloat16()) targets.push_back(&target_avx512_bf16);
+    if (has_bfloat16()) targets.push_back(&target_avx512_bf16);
 #endif
 #ifdef GATEWISE_AMX
-    if (has_avx512() && has_tiles()) targets.push_back(&target_amx);
+    if (has_tiles()) targets.push_back(&target_amx);
 #endif
     return targets;
 }

@@ -25,7 +25,7 @@ struct Target : Kernels<float>, Kernels<double> {
     void (*norm)(const GradientNorm&, Member);
     void (*update)(const Update&, Member);
     void (*dropout)(const DropoutMask&, Member);
-    StreamPanel (*stream_panel)(Index gates);
+    Index (*stream_units)(Index gates);  // of a block, see StreamMatrix
     void (*pack_stream)(const StreamMatrix&, Stored, Member);
     void (*stream)(const StreamStep&, Member);
     // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of
@@ -34,6 +34,8 @@ struct Target : Kernels<float>, Kernels<double> {
     Index block_bytes;  // of half a block of units, see Share in recurrence.hpp
     double rates[4];    // operations per second of a layer pass on one thread, by Numbers; about
 };
+
+extern const Target target_portable, target_avx2, target_avx512, target_avx512_bf16, target_amx;
 
 // The instruction sets that were compiled and that this processor supports, lowest first.
 std::vector<const Target*> available_targets();

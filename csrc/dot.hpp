@@ -7,15 +7,12 @@
 
 namespace gatewise::GATEWISE_TARGET {
 
+#ifndef GATEWISE_EMULATE
 // sums + the products of a pair of A, in each 32 bits of a, with 16 pairs of B.
 inline Vector<float> add_pairs(Vector<float> sums, Pairs a, Pairs b) {
-#ifdef GATEWISE_EMULATE  // equal but for denormals
-    sums += (Vector<float>)(a & 0xFFFF0000u) * (Vector<float>)(b & 0xFFFF0000u);
-    return sums + (Vector<float>)(a << 16) * (Vector<float>)(b << 16);
-#else
     return (Vector<float>)_mm512_dpbf16_ps((__m512)sums, (__m512bh)a, (__m512bh)b);
-#endif
 }
+#endif
 
 constexpr Index kPairsUnrolled = 4;
 
@@ -25,11 +22,7 @@ constexpr Index kPairsUnrolled = 4;
 template <int R, int N, class A, class F>
 GATEWISE_INLINE void multiply_pairs(Index terms, const uint16_t* a, Index row, Index step, const uint16_t* b, A ahead,
                                     F finish) {
-    Vector<float> s[R][N];
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) {
-        for (int n = 0; n < N; ++n) s[r][n] = Vector<float>{};
-    }
+    Vector<float> s[R][N] = {};
     const auto add_pair = [&](Index k) __attribute__((always_inline)) {  // terms k and k + 1 of a chunk
         Pairs column[N];
         for (int n = 0; n < N; ++n) __builtin_memcpy(&column[n], b + n * kTileSize + k * 16, sizeof column[n]);
@@ -63,32 +56,14 @@ struct OnDots {
 
     static void multiply_rows(Index rows, Index K, const Factor* a, Index row, const Factor* panel, Index first,
                               Index last, float* c, Index c_stride, const Factor* next_panel) {
-        constexpr Index kChunkSize = kPackedChunk<1>, kLines = 8;  // cache lines per kPairsUnrolled pairs of a panel
-        const Index tiles = (rows + kTileRows - 1) / kTileRows, lines = tiles < kLines ? kLines / tiles : 1;
-        const Blocks blocks(K, kChunksAtOnce * kChunk, kChunk);
-        panel += first * 32, c += first;  // a row of 16 pairs is 32 elements; first is 0, or 16: the second tile
-        for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = blocks.first(block), terms = blocks.of(block), chunks = (terms + kChunk - 1) / kChunk;
-            const Factor* packed = panel + k0 / kChunk * kChunkSize;
-            const Factor* following =
-                block + 1 < blocks.count && next_panel ? packed + chunks * kChunkSize : next_panel;
-            for (Index tile = 0; tile < tiles; ++tile) {
-                const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-                const Factor* next = following + chunks * kLines * 4 * tile / tiles * kLine<Factor>;
-                const auto ahead = [&] {  // each tile prefetches its share of what follows
-                    if (!following) return;
-                    for (Index line = 0; line < lines; ++line, next += kLine<Factor>) __builtin_prefetch(next, 0, 2);
-                };
-                with_tile<float>(r1 - r0, last - first, [&](auto R, auto N) {
-                    float* to = c + r0 * c_stride;
-                    multiply_pairs<R.value, N.value>(terms, a + r0 * row + k0, row, kChunk, packed, ahead,
-                                                     [&](Index r, Index n, Vector<float> sums) {
-                                                         float* c = to + r * c_stride + n * 16;
-                                                         store(c, k0 > 0 ? load(c) + sums : sums);
-                                                     });
-                });
-            }
-        }
+        const auto multiply = [&](auto R, auto N, Index terms, const Factor* a, const Factor* b, auto& ahead,
+                                  auto finish) __attribute__((always_inline)) {
+            multiply_pairs<R.value, N.value>(terms, a, row, kChunk, b, ahead, finish);
+        };
+        // A row of 16 pairs takes 32 elements; first is 0, or 16: the second tile.
+        multiply_by_tiles<2 * kPairsUnrolled, kWidth>(rows, Blocks(K, kChunksAtOnce * kChunk, kChunk), a, row,
+                                                      panel + first * 32, last - first, c + first, c_stride, next_panel,
+                                                      multiply);
     }
 
     // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists.
@@ -102,22 +77,10 @@ struct OnDots {
             with_tile<float>(r1 - r0, columns, [&](auto R, auto N) {
                 multiply_pairs<R.value, N.value>(
                     K, a + r0 * kChunk, kChunk, kPackedChunk<1>, b, [] {},
-                    [&](Index r, Index n_, Vector<float> sums) {
-                        float* c = p.C[m + r0 + r] + n + n_ * 16;
-                        const float* add = accumulate ? c : p.bias ? p.bias + n + n_ * 16 : nullptr;
-                        const Index left = columns - n_ * 16;
-                        store(c, add ? sums + load(add, left) : sums, left);
+                    [&](Index r, Index k, Vector<float> sums) {
+                        write_sums(p, m + r0 + r, n + k * 16, accumulate, sums);
                     });
             });
-        }
-    }
-
-    static void spin(Index repeats, Index chunks, const Factor* a, const Factor* b) {
-        alignas(64) float c[kStrip][kWidth] = {};
-        const Product<float> p{kStrip, kWidth, chunks * kChunk, {}, true, {}, true, {c[0], kWidth, nullptr}};
-        for (Index repeat = 0; repeat < repeats; ++repeat) {
-            __asm__ volatile("" : : "r"(a), "r"(b), "r"(c) : "memory");  // keeps the compiler from merging the repeats
-            multiply_block(p, 0, 0, false, p.K, a, b);
         }
     }
 };

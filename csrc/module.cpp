@@ -66,21 +66,16 @@ NB_MODULE(_native, m) {
         .value("bfloat16", Numbers::bfloat16)
         .value("high", Numbers::high);
     nb::class_<Given>(m, "Given", "The inputs of a pass.")
-        .def(
-            "__init__",
-            [](Given* g, CellKind cell, Numbers numbers, Index T, Index B, Index I, Index H, bool reverse,
-               Pointer lengths, Pointer x, Pointer h_0, Pointer c_0, Pointer w_ih, Pointer w_hh, Pointer b_ih,
-               Pointer b_hh, Pointer h_mask) {
-                const Index G = gates_of(cell);
-                check_sizes({I, H});  // before sums and products of them
-                check_sizes({T, B, (G + 1) * H});
-                check_sizes({I + H, (G + 1) * H});
-                check_lengths(lengths, B, T);
-                new (g) Given{cell, numbers, T, B, I, H, reverse, lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask};
-            },
-            nb::arg("cell"), nb::arg("numbers"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
-            nb::arg("reverse"), nb::arg("lengths"), nb::arg("x"), nb::arg("h_0"), nb::arg("c_0"), nb::arg("w_ih"),
-            nb::arg("w_hh"), nb::arg("b_ih"), nb::arg("b_hh"), nb::arg("h_mask"));
+        .def("__init__", [](Given* g, CellKind cell, Numbers numbers, Index T, Index B, Index I, Index H, bool reverse,
+                            Pointer lengths, Pointer x, Pointer h_0, Pointer c_0, Pointer w_ih, Pointer w_hh,
+                            Pointer b_ih, Pointer b_hh, Pointer h_mask) {
+            const Index G = gates_of(cell);
+            check_sizes({I, H});  // before sums and products of them
+            check_sizes({T, B, (G + 1) * H});
+            check_sizes({I + H, (G + 1) * H});
+            check_values<std::invalid_argument>("lengths", lengths, B, T, "the number of steps of the input");
+            new (g) Given{cell, numbers, T, B, I, H, reverse, lengths, x, h_0, c_0, w_ih, w_hh, b_ih, b_hh, h_mask};
+        });
     m.def(
         "forward",
         [](const Given& given, int threads, Pointer y, Pointer h_n, Pointer c_n, Pointer gates, Pointer extra,
@@ -96,8 +91,7 @@ NB_MODULE(_native, m) {
                 run(threads, [&](Member me) { kernels.forward(given.cell, given.numbers, pass, me); });
             });
         },
-        nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("h_n"), nb::arg("c_n"), nb::arg("gates"),
-        nb::arg("extra"), nb::arg("traced_gates"), nb::arg("traced_cells"), "Run a layer pass.");
+        "Run a layer pass.");
     m.def(
         "backward",
         [](const Given& given, int threads, Pointer y, Pointer gates, Pointer extra, Pointer dy, Pointer dh_n,
@@ -115,9 +109,7 @@ NB_MODULE(_native, m) {
                 run(threads, [&](Member me) { kernels.backward(given.cell, given.numbers, pass, me); });
             });
         },
-        nb::arg("given"), nb::arg("threads"), nb::arg("y"), nb::arg("gates"), nb::arg("extra"), nb::arg("dy"),
-        nb::arg("dh_n"), nb::arg("dc_n"), nb::arg("dx"), nb::arg("dh_0"), nb::arg("dc_0"), nb::arg("dw_ih"),
-        nb::arg("dw_hh"), nb::arg("db_ih"), nb::arg("db_hh"), "Run a layer pass backward.");
+        "Run a layer pass backward.");
     bind_training(m);
     bind_stream(m);
     m.def(
@@ -132,7 +124,6 @@ NB_MODULE(_native, m) {
             nb::gil_scoped_release released;
             return product_rate(threads, numbers);
         },
-        nb::arg("threads"), nb::arg("numbers"),
         "Measure the peak rate of matrix products in a compute type, in operations per second.");
     m.def(
         "instruction_set", [] { return std::string(active_target().name); },

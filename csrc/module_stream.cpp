@@ -19,19 +19,16 @@ void bind_stream(nb::module_& m) {
         .value("bf16", Stored::bf16)
         .value("int8", Stored::int8);
     nb::class_<Stream>(m, "Stream", "The weights of a stack, packed for one step at a time.")
-        .def(
-            "__init__",
-            [](Stream* stream, CellKind cell, Stored stored, Index I, Index H, Index V,
-               const std::vector<Layer>& layers, Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens,
-               int threads) {
-                StreamWeights weights{cell, stored, I, H, V, {}, decoder, decoder_bias, table, tokens};
-                for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
-                    weights.layers.push_back({w_ih, w_hh, b_ih, b_hh});
-                }
-                new (stream) Stream(weights, threads);
-            },
-            nb::arg("cell"), nb::arg("stored"), nb::arg("I"), nb::arg("H"), nb::arg("V"), nb::arg("layers"),
-            nb::arg("decoder"), nb::arg("decoder_bias"), nb::arg("table"), nb::arg("tokens"), nb::arg("threads"))
+        .def("__init__",
+             [](Stream* stream, CellKind cell, Stored stored, Index I, Index H, Index V,
+                const std::vector<Layer>& layers, Pointer decoder, Pointer decoder_bias, Pointer table, Index tokens,
+                int threads) {
+                 StreamWeights weights{cell, stored, I, H, V, {}, decoder, decoder_bias, table, tokens};
+                 for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
+                     weights.layers.push_back({w_ih, w_hh, b_ih, b_hh});
+                 }
+                 new (stream) Stream(weights, threads);
+             })
         .def_prop_ro("bytes", &Stream::bytes, "The size of the weights that a step reads, in bytes.")
         .def(
             "step",

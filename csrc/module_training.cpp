@@ -38,7 +38,7 @@ void bind_training(nb::module_& m) {
             if (chunk < 1) {
                 throw std::invalid_argument("chunk is " + std::to_string(chunk) + "; expected 1 or more rows");
             }
-            check_targets(targets, N, V);
+            check_values<std::out_of_range>("targets", targets, N, V - 1, "the rows of the weight");
             nb::gil_scoped_release released;
             chunk = std::min(chunk, std::max(N, Index{1}));  // sums with it do not overflow
             double nll = 0;
@@ -55,9 +55,6 @@ void bind_training(nb::module_& m) {
             });
             return nll;
         },
-        nb::arg("numbers"), nb::arg("threads"), nb::arg("N"), nb::arg("H"), nb::arg("V"), nb::arg("chunk"),
-        nb::arg("x"), nb::arg("weight"), nb::arg("bias"), nb::arg("targets"), nb::arg("scale"), nb::arg("dx"),
-        nb::arg("dweight"), nb::arg("dbias"),
         "Return the softmax cross-entropy of a linear layer, and write its gradients.");
     nb::class_<Parameter>(m, "Parameter", "A parameter, its gradient, and its Adam state.")
         .def(
@@ -85,7 +82,7 @@ void bind_training(nb::module_& m) {
             run(useful_threads(parameters, threads), [&](Member me) { target.norm(all, me); });
             return norm;
         },
-        nb::arg("threads"), nb::arg("parameters"), "Return the norm of all gradients together.");
+        "Return the norm of all gradients together.");
     m.def(
         "dropout",
         [](int threads, Index count, std::int64_t seed, std::int32_t kept, float scale, Pointer x, Pointer out) {
@@ -95,8 +92,6 @@ void bind_training(nb::module_& m) {
             const DropoutMask drawn{count, static_cast<std::uint64_t>(seed), kept, scale, x, out};
             run(useful_threads(count, threads), [&](Member me) { target.dropout(drawn, me); });
         },
-        nb::arg("threads"), nb::arg("count"), nb::arg("seed"), nb::arg("kept"), nb::arg("scale"), nb::arg("x"),
-        nb::arg("out"),
         "Write a dropout mask, the scale where a random integer of the seed is below `kept`, else 0, or its product "
         "with x.");
     m.def(
@@ -110,8 +105,6 @@ void bind_training(nb::module_& m) {
             const Update step{rule, clip, lr, weight_decay, beta1, beta2, epsilon, parameters.data(), count};
             run(useful_threads(parameters, threads), [&](Member me) { target.update(step, me); });
         },
-        nb::arg("threads"), nb::arg("rule"), nb::arg("parameters"), nb::arg("clip"), nb::arg("lr"),
-        nb::arg("weight_decay"), nb::arg("beta1") = 0.0, nb::arg("beta2") = 0.0, nb::arg("epsilon") = 0.0,
         "Run one step of an optimizer.");
 }
 

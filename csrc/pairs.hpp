@@ -10,8 +10,8 @@
 #pragma once
 
 #include "product.hpp"
-#ifndef GATEWISE_EMULATE
-#include <immintrin.h>
+#ifdef GATEWISE_EMULATE
+#include "tests/emulated_instructions.hpp"
 #endif
 
 namespace gatewise::GATEWISE_TARGET {
@@ -21,33 +21,19 @@ static_assert(GATEWISE_VECTOR_BYTES == 64, "a row of a tile is a vector");
 constexpr Index kTileHeight = 16, kChunk = 32, kTileSize = kTileHeight * kChunk;  // lines, terms, elements
 
 // 32 operands, or 16 pairs of them.
-typedef uint32_t Pairs __attribute__((vector_size(64)));
-typedef uint16_t Factors __attribute__((vector_size(64)));
+using Pairs = Vector<uint32_t>;
+using Factors = Vector<uint16_t>;
 
+#ifndef GATEWISE_EMULATE
 // Two vectors rounded to bfloat16, concatenated.
 inline Pairs narrow(Vector<float> low, Vector<float> high) {
-#ifdef GATEWISE_EMULATE
-    Pairs bits[2];
-    Vector<float> rounded[2] = {to_bfloat16(low), to_bfloat16(high)};
-    __builtin_memcpy(bits, rounded, sizeof bits);
-    Factors all{};
-    for (Index k = 0; k < kChunk; ++k) all[k] = static_cast<uint16_t>(bits[k / 16][k % 16] >> 16);
-    return (Pairs)all;
-#else
     return (Pairs)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
-#endif
 }
+#endif
 
 // Pair k holds element k of both vectors.
 inline Pairs interleave(Vector<float> even, Vector<float> odd) {
-    const Factors all = (Factors)narrow(even, odd);
-#ifdef __clang__
-    return (Pairs)__builtin_shufflevector(all, all, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9,
-                                          25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#else
-    return (Pairs)__builtin_shuffle(all, Factors{0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31});
-#endif
+    return (Pairs)interleaved<uint16_t>((Factors)narrow(even, even), (Factors)narrow(odd, odd), false);
 }
 
 // The part of x to be rounded to bfloat16: 0 is hi, x itself; 1 is lo, the rounding error of hi.
@@ -68,8 +54,7 @@ static_assert(kWidth == 2 * kTileHeight && kStrip == kLeftRows);
 constexpr Index chunks_of(Index K) { return (K + kChunk - 1) / kChunk; }
 
 inline Vector<float> widen(const uint16_t* from) {
-    typedef uint16_t Half __attribute__((vector_size(32)));
-    Half half;
+    HalfVector<uint16_t> half;
     __builtin_memcpy(&half, from, sizeof half);
     return (Vector<float>)(__builtin_convertvector(half, Pairs) << 16);
 }
@@ -204,130 +189,35 @@ struct OnPairs {
     // See product.hpp.
     static void multiply(const Product<float>& p, Member me, const Factor* left = nullptr) {
         [[maybe_unused]] Session session;
-        const Index strips = (p.M + kStrip - 1) / kStrip, panels = (p.N + kWidth - 1) / kWidth;
+        const Index panels = (p.N + kWidth - 1) / kWidth;
         const bool wide = p.M > 0 && p.M <= kFewRows && panels >= kManyPanels && p.b_terms_together && !left;
-        wide ? multiply_wide(p, strips, panels, me) : multiply_tall(p, left, me);
+        wide ? multiply_wide<OnPairs>(p, me) : multiply_tall<OnPairs>(p, left, me);
     }
 
-    // See Target::spin_tiles.
-    static double spin(Index repeats) {
-        constexpr Index kSpun = 8 / kParts;  // chunks
-        alignas(64) Factor a[kSpun * kStep], b[kSpun * kStep];
-        for (Index k = 0; k < kSpun * kStep; k += kLanes<float>) {
-            put_pairs(a + k, some_numbers(k), kLanes<float>), put_pairs(b + k, some_numbers(~k), kLanes<float>);
+    // What multiply_wide and multiply_tall need, see product.hpp: of A, at most 1 MB in the L2 cache.
+    static constexpr Index kRows = kStrip, kColumns = kWidth, kUnit = kChunk, kTermsAtOnce = kChunk,
+                           kTermsInL1 = Kernel::kChunksAtOnce * kChunk, kTermsInBlock = Kernel::kChunksHeld * kChunk,
+                           kGroupsHeld = 12 / kParts, kPanelsTogether = 1;
+    static constexpr Index group_size(bool /*left*/, Index K) { return panel_size(K); }
+    static Index terms_held(Index K, Index groups) {
+        constexpr Index kFactorsHeld = 1 << 19;
+        return Blocks(K, kFactorsHeld / (groups * kStep) * kChunk, kChunk).terms;
+    }
+    static void pack_transposed(Factor* to, const Factor* left, Index rows, Index group, Index count, Index k0,
+                                Index K) {
+        for (Index k = 0; k < count; ++k) {
+            transpose_packed(to + k * panel_size(K), left, panel_size(rows), group + k, k0, K);
         }
-        [[maybe_unused]] Session session;
-        Kernel::spin(repeats, kSpun, a, b);
-        return 2.0 * kStrip * kWidth * kChunk * kSpun * static_cast<double>(repeats);
+    }
+    template <class A>
+    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index K, const Factor* a,
+                               const Factor* b, const A& /*ahead*/) {
+        Kernel::multiply_block(p, m, n, accumulate, K, a, b);
     }
 
   private:
     static constexpr Index kManyPanels = 32;  // of a product whose columns are divided over the members
     static constexpr Index kAhead = 128;      // prefetch distance of packing, in elements of a row
-
-    // Pack groups of 32 lines, from `group` up to `end`, out of the `lines` lines that start at line `first`. `to`: the
-    // address of group 0; the groups are `size` apart. If the terms of a line are apart, memory is read in its order.
-    static void pack_groups(Factor* to, Index size, bool by_line, Rows<const float> m, bool terms_together, Index first,
-                            Index lines, Index group, Index end, Index k0, Index K) {
-        if (terms_together) {
-            for (; group < end; ++group) {
-                pack(to + group * size, by_line, m, true, first + group * kWidth, lines - group * kWidth, k0, K);
-            }
-            return;
-        }
-        for (Index k = 0; k < K; k += kChunk) {
-            const Index some = K - k < kChunk ? K - k : kChunk;
-            for (Index g = group; g < end; ++g) {
-                pack(to + g * size + k / kChunk * kStep, by_line, m, false, first + g * kWidth, lines - g * kWidth,
-                     k0 + k, some);
-            }
-        }
-    }
-
-    // C with few rows: for each block of terms, all members together pack all of A, at most 1 MB, which stays in the L2
-    // cache; the columns (in a large team also the rows) are divided over the members, which pack a panel of B when they need
-    // it. Within a block, some
-    // chunks are multiplied at a time, so that a strip of A and the panel fit into the L1 cache.
-    static void multiply_wide(const Product<float>& p, Index strips, Index panels, Member me) {
-        constexpr Index kFactorsHeld = 1 << 19, kChunksHeld = Kernel::kChunksAtOnce;
-        const Blocks blocks(p.K, kFactorsHeld / (strips * kStep) * kChunk, kChunk);
-        const Mark before = me.mark();
-        Factor* a = me.shared<Factor>(strips * panel_size(blocks.terms));
-        Factor* b = me.own<Factor>(panel_size(blocks.terms));
-        const Grid grid(strips, panels, false, me);
-        const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
-        for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
-            pack_groups(a, size, true, p.A, p.a_terms_together, 0, p.M, me.first(strips), me.last(strips), k0, K);
-            me.barrier();
-            const Blocks pieces(K, kChunksHeld * kChunk, kChunk);
-            for (Index n = first_panel * kWidth; n < last_panel * kWidth; n += kWidth) {
-                pack(b, false, p.B, p.b_terms_together, n, p.N - n, k0, K);
-                for (Index piece = 0; piece < pieces.count; ++piece) {
-                    const Index from = panel_size(pieces.first(piece)), some = pieces.of(piece);
-                    for (Index strip = grid.of_rows.first(strips); strip < grid.of_rows.last(strips); ++strip) {
-                        Kernel::multiply_block(p, strip * kStrip, n, block > 0 || piece > 0 || p.accumulate, some,
-                                               a + strip * size + from, b + from);
-                    }
-                }
-            }
-            me.barrier();  // before the packed A is overwritten
-        }
-        me.release(before);
-    }
-
-    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
-    // read them (at most 12 MB; 24 with two parts). The rows (if there are few, also the columns) of C are divided over the
-    // members. A member packs its rows of A, unless A comes packed, in pieces of 1 MB that stay in the L2 cache. The sums of
-    // a block are added to C.
-    static void multiply_tall(const Product<float>& p, const Factor* left, Member me) {
-        constexpr Index kStrips = 12 / kParts, kChunksHeld = Kernel::kChunksHeld, kColumnsHeld = 4096;
-        const Blocks blocks(p.K, kChunksHeld * kChunk, kChunk);
-        const Index strips = (p.M + kStrip - 1) / kStrip,
-                    held = ((p.N < kColumnsHeld ? p.N : kColumnsHeld) + kWidth - 1) / kWidth;
-        const Grid grid(strips, held, true, me);
-        const Member of_rows = grid.of_rows, of_columns = grid.of_columns;
-        const Index first_strip = of_rows.first(strips), last_strip = of_rows.last(strips);
-        const Mark before = me.mark();
-        Factor* b = me.shared<Factor>(held * panel_size(blocks.terms));
-        Factor* own = left && p.a_terms_together ? nullptr : me.own<Factor>(kStrips * panel_size(blocks.terms));
-        for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
-            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld,
-                        panels = (columns + kWidth - 1) / kWidth;
-            for (Index block = 0; block < blocks.count; ++block) {
-                const Index k0 = blocks.first(block), K = blocks.of(block), size = panel_size(K);
-                if (p.b_terms_together) {
-                    pack_groups(b, size, false, p.B, true, n0, p.N - n0, me.first(panels), me.last(panels), k0, K);
-                } else {
-                    const Index from = me.first(chunks_of(K)) * kChunk, end = me.last(chunks_of(K)) * kChunk;
-                    pack_groups(b + panel_size(from), size, false, p.B, false, n0, p.N - n0, 0, panels, k0 + from,
-                                (end < K ? end : K) - from);
-                }
-                me.barrier();
-                for (Index piece = first_strip; piece < last_strip; piece += kStrips) {
-                    const Index end = last_strip < piece + kStrips ? last_strip : piece + kStrips;
-                    for (Index strip = piece; own && strip < end; ++strip) {
-                        Factor* to = own + (strip - piece) * size;
-                        if (left) {
-                            transpose_packed(to, left, panel_size(p.M), strip, k0, K);
-                        } else {
-                            pack(to, true, p.A, p.a_terms_together, strip * kStrip, p.M - strip * kStrip, k0, K);
-                        }
-                    }
-                    const Factor* a = own ? own : left + piece * panel_size(p.K) + panel_size(k0);
-                    const Index a_size = own ? size : panel_size(p.K);
-                    for (Index panel = of_columns.first(panels); panel < of_columns.last(panels); ++panel) {
-                        for (Index strip = piece; strip < end; ++strip) {
-                            Kernel::multiply_block(p, strip * kStrip, n0 + panel * kWidth, block > 0 || p.accumulate, K,
-                                                   a + (strip - piece) * a_size, b + panel * size);
-                        }
-                    }
-                }
-                me.barrier();  // before the packed B is overwritten
-            }
-        }
-        me.release(before);
-    }
 
     // Pack one tile of each part; lines and terms that do not exist are zero.
     __attribute__((noinline)) static void pack_tile(Factor* to, bool by_line, Rows<const float> m, bool terms_together,

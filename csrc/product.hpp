@@ -25,17 +25,6 @@ constexpr int kTileRows = 6, kTermsUnrolled = 48 / kTileRows;
 template <class T>
 constexpr Index kTileColumns = 2 * kLanes<T>;
 
-// Pseudorandom numbers from −1 to 1, for measurements: a processor multiplies zeros faster.
-inline Vector<float> some_numbers(Index seed) {
-    Vector<float> found{};
-    uint32_t state = static_cast<uint32_t>(seed) * 2654435761u + 1;
-    for (Index k = 0; k < kLanes<float>; ++k) {
-        state = state * 1664525u + 1013904223u;
-        found[k] = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
-    }
-    return found;
-}
-
 // The number of elements in a cache line.
 template <class Real>
 constexpr Index kLine = 64 / sizeof(Real);
@@ -113,23 +102,12 @@ inline void with_tile(Index rows, Index columns, F f) {
     });
 }
 
-// Compute the tile of C at row m and column n from its packed operands. rows: how many of its rows exist; the others
-// are discarded. first: this is the first block of terms, C is not yet written. ahead: see multiply_tile.
-template <class Real, class A>
-inline void multiply_packed(const Product<Real>& p, Index K, const Real* a, const Real* b, Index m, Index rows, Index n,
-                            bool first, A& ahead) {
-    constexpr Index N = kLanes<Real>, MR = kTileRows;
-    if (rows > MR) rows = MR;
-    for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
-    const auto finish = [&](Index r, Index k, Vector<Real> sums) {
-        if (r >= rows) return;
-        const Index at = n + k * N;
-        Real* c = p.C[m + r] + at;
-        const Real* add = !first || p.accumulate ? c : p.bias ? p.bias + at : nullptr;
-        store(c, add ? sums + load(add, p.N - at) : sums, p.N - at);
-    };
-    if (p.N - n <= N) return multiply_tile<MR, 1, Real>(K, a, 1, MR, b, ahead, finish);
-    multiply_tile<MR, 2, Real>(K, a, 1, MR, b, ahead, finish);
+// Write sums to C at (m, n), or the part of it that exists, plus what C holds (`accumulate`) or the bias.
+template <class T>
+GATEWISE_INLINE void write_sums(const Product<T>& p, Index m, Index n, bool accumulate, Vector<T> sums) {
+    T* c = p.C[m] + n;
+    const T* add = accumulate ? c : p.bias ? p.bias + n : nullptr;
+    store(c, add ? sums + load(add, p.N - n) : sums, p.N - n);
 }
 
 // Prefetches the source of the next panel, one cache line per call: `lines` lines of each of `rows` rows of m.
@@ -165,6 +143,162 @@ struct Grid {
     }
 };
 
+// The products of some rows with a panel, block by block and tile by tile; see OnVectors::multiply_rows. A term of the panel
+// takes Term elements. multiply(R, N, terms, a, panel, ahead, finish): see multiply_tile; it calls ahead() once per Unrolled
+// terms. The tiles of a block together prefetch what follows it.
+template <int Unrolled, Index Term, class T, class Factor, class F>
+GATEWISE_INLINE void multiply_by_tiles(Index rows, const Blocks& blocks, const Factor* a, Index a_stride,
+                                       const Factor* panel, Index columns, T* c, Index c_stride,
+                                       const Factor* next_panel, F multiply) {
+    constexpr Index kLines = Unrolled * Term / kLine<Factor>;
+    const Index tiles = (rows + kTileRows - 1) / kTileRows, lines = tiles ? (kLines + tiles - 1) / tiles : 0;
+    for (Index block = 0; block < blocks.count; ++block) {
+        const Index k0 = blocks.first(block), terms = blocks.of(block);
+        const Factor* packed = panel + k0 * Term;
+        const Factor* following = block + 1 < blocks.count && next_panel ? packed + terms * Term : next_panel;
+        for (Index tile = 0; tile < tiles; ++tile) {
+            const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
+            const Factor* next = following + terms * tile / tiles * Term;
+            const auto ahead = [&] {
+                if (!following) return;
+                for (Index line = 0; line < lines; ++line, next += kLine<Factor>) __builtin_prefetch(next, 0, 2);
+            };
+            with_tile<T>(r1 - r0, columns, [&](auto R, auto N) {
+                T* to = c + r0 * c_stride;
+                multiply(R, N, terms, a + r0 * a_stride + k0, packed, ahead, [&](Index r, Index n, Vector<T> sums) {
+                    T* at = to + r * c_stride + n * kLanes<T>;
+                    store(at, k0 > 0 ? load(at) + sums : sums);
+                });
+            });
+        }
+    }
+}
+
+// The large products of a policy P, whose members are documented in OnVectors. A *group* is P::kRows rows of A, a panel
+// P::kColumns columns of B.
+
+// Pack `count` groups of A (`left`) or panels of B, from number `first`, `size` elements apart. If the terms of a row or
+// column are apart, memory is read in its order: some terms of all groups at a time.
+template <class P>
+void pack_groups(typename P::Factor* to, Index size, bool left, const Product<typename P::Real>& p, Index first,
+                 Index count, Index k0, Index K) {
+    const Rows<const typename P::Real> m = left ? p.A : p.B;
+    const bool together = left ? p.a_terms_together : p.b_terms_together;
+    const Index width = left ? P::kRows : P::kColumns, lines = left ? p.M : p.N,
+                at_once = together || count == 1 ? K : P::kTermsAtOnce;
+    for (Index k = 0; k < K; k += at_once) {
+        const Index some = K - k < at_once ? K - k : at_once;
+        for (Index group = 0; group < count; ++group) {
+            const Index line = (first + group) * width;
+            P::pack(to + group * size + P::group_size(left, k), left, m, together, line, lines - line, k0 + k, some);
+        }
+    }
+}
+
+// C with few rows: for each block of terms, all members together pack all of A, which stays in the L2 cache, and all
+// read it; the columns (in a large team also the rows) are divided over the members, which pack a panel of B when they
+// need it and prefetch the source of the next one meanwhile. A block is packed and multiplied in pieces, so that a
+// group of A and a panel fit into the L1 cache.
+template <class P>
+void multiply_wide(const Product<typename P::Real>& p, Member me) {
+    using Real = typename P::Real;
+    using Factor = typename P::Factor;
+    constexpr Index MR = P::kRows, NR = P::kColumns;
+    const Index groups = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR, held = P::terms_held(p.K, groups);
+    const Mark before = me.mark();
+    Factor* a = me.shared<Factor>(groups * P::group_size(true, held < p.K ? held : p.K));
+    constexpr bool whole = P::kPanelsTogether == 1;  // then a panel is packed at once, for all pieces
+    Factor* packed_b = me.own<Factor>(P::group_size(false, whole ? held : P::kTermsInL1));
+    const Grid grid(groups, panels, false, me);
+    const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
+    Index k0 = 0;
+    do {
+        const Blocks pieces(p.K - k0 < held ? p.K - k0 : held, P::kTermsInL1, P::kUnit);
+        const auto packed = [&](Index piece, Index group) {
+            return a + groups * P::group_size(true, pieces.first(piece)) +
+                   group * P::group_size(true, pieces.of(piece));
+        };
+        for (Index piece = 0; piece < pieces.count; ++piece) {
+            const Index first = me.first(groups), K = pieces.of(piece);
+            pack_groups<P>(packed(piece, first), P::group_size(true, K), true, p, first, me.last(groups) - first,
+                           k0 + pieces.first(piece), K);
+        }
+        me.barrier();
+        for (Index first = first_panel; first < last_panel; first += P::kPanelsTogether) {
+            const Index end = first + P::kPanelsTogether < last_panel ? first + P::kPanelsTogether : last_panel;
+            for (Index piece = 0; piece < pieces.count; ++piece) {
+                const Index from = k0 + pieces.first(piece), K = pieces.of(piece);
+                for (Index panel = first; panel < end; ++panel) {
+                    if (!whole || piece == 0) {
+                        pack_groups<P>(packed_b, 0, false, p, panel, 1, from, whole ? pieces.K : K);
+                    }
+                    const Factor* b = packed_b + (whole ? P::group_size(false, pieces.first(piece)) : 0);
+                    const Index n = panel * NR, left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
+                    auto next = p.b_terms_together
+                                    ? LinesAhead<Real>{p.B, n + NR, columns, from, K / kLine<Real> + 1}
+                                    : LinesAhead<Real>{p.B, from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<Real> + 1};
+                    for (Index group = grid.of_rows.first(groups); group < grid.of_rows.last(groups); ++group) {
+                        P::multiply_block(p, group * MR, n, from > 0 || p.accumulate, K, packed(piece, group), b, next);
+                    }
+                }
+            }
+        }
+        me.barrier();  // before the packed A is overwritten
+        k0 += held;
+    } while (k0 < p.K);
+    me.release(before);
+}
+
+// C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B (up to 6 MB in
+// float, 12 MB in pairs, 24 with two parts), and all read them; the rows (in a large team also the columns) are divided
+// over the members, which pack their rows of A, unless A comes packed, in pieces that stay in the L2 cache.
+template <class P>
+void multiply_tall(const Product<typename P::Real>& p, const typename P::Factor* left, Member me) {
+    using Factor = typename P::Factor;
+    constexpr Index MR = P::kRows, NR = P::kColumns, kColumnsHeld = 4096;
+    const Blocks blocks(p.K, P::kTermsInBlock, P::kUnit);
+    const Index groups = (p.M + MR - 1) / MR, held = ((p.N < kColumnsHeld ? p.N : kColumnsHeld) + NR - 1) / NR;
+    const Grid grid(groups, held, true, me);
+    const Index last_group = grid.of_rows.last(groups);
+    const Mark before = me.mark();
+    Factor* b = me.shared<Factor>(held * P::group_size(false, blocks.terms));
+    const bool in_place = left && p.a_terms_together;
+    Factor* own = in_place ? nullptr : me.own<Factor>(P::kGroupsHeld * P::group_size(true, blocks.terms));
+    for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
+        const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
+        const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
+        for (Index block = 0; block < blocks.count; ++block) {
+            const Index k0 = blocks.first(block), K = blocks.of(block), size = P::group_size(false, K);
+            const Index first = me.first(panels);
+            pack_groups<P>(b + first * size, size, false, p, n0 / NR + first, me.last(panels) - first, k0, K);
+            me.barrier();
+            for (Index piece = grid.of_rows.first(groups); piece < last_group; piece += P::kGroupsHeld) {
+                const Index end = last_group < piece + P::kGroupsHeld ? last_group : piece + P::kGroupsHeld;
+                const Factor* a = own;
+                Index a_size = P::group_size(true, K);
+                if (in_place) {
+                    a_size = P::group_size(true, p.K);
+                    a = left + piece * a_size + P::group_size(true, k0);
+                } else if (left) {
+                    if constexpr (P::kInPairs) P::pack_transposed(own, left, p.M, piece, end - piece, k0, K);
+                } else {
+                    pack_groups<P>(own, a_size, true, p, piece, end - piece, k0, K);
+                }
+                for (Index panel = first_panel; panel < last_panel; ++panel) {
+                    const Index following = panel + 1 < last_panel ? panel + 1 : first_panel;
+                    LinesAhead<Factor> next{{b + following * size, 0, nullptr}, 0, 1, 0, size / kLine<Factor>};
+                    for (Index group = piece; group < end; ++group) {
+                        P::multiply_block(p, group * MR, n0 + panel * NR, block > 0 || p.accumulate, K,
+                                          a + (group - piece) * a_size, b + panel * size, next);
+                    }
+                }
+            }
+            me.barrier();  // before the packed B is overwritten
+        }
+    }
+    me.release(before);
+}
+
 // A matrix that is the left operand of two products is packed once for both, in strips of kLeftRows rows.
 constexpr Index kLeftRows = 32;
 
@@ -177,6 +311,7 @@ struct OnVectors {
     using Real = T;
     using Factor = T;
     using Session = NoSession;
+    using Unrounded = OnVectors<T, false>;   // of the same operands, the same products
     static constexpr bool kInPairs = false;  // see OnPairs, in pairs.hpp
     // The most rows of a product whose algorithm, and therefore rounding, may differ from that of more rows.
     static constexpr Index kFewRows = 1024;
@@ -189,7 +324,7 @@ struct OnVectors {
 
     // Pack a panel of kTileColumns columns of B; see pack.
     static void pack_panel(T* packed, Rows<const T> m, bool terms_together, Index first, Index count, Index K) {
-        pack<kTileColumns<T>>(packed, m, terms_together, first, count, 0, K);
+        pack(packed, false, m, terms_together, first, count, 0, K);
     }
 
     // The number of elements in a packed panel of K terms, and in a row of K terms that multiply_rows reads.
@@ -204,36 +339,13 @@ struct OnVectors {
     // prefetch. Uses no scratch and no barrier.
     static void multiply_rows(Index rows, Index K, const T* a, const T* panel, Index first, Index last, T* c,
                               Index c_stride, const T* next_panel) {
-        constexpr Index NR = kTileColumns<T>;
-        const Index a_stride = row_size(K), tiles = (rows + kTileRows - 1) / kTileRows;
-        const Blocks blocks(K);
-        panel += first, c += first;
-        for (Index block = 0; block < blocks.count; ++block) {
-            const Index k0 = blocks.first(block), terms = blocks.of(block);
-            const T* following = block + 1 < blocks.count && next_panel ? panel + (k0 + terms) * NR : next_panel;
-            for (Index tile = 0; tile < tiles; ++tile) {
-                const Index r0 = rows * tile / tiles, r1 = rows * (tile + 1) / tiles;
-                // Each tile prefetches its share of what follows; two terms at a time if there are few tiles.
-                const T* next = following + terms * tile / tiles * NR;
-                const Index second = tiles < kTermsUnrolled ? NR : 0;
-                const auto ahead = [&] {
-                    if (!following) return;
-                    for (Index j = 0; j < NR; j += kLine<T>) {
-                        __builtin_prefetch(next + j, 0, 2);
-                        __builtin_prefetch(next + second + j, 0, 2);
-                    }
-                    next += NR + second;
-                };
-                with_tile<T>(r1 - r0, last - first, [&](auto R, auto N) {
-                    T* to = c + r0 * c_stride;
-                    multiply_tile<R.value, N.value, T>(terms, a + r0 * a_stride + k0, a_stride, 1, panel + k0 * NR,
-                                                       ahead, [&](Index r, Index n, Vector<T> sums) {
-                                                           T* c = to + r * c_stride + n * kLanes<T>;
-                                                           store(c, k0 > 0 ? load(c) + sums : sums);
-                                                       });
-                });
-            }
-        }
+        if constexpr (Rounded) return Unrounded::multiply_rows(rows, K, a, panel, first, last, c, c_stride, next_panel);
+        const auto multiply = [&](auto R, auto N, Index terms, const T* a, const T* b, auto& ahead, auto finish)
+                                  __attribute__((always_inline)) {
+                                      multiply_tile<R.value, N.value, T>(terms, a, row_size(K), 1, b, ahead, finish);
+                                  };
+        multiply_by_tiles<kTermsUnrolled, kTileColumns<T>>(rows, Blocks(K), a, row_size(K), panel + first, last - first,
+                                                           c + first, c_stride, next_panel, multiply);
     }
 
     // left_size: the number of elements for `rows` rows of K columns, or 0 if the policy does not support this.
@@ -248,14 +360,45 @@ struct OnVectors {
     static void multiply(const Product<T>& p, Member me, const T* /*left*/ = nullptr) {
         constexpr Index kManyPanels = 16;  // like kFewRows, must not depend on the number of members: sums would
         const bool wide = p.M > 0 && p.M <= kFewRows && p.N >= kManyPanels * kTileColumns<T>;
-        wide ? multiply_wide(p, me) : multiply_tall(p, me);
+        wide ? multiply_wide<OnVectors>(p, me) : multiply_tall<OnVectors>(p, nullptr, me);
+    }
+
+    // What multiply_wide and multiply_tall need. kTermsInL1: the most terms of a panel in the L1 cache; kUnit: pieces of
+    // so many terms, except the last, are a multiple of it. kTermsAtOnce: of a row of memory, if its terms are apart; the
+    // cache holds their lines. kTermsInBlock and kGroupsHeld (288 KB): see multiply_tall. kPanelsTogether: their part of
+    // C stays in the L2 cache.
+    static constexpr Index kRows = kTileRows, kColumns = kTileColumns<T>, kUnit = 1, kTermsInL1 = kTermsHeld,
+                           kTermsAtOnce = 16, kTermsInBlock = kTermsHeld, kGroupsHeld = 192 / kRows,
+                           kPanelsTogether = 8;
+    static constexpr Index terms_held(Index /*K*/, Index /*groups*/) { return 4 * kTermsHeld; }
+    static constexpr Index group_size(bool left, Index K) { return K * (left ? kRows : kColumns); }
+
+    // Pack K terms, starting at k0, of a group of A or of a panel of B; lines past `count` are zeros.
+    static void pack(T* to, bool left, Rows<const T> m, bool terms_together, Index first, Index count, Index k0,
+                     Index K) {
+        left ? pack_lines<kRows>(to, m, terms_together, first, count, k0, K)
+             : pack_lines<kColumns>(to, m, terms_together, first, count, k0, K);
+    }
+
+    // Compute the tile of C at (m, n), or the part of it that exists, from its packed operands; see multiply_tile.
+    template <class A>
+    __attribute__((noinline)) static void multiply_block(const Product<T>& p, Index m, Index n, bool accumulate,
+                                                         Index K, const T* a, const T* b, A& ahead) {
+        if constexpr (Rounded) return Unrounded::multiply_block(p, m, n, accumulate, K, a, b, ahead);
+        const Index rows = p.M - m < kRows ? p.M - m : kRows;
+        for (Index r = 0; r < rows; ++r) fetch_row(p.C[m + r] + n);
+        const auto finish = [&](Index r, Index k, Vector<T> sums) {
+            if (r < rows) write_sums(p, m + r, n + k * kLanes<T>, accumulate, sums);
+        };
+        if (p.N - n <= kLanes<T>) return multiply_tile<kTileRows, 1, T>(K, a, 1, kRows, b, ahead, finish);
+        multiply_tile<kTileRows, 2, T>(K, a, 1, kRows, b, ahead, finish);
     }
 
   private:
-    // Pack K terms, starting at k0, of W columns (rows for A), starting at `first`; if `count` is less than W, the rest
-    // are zeros: packed[k·W + j] = m[first + j][k0 + k] if terms_together, else m[k0 + k][first + j].
+    // W lines, from `first`: packed[k·W + j] = m[first + j][k0 + k] if terms_together, else m[k0 + k][first + j].
     template <Index W>
-    static void pack(T* packed, Rows<const T> m, bool terms_together, Index first, Index count, Index k0, Index K) {
+    __attribute__((noinline)) static void pack_lines(T* packed, Rows<const T> m, bool terms_together, Index first,
+                                                     Index count, Index k0, Index K) {
         constexpr Index N = kLanes<T>;
         // If W is less than a vector, a whole vector is written, and the next term overwrites the excess.
         const auto write = [&](Index k, Index j, Vector<T> x) {
@@ -278,104 +421,6 @@ struct OnVectors {
                 for (Index r = 0; r < N && k + r < K; ++r) write(k + r, j, block[r]);
             }
         }
-    }
-
-    // C with few rows: all members together pack all of A (up to kTermsPacked terms), and all read it; the columns (in a
-    // large team also the rows) are divided over the members, which pack a panel when they need it and prefetch the source of the next one meanwhile.
-    static void multiply_wide(const Product<T>& p, Member me) {
-        constexpr Index NR = kTileColumns<T>, MR = kTileRows;
-        constexpr Index kTermsPacked = 4 * kTermsHeld;
-        constexpr Index kPanelsTogether = 8;  // so that their part of C stays in the L2 cache
-        const Index tiles = (p.M + MR - 1) / MR, panels = (p.N + NR - 1) / NR;
-        const Mark before = me.mark();
-        T* a = me.shared<T>(tiles * MR * (p.K < kTermsPacked ? p.K : kTermsPacked));
-        T* b = me.own<T>(NR * kTermsHeld);
-        const Grid grid(tiles, panels, false, me);
-        const Index first_row = grid.of_rows.first(tiles) * MR, last_tile = grid.of_rows.last(tiles),
-                    last_row = last_tile * MR < p.M ? last_tile * MR : p.M;
-        const Index first_panel = grid.of_columns.first(panels), last_panel = grid.of_columns.last(panels);
-        for (Index k0 = 0; k0 < p.K || k0 == 0; k0 += kTermsPacked) {
-            const Index packed = p.K - k0 < kTermsPacked ? p.K - k0 : kTermsPacked;
-            const Blocks blocks(packed);
-            for (Index block = 0; block < blocks.count; ++block) {
-                const Index from = blocks.first(block), K = blocks.of(block);
-                for (Index m = me.first(tiles) * MR; m < me.last(tiles) * MR; m += MR) {
-                    pack<MR>(a + tiles * MR * from + m * K, p.A, p.a_terms_together, m, p.M - m, k0 + from, K);
-                }
-            }
-            me.barrier();
-            for (Index group = first_panel; group < last_panel; group += kPanelsTogether) {
-                const Index end = group + kPanelsTogether < last_panel ? group + kPanelsTogether : last_panel;
-                for (Index block = 0; block < blocks.count; ++block) {
-                    const Index from = blocks.first(block), K = blocks.of(block);
-                    for (Index n = group * NR; n < end * NR; n += NR) {
-                        pack<NR>(b, p.B, p.b_terms_together, n, p.N - n, k0 + from, K);
-                        const Index left = p.N - n - NR, columns = left < 0 ? 0 : left < NR ? left : NR;
-                        auto next =
-                            p.b_terms_together
-                                ? LinesAhead<T>{p.B, n + NR, columns, k0 + from, K / kLine<T> + 1}
-                                : LinesAhead<T>{p.B, k0 + from, left > 0 ? K : 0, n + NR, (NR - 1) / kLine<T> + 1};
-                        for (Index m = first_row; m < last_row; m += MR) {
-                            multiply_packed(p, K, a + tiles * MR * from + m * K, b, m, p.M - m, n, k0 + from == 0,
-                                            next);
-                        }
-                    }
-                }
-            }
-            me.barrier();  // before the packed A is overwritten
-        }
-        me.release(before);
-    }
-
-    // C with many rows: for each block of terms, all members together pack up to kColumnsHeld columns of B, and all
-    // read them; the rows (in a large team also the columns) are divided over the members, which pack their rows of A in pieces that stay in the L2 cache.
-    static void multiply_tall(const Product<T>& p, Member me) {
-        constexpr Index NR = kTileColumns<T>, MR = kTileRows;
-        constexpr Index kRowsHeld = 192, kColumnsHeld = 4096;  // 288 KB of A, 6 MB of B
-        const Blocks blocks(p.K);
-        const Index tiles = (p.M + MR - 1) / MR;
-        const Grid grid(tiles, ((p.N < kColumnsHeld ? p.N : kColumnsHeld) + NR - 1) / NR, true, me);
-        const Index first_row = grid.of_rows.first(tiles) * MR, last_tile = grid.of_rows.last(tiles),
-                    last_row = last_tile * MR < p.M ? last_tile * MR : p.M;
-        const Mark before = me.mark();
-        T* b = me.shared<T>((p.N < kColumnsHeld ? (p.N + NR - 1) / NR * NR : kColumnsHeld) * blocks.terms);
-        T* a = me.own<T>(kRowsHeld * blocks.terms);
-        for (Index n0 = 0; n0 < p.N; n0 += kColumnsHeld) {
-            const Index columns = p.N - n0 < kColumnsHeld ? p.N - n0 : kColumnsHeld, panels = (columns + NR - 1) / NR;
-            for (Index block = 0; block < blocks.count; ++block) {
-                const Index k0 = blocks.first(block), K = blocks.of(block);
-                for (Index n = me.first(panels) * NR; n < me.last(panels) * NR; n += NR) {
-                    pack<NR>(b + n * K, p.B, p.b_terms_together, n0 + n, p.N - n0 - n, k0, K);
-                }
-                me.barrier();
-                const Index first_column = grid.of_columns.first(panels) * NR,
-                            last_panel = grid.of_columns.last(panels),
-                            last_column = last_panel * NR < columns ? last_panel * NR : columns;
-                for (Index m0 = first_row; first_column < last_column && m0 < last_row; m0 += kRowsHeld) {
-                    const Index rows = last_row - m0 < kRowsHeld ? last_row - m0 : kRowsHeld;
-                    const Index together =
-                        p.a_terms_together ? K : 16;  // terms, so that all tiles read a line while it is cached
-                    for (Index k = 0; k < K; k += together) {
-                        const Index some = K - k < together ? K - k : together;
-                        for (Index m = 0; m < rows; m += MR) {
-                            pack<MR>(a + m * K + k * MR, p.A, p.a_terms_together, m0 + m, p.M - m0 - m, k0 + k, some);
-                        }
-                    }
-                    for (Index n = first_column; n < last_column; n += NR) {
-                        const T* next = b + (n + NR < last_column ? n + NR : first_column) * K;
-                        const T* end = next + NR * K;
-                        auto ahead = [&] {
-                            if (next < end) __builtin_prefetch(next, 0, 2), next += kLine<T>;
-                        };
-                        for (Index m = 0; m < rows; m += MR) {
-                            multiply_packed(p, K, a + m * K, b + n * K, m0 + m, rows - m, n0 + n, block == 0, ahead);
-                        }
-                    }
-                }
-                me.barrier();  // before the packed B is overwritten
-            }
-        }
-        me.release(before);
     }
 };
 

@@ -84,12 +84,12 @@ void Stream::keep_table(const float* table) {
         bf16_table_.resize(static_cast<std::size_t>(count));
         std::transform(table, table + count, bf16_table_.begin(), to_bfloat16);
     }
-    if (step_.stored == Stored::int8) int8_table_.reserve(static_cast<std::size_t>(count));
-    for (Index row = 0; step_.stored == Stored::int8 && row < tokens_; ++row) {
-        const float *from = table + row * width_, scale = scale_for(largest_bits(from, width_), 127);
-        scales_.push_back(scale);
+    if (step_.stored != Stored::int8) return;
+    int8_table_.reserve(static_cast<std::size_t>(count));
+    for (const float* row = table; row != table + count; row += width_) {
+        scales_.push_back(scale_for(largest_bits(row, width_), 127));
         for (Index k = 0; k < width_; ++k) {
-            int8_table_.push_back(static_cast<std::int8_t>(std::nearbyint(from[k] / scale)));
+            int8_table_.push_back(static_cast<std::int8_t>(std::nearbyint(row[k] / scales_.back())));
         }
     }
 }
@@ -102,11 +102,11 @@ const float* Stream::keep(const float* bias, Index count) {
 void Stream::pack(int threads) {
     std::vector<std::size_t> offsets;
     for (const StreamMatrix& m : matrices_) {
-        const StreamPanel panel = target_.stream_panel(m.gates);
-        const Index blocks = (m.units + panel.units - 1) / panel.units;
+        const Index units = target_.stream_units(m.gates), blocks = (m.units + units - 1) / units;
         offsets.push_back(bytes_);
-        for (Index K : m.terms)
-            bytes_ += static_cast<std::size_t>(blocks * packed_bytes(step_.stored, panel.columns, K));
+        for (Index K : m.terms) {
+            bytes_ += static_cast<std::size_t>(blocks * packed_bytes(step_.stored, m.gates * units, K));
+        }
     }
     memory_ = Pages(bytes_);
     if (!memory_.begin()) throw NoMemory();

@@ -5,21 +5,10 @@
 // agree in every bit of a product. A vector that is not finite has t = NaN, and so all of its products are NaN.
 #pragma once
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 #include "product.hpp"
 #include "stream_step.hpp"
 
 namespace gatewise::GATEWISE_TARGET {
-
-template <class T>
-struct HalfOf {
-    typedef T type __attribute__((vector_size(GATEWISE_VECTOR_BYTES / 2)));
-};
-template <class T>
-using HalfVector = typename HalfOf<T>::type;
 
 constexpr int kLargestWeight = 127, kLargestTerm = 32767;
 
@@ -71,30 +60,17 @@ struct Quantized {
     }
 };
 
-// Pack a matrix; each member packs its own blocks. A part of a block begins with the scales of its columns; then, per
-// pair of terms and column, two bytes. Readers must synchronize with all members.
-inline void pack_stream_int8(const StreamMatrix& m, Index vectors, Member me) {
-    constexpr Index lanes = kLanes<float>;
-    const Index columns = m.gates * vectors * lanes, units = vectors * lanes, blocks = (m.units + units - 1) / units;
-    const Index size[] = {packed_bytes(Stored::int8, columns, m.terms[0]),
-                          packed_bytes(Stored::int8, columns, m.terms[1])};
-    for (Index block = me.first(blocks); block < me.last(blocks); ++block) {
-        char* to = static_cast<char*>(m.packed) + block * (size[0] + size[1]);
-        for (int part = 0; part < 2; to += size[part++]) {
-            const Index K = m.terms[part];
-            for (Index column = 0; K && column < columns; ++column) {
-                const Index gate = column / units, unit = block * units + column % units;
-                const float* row = unit < m.units ? m.from[part] + (gate * m.units + unit) * K : nullptr;
-                const float scale = row ? scale_of(row, K, kLargestWeight) : 0;
-                __builtin_memcpy(to + column * Index(sizeof scale), &scale, sizeof scale);
-                int8_t* pair = reinterpret_cast<int8_t*>(to) + columns * Index(sizeof scale) + 2 * column;
-                for (Index k = 0; row && k < K; k += lanes) {
-                    const Vector<int32_t> q = to_integer(load(row + k, K - k) / scale);
-                    for (Index j = 0; j < lanes && k + j < K; ++j) {
-                        pair[(k + j) / 2 * 2 * columns + j % 2] = static_cast<int8_t>(q[j]);
-                    }
-                }
-            }
+// Pack column number `column` of the `columns` columns of a block: K terms, or zeros if `row` is null. The scales of all
+// columns come first; then, per pair of terms and column, two bytes.
+inline void pack_column(int8_t* packed, Index columns, Index column, const float* row, Index K) {
+    if (K == 0) return;
+    const float scale = row ? scale_of(row, K, kLargestWeight) : 0;
+    __builtin_memcpy(packed + column * Index(sizeof scale), &scale, sizeof scale);
+    int8_t* pair = packed + columns * Index(sizeof scale) + 2 * column;
+    for (Index k = 0; row && k < K; k += kLanes<float>) {
+        const Vector<int32_t> q = to_integer(load(row + k, K - k) / scale);
+        for (Index j = 0; j < kLanes<float> && k + j < K; ++j) {
+            pair[(k + j) / 2 * 2 * columns + j % 2] = static_cast<int8_t>(q[j]);
         }
     }
 }
@@ -135,26 +111,27 @@ inline Vector<int32_t> add_pairs(Vector<int32_t> sum, Vector<int32_t> w, int32_t
 }
 #endif
 
-// sums[r·width + n] += Σ w x over `pairs` pairs of terms, for R rows and N vectors of columns.
-template <int R, int N>
-inline void multiply_pairs(Index pairs, const int16_t* x, Index stride, const int8_t* packed, Vector<float>* sums,
-                           Index width) {
+// sums[r·N + n] += Σ w x over K terms, for R rows of x and C vectors, from `first`, of the N of a term.
+template <int N, int R, int C>
+inline void multiply_terms(Index K, Index first, const int16_t* x, Index stride, const int8_t* packed,
+                           Vector<float>* sums) {
     constexpr Index bytes = 2 * kLanes<float>;
-    Vector<int32_t> s[R][N] = {};
-    for (Index k = 0; k < pairs; ++k) {
-        const int8_t* at = packed + k * width * bytes;
+    packed += first * bytes, sums += first;
+    Vector<int32_t> s[R][C] = {};
+    for (Index k = 0; k < K; k += 2) {
+        const int8_t* at = packed + k / 2 * N * bytes;
         int32_t pair[R];
-        for (int r = 0; r < R; ++r) __builtin_memcpy(pair + r, x + r * stride + 2 * k, sizeof *pair);
+        for (int r = 0; r < R; ++r) __builtin_memcpy(pair + r, x + r * stride + k, sizeof *pair);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n, at += bytes) {
-            if (R > 1) __builtin_prefetch(at + kTermsExact / 2 * width * bytes);  // later terms, as in multiply_terms
+        for (int n = 0; n < C; ++n, at += bytes) {
+            if (R > 1) __builtin_prefetch(at + kTermsExact / 2 * N * bytes);  // later terms, as for other weights
             const auto w = widened(at);
 #pragma GCC unroll 12
             for (int r = 0; r < R; ++r) s[r][n] = add_pairs(s[r][n], w, pair[r]);
         }
     }
     for (int r = 0; r < R; ++r) {
-        for (int n = 0; n < N; ++n) sums[r * width + n] += __builtin_convertvector(s[r][n], Vector<float>);
+        for (int n = 0; n < C; ++n) sums[r * N + n] += __builtin_convertvector(s[r][n], Vector<float>);
     }
 }
 

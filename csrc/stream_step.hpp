@@ -32,8 +32,8 @@ GATEWISE_INLINE float scale_for(std::int32_t bits, int most) {
 
 // The matrices that a block of units reads: W_ih and W_hh of a layer, or the weight of the decoder as the first one.
 // Packed by block of units; per block, all terms of the first matrix, then of the second; per term, the columns of all
-// gates, gate by gate. Missing units are zeros. `packed` holds, for each block, the packed_bytes of the columns of a
-// StreamPanel and the terms of both matrices.
+// gates, gate by gate. Missing units are zeros. `packed` holds, for each block of Target::stream_units units, the
+// packed_bytes of their columns and the terms of both matrices.
 struct StreamMatrix {
     Index gates, units;
     Index terms[2];        // the size of the vector that each matrix multiplies; 0 if it is absent
@@ -54,11 +54,6 @@ struct StreamStep {
     // Outputs, fully written:
     float *h_n, *c_n;  // (L, B, H); c_n null if c is
     float* logits;     // (B, V), V the units of the decoder; null without one
-};
-
-// The packed layout of an instruction set: the units of a block, and the columns of a term.
-struct StreamPanel {
-    Index units, columns;
 };
 
 }  // namespace gatewise

@@ -3,9 +3,6 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
-#ifdef GATEWISE_CHECKED
-#include <cstring>
-#endif
 
 #include <algorithm>
 #include <atomic>
@@ -82,7 +79,7 @@ class Scratch {
         most_ = held_ > most_ ? held_ : most_;
 #ifdef GATEWISE_CHECKED  // csrc/tests only: memory read before it is written is NaN, and memory behind it is poisoned
         ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
-        std::memset(taken, 0xFF, bytes);
+        __builtin_memset(taken, 0xFF, bytes);
         ASAN_POISON_MEMORY_REGION(taken + asked, bytes - asked);
 #endif
         return taken;
@@ -146,10 +143,10 @@ class Team {
         const unsigned turn = turn_.load(std::memory_order_acquire);
         int place = member.index, count = member.size;
         bool last = true;
-        for (std::atomic<int>* level = groups_.data(); last && count > kFan;) {
+        for (Counter* level = groups_; last && count > kFan;) {
             const int group = place / kFan, groups = (count + kFan - 1) / kFan;
-            last = arrive(level[group * kApart], group + 1 < groups ? kFan : count - group * kFan);
-            level += groups * kApart, place = group, count = groups;
+            last = arrive(level[group].arrived, group + 1 < groups ? kFan : count - group * kFan);
+            level += groups, place = group, count = groups;
         }
         if (last && arrive(arrived_, count)) {
             turn_.store(turn + 1, std::memory_order_release);
@@ -160,19 +157,14 @@ class Team {
 
     void* scratch(std::size_t bytes, const Member& member) {
         if (member.index == 0) taken_ = scratch_.take(bytes);
-        barrier(member);
-        void* taken = taken_;
-        barrier(member);               // before the next request
+        void* taken = shared(taken_, member);
         if (!taken) throw NoMemory();  // in all members: none waits for another
         return taken;
     }
 
     Mark mark(const Member& member) {
         if (member.index == 0) mark_ = scratch_.mark();
-        barrier(member);
-        Mark mark = mark_;
-        barrier(member);
-        return mark;
+        return shared(mark_, member);
     }
 
     void release(Mark mark, const Member& member) {
@@ -192,22 +184,12 @@ class Team {
         if (own != control_) set_float_control(own);
     }
 
-    // Prepare for `size` members; return their number, fewer if out of memory for the counters of a barrier.
+    // Prepare for `size` members; return their number.
     int begin(int size) noexcept {
         scratch_.reset();
         const auto own = float_control();
         if (own != control_) control_ = own;  // a write would cost each member a cache miss
-        std::size_t counters = 0;
-        for (int count = size; count > kFan; count = (count + kFan - 1) / kFan) {
-            counters += static_cast<std::size_t>((count + kFan - 1) / kFan * kApart);
-        }
-        if (counters <= groups_.size()) return size;
-        try {
-            groups_ = std::vector<std::atomic<int>>(counters);
-            return size;
-        } catch (const std::bad_alloc&) {
-            return kFan;
-        }
+        return std::min(size, kMost);
     }
 
     // After the parts of all members. If a run was out of memory, free what is held, since others may need it.
@@ -219,7 +201,19 @@ class Team {
     }
 
   private:
-    static constexpr int kApart = 64 / sizeof(std::atomic<int>);
+    static constexpr int kMost = 4096;  // members: more than processors have cores
+    struct alignas(64) Counter {
+        std::atomic<int> arrived{0};
+    };
+
+    // What member 0 has written, for all members.
+    template <class T>
+    T shared(const T& written, const Member& member) {
+        barrier(member);
+        T found = written;
+        barrier(member);  // before it is written again
+        return found;
+    }
 
     // Count an arrival; true for the last of those expected.
     static bool arrive(std::atomic<int>& arrived, int expected) noexcept {
@@ -230,7 +224,7 @@ class Team {
 
     std::atomic<bool> failed_{false};
     decltype(float_control()) control_ = float_control();  // of the calling thread, for the parts of the others
-    std::vector<std::atomic<int>> groups_;                 // arrivals of more than kFan, level by level, kApart apart
+    Counter groups_[kMost / (kFan - 1)];                   // of more than kFan members, level by level
     alignas(64) std::atomic<int> arrived_{0};
     alignas(64) std::atomic<unsigned> turn_{0};
     void* taken_ = nullptr;
@@ -249,29 +243,40 @@ namespace {
 // The OpenMP runtime that the process has loaded, such as PyTorch's. Its idle workers spin for milliseconds after each
 // parallel operation; separate workers compete with them for the cores (on two, a small layer took twice as long).
 struct OpenMP {
-    void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags) = nullptr;
-    int (*thread)() = nullptr;
-    int (*threads)() = nullptr;
-    int (*nested)() = nullptr;
+    void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags);
+    int (*thread)();
+    int (*threads)();
+    int (*nested)();
 
-    OpenMP() {
-        find(parallel, "GOMP_parallel");
-        find(thread, "omp_get_thread_num");
-        find(threads, "omp_get_num_threads");
-        find(nested, "omp_in_parallel");
-    }
     bool found() const { return parallel && thread && threads && nested; }
+};
 
-  private:
+// A function of the process by its name, null if there is none.
+struct Symbol {
+    const char* name;
+
     template <class F>
-    static void find(F& function, const char* name) {
-        function = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+    operator F*() const {
+        return reinterpret_cast<F*>(dlsym(RTLD_DEFAULT, name));
     }
 };
 
 const OpenMP& openmp() {
-    static const OpenMP found;
+    static const OpenMP found{Symbol{"GOMP_parallel"}, Symbol{"omp_get_thread_num"}, Symbol{"omp_get_num_threads"},
+                              Symbol{"omp_in_parallel"}};
     return found;
+}
+
+// Start threads that run body(k) until there are `count`, or until one cannot be started; return how many there are.
+template <class F>
+int start(std::vector<std::thread>& threads, int count, F body) noexcept {
+    try {
+        threads.reserve(static_cast<std::size_t>(count));
+        while (static_cast<int>(threads.size()) < count) threads.emplace_back(body(static_cast<int>(threads.size())));
+    } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
+    }
+    return static_cast<int>(threads.size());
 }
 
 // The number of members that can be started, up to `threads`. GNU's OpenMP aborts the process if it cannot start a
@@ -282,19 +287,13 @@ int startable(int threads) noexcept {
     if (threads <= had) return threads;
     std::atomic<bool> all{false};
     std::vector<std::thread> tried;
-    try {
-        tried.reserve(static_cast<std::size_t>(threads - had));
-        while (had + static_cast<int>(tried.size()) < threads) {
-            tried.emplace_back([&] {
-                while (!all.load(std::memory_order_acquire)) sched_yield();
-            });
-        }
-    } catch (const std::system_error&) {
-    } catch (const std::bad_alloc&) {
-    }
+    const auto wait = [&] {
+        while (!all.load(std::memory_order_acquire)) sched_yield();
+    };
+    had += start(tried, threads - had, [&](int) { return wait; });
     all.store(true, std::memory_order_release);
     for (std::thread& thread : tried) thread.join();
-    return had += static_cast<int>(tried.size());
+    return had;
 }
 
 // The team that has workers.
@@ -326,17 +325,10 @@ class Pool {
   private:
     // Start workers for `threads` members; return the number of members that are possible.
     int started(int threads) noexcept {
-        try {
-            workers_.reserve(static_cast<std::size_t>(threads - 1));
-            while (static_cast<int>(workers_.size()) < threads - 1) {
-                int index = static_cast<int>(workers_.size()) + 1;
-                // Read the generation here: the worker may start after the run is announced.
-                workers_.emplace_back(&Pool::serve, this, index, generation_.load(std::memory_order_relaxed));
-            }
-        } catch (const std::system_error&) {
-        } catch (const std::bad_alloc&) {
-        }
-        return std::min(threads, static_cast<int>(workers_.size()) + 1);
+        // Read the generation here: the worker may start after the run is announced.
+        const unsigned seen = generation_.load(std::memory_order_relaxed);
+        return std::min(threads, 1 + start(workers_, threads - 1,
+                                           [this, seen](int index) { return [=] { serve(index + 1, seen); }; }));
     }
 
     void run_on_workers() noexcept {

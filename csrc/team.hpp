@@ -61,8 +61,8 @@ struct Member {
     void* scratch(Index bytes) const;
 };
 
-// Run `work(argument, member)` on up to `threads` members (Member::size is their number; fewer if there is no memory for
-// more, or threads cannot be started), and return when all are done. `work` must not throw, except what the scratch
+// Run `work(argument, member)` on up to `threads` members, at most 4096 (Member::size is their number; fewer if threads
+// cannot be started), and return when all are done. `work` must not throw, except what the scratch
 // throws (another exception ends the process), and must not call run; all members must reach the same barriers. Throws
 // nothing but std::bad_alloc, if out of memory for the scratch: the outputs are then undefined, and later runs are not
 // affected; or, in the first run of a process, for the team itself.

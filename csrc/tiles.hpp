@@ -9,70 +9,7 @@ namespace gatewise::GATEWISE_TARGET {
 
 constexpr int kA0 = 4, kA1 = 5, kB0 = 6, kB1 = 7;
 
-// The tiles of the processor, or an emulation for tests on any processor: equal but for denormals and the order of
-// sums.
-#ifdef GATEWISE_EMULATE
-
-struct Tiles {
-    unsigned char bytes[8][kTileHeight][64];
-    int rows[8];  // 0: not configured
-
-    void need(int tile) const {
-        if (!rows[tile]) __builtin_trap();  // as the processor does
-    }
-};
-static thread_local Tiles emulated;
-
-inline void set_tiles(int height) {
-    for (int tile = 0; tile < 8; ++tile) emulated.rows[tile] = tile < kB0 ? height : static_cast<int>(kTileHeight);
-    __builtin_memset(emulated.bytes, 0, sizeof emulated.bytes);
-}
-inline void release_tiles() { __builtin_memset(&emulated, 0, sizeof emulated); }
-
-template <int Tile>
-inline void zero_tile() {
-    emulated.need(Tile);
-    __builtin_memset(emulated.bytes[Tile], 0, sizeof emulated.bytes[Tile]);
-}
-template <int Tile>
-inline void load_tile(const void* from, Index stride) {
-    emulated.need(Tile);
-    for (Index r = 0; r < emulated.rows[Tile]; ++r) {
-        __builtin_memcpy(emulated.bytes[Tile][r], static_cast<const char*>(from) + r * stride, 64);
-    }
-}
-template <int Tile>
-inline void store_tile(void* to, Index stride) {
-    emulated.need(Tile);
-    for (Index r = 0; r < emulated.rows[Tile]; ++r) {
-        __builtin_memcpy(static_cast<char*>(to) + r * stride, emulated.bytes[Tile][r], 64);
-    }
-}
-inline float from_bits(uint16_t bits) {
-    uint32_t wide = static_cast<uint32_t>(bits) << 16;
-    float x;
-    __builtin_memcpy(&x, &wide, sizeof x);
-    return x;
-}
-template <int Sums, int A, int B>
-inline void multiply_tiles() {
-    emulated.need(Sums), emulated.need(A), emulated.need(B);
-    uint16_t b[kTileHeight][kChunk];
-    __builtin_memcpy(b, emulated.bytes[B], sizeof b);
-    for (Index r = 0; r < emulated.rows[Sums]; ++r) {
-        uint16_t a[kChunk];
-        float sums[16];
-        __builtin_memcpy(a, emulated.bytes[A][r], sizeof a);
-        __builtin_memcpy(sums, emulated.bytes[Sums][r], sizeof sums);
-        for (Index k = 0; k < kChunk; ++k) {
-            for (Index j = 0; j < 16; ++j) sums[j] += from_bits(a[k]) * from_bits(b[k / 2][2 * j + k % 2]);
-        }
-        __builtin_memcpy(emulated.bytes[Sums][r], sums, sizeof sums);
-    }
-}
-
-#else
-
+#ifndef GATEWISE_EMULATE
 // In assembly, because GCC's intrinsics (amxtileintrin.h) do not tell the compiler that they read memory.
 inline void set_tiles(int height) {
     struct {
@@ -101,7 +38,6 @@ template <int Sums, int A, int B>
 inline void multiply_tiles() {
     __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sums), "i"(A), "i"(B));
 }
-
 #endif
 
 // Tiles are per thread, and other libraries use them too (oneDNN does): products on tiles are computed within the
@@ -109,13 +45,10 @@ inline void multiply_tiles() {
 static thread_local int tile_rows;  // the configured height of the tiles of A and of the sums; 0: unknown
 
 struct TileUse {
-    TileUse() { tile_rows = 0; }
     ~TileUse() {
         release_tiles();
         tile_rows = 0;
     }
-    TileUse(const TileUse&) = delete;
-    TileUse& operator=(const TileUse&) = delete;
 };
 
 // Configuring them costs about 40 ns, too much for each product of a time step.
@@ -135,8 +68,9 @@ struct OnTiles {
 
     // One panel times `rows` rows, which are divided evenly over tiles of equal height; the last tile may overlap the one
     // before. row: the distance between rows of a.
-    static void multiply_rows(Index rows, Index K, const Factor* a, Index row, const Factor* panel, Index first,
-                              Index last, float* c, Index c_stride, const Factor* /*next_panel*/) {
+    __attribute__((noinline)) static void multiply_rows(Index rows, Index K, const Factor* a, Index row,
+                                                        const Factor* panel, Index first, Index last, float* c,
+                                                        Index c_stride, const Factor* /*next_panel*/) {
         const Index tiles = (rows + kTileHeight - 1) / kTileHeight, height = (rows + tiles - 1) / tiles;
         const bool half = last - first <= kTileHeight;
         panel += first / kTileHeight * kTileSize, c += first;
@@ -164,8 +98,8 @@ struct OnTiles {
     }
     // A strip times a panel: the 32 × 32 block of C at (m, n), or the part of it that exists. If part is missing, if
     // the rows of C are not evenly spaced, or if the result is added to C, it goes through `sums`; C is read last.
-    static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate, Index K, const Factor* a,
-                               const Factor* b) {
+    __attribute__((noinline)) static void multiply_block(const Product<float>& p, Index m, Index n, bool accumulate,
+                                                         Index K, const Factor* a, const Factor* b) {
         need_rows(kTileHeight);
         alignas(64) float sums[kStrip][kWidth], bias[kWidth];
         const Index rows = p.M - m < kStrip ? p.M - m : kStrip, columns = p.N - n;
@@ -183,11 +117,8 @@ struct OnTiles {
         } else {
             zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
         }
-        if (two) {
-            add_chunks<true, true>(chunks_of(K), a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
-        } else {
-            add_chunks<false, true>(chunks_of(K), a, a, kChunk, kStep, 2 * kTileSize, b);
-        }
+        two ? add_chunks<true, true>(chunks_of(K), a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b)
+            : add_chunks<false, true>(chunks_of(K), a, a, kChunk, kStep, 2 * kTileSize, b);
         float* second = c + kTileHeight * stride;
         store_tile<0>(c, bytes(stride)), store_tile<1>(c + 16, bytes(stride));
         if (two) store_tile<2>(second, bytes(stride)), store_tile<3>(second + 16, bytes(stride));
@@ -197,18 +128,6 @@ struct OnTiles {
             if (accumulate) s0 = load(row, columns) + s0, s1 = load(row + 16, columns - 16) + s1;
             store(row, s0, columns), store(row + 16, s1, columns - 16);
         }
-    }
-
-    static void spin(Index repeats, Index chunks, const Factor* a, const Factor* b) {
-        alignas(64) float c[kTileHeight][kTileHeight];
-        need_rows(kTileHeight);
-        zero_tile<0>(), zero_tile<1>(), zero_tile<2>(), zero_tile<3>();
-        for (Index repeat = 0; repeat < repeats; ++repeat) {
-            __asm__ volatile("" : : "r"(a), "r"(b) : "memory");  // keeps the compiler from merging the repeats
-            add_chunks<true, true>(chunks, a, a + kTileSize, kChunk, kStep, 2 * kTileSize, b);
-        }
-        store_tile<0>(c, 64);
-        __asm__ volatile("" : : "r"(c) : "memory");
     }
 
   private:

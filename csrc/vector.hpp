@@ -17,18 +17,20 @@
 #include <utility>
 
 #include "numbers.hpp"
-#ifdef __AVX512F__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
 namespace gatewise::GATEWISE_TARGET {
 
-template <class T>
+template <class T, int Bytes>
 struct VectorOf {
-    typedef T type __attribute__((vector_size(GATEWISE_VECTOR_BYTES)));
+    typedef T type __attribute__((vector_size(Bytes)));
 };
 template <class T>
-using Vector = typename VectorOf<T>::type;
+using Vector = typename VectorOf<T, GATEWISE_VECTOR_BYTES>::type;
+template <class T>
+using HalfVector = typename VectorOf<T, GATEWISE_VECTOR_BYTES / 2>::type;
 
 // The number of elements in a vector.
 template <class T>
@@ -97,9 +99,7 @@ inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
 #else
 template <class T>
 inline Vector<T> interleaved(Vector<T> a, Vector<T> b, bool upper) {
-    typedef typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type Wide;
-    typedef typename std::conditional<sizeof(T) == 2, int16_t, Wide>::type Int;
-    typename VectorOf<Int>::type which;
+    decltype(a == b) which;  // integers of the same size
     for (Index k = 0; k < kLanes<T>; ++k) which[k] = (upper ? kLanes<T> / 2 : 0) + k / 2 + k % 2 * kLanes<T>;
     return __builtin_shuffle(a, b, which);
 }
@@ -142,9 +142,6 @@ inline Vector<float> exp(Vector<float> x) {
     return p * (Vector<float>)power;
 }
 
-// 1 / (1 + exp(−x)).
-inline Vector<float> sigmoid(Vector<float> x) { return 1.0f / (1.0f + exp(-x)); }
-
 // tanh x; relative error below 3e-7. Near 0 an odd polynomial (Cephes, tanhf), elsewhere 1 − 2 / (exp 2|x| + 1).
 inline Vector<float> tanh(Vector<float> x) {
     using Bits = Vector<uint32_t>;
@@ -165,10 +162,14 @@ inline Vector<double> exp(Vector<double> x) {
     for (Index k = 0; k < kLanes<double>; ++k) x[k] = std::exp(x[k]);
     return x;
 }
-inline Vector<double> sigmoid(Vector<double> x) { return 1.0 / (1.0 + exp(-x)); }
 inline Vector<double> tanh(Vector<double> x) {
     for (Index k = 0; k < kLanes<double>; ++k) x[k] = std::tanh(x[k]);
     return x;
+}
+
+template <class V>
+inline V sigmoid(V x) {
+    return 1 / (1 + exp(-x));
 }
 
 // max(x, 0); propagates NaN.

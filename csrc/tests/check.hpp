@@ -25,8 +25,6 @@ constexpr bool kAll = false;
 constexpr bool kAll = true;
 #endif
 
-extern const Target target_portable;
-
 // check_team.cpp, check_layers.cpp, check_training.cpp, check_stream.cpp
 void check_team();
 void check_layers(const std::vector<const Target*>& targets, bool forks);

@@ -16,7 +16,7 @@ has() {
 }
 
 # Instruction sets that the processor lacks are emulated: vectors by the compiler (-O0, since optimizing them takes minutes),
-# tiles by tiles.hpp.
+# bfloat16 pairs and tiles by emulated_instructions.hpp.
 targets="portable avx512 avx512_bf16 amx" defines="-DGATEWISE_AVX512 -DGATEWISE_AVX512_BF16 -DGATEWISE_AMX"
 avx2="" avx512=-O0
 if has avx2 fma; then
