@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gatewise.engines import ENGINES, layer
-from gatewise.engines.contract import LayerInputs
+from gatewise.engines.contract import LayerInputs, LayerOptions, StackInputs
 from gatewise.engines.layer_operator import flatten
 from gatewise.engines.torch import cudnn, onednn
 from gatewise.engines.torch.engine import _autograd_is_there
@@ -29,6 +29,7 @@ CASES = [
     for lengths in ("none", "ragged", "zero")
     for bias in (True, False)
 ]
+REAL = cudnn._FORWARD, cudnn._BACKWARD
 NAMES = {code: name for name, code in cudnn._MODES.items()}
 
 
@@ -247,3 +248,21 @@ def test_a_stack_refuses_what_does_not_fit(operators: StandIn) -> None:
     with pytest.raises(ValueError, match=r"weight_hh has shape \(16, 5\); expected \(16, 4\)"):
         module(x)
     assert not operators.calls
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("lengths", [None, torch.tensor([6, 0, 3, 6])])
+def test_the_operators_accept_these_arguments(
+    operators: StandIn, cell: str, lengths: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch checks them against its schema before it finds that there is no cuDNN for the CPU."""
+    module, x = make_stack(cell, 3, 5, 2, engine="torch"), torch.randn(6, 4, 3)
+    stack = StackInputs(x, tuple(module._zeros(4, x)), tuple(map(tuple, module.all_weights)), lengths)
+    options = LayerOptions(cell, save=True)
+    outputs = ENGINES["torch"].stack(stack, options)
+    for name, real in zip(("_FORWARD", "_BACKWARD"), REAL, strict=True):
+        monkeypatch.setattr(cudnn, name, real)
+    with pytest.raises(NotImplementedError, match="Could not run 'aten::_cudnn_rnn'"):
+        ENGINES["torch"].stack(stack, options)
+    with pytest.raises(NotImplementedError, match="Could not run 'aten::_cudnn_rnn_backward'"):
+        ENGINES["torch"].stack_backward(stack, outputs, outputs.y, outputs.state, options, True)

@@ -179,8 +179,6 @@ class Engine(ABC):
     name: ClassVar[str]
     opaque_loss: ClassVar[bool] = False
     """Whether the loss is a single operator in a compiled graph instead of PyTorch's operations."""
-    has_high: ClassVar[bool] = False
-    """Whether ``high`` is supported: float32 products that are sums of bfloat16 products."""
     has_fp16: ClassVar[bool] = True
     """Whether float16 products are supported."""
     row_gradients: ClassVar[bool] = False
@@ -194,8 +192,15 @@ class Engine(ABC):
     def hardware(self, device: torch.device) -> str:
         """Return the name of what computes on a device: an instruction set, a GPU or a library."""
 
-    def fast_high(self) -> bool:
-        """Return whether ``high`` is faster than fp32 on this processor."""
+    def has_high(self, device: torch.device) -> bool:
+        """Return whether the precision ``high`` is supported on a device.
+
+        On the CPU, a float32 product is the sum of bfloat16 products; on a GPU, it is computed in TF32.
+        """
+        return False
+
+    def fast_high(self, device: torch.device) -> bool:
+        """Return whether ``high`` is faster than fp32 on a device."""
         return False
 
     @abstractmethod

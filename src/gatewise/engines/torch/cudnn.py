@@ -1,7 +1,8 @@
 """cuDNN's recurrent layers: any cell of PyTorch's, a whole stack in one call, forward and backward.
 
 PyTorch's operators are called directly, so that the backward pass uses what the forward pass kept. In 16 bits, cuDNN
-rounds h and c at each step; sums are float32. Rows of different lengths, and reverse passes, are packed.
+rounds h and c at each step; sums are float32. In float32, it uses TF32 if ``torch.backends.cudnn`` allows it. Rows of
+different lengths, and reverse passes, are packed.
 """
 
 from collections.abc import Sequence

@@ -48,6 +48,14 @@ class TorchEngine(Engine):
             return torch.cuda.get_device_name(device)
         return torch.backends.cpu.get_cpu_capability().lower()
 
+    def has_high(self, device: torch.device) -> bool:
+        """Return whether the device is a GPU, where ``high`` is TF32."""
+        return device.type == "cuda"
+
+    def fast_high(self, device: torch.device) -> bool:
+        """Return whether the device is a GPU with TF32: NVIDIA's since Ampere."""
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
     def why_not_cell(self, cell: str, projected: bool) -> str | None:
         """Return None: every cell is supported."""
         return None
