@@ -57,7 +57,7 @@ class Target(NamedTuple):
 
 GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
 ENGINES = "tests/engines/test_engines.py"
-FUSED, SECOND = "tests/engines/test_fused_layer.py", "tests/engines/test_second_derivatives.py"
+CUDNN, SECOND = "tests/engines/test_cudnn.py", "tests/engines/test_second_derivatives.py"
 OWN = "tests/engines/test_own_cell.py"
 NUMBERS = "test_every_number_is_the_references"
 ABSENT = "test_each_result_has_its_name or test_dx_is_left_out"
@@ -85,10 +85,12 @@ TARGETS = [
         ],
     ),
     Target(
-        "engines/torch/fused.py",
-        ["onednn_backward", "cudnn_backward"],
-        [f"{ENGINES}::{NUMBERS}", FUSED, ENGINES, "-k", f"{NUMBERS} or ({ABSENT}) and torch"],
+        "engines/torch/onednn.py",
+        ["backward"],
+        [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"{NUMBERS} or ({ABSENT}) and torch"],
     ),
+    Target("engines/torch/cudnn.py", ["backward", "stack_backward"], [CUDNN]),
+    Target("engines/stack.py", ["_Stack.backward", "_pass_by_pass"], [CUDNN, "-k", "stack"]),
     Target(
         "engines/reference.py",
         ["ReferenceEngine.backward"],
@@ -137,7 +139,7 @@ BUILD = ("-G", "Ninja", "-DGATEWISE_QUICK=ON", f"-DPython_EXECUTABLE={sys.execut
 MEMORY = 12 << 30
 """Bytes of address space for a test of the native engine: a wrong pointer asks for all there is."""
 
-CELLS, FUSED_LAYERS = "engines/torch/cells.py", "engines/torch/fused.py"
+CELLS, ONEDNN = "engines/torch/cells.py", "engines/torch/onednn.py"
 HOW = "(options.reverse, _LSTM, inputs.units, 1, True, True, False, [], False)"
 KEPT = "dh_kept = dy if w_hr is None else torch.empty_like(dy)"
 BLANK = "for (Index k = 0; k < row; ++k) operand[0][r * row + k] = operand[1][r * row + k] = 0"
@@ -145,7 +147,7 @@ EQUIVALENT: Equivalent = {
     (CELLS, KEPT, "dh_kept = torch.empty_like(dy)"): "without a projection nobody reads it",
     (CELLS, KEPT, "dh_kept = 0 * dy if w_hr is None else torch.empty_like(dy)"): "as above",
     (CELLS, KEPT, "dh_kept = -dy if w_hr is None else torch.empty_like(dy)"): "as above",
-    (FUSED_LAYERS, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
+    (ONEDNN, f"how: tuple[Any, ...] = {HOW}", f"how: tuple[Any, ...] = (-{HOW[1:]}"): "-1 is as true as 1",
     (
         "csrc/recurrence.hpp",
         BLANK,

@@ -6,7 +6,7 @@ import torch
 from gatewise.engines.registry import EVERY
 from gatewise.errors import UsageError
 from gatewise.training import precision
-from gatewise.training.precision import check_precision, choose_device, fp32_products_in, products_in
+from gatewise.training.precision import as_configured, check_precision, choose_device, fp32_products_in, products_in
 
 CPU = torch.device("cpu")
 
@@ -42,6 +42,20 @@ def test_what_the_device_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_products_run_in_the_precision_that_was_asked_for(name: str, dtype: torch.dtype) -> None:
     with products_in(name, CPU):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_only_high_lets_cudnns_layers_use_tf32() -> None:
+    def used() -> bool:
+        unit = torch.backends.cudnn
+        return unit.rnn.fp32_precision == "tf32" if hasattr(unit, "rnn") else unit.allow_tf32
+
+    before = used()
+    with as_configured(CPU):
+        for name in ("fp32", "high", "bf16"):
+            with fp32_products_in(name):
+                assert used() == (name == "high")
+            assert not used()
+    assert used() == before
 
 
 @pytest.mark.parametrize("before", ["highest", "medium"])

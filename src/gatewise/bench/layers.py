@@ -112,7 +112,9 @@ TARGETS = {
 
 
 def _rounds(engine: str, threads: int) -> Iterator[Round]:
-    target = TARGETS.get("native, AMX" if engine_named(engine).fast_high() else engine, TARGETS["torch"])
+    target = TARGETS.get(
+        "native, AMX" if engine_named(engine).fast_high(torch.device("cpu")) else engine, TARGETS["torch"]
+    )
     cells = ((LSTM, nn.LSTM), (GRU, nn.GRU), (RNN, nn.RNN))
     for shape in PLAIN:
         for own, theirs in cells:

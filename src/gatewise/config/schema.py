@@ -299,9 +299,9 @@ class TrainingConfig(_Section):
     max_grad_norm: Annotated[float, Field(ge=0)] = 5.0
     """Clip gradients to this global L2 norm; 0 does not clip."""
     precision: Annotated[Literal["fp32", "bf16", "fp16", "high"], For(LM, *BATCHES)] = "fp32"
-    """Precision of the matrix products; weights, gradients, optimizer and cell state are always fp32. ``high`` computes
-    an fp32 product as three bf16 products (16 of 24 bits) with the native engine on processors with AMX, and falls back
-    to fp32 elsewhere."""
+    """Precision of the matrix products; weights, gradients and optimizer are always fp32, and so is the cell state,
+    except in ``bf16`` and ``fp16`` on a GPU, where cuDNN rounds it. ``high`` computes an fp32 product as three bf16
+    products (16 of 24 bits) on processors with AMX, is fp32 on other processors, and TF32 (10 bits) on a GPU."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """Seed for initial weights, dropout, sampling and the order of the examples."""
     checkpoint_every: Annotated[float, Field(ge=0)] = 30.0

@@ -45,6 +45,35 @@ class LayerInputs(NamedTuple):
         return self.state[-1].shape[-1]
 
 
+class StackInputs(NamedTuple):
+    """The inputs of a whole stack of layers, in one direction or two, without masks, dropout or a trace."""
+
+    x: Tensor
+    """(T, B, I)"""
+    state: tuple[Tensor, ...]
+    """One tensor (L·D, B, H) for each of the cell's states"""
+    params: tuple[tuple[Tensor | None, ...], ...]
+    """The parameters of each pass, as in ``LayerInputs``: layer by layer, forward before reverse"""
+    lengths: Tensor | None = None
+    """As in ``LayerInputs``"""
+    bidirectional: bool = False
+
+    @property
+    def floating(self) -> list[Tensor]:
+        """All inputs that have a gradient."""
+        return [self.x, *self.state, *[p for params in self.params for p in params if p is not None]]
+
+    @property
+    def units(self) -> int:
+        """H."""
+        return self.state[-1].shape[-1]
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return len(self.params) // (2 if self.bidirectional else 1)
+
+
 class LayerOptions(NamedTuple):
     """The options of a pass."""
 
@@ -91,6 +120,14 @@ class LayerGradients(NamedTuple):
     """Also None if it was not requested"""
     state: tuple[Tensor, ...]
     params: tuple[Tensor | None, ...]
+
+
+class StackGradients(NamedTuple):
+    """The gradient of the loss with respect to each input of a stack, as in ``LayerGradients``."""
+
+    x: Tensor | None
+    state: tuple[Tensor, ...]
+    params: tuple[tuple[Tensor | None, ...], ...]
 
 
 class LossInputs(NamedTuple):
@@ -142,8 +179,6 @@ class Engine(ABC):
     name: ClassVar[str]
     opaque_loss: ClassVar[bool] = False
     """Whether the loss is a single operator in a compiled graph instead of PyTorch's operations."""
-    has_high: ClassVar[bool] = False
-    """Whether ``high`` is supported: float32 products that are sums of bfloat16 products."""
     has_fp16: ClassVar[bool] = True
     """Whether float16 products are supported."""
     row_gradients: ClassVar[bool] = False
@@ -157,8 +192,15 @@ class Engine(ABC):
     def hardware(self, device: torch.device) -> str:
         """Return the name of what computes on a device: an instruction set, a GPU or a library."""
 
-    def fast_high(self) -> bool:
-        """Return whether ``high`` is faster than fp32 on this processor."""
+    def has_high(self, device: torch.device) -> bool:
+        """Return whether the precision ``high`` is supported on a device.
+
+        On the CPU, a float32 product is the sum of bfloat16 products; on a GPU, it is computed in TF32.
+        """
+        return False
+
+    def fast_high(self, device: torch.device) -> bool:
+        """Return whether ``high`` is faster than fp32 on a device."""
         return False
 
     @abstractmethod
@@ -195,6 +237,26 @@ class Engine(ABC):
     @abstractmethod
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
         """Return the shapes of ``saved``; each tensor has the dtype of y, or float32 if that is wider."""
+
+    def why_not_stack(self, inputs: StackInputs, options: LayerOptions) -> str | None:
+        """Return the reason why a stack cannot be run as a whole, or None."""
+        return "stacks are run pass by pass"
+
+    def stack(self, inputs: StackInputs, options: LayerOptions) -> LayerOutputs:
+        """Run a stack that ``why_not_stack`` does not refuse; y is (T, B, D·H), the trace empty."""
+        raise NotImplementedError
+
+    def stack_backward(
+        self,
+        inputs: StackInputs,
+        outputs: LayerOutputs,
+        dy: Tensor,
+        dstate: Sequence[Tensor],
+        options: LayerOptions,
+        needs_dx: bool,
+    ) -> StackGradients:
+        """Return the gradients of the inputs of a stack, given those of y and of the final state."""
+        raise NotImplementedError
 
     @abstractmethod
     def why_not_loss(self, inputs: LossInputs, products: torch.dtype) -> str | None:

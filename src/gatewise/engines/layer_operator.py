@@ -49,7 +49,7 @@ def layer(inputs: LayerInputs, options: LayerOptions, engine: str) -> LayerOutpu
         _check_known(inputs.lengths, inputs.x.shape[0])
         return differentiable_forward(inputs, options)
     if not options.save:
-        return ENGINES[engine].forward(_checked(inputs, options), options)
+        return ENGINES[engine].forward(checked(inputs, options), options)
     tensors = (inputs.x, inputs.h_mask, inputs.lengths, *inputs.state, *inputs.params)
     y, *rest = _Pass.apply(options, engine, len(inputs.state), *tensors)  # type: ignore[no-untyped-call]
     return LayerOutputs(y, tuple(rest[: len(inputs.state)]), [], rest[len(inputs.state) :])
@@ -63,7 +63,7 @@ def flatten(inputs: LayerInputs) -> tuple[Any, ...]:
 
 def _forward(*arguments: Any) -> tuple[Any, ...]:
     inputs, options, engine = _unflatten(arguments)
-    y, last, saved, trace = ENGINES[engine].forward(_checked(inputs, options), options)
+    y, last, saved, trace = ENGINES[engine].forward(checked(inputs, options), options)
     return y, list(last), saved, trace
 
 
@@ -99,7 +99,7 @@ def _gradients(
     engine: str,
 ) -> list[Tensor | None]:
     """Return the gradients of x, of each state and of each parameter."""
-    inputs = _checked(inputs, options)
+    inputs = checked(inputs, options)
     check_backward(inputs, outputs, dy, dlast, options.cell)
     dx, dstate, dparams = ENGINES[engine].backward(inputs, outputs, dy, dlast, options, needs_dx)
     return [dx, *dstate, *dparams]
@@ -186,7 +186,7 @@ class _Pass(torch.autograd.Function):
     def forward(ctx: Any, options: LayerOptions, engine: str, states: int, *tensors: Any) -> tuple[Tensor, ...]:
         x, h_mask, lengths, *rest = tensors
         inputs = LayerInputs(x, tuple(rest[:states]), tuple(rest[states:]), h_mask, lengths)
-        y, last, saved, trace = ENGINES[engine].forward(_checked(inputs, options), options)
+        y, last, saved, trace = ENGINES[engine].forward(checked(inputs, options), options)
         ctx.how = options, engine, states
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, y, *last, *saved)
@@ -230,7 +230,7 @@ def _with_gaps(params: Sequence[Any], there: Sequence[bool]) -> tuple[Any, ...]:
     return tuple(next(found) if is_there else None for is_there in there)
 
 
-def _checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
+def checked(inputs: LayerInputs, options: LayerOptions) -> LayerInputs:
     """Check the shapes, copy the lengths to the CPU, where the loops need them, and check their range.
 
     Raises:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gatewise.engines import cannot_run, engine_for, engine_named, layer
-from gatewise.engines.contexts import USE_INSTEAD, refuse_tracing
-from gatewise.engines.contract import LayerInputs, LayerOptions
+from gatewise.engines import cannot_run, engine_for, engine_named, layer, stack
+from gatewise.engines.contexts import USE_INSTEAD, is_plain, refuse_tracing
+from gatewise.engines.contract import LayerInputs, LayerOptions, StackInputs
 from gatewise.engines.switches import switches
 from gatewise.nn.calls import LSTMCalls, OneStateCalls, Trace
 from gatewise.nn.checks import autocast_dtype, check_input, check_lengths, check_state, check_trace
@@ -207,15 +207,20 @@ class Recurrent(nn.Module):
         products = autocast_dtype(x.device)
         compiling, (threads, high) = torch.compiler.is_compiling(), switches()
         options = LayerOptions(spec.cell, False, products, high, threads, needs_gradient, wants_gates, compiling)
+        params = [self._with_gaps(own) for own in weights]
+        if len(params) > 1 and not (names or compiling or self._draws_masks):
+            whole = StackInputs(x, tuple(state), tuple(params), lengths, spec.bidirectional)
+            engine = engine_named(self.engine, x.device)
+            if engine.why_not_stack(whole, options) is None and is_plain((lengths, *whole.floating)):
+                out = stack(whole, options, engine.name)
+                return out.y, self._state_kind(*out.state), {}
         traced: dict[str, list[Tensor]] = {name: [] for name in names}
         after, y = [], [x]
         for k, (which, reverse, _) in enumerate(spec.passes()):
             if not reverse:
                 x, y = self._with_dropout(torch.cat(y, -1) if len(y) > 1 else y[0], which), []
             h_mask = self._mask(state[0][k], self._variational[1])
-            own = iter(weights[k])
-            params = tuple([next(own) if kind else None for kind in self._kinds])
-            given = LayerInputs(x, tuple([part[k] for part in state]), params, h_mask, lengths)
+            given = LayerInputs(x, tuple([part[k] for part in state]), params[k], h_mask, lengths)
             out = layer(given, options._replace(reverse=reverse), self._engine_for(given, options))
             y.append(out.y)
             after.append(out.state)
@@ -247,6 +252,10 @@ class Recurrent(nn.Module):
         p = self.variational_dropout
         return p if isinstance(p, tuple) else (p, p)
 
+    @property
+    def _draws_masks(self) -> bool:
+        return self.training and any((*self._variational, self.dropout if self.num_layers > 1 else 0.0))
+
     def _with_dropout(self, x: Tensor, which: int) -> Tensor:
         """Apply dropout to the input of a layer."""
         if which:
@@ -266,6 +275,11 @@ class Recurrent(nn.Module):
             without = "; or make the module with bias=False" if kind.startswith("bias") else ""
             raise ValueError(f"{kind}_{suffix} is {found!r:.40}; expected a tensor{without}")
         return weights
+
+    def _with_gaps(self, weights: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Return the parameters of one layer and direction with None for those that it does not have."""
+        own = iter(weights)
+        return tuple([next(own) if kind else None for kind in self._kinds])
 
     def _forward_packed(self, packed: PackedSequence, hx: Any, lengths: Any, trace: Sequence[str]) -> Any:
         """Run a ``PackedSequence`` with its own lengths, and pack the outputs in the same way."""

@@ -212,8 +212,9 @@ def _introduce(
         note(console, line)
     if precision == "bf16" and not has_fast_bf16(group.device):
         note(console, "this device has no bf16 instructions: bf16 is emulated, and no faster than fp32")
-    if precision == "high" and not has_fast_high():
-        note(console, "this processor has no AMX for bf16 products: high is computed in fp32")
+    if precision == "high" and not has_fast_high(group.device):
+        lacks = "processor has no AMX for bf16 products" if group.device.type == "cpu" else "GPU has no TF32"
+        note(console, f"this {lacks}: high is computed in fp32")
 
 
 def _engine(config: Config, device: torch.device) -> str:

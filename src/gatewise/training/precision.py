@@ -18,7 +18,7 @@ def check_precision(precision: str, device: torch.device, engine: str = "auto") 
     Raises:
         UsageError: the precision is not available.
     """
-    if precision == "high" and not engine_named(engine, device).has_high:
+    if precision == "high" and not engine_named(engine, device).has_high(device):
         reason = f"the engine is {engine!r}" if engine != "auto" else why_not("native", device)
         raise UsageError(f"precision 'high' is not available: it needs the native engine, and {reason}; use fp32")
     if precision == "fp16" and engine != "auto" and not engine_named(engine, device).has_fp16:
@@ -36,9 +36,10 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def has_fast_high() -> bool:
-    """Return whether ``high`` is faster than fp32 on this machine."""
-    return engine_named("auto").fast_high()
+def has_fast_high(device: torch.device | str = "cpu") -> bool:
+    """Return whether ``high`` is faster than fp32 on a device."""
+    device = torch.device(device)
+    return engine_named("auto", device).fast_high(device)
 
 
 def has_fp16(device: torch.device) -> bool:
@@ -58,13 +59,29 @@ def products_in(precision: str, device: torch.device) -> AbstractContextManager[
 
 @contextmanager
 def fp32_products_in(precision: str) -> Iterator[None]:
-    """Compute fp32 matrix products in full fp32, or at precision ``high``, in forward and backward passes."""
+    """Compute fp32 matrix products in full fp32, or at precision ``high``, in forward and backward passes.
+
+    ``high`` is TF32 on a GPU; cuDNN's layers have a setting of their own.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "high" else "highest")
     try:
-        yield
+        with _tf32_layers() if precision == "high" else nullcontext():
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def _tf32_layers() -> Iterator[None]:
+    """Let cuDNN's recurrent layers use TF32 within the block."""
+    unit, name = (torch.backends.cudnn.rnn, "fp32_precision") if _HAS_UNITS else (torch.backends.cudnn, "allow_tf32")
+    before = getattr(unit, name)
+    setattr(unit, name, "tf32" if _HAS_UNITS else True)
+    try:
+        yield
+    finally:
+        setattr(unit, name, before)
 
 
 @contextmanager
@@ -98,14 +115,16 @@ def as_configured(device: torch.device, threads: int = 0) -> Iterator[None]:
                 torch.set_num_threads(number)
 
 
+_HAS_UNITS = hasattr(torch.backends.cudnn, "rnn")
+"""Whether each backend has a precision setting of its own: since PyTorch 2.9."""
 _UNITS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
-"""Backends with a separate precision setting since PyTorch 2.9; cuDNN's recurrent layers use TF32 by default."""
+"""Those backends; cuDNN's recurrent layers use TF32 by default."""
 
 
 @contextmanager
 def _exact_fp32() -> Iterator[None]:
     """Disable reduced-precision fp32 products in PyTorch's old and new settings; a program can use both."""
-    units = [get(torch.backends) for get in map(attrgetter, _UNITS)] if hasattr(torch.backends.cudnn, "rnn") else []
+    units = [get(torch.backends) for get in map(attrgetter, _UNITS)] if _HAS_UNITS else []
     each = [unit.fp32_precision for unit in units]
     products = tf32 = None
     with suppress(RuntimeError):  # the old settings cannot be read once a new one was set

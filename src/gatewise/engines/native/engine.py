@@ -27,7 +27,7 @@ class NativeEngine(Engine):
 
     name = "native"
     opaque_loss = True
-    has_high, has_fp16, row_gradients = True, False, True
+    has_fp16, row_gradients = False, True
 
     def why_not(self, device: torch.device) -> str | None:
         """Return the reason why the engine is not available, or None: it must be built and runs on the CPU only."""
@@ -39,7 +39,11 @@ class NativeEngine(Engine):
         """Return the name of the instruction set."""
         return instructions()[0]
 
-    def fast_high(self) -> bool:
+    def has_high(self, device: torch.device) -> bool:
+        """Return True: every processor computes it."""
+        return True
+
+    def fast_high(self, device: torch.device) -> bool:
         """Return whether the processor has AMX tiles, where ``high`` is three bf16 products; elsewhere it is fp32."""
         return instructions()[0] == "amx"
 

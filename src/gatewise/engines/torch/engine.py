@@ -16,11 +16,13 @@ from gatewise.engines.contract import (
     LossInputs,
     LossOptions,
     LossOutputs,
+    StackGradients,
+    StackInputs,
     packed_rows,
     work_dtype,
 )
 from gatewise.engines.differentiable import differentiable_forward, layer_gradients_again
-from gatewise.engines.torch import dropout, fused, loss
+from gatewise.engines.torch import cudnn, dropout, loss, onednn
 from gatewise.engines.torch.cells import LOOPS, Params
 from gatewise.engines.torch.packing import Packing
 from gatewise.spec import RecurrentSpec
@@ -29,8 +31,8 @@ from gatewise.spec import RecurrentSpec
 class TorchEngine(Engine):
     """Loops over the steps in tensor operations.
 
-    Plain passes (no lengths, mask, projection or trace) use PyTorch's fused layers where possible: oneDNN's for a
-    float32 LSTM on the CPU, also if lengths are given and all equal T; cuDNN's for any cell on a GPU. A cell without a
+    Passes without a mask, a projection or a trace use fused layers where possible: on the CPU oneDNN's, for a float32
+    LSTM whose rows all have T steps; on a GPU cuDNN's, for any cell, any lengths, and whole stacks. A cell without a
     loop runs by its step function, and is rerun to be differentiated.
     """
 
@@ -46,6 +48,14 @@ class TorchEngine(Engine):
             return torch.cuda.get_device_name(device)
         return torch.backends.cpu.get_cpu_capability().lower()
 
+    def has_high(self, device: torch.device) -> bool:
+        """Return whether the device is a GPU, where ``high`` is TF32."""
+        return device.type == "cuda"
+
+    def fast_high(self, device: torch.device) -> bool:
+        """Return whether the device is a GPU with TF32: NVIDIA's since Ampere."""
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
     def why_not_cell(self, cell: str, projected: bool) -> str | None:
         """Return None: every cell is supported."""
         return None
@@ -56,10 +66,10 @@ class TorchEngine(Engine):
 
     def forward(self, inputs: LayerInputs, options: LayerOptions) -> LayerOutputs:
         """Run one pass."""
-        if fused.fits_onednn(inputs, options):
-            return fused.onednn_forward(inputs, options)
-        if fused.fits_cudnn(inputs, options):
-            return fused.cudnn_forward(inputs, options)
+        if onednn.fits(inputs, options):
+            return onednn.forward(inputs, options)
+        if cudnn.fits(inputs, options):
+            return cudnn.forward(inputs, options)
         if options.cell not in LOOPS:
             with torch.no_grad():
                 return differentiable_forward(inputs, options)
@@ -95,9 +105,9 @@ class TorchEngine(Engine):
     ) -> LayerGradients:
         """Return the gradients of the inputs."""
         if len(outputs.saved) == 1 and outputs.saved[0].dtype == torch.uint8:
-            return fused.onednn_backward(inputs, outputs, dy, dstate, options)
-        if fused.fits_cudnn(inputs, options):
-            return fused.cudnn_backward(inputs, [dy, *dstate], options)
+            return onednn.backward(inputs, outputs, dy, dstate, options)
+        if cudnn.fits(inputs, options):
+            return cudnn.backward(inputs, outputs, dy, dstate, options, needs_dx)
         if options.cell not in LOOPS:
             return _backward_by_steps(inputs, dy, dstate, options, needs_dx)
         x, (T, B), dtype = inputs.x, inputs.x.shape[:2], work_dtype(inputs)
@@ -130,11 +140,31 @@ class TorchEngine(Engine):
         )
 
     def saved_shapes(self, inputs: LayerInputs, options: LayerOptions) -> list[tuple[int, ...]]:
-        """Return the shapes of what the loops save; cuDNN's layers save nothing and are rerun."""
-        if fused.fits_cudnn(inputs, options) or options.cell not in LOOPS:
+        """Return the shapes of what the loops save; what cuDNN keeps has no known shape, so that it is rerun."""
+        if cudnn.fits(inputs, options) or options.cell not in LOOPS:
             return []
         rows, H = inputs.x.shape[0] * inputs.x.shape[1], inputs.units
         return [(rows, width) for width in LOOPS[options.cell].kept(H, inputs.state[0].shape[-1] != H)]
+
+    def why_not_stack(self, inputs: StackInputs, options: LayerOptions) -> str | None:
+        """Return None if cuDNN supports the whole stack."""
+        return None if cudnn.fits_stack(inputs, options) else "cuDNN does not support this stack"
+
+    def stack(self, inputs: StackInputs, options: LayerOptions) -> LayerOutputs:
+        """Run a whole stack."""
+        return cudnn.stack_forward(inputs, options)
+
+    def stack_backward(
+        self,
+        inputs: StackInputs,
+        outputs: LayerOutputs,
+        dy: Tensor,
+        dstate: Sequence[Tensor],
+        options: LayerOptions,
+        needs_dx: bool,
+    ) -> StackGradients:
+        """Return the gradients of the inputs of a stack."""
+        return cudnn.stack_backward(inputs, outputs, dy, dstate, options, needs_dx)
 
     def why_not_loss(self, inputs: LossInputs, products: torch.dtype) -> str | None:
         """Return None: every loss is supported."""
@@ -225,11 +255,16 @@ def _backward_by_steps(
         inputs.lengths,
     )
     states, given = len(inputs.state), (inputs.x, *inputs.state, *inputs.params)
-    with fused.autograd_is_there():
+    with _autograd_is_there():
         found = layer_gradients_again(leaves, options, [needs_dx, *[True] * (len(given) - 1)], [dy, *dstate])
     dx, *others = found
     known = [torch.zeros_like(t) if d is None and t is not None else d for d, t in zip(others, given[1:], strict=True)]
     return LayerGradients(dx, tuple(known[:states]), tuple(known[states:]))  # type: ignore[arg-type]
+
+
+def _autograd_is_there() -> Any:
+    """Return a context in which autograd records operations even under a dispatch mode, such as a FLOP counter."""
+    return torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False)
 
 
 def _transposed_product(da: Tensor, x: Tensor, factors: torch.dtype) -> Tensor:
