@@ -38,10 +38,10 @@ class StandIn:
 
     def __init__(self) -> None:
         self.calls = list[str]()
-        self.graphs = list[tuple[list[Tensor], list[Tensor], Tensor]]()
+        self.graphs = dict[int, tuple[list[Tensor], list[Tensor], Tensor, tuple[Any, ...]]]()
 
     def forward(self, x: Tensor, weights: list[Tensor], each: int, flat: None, *rest: Any) -> tuple[Any, ...]:
-        h, c, mode, _, projection, layers, batch_first, dropout, train, both, sizes, none = rest
+        h, c, mode, H, projection, layers, batch_first, dropout, train, both, sizes, none = rest
         self.calls.append("forward")
         assert (flat, projection, batch_first, dropout, none) == (None, 0, False, 0.0, None)
         assert all(t.is_contiguous() for t in (x, h, *([] if c is None else [c])))
@@ -58,16 +58,20 @@ class StandIn:
                 y, *last = layer_of(leaves[0], torch.tensor(sizes), state, own, *how)
             else:
                 y, *last = layer_of(leaves[0], state, own, *how, False)
-        reserve = torch.full((8,), len(self.graphs), dtype=torch.uint8)
-        flat = torch.cat([w.flatten() for w in weights]).detach()
-        self.graphs.append((leaves, [y, *last], flat))
+        number, flat = len(self.graphs) + 1, torch.cat([w.flatten() for w in weights]).detach()
+        reserve = torch.full((8,), number, dtype=torch.uint8)
+        self.graphs[number] = leaves, [y, *last], flat, (each, mode, H, layers, both, sizes)
         outputs = [t.detach() for t in (y, *last)]
         return *outputs, *([None] if c is None else []), reserve if train else reserve[:0], flat
 
     def backward(self, x: Tensor, weights: list[Tensor], each: int, flat: Tensor, *rest: Any) -> tuple[Any, ...]:
-        h, c, y, dy, dh, dc, *_, train, _, _, _, reserve, wanted = rest
+        h, c, y, dy, dh, dc, mode, H, projection, layers, batch_first, dropout, train, both, sizes, none, *_ = rest
+        reserve, wanted = rest[-2:]
         self.calls.append("backward")
-        leaves, outputs, kept = self.graphs[int(reserve[0])]
+        leaves, outputs, kept, how = self.graphs[int(reserve[0])]
+        assert how == (each, mode, H, layers, both, sizes) and type(both) is bool
+        assert (projection, batch_first, dropout, none) == (0, False, 0.0, None)
+        assert type(wanted[0]) is bool and wanted[1:] == [True, c is not None, True]
         reserve.fill_(255)  # as cuDNN does
         given = [x, h, *([] if c is None else [c]), *weights]
         assert all(torch.equal(a, b) for a, b in zip(given, leaves, strict=True))
@@ -175,13 +179,18 @@ def test_a_compiled_graph_runs_it(operators: StandIn, cell: str) -> None:
     assert operators.calls == ["forward", "forward", "backward"]
 
 
-def results(module: Recurrent, x: Tensor, lengths: Sequence[int] | None) -> list[Tensor]:
+def cost_of(*parts: Tensor) -> Tensor:
+    """Return a cost that depends on every number in another way."""
+    return torch.stack([(part * torch.linspace(-1, 2, part.numel()).view(part.shape)).sum() for part in parts]).sum()
+
+
+def results(module: Recurrent, x: Tensor, lengths: Sequence[int] | None, create_graph: bool = False) -> list[Tensor]:
     """Return the outputs, the states, and the gradients of a cost that depends on all of them."""
     x = x.clone().requires_grad_()
     y, state = module(x, lengths=lengths)
     parts = [state] if isinstance(state, Tensor) else [*state]
-    cost = sum((part * torch.linspace(-1, 2, part.numel()).view(part.shape)).sum() for part in (y, *parts))
-    return [y, *parts, *torch.autograd.grad(cost, [x, *module.parameters()])]
+    leaves = [x, *module.parameters()]
+    return [y, *parts, *torch.autograd.grad(cost_of(y, *parts), leaves, create_graph=create_graph)]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -197,6 +206,32 @@ def test_a_stack_is_one_call(operators: StandIn, cell: str, both: bool, lengths:
     module.engine = "reference"
     for a, b in zip(found, results(module, x, lengths), strict=True):
         assert differ(a, b) < RELATIVE[torch.float32]
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("lengths", [None, [6, 0, 3, 6]])
+def test_gradients_that_can_be_differentiated_are_the_same(
+    operators: StandIn, both: bool, lengths: list[int] | None
+) -> None:
+    torch.manual_seed(1)
+    module, x = make_stack("lstm", 3, 5, 3, bidirectional=both, engine="torch"), torch.randn(6, 4, 3)
+    plain, again = (results(module, x, lengths, create_graph=create) for create in (False, True))
+    assert operators.calls == ["forward", "backward", "forward"]
+    assert all(t.requires_grad for t in again)
+    for a, b in zip(plain, again, strict=True):
+        assert differ(a, b) < RELATIVE[torch.float32]
+
+
+def test_the_gradient_of_the_input_is_left_out_if_nobody_needs_it(operators: StandIn) -> None:
+    module, x = make_stack("lstm", 3, 5, 2, engine="torch"), torch.randn(6, 4, 3)
+    _, _, _, _, *expected = results(module, x, None)
+    y, (h_n, c_n) = module(x)
+    found = torch.autograd.grad(cost_of(y, h_n, c_n), list(module.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    inputs = StackInputs(x, (h_n, c_n), tuple(map(tuple, module.all_weights)))
+    options = LayerOptions("lstm", save=True)
+    outputs = ENGINES["torch"].stack(inputs, options)
+    assert ENGINES["torch"].stack_backward(inputs, outputs, y, (h_n, c_n), options, False).x is None
 
 
 def test_a_stack_in_16_bits(operators: StandIn) -> None:
