@@ -44,6 +44,18 @@ def test_products_run_in_the_precision_that_was_asked_for(name: str, dtype: torc
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
 
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_each_step_rounds_the_weights_of_that_step(name: str) -> None:
+    layer, x = torch.nn.Linear(4, 4), torch.ones(2, 4)
+    with as_configured(CPU):  # as training does, all of whose steps are in one of PyTorch's contexts
+        with products_in(name, CPU):
+            before = layer(x)
+        with torch.no_grad():
+            layer.weight += 1
+        with products_in(name, CPU):
+            assert torch.allclose(layer(x), before + 4, rtol=1e-2)
+
+
 def test_only_high_lets_cudnns_layers_use_tf32() -> None:
     def used() -> bool:
         unit = torch.backends.cudnn

@@ -50,11 +50,12 @@ def has_fp16(device: torch.device) -> bool:
 def products_in(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Return a context for the forward pass in which matrix products run in ``bf16`` or ``fp16``.
 
-    Weights and gradients stay fp32; the backward pass uses the same dtypes as the forward pass.
+    Weights and gradients stay fp32; the backward pass uses the same dtypes as the forward pass. Rounded weights are not
+    kept: PyTorch would keep them to the end of the outermost ``autocast``, which here is that of the whole training.
     """
     if precision not in _DTYPES:
         return nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[precision])
+    return torch.autocast(device.type, dtype=_DTYPES[precision], cache_enabled=False)
 
 
 @contextmanager
