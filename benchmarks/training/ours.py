@@ -48,7 +48,7 @@ class Ours:
     def check(self, to: Path) -> None:
         """Write the cost and gradients of the first step, before clipping."""
         self.work.model.eval()
-        cost, _ = self.work.cost(0)
+        cost, _ = self.work.cost(self.work.inputs(0))
         write_cost_and_gradients(self.work.model, cost, to)
 
     def run(self, steps: int) -> float:
@@ -76,4 +76,4 @@ def batches_of(task: Task, model: nn.Module) -> npt.NDArray[np.int64]:
     """Return the batches of the first epoch, (steps, B) indices into the training split, for a peer to read."""
     work = task.workload(model, NOWHERE, ALONE)
     assert isinstance(work, BatchWorkload)
-    return np.stack([work.batch(step) for step in range(work.steps_per_epoch)])
+    return np.stack([work.chosen(step) for step in range(work.steps_per_epoch)])

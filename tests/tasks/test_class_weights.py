@@ -39,7 +39,7 @@ def test_the_cost_by_hand(ranks: int, tmp_path: Path) -> None:
         for rank in range(ranks):
             work = task.workload(model, RunFolder(tmp_path / "run"), Group(rank, 1, torch.device("cpu")))
             work.group = Group(rank, ranks, torch.device("cpu"))
-            shares.append(float(work.cost(0)[0].detach()))
+            shares.append(float(work.cost(work.inputs(0))[0].detach()))
         costs[weights] = float(np.mean(shares))
     x, y, _ = task.parts["train"].part.batch(slice(None))  # type: ignore[attr-defined]
     nll = -np.log(model.predict_proba(x)[np.arange(100), [task.labels.index(label) for label in y]])

@@ -120,9 +120,9 @@ def test_a_batchs_cost_is_the_mean_over_its_words_whatever_the_processes(tagged:
     for rank, work in enumerate(shares):
         work.group = Group(rank, 2, cpu)
     for step in range(alone.steps_per_epoch):
-        whole = float(alone.cost(step)[0].detach())
-        assert alone.tokens_in(step) == sum(len(task.targets["train"][row]) for row in alone.batch(step))
-        parts = [float(work.cost(step)[0].detach()) for work in shares]
+        whole = float(alone.cost(alone.inputs(step))[0].detach())
+        assert alone.tokens_in(step) == sum(len(task.targets["train"][row]) for row in alone.chosen(step))
+        parts = [float(work.cost(work.inputs(step))[0].detach()) for work in shares]
         assert sum(parts) / 2 == pytest.approx(whole, rel=1e-5)
 
 

@@ -24,4 +24,4 @@ def make_trainer(corpus: Path, folder: Path, engine: str = "auto", **overrides: 
     folder.mkdir(exist_ok=True)
     run.path.mkdir(exist_ok=True)
     workload = LanguageModelling(config, data, LanguageModel(config.model, data.vocabulary, engine=engine), run, group)
-    return Trainer(workload, config.training, run, group, None, {}, Scalars(None), engine)
+    return Trainer(workload, config.training, run, group, None, {}, Scalars(None), engine, config.runtime.graph)

@@ -28,8 +28,10 @@ class Line(BatchWorkload):
     seen: list[float]
     aim = 2.0
 
-    def cost(self, step: int) -> tuple[Tensor, float]:
-        x = torch.from_numpy(X[self.share(self.batch(step))]).float()
+    def inputs(self, step: int) -> Tensor:
+        return torch.from_numpy(X[self.share(self.chosen(step))]).float()
+
+    def cost(self, x: Tensor) -> tuple[Tensor, float]:
         return ((self.forward(x[:, None])[:, 0] - 2 * x) ** 2).mean(), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
@@ -56,7 +58,7 @@ def by_hand(weight: float, work: Line, steps: int, decay: float = 0.0) -> tuple[
     for step in range(steps):
         epoch, place = divmod(step, work.steps_per_epoch)
         work.begin_epoch(epoch + 1)
-        x = X[work.batch(place)]
+        x = X[work.chosen(place)]
         weight -= 0.5 * float((2 * x * (weight * x - 2 * x)).mean())
         d = min(decay, (1 + step) / (10 + step))
         average = d * average + (1 - d) * weight
@@ -71,7 +73,7 @@ def test_the_order_follows_from_seed_and_epoch_and_covers_each_example_once(tmp_
     orders = []
     for epoch in (1, 2, 1):
         work.begin_epoch(epoch)
-        orders.append(np.concatenate([work.batch(k) for k in range(4)]))
+        orders.append(np.concatenate([work.chosen(k) for k in range(4)]))
     assert all(len(set(order)) == 20 for order in orders)
     assert (orders[0] == orders[2]).all()
     assert (orders[0] != orders[1]).any()
@@ -79,7 +81,7 @@ def test_the_order_follows_from_seed_and_epoch_and_covers_each_example_once(tmp_
 
 def test_the_processes_share_each_batch_between_them(tmp_path: Path) -> None:
     _, work = make(tmp_path)
-    batch, shares = work.batch(0), []
+    batch, shares = work.chosen(0), []
     for rank in range(2):
         work.group = Group(rank, 2, torch.device("cpu"))
         shares.append(work.share(batch))
@@ -94,7 +96,7 @@ def test_batches_by_length_hold_neighbours_and_are_shuffled_themselves(tmp_path:
     spans = []
     for epoch in range(1, 5):
         work.begin_epoch(epoch)
-        batches = [sorted(lengths[i] for i in work.batch(k)) for k in range(4)]
+        batches = [sorted(lengths[i] for i in work.chosen(k)) for k in range(4)]
         assert all(batch[-1] - batch[0] <= 4 + 3 for batch in batches)  # five neighbours, at most three left out
         spans.append([batch[0] for batch in batches])
     assert any(starts != sorted(starts) for starts in spans)

@@ -107,8 +107,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int]) -> None:
     """Make the cost of some calls NaN."""
     honest, calls = LanguageModelling.cost, iter(range(10**6))
 
-    def cost(self: LanguageModelling, step: int) -> tuple[torch.Tensor, float]:
-        value, units = honest(self, step)
+    def cost(self: LanguageModelling, inputs: Any) -> tuple[torch.Tensor, float]:
+        value, units = honest(self, inputs)
         return (value * float("nan") if next(calls) in bad_steps else value), units
 
     monkeypatch.setattr(LanguageModelling, "cost", cost)
@@ -144,13 +144,13 @@ def test_the_carried_state_is_not_taken_from_a_skipped_step(corpus: Path, tmp_pa
     trainer.workload.begin_epoch(1)
     before = trainer.workload.carried()
     honest = trainer.workload.cost
-    trainer.workload.cost = lambda step: (honest(step)[0] * float("inf"), 1.0)  # type: ignore[method-assign]
+    trainer.workload.cost = lambda inputs: (honest(inputs)[0] * float("inf"), 1.0)  # type: ignore[method-assign]
     from gatewise.training.interrupt import InterruptGuard
 
-    weights = [p.detach().clone() for p in trainer.parameters]
+    weights = [p.detach().clone() for p in trainer.making.parameters]
     trainer.step(InterruptGuard())
     assert all(torch.equal(before[k], t) for k, t in trainer.workload.carried().items())
-    assert all(torch.equal(a, b) for a, b in zip(weights, trainer.parameters, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(weights, trainer.making.parameters, strict=True))
 
 
 def test_bf16_trains_to_nearly_the_same_figure(corpus: Path, tmp_path: Path) -> None:

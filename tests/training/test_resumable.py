@@ -130,14 +130,17 @@ BAD: dict[str, Callable[[Progress, Tensors], object]] = {
 def test_what_does_not_fit_is_refused_and_changes_nothing(name: str, saved: Checkpoint, fresh: Trainer) -> None:
     checkpoint = Checkpoint(deepcopy(saved.progress), dict(saved.tensors))
     BAD[name](checkpoint.progress, checkpoint.tensors)
-    before = [p.detach().clone() for p in [*fresh.parameters, *fresh.average]]
+    before = [p.detach().clone() for p in [*fresh.making.parameters, *fresh.making.average.weights]]
     random = torch.get_rng_state()
     with pytest.raises(RunError) as caught:
         fresh.resume(checkpoint)
     assert "cannot resume this run" in str(caught.value) and "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
-    assert fresh.at == Position() and not fresh.optimizer.state
-    assert all(torch.equal(a, b) for a, b in zip(before, [*fresh.parameters, *fresh.average], strict=True))
+    assert fresh.at == Position() and not fresh.making.optimizer.state
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before, [*fresh.making.parameters, *fresh.making.average.weights], strict=True)
+    )
     assert torch.equal(random, torch.get_rng_state())
 
 

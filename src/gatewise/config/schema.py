@@ -329,6 +329,8 @@ class RuntimeConfig(_Section):
     is named explicitly computes all layers or raises an error."""
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``, …; ``auto`` uses a GPU if there is one."""
+    graph: Annotated[bool, For(LM, *BATCHES)] = True
+    """On a GPU, run a training step as one CUDA graph where all batches have the same shape; results do not change."""
     threads: Annotated[NotNegative, For(LM, *BATCHES)] = 0
     """Number of CPU threads; 0 leaves the choice to PyTorch."""
 

@@ -1,6 +1,6 @@
 """Word representations: an embedding, and optionally the output of a small network on the characters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -33,10 +33,17 @@ class WordBatch(NamedTuple):
     spelling_lengths: Int[Tensor, " U"]
     """The number of characters of each distinct word."""
 
-    def to(self, device: torch.device) -> "WordBatch":
+    def to(self, device: torch.device, non_blocking: bool = False) -> "WordBatch":
         """Move the tensors to a device; lengths stay on the CPU, where the loop over the steps is planned."""
-        moved = [tensor.to(device) for tensor in (self.words, self.forms, self.spellings)]
-        return WordBatch(moved[0], self.lengths, moved[1], moved[2], self.spelling_lengths)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "WordBatch":
+        """Copy what ``to`` moves into memory from which a GPU reads without waiting."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "WordBatch":
+        moved = {name: change(getattr(self, name)) for name in ("words", "forms", "spellings")}
+        return self._replace(**moved)
 
 
 class EncodedSentences:

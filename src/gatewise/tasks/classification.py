@@ -25,6 +25,7 @@ from gatewise.tasks.mistakes import DRAWN, Mistake, find_mistakes, save_mistakes
 from gatewise.tasks.task import Task, report_folder, tested
 from gatewise.training.batches import BatchWorkload, Indices
 from gatewise.training.distributed import Group
+from gatewise.training.feed import moved
 
 SCORED_TOGETHER = 500
 """Examples evaluated per batch; the accuracy does not depend on it."""
@@ -63,8 +64,8 @@ class Examples(ABC):
         return None
 
     @abstractmethod
-    def inputs(self, indices: Indices, device: torch.device) -> dict[str, Any]:
-        """Return a batch of examples as arguments of the model."""
+    def inputs(self, indices: Indices) -> dict[str, Any]:
+        """Return a batch of examples as arguments of the model, on the CPU."""
 
 
 def label_indices(found: Sequence[Any], labels: Sequence[Any]) -> npt.NDArray[np.int64]:
@@ -154,19 +155,23 @@ class Classification(BatchWorkload):
 
     def tokens_in(self, step: int) -> int:
         """Return the total steps of the batch if lengths differ, otherwise the number of examples."""
-        return self.batch_size if self.lengths is None else int(self.lengths[self.batch(step)].sum())
+        return self.batch_size if self.lengths is None else int(self.lengths[self.chosen(step)].sum())
 
-    def cost(self, step: int) -> tuple[Tensor, float]:
+    def inputs(self, step: int) -> tuple[dict[str, Any], Tensor]:
+        """Return the arguments of the model, and the targets."""
+        chosen, part = self.share(self.chosen(step)), self.task.parts["train"]
+        return part.inputs(chosen), torch.from_numpy(part.targets[chosen])
+
+    def cost(self, inputs: tuple[dict[str, Any], Tensor]) -> tuple[Tensor, float]:
         """Return the mean over this process's share of the batch."""
-        chosen, part, device = self.share(self.batch(step)), self.task.parts["train"], self.group.device
-        targets = torch.from_numpy(part.targets[chosen]).to(device)
+        arguments, targets = inputs
         if self.label_weights is None:
-            cost: Tensor = self.forward(**part.inputs(chosen, device), targets=targets)
+            cost: Tensor = self.forward(**arguments, targets=targets)
         else:
-            each = F.cross_entropy(self.forward(**part.inputs(chosen, device)), targets, reduction="none")
+            each = F.cross_entropy(self.forward(**arguments), targets, reduction="none")
             cost = (each * self.label_weights[targets]).mean()
         # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
-        return cost * (len(chosen) * self.group.world_size / self.batch_size), 1.0
+        return cost * (len(targets) * self.group.world_size / self.batch_size), 1.0
 
     def validate(self) -> tuple[Metrics, float]:
         """Return the accuracy on the validation split and on the training split, without dropout.
@@ -190,7 +195,7 @@ def logits_of(model: nn.Module, part: Examples, chosen: Indices) -> Iterator[tup
     with in_eval_mode(model):
         for start in range(0, len(chosen), SCORED_TOGETHER):
             some = chosen[start : start + SCORED_TOGETHER]
-            yield some, check_finite(model(**part.inputs(some, device)), "the logits")
+            yield some, check_finite(model(**moved(part.inputs(some), device)), "the logits")
 
 
 def hits_among(model: nn.Module, part: Examples, chosen: Indices) -> int:

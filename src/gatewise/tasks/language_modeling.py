@@ -24,9 +24,11 @@ from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, UsageError
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, save_weights
+from gatewise.nn.recurrent import State
 from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.tasks.task import Task, settled, tested
 from gatewise.training.distributed import Group
+from gatewise.training.feed import moved
 
 PLURAL = {"word": "words", "character": "characters", "prose": "words"}
 
@@ -121,7 +123,7 @@ class LanguageModelling:
         self._forward: torch.nn.Module = model
         if group.world_size > 1:
             self._forward = DistributedDataParallel(model)
-        self.begin_epoch(1)
+        self._state = self._next = self.model.initial_state(self._train.batch_size)
 
     def tokens_in(self, step: int) -> int:
         """Return the batch size times the window length."""
@@ -129,22 +131,36 @@ class LanguageModelling:
 
     def begin_epoch(self, epoch: int) -> None:
         """Reset the carried state to zeros."""
-        self._state = self._next = self.model.initial_state(self._train.batch_size)
+        self._next = self.model.initial_state(self._train.batch_size)
+        self._set_state(self._next)
 
-    def cost(self, step: int) -> tuple[Tensor, float]:
+    def inputs(self, step: int) -> tuple[Tensor, ...]:
+        """Return inputs and targets of a window, (T, B) each."""
+        return self._window(self._train, step)
+
+    def _window(self, stream: TokenStream, index: int) -> tuple[Tensor, ...]:
+        return tuple(map(torch.from_numpy, stream[index]))
+
+    def cost(self, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
         """Return the sum over the window's T steps of the mean over the batch, as Zaremba et al. minimise it."""
-        inputs, targets = self._window(self._train, step)
-        cost, self._next = self._forward(inputs, self._state, targets)
-        return cost, inputs.shape[0]
+        ids, targets = inputs
+        cost, self._next = self._forward(ids, self._state, targets)
+        return cost, ids.shape[0]
 
-    def _window(self, stream: TokenStream, index: int) -> tuple[Tensor, Tensor]:
-        """Return input and target of a window, (T, B) each, on the model's device."""
-        inputs, targets = stream[index]
-        return torch.from_numpy(inputs).to(self.group.device), torch.from_numpy(targets).to(self.group.device)
-
-    def carry_on(self) -> None:
+    def carry_on(self, made: Tensor | None = None) -> None:
         """Detach the state after this window and carry it over to the next."""
-        self._state = self._next.detach()
+        after = self._next.detach()
+        if made is not None:
+            kept = zip(after, self._state, strict=True)
+            after = type(after)(*(torch.where(made, part, before) for part, before in kept))
+        self._set_state(after)
+
+    def _set_state(self, state: State) -> None:
+        """Set the carried state; on a device, in place, for a captured step reads it."""
+        if not self.group.runs_ahead:
+            self._state = state
+        else:
+            torch._foreach_copy_(list(self._state), list(state))
 
     def carried(self) -> dict[str, Tensor]:
         """Gather the state of all rows, (L, B, H) each."""
@@ -155,7 +171,7 @@ class LanguageModelling:
         first = self._train.batch_size * self.group.rank
         rows = slice(first, first + self._train.batch_size)
         parts = [carried[str(k)][:, rows].to(self.group.device) for k in range(len(carried))]
-        self._state = type(self._state)(*parts)
+        self._set_state(type(self._next)(*parts))
 
     def describe(self, loss: float) -> tuple[str, float]:
         """Return the perplexity, the ``exp`` of the mean nll."""
@@ -165,12 +181,14 @@ class LanguageModelling:
     def validate(self) -> tuple[Metrics, float]:
         """Evaluate on the validation text in ``batch_size`` rows with carried state, in fp32."""
         self.model.eval()
-        state, nll, count = self.model.initial_state(self._valid.batch_size), 0.0, 0
+        device, count = self.group.device, 0
+        state, total_cost = self.model.initial_state(self._valid.batch_size), torch.zeros((), dtype=torch.float64)
         for window in range(len(self._valid)):
-            inputs, targets = self._window(self._valid, window)
+            inputs, targets = moved(self._window(self._valid, window), device)
             cost, state = self.model(inputs, state, targets)
-            nll, count = nll + float(cost) * inputs.shape[1], count + targets.numel()
-        nll, total = self.group.sum(nll, count)
+            total_cost = total_cost.to(device) + cost.double() * inputs.shape[1]
+            count += targets.numel()
+        nll, total = self.group.sum(float(total_cost), count)
         perplexity = _exp(nll / total)
         return {TASKS["language-model"].evaluated: perplexity}, PERPLEXITY.to_minimize(perplexity)
 

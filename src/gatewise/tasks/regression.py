@@ -154,11 +154,15 @@ class Regression(BatchWorkload):
     def examples(self, step: int) -> Batch:
         """Return this process's share of a step's batch: x (B, T, I) and y (B,) or (B, H)."""
 
-    def cost(self, step: int) -> tuple[Tensor, float]:
-        """Return the mean over this process's share of the batch."""
+    def inputs(self, step: int) -> tuple[Tensor, Tensor, npt.NDArray[np.int64] | None]:
+        """Return x (B, T, I), y, and the steps of each sequence if they differ, as an array."""
         batch = self.examples(step)
-        x, y = (torch.from_numpy(array).to(self.group.device) for array in (batch.x, batch.y))
-        cost: Tensor = self.forward(x, y, None if batch.lengths is None else torch.from_numpy(batch.lengths))
+        return torch.from_numpy(batch.x), torch.from_numpy(batch.y), batch.lengths
+
+    def cost(self, inputs: tuple[Tensor, Tensor, Tensor | None]) -> tuple[Tensor, float]:
+        """Return the mean over this process's share of the batch."""
+        x, y, lengths = inputs
+        cost: Tensor = self.forward(x, y, lengths)
         # Gradients are averaged over the processes, so each mean is weighted by its share of the batch.
         return cost * (len(x) * self.group.world_size / self.batch_size), 1.0
 
@@ -183,7 +187,7 @@ class Shuffled(Regression):
 
     def examples(self, step: int) -> Batch:
         """Return this process's share of a step's batch."""
-        return self.train.batch(self.share(self.batch(step)))
+        return self.train.batch(self.share(self.chosen(step)))
 
 
 def errors_of(model: nn.Module, batch: Batch) -> npt.NDArray[np.float64]:

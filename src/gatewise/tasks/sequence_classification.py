@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.run_folder import RunFolder, reading_for
@@ -48,11 +47,10 @@ class LabelledSequences(Examples):
         is_image = self.part.x.dtype == np.uint8
         return Picture(numbers, is_image, mistake.label, mistake.predicted, mistake.probability)
 
-    def inputs(self, indices: Indices, device: torch.device) -> dict[str, Tensor | None]:
-        """Return a batch x (B, T, I), and the steps of each sequence if they differ."""
+    def inputs(self, indices: Indices) -> dict[str, Any]:
+        """Return a batch x (B, T, I), and the steps of each sequence if they differ, as an array."""
         batch = self.part.batch(indices)
-        lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths)
-        return {"x": torch.from_numpy(batch.x).to(device), "lengths": lengths}
+        return {"x": torch.from_numpy(batch.x), "lengths": batch.lengths}
 
 
 class SequenceClassifierTask(LabelTask):

@@ -21,7 +21,7 @@ from gatewise.data.tokenizer_file import lexicon_json
 from gatewise.errors import DataError
 from gatewise.models.loading import load
 from gatewise.models.tagger import Tagger
-from gatewise.nn.words import EncodedSentences
+from gatewise.nn.words import EncodedSentences, WordBatch
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.tasks.confusion import Confusion
 from gatewise.tasks.entities import entity_figures, marks_entities
@@ -131,16 +131,20 @@ class Tagging(BatchWorkload):
 
     def tokens_in(self, step: int) -> int:
         """Return the number of words in the batch."""
-        return int(self._encoded["train"].lengths[self.batch(step)].sum())
+        return int(self._encoded["train"].lengths[self.chosen(step)].sum())
 
-    def cost(self, step: int) -> tuple[Tensor, float]:
+    def inputs(self, step: int) -> tuple[WordBatch, Tensor, int]:
+        """Return sentences, their tags (T, B), and the number of words over all processes."""
+        chosen = self.share(self.chosen(step))
+        targets = pad_sequence([self.targets["train"][row] for row in chosen])
+        return self._encoded["train"].batch(chosen), targets, self.tokens_in(step)
+
+    def cost(self, inputs: tuple[WordBatch, Tensor, int]) -> tuple[Tensor, float]:
         """Return the mean over the words of the whole batch, scaled so that averaging over the processes is exact."""
-        chosen = self.share(self.batch(step))
-        batch = self._encoded["train"].batch(chosen).to(self.group.device)
-        targets = pad_sequence([self.targets["train"][row] for row in chosen]).to(self.group.device)
+        batch, targets, words = inputs
         cost: Tensor = self.forward(batch, targets)
         if self.group.world_size > 1:
-            cost = cost * (int(batch.lengths.sum()) * self.group.world_size / self.tokens_in(step))
+            cost = cost * (int(batch.lengths.sum()) * self.group.world_size / words)
         return cost, 1.0
 
     def validate(self) -> tuple[Metrics, float]:

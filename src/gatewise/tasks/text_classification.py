@@ -56,9 +56,9 @@ class LabelledTexts(Examples):
         text = self.file.texts[index]
         return f"{self.file.path}:{text.line}", text.label, " ".join(text.words)
 
-    def inputs(self, indices: Indices, device: torch.device) -> dict[str, WordBatch]:
+    def inputs(self, indices: Indices) -> dict[str, WordBatch]:
         """Return a batch of texts."""
-        return {"batch": self.encoded.batch(indices).to(device)}
+        return {"batch": self.encoded.batch(indices)}
 
 
 class TextClassifierTask(LabelTask):

@@ -236,7 +236,8 @@ def _fit(
     curves = run.tensorboard if config.logging.tensorboard and group.is_writer else None
     scalars = Scalars(curves, config.logging.tensorboard_every, checkpoint.progress["step"] if checkpoint else 0)
     identity = run_identity(config, task.hashes)
-    trainer = Trainer(workload, config.training, run, group, console, identity, scalars, config.runtime.engine)
+    how = config.runtime.engine, config.runtime.graph
+    trainer = Trainer(workload, config.training, run, group, console, identity, scalars, *how)
     if checkpoint:
         trainer.resume(checkpoint)
         note(

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class BatchWorkload(ABC):
         if self.lengths is not None:
             self._batches = draw.permutation(self._batches)
 
-    def batch(self, step: int) -> Indices:
+    def chosen(self, step: int) -> Indices:
         """Return the indices of a step's examples, over all processes."""
         indices: Indices = self._batches[step]
         return indices
@@ -83,14 +84,18 @@ class BatchWorkload(ABC):
         return self.batch_size
 
     @abstractmethod
-    def cost(self, step: int) -> tuple[Tensor, float]:
+    def inputs(self, step: int) -> Any:
+        """Return this process's share of a step's batch, on the CPU."""
+
+    @abstractmethod
+    def cost(self, inputs: Any) -> tuple[Tensor, float]:
         """Return this process's cost, scaled so that the mean over the processes is the total cost, and 1."""
 
     @abstractmethod
     def validate(self) -> tuple[Metrics, float]:
         """Return the validation metrics, and the value to minimize."""
 
-    def carry_on(self) -> None:  # noqa: B027
+    def carry_on(self, made: Tensor | None = None) -> None:  # noqa: B027
         """Do nothing, since no state is carried."""
 
     def carried(self) -> Mapping[str, Tensor]:

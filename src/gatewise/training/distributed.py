@@ -29,6 +29,11 @@ class Group:
         """Whether this process writes files and progress."""
         return self.rank == 0
 
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether steps are queued on a device without waiting for their results: by a single process."""
+        return self.device.type != "cpu" and self.world_size == 1
+
     def rows(self, batch_size: int) -> slice:
         """Return the slice of the B rows that belongs to this process.
 

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -14,14 +14,14 @@ from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import TrainingConfig
 from gatewise.errors import TrainingStopped
 from gatewise.training.checkpoints import Checkpoint, interrupted, kept, save_checkpoint
+from gatewise.training.device_step import DeviceStep
 from gatewise.training.distributed import Group
 from gatewise.training.interrupt import InterruptGuard
 from gatewise.training.position import Position, learning_rate
-from gatewise.training.precision import fp32_products_in, products_in
 from gatewise.training.progress import EpochProgress, heartbeat, note
 from gatewise.training.resumable import prepare_resume
 from gatewise.training.scalars import Scalars
-from gatewise.training.update import Update, bad_gradient, make_optimizer
+from gatewise.training.step import Step
 
 
 class Workload(Protocol):
@@ -40,11 +40,18 @@ class Workload(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Start an epoch (counted from 1): shuffle the data, reset the carried state."""
 
-    def cost(self, step: int) -> tuple[Tensor, float]:
-        """Return this process's scalar cost, to differentiate, and the divisor that turns it into a mean."""
+    def inputs(self, step: int) -> Any:
+        """Return this process's batch of a step on the CPU: tensors, or objects with ``to``, in tuples and mappings."""
 
-    def carry_on(self) -> None:
-        """Keep the state after the last ``cost``; not called if the step was skipped."""
+    def cost(self, inputs: Any) -> tuple[Tensor, float]:
+        """Return the scalar cost of a batch on the device, to differentiate, and the divisor that makes it a mean."""
+
+    def carry_on(self, made: Tensor | None = None) -> None:
+        """Keep the state after the last ``cost``; not called if the step was skipped.
+
+        Args:
+            made: on a device, whether the step was made, a scalar: the state changes in place, and only if so.
+        """
 
     def carried(self) -> Mapping[str, Tensor]:
         """Return the carried state of all processes, for a checkpoint."""
@@ -74,6 +81,7 @@ class Trainer:
         identity: JSON values saved in each checkpoint, which identify the run on resume.
         scalars: TensorBoard writer.
         engine: engine for gradient clipping and the optimizer step.
+        graph: whether to capture steps as CUDA graphs on a GPU.
     """
 
     def __init__(
@@ -86,15 +94,13 @@ class Trainer:
         identity: Mapping[str, Any],
         scalars: Scalars,
         engine: str = "auto",
+        graph: bool = True,
     ) -> None:
         self.workload, self.settings, self.run, self.group = workload, settings, run, group
         self.console, self.identity, self.scalars = console, identity, scalars
-        self.parameters = list(workload.model.parameters())
-        self.optimizer = make_optimizer(settings, workload.model)
-        self.scaler = torch.amp.GradScaler(group.device.type, enabled=settings.precision == "fp16")
-        self.update = Update(workload.model, self.optimizer, self.scaler, engine, alone=group.world_size == 1)
+        arguments = (workload, settings, group, console, scalars, engine)
+        self.making = DeviceStep(*arguments, graph=graph) if group.runs_ahead else Step(*arguments)
         self.at = Position()
-        self.average = [p.detach().clone() for p in self.parameters] if settings.average_decay else []
         self._saved_at = time.monotonic()
 
     def train(self) -> Position:
@@ -133,12 +139,8 @@ class Trainer:
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, self.at, step, self.workload.steps_per_epoch)
 
-    def _set_learning_rate(self) -> None:
-        for parameter_group in self.optimizer.param_groups:
-            parameter_group["lr"] = self._learning_rate(self.at.step)
-
     def _begin_epoch(self) -> None:
-        self._set_learning_rate()
+        self.making.set_learning_rate(self._learning_rate(self.at.step))
         if self.at.step_in_epoch == 0:
             self.workload.begin_epoch(self.at.epoch)
 
@@ -158,27 +160,40 @@ class Trainer:
         work.model.train()
         progress = EpochProgress(self.console, self._title(ahead), behind + ahead, behind)
         try:
-            for _ in range(ahead):
+            for left in reversed(range(ahead)):
                 if at.step_in_epoch == work.steps_per_epoch:
                     self._end_epoch()
                     self._begin_epoch()
                 stop, save = self.step(guard)
-                name, value = work.describe(at.cost / at.units if at.units else math.nan)
-                speed = at.trained_tokens / max(at.seconds, 1e-9)
-                status = f"{name} {self._shown(name, value)}  {speed:,.0f} {work.token_name}/s"
-                progress.update(at.since_evaluation, status)
-                where = f"epoch {at.epoch}, step {at.step_in_epoch} of {work.steps_per_epoch}"
-                if at.skipped_in_a_row >= self.settings.max_bad_steps:
-                    raise TrainingStopped(
-                        f"{at.skipped_in_a_row} consecutive steps were not finite ({where}); {kept(self.run)}; lower "
-                        "training.learning_rate or training.max_grad_norm"
-                    )
+                if self.making.waits or stop or save or not left or progress.is_due(at.since_evaluation):
+                    self._read(progress)
                 if stop or save:
                     self.save()
                 if stop:
-                    raise interrupted(self.run, f"in {where}")
+                    raise interrupted(self.run, f"in {self._where()}")
         finally:
             progress.close()
+
+    def _where(self) -> str:
+        return f"epoch {self.at.epoch}, step {self.at.step_in_epoch} of {self.workload.steps_per_epoch}"
+
+    def _read(self, progress: EpochProgress) -> None:
+        """Complete the sums of the steps made so far, and show them.
+
+        Raises:
+            TrainingStopped: too many consecutive steps were not finite.
+        """
+        work, at, began = self.workload, self.at, time.perf_counter()
+        in_a_row = self.making.read(at)
+        at.seconds += time.perf_counter() - began
+        name, value = work.describe(at.cost / at.units if at.units else math.nan)
+        speed = at.trained_tokens / max(at.seconds, 1e-9)
+        progress.update(at.since_evaluation, f"{name} {self._shown(name, value)}  {speed:,.0f} {work.token_name}/s")
+        if in_a_row >= self.settings.max_bad_steps:
+            raise TrainingStopped(
+                f"{in_a_row} consecutive steps were not finite ({self._where()}); {kept(self.run)}; lower "
+                "training.learning_rate or training.max_grad_norm"
+            )
 
     @staticmethod
     def _shown(name: str, value: float) -> str:
@@ -187,79 +202,27 @@ class Trainer:
     def step(self, guard: InterruptGuard) -> tuple[bool, bool]:
         """Run one step; return whether to stop and whether to save, the same on every process."""
         work, at, began = self.workload, self.at, time.perf_counter()
-        self.optimizer.zero_grad()
         if self.settings.schedule == "cosine":
-            self._set_learning_rate()
-        with fp32_products_in(self.settings.precision):
-            with products_in(self.settings.precision, self.group.device), self.update.row_gradients():
-                cost, units = work.cost(at.step_in_epoch)
-            self.scaler.scale(cost).backward()  # type: ignore[no-untyped-call]
-        norm = self.update.norm()
-        loss = float(cost.detach())
-        bad, stop, save = self.group.any(
-            not (math.isfinite(loss) and math.isfinite(norm)),
-            guard.requested,
-            self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every,
-        )
-        if not bad:
-            self.update.step(norm, self.settings.max_grad_norm)
-            self._update_average()
-            work.carry_on()
-            at.cost += loss
-            at.units += units
-            at.skipped_in_a_row = 0
-            self.scalars.step(at.step, loss / units)
-        elif not (self.scaler.is_enabled() and math.isfinite(loss) and self.scaler.get_scale() > 1):
-            # In fp16, an overflow in a gradient only means that the loss scale is too high; the scaler lowers it.
-            at.skipped += 1
-            at.skipped_in_a_row += 1
-            note(self.console, self._what_is_bad(loss))
-        self.scaler.update()
+            self.making.set_learning_rate(self._learning_rate(at.step))
+        due = self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every
+        stop, save = self.making.make(at, guard.requested, due)
         at.trained_tokens += work.tokens_in(at.step_in_epoch)
         at.step += 1
         at.step_in_epoch += 1
         at.since_evaluation += 1
         at.seconds += time.perf_counter() - began
-        return stop, save and not bad
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        if self.average:
-            decay = min(self.settings.average_decay, (1 + self.at.step) / (10 + self.at.step))
-            torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - decay)
+        return stop, save
 
     def _validate(self) -> tuple[Metrics, float]:
         """Evaluate the weights and, if there is one, their average; return the better evaluation."""
         figures, to_minimise = self.workload.validate()
-        if not self.average:
+        if not self.making.average:
             return figures, to_minimise
-        with self._averaged():
+        with self.making.average.used():
             averaged, lower = self.workload.validate()
         if lower <= to_minimise or not math.isfinite(to_minimise):
             return {**averaged, "weights": "average"}, lower
         return {**figures, "weights": "last"}, to_minimise
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Use the averaged weights within the block."""
-        last = [p.detach().clone() for p in self.parameters]
-        try:
-            self._fill(self.average)
-            yield
-        finally:
-            self._fill(last)
-
-    @torch.no_grad()
-    def _fill(self, weights: list[Tensor]) -> None:
-        for parameter, weight in zip(self.parameters, weights, strict=False):
-            parameter.copy_(weight)
-
-    def _what_is_bad(self, loss: float) -> str:
-        return (
-            f"epoch {self.at.epoch}, step {self.at.step_in_epoch + 1}: loss {loss}; non-finite gradient nearest to the "
-            f"loss: {bad_gradient(self.workload.model)}; step skipped ({self.at.skipped_in_a_row} in a row, training "
-            f"stops at {self.settings.max_bad_steps})"
-        )
 
     def _evaluate(self, guard: InterruptGuard) -> None:
         work, at, settings = self.workload, self.at, self.settings
@@ -294,7 +257,7 @@ class Trainer:
             self.console,
             f"{self._title()}  "
             + "  ".join(f"{key.replace('_', ' ')} {self._shown(name, value)}" for key, value in shown.items())
-            + (f"  {metrics['weights']} weights" if self.average else "")
+            + (f"  {metrics['weights']} weights" if self.making.average else "")
             + f"  learning rate {metrics['learning_rate']:.4g}  {metrics['tokens_per_second']:,.0f} {work.token_name}/s"
             + f"  {metrics['seconds']:,.0f} s",
         )
@@ -313,7 +276,7 @@ class Trainer:
             self.run.write_metrics(self.at.history)
             if self.at.best_step == self.at.step:
                 averaged = self.at.history[-1].get("weights") == "average"
-                with self._averaged() if averaged else nullcontext():
+                with self.making.average.used() if averaged else nullcontext():
                     self.workload.save_best({"epoch": self.at.best_epoch, "step": self.at.best_step})
         self.group.wait()
 
@@ -331,13 +294,13 @@ class Trainer:
         if not self.group.is_writer:
             return
         tensors |= {f"model.{name}": p.detach() for name, p in self.workload.model.named_parameters()}
-        tensors |= {f"average.{index}": weight for index, weight in enumerate(self.average)}
-        for index, state in self.optimizer.state_dict()["state"].items():
+        tensors |= {f"average.{index}": weight for index, weight in enumerate(self.making.average.weights)}
+        for index, state in self.making.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items() if isinstance(t, Tensor)}
         progress = {
             **vars(self.at),
             "best": self.at.best if math.isfinite(self.at.best) else None,
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.making.scaler.state_dict(),
             "world_size": self.group.world_size,
             "identity": dict(self.identity),
         }
@@ -356,15 +319,17 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.workload.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
-        self.average = [tensors[f"average.{k}"].to(self.group.device) for k in range(len(self.average))]
+        average = self.making.average.weights
+        average[:] = [tensors[f"average.{k}"].to(self.group.device) for k in range(len(average))]
         states: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith("optimizer."):
                 _, index, name = key.split(".", 2)
                 states.setdefault(int(index), {})[name] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(scaler)
+        optimizer = self.making.optimizer
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+        if self.making.scaler.is_enabled():
+            self.making.scaler.load_state_dict(scaler)
         self.workload.begin_epoch(self.at.epoch)
         if self.at.step_in_epoch:
             self.workload.restore(

@@ -17,6 +17,8 @@ SECONDS_BETWEEN = 2.0
 """Minimum interval between plain lines, so that a log of short epochs stays readable."""
 SECONDS_WITHOUT = 30.0
 """Maximum interval between plain lines, so that nobody wonders whether anything still happens."""
+SECONDS_OF_BAR = 0.5
+"""Interval between readings of a device for the bar."""
 
 
 class Unbreakable:
@@ -132,17 +134,22 @@ class EpochProgress:
             self._bar.start()
             self._task = self._bar.add_task("", total=total, completed=done, status="")
 
+    def is_due(self, done: int) -> bool:
+        """Return whether it is time to show something; without a console, to look at the steps at all."""
+        silent = time.monotonic() - self._shown
+        if self._bar is not None:
+            return silent >= SECONDS_OF_BAR
+        return silent >= (SECONDS_BETWEEN if 10 * done // self._total > self._tenth else SECONDS_WITHOUT)
+
     def update(self, done: int, status: str) -> None:
         """Show that ``done`` steps of the epoch are completed."""
-        if self._console is None:
-            return
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, status=f"{status}  {self._time_left(done)}")
-            return
-        tenth, silent = 10 * done // self._total, time.monotonic() - self._shown
-        if silent >= (SECONDS_BETWEEN if tenth > self._tenth else SECONDS_WITHOUT):
+        due, tenth = self.is_due(done), 10 * done // self._total
+        if due:
             share = 10 * tenth if tenth > self._tenth else 100 * done // self._total
             self._tenth, self._shown = tenth, time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, status=f"{status}  {self._time_left(done)}")
+        elif due:
             note(self._console, f"{self._title}  {share:3d}%  {status}  {self._time_left(done)}")
 
     def close(self) -> None:

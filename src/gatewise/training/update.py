@@ -17,11 +17,14 @@ LARGE = 1 << 17
 """Minimum size of an embedding, in elements, for sparse gradients."""
 
 
-def make_optimizer(settings: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Create the configured optimizer."""
+def make_optimizer(settings: TrainingConfig, model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
+    """Create the configured optimizer; ``fused`` makes SGD one kernel, too, and steps on a GPU part of a CUDA graph."""
     kinds: dict[str, Any] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    if settings.optimizer != "sgd":
+    if settings.optimizer == "sgd":
+        options["fused"] = fused or None
+    else:
+        options["capturable"] = fused and next(model.parameters()).is_cuda
         options["fused"] = True  # one pass over memory instead of nine: saves 6 of 110 ms per step of a tagger
     optimizer: torch.optim.Optimizer = _without_compiler(kinds[settings.optimizer])(model.parameters(), **options)
     return optimizer

@@ -39,7 +39,7 @@ class Packing(NamedTuple):
         start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         place = start[(ordered - 1).clamp(min=0)] + torch.arange(B, device=ordered.device)
         last = torch.where(ordered > 0, place, -1)
-        return cls(counts.tolist(), gather.to(device), order.to(device), last.to(device))
+        return cls(counts.tolist(), *(_sent(part, device) for part in (gather, order, last)))
 
     @property
     def total(self) -> int:
@@ -85,3 +85,10 @@ class Packing(NamedTuple):
         counts = torch.tensor(self.counts, device=rows.device)
         place = torch.arange(first, N, device=rows.device)
         return torch.cat([before[:first], rows.index_select(0, place - counts[:-1].repeat_interleave(counts[1:]))])
+
+
+def _sent(indices: Tensor, device: torch.device) -> Tensor:
+    """Copy indices to a device, without waiting for it if they are on the CPU."""
+    if device.type == "cuda" and not indices.is_cuda:
+        return indices.pin_memory().to(device, non_blocking=True)
+    return indices.to(device)
