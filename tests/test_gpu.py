@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import gatewise as gw
@@ -13,7 +14,11 @@ from gatewise.models.language_model import LanguageModel
 from gatewise.nn import GRU, LSTM, RNN, linear_cross_entropy
 from gatewise.nn.crf import CRF
 from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
+from gatewise.training.device_step import DeviceStep
+from gatewise.training.interrupt import InterruptGuard
+from tests.conftest import TINY
 from tests.tolerances import RELATIVE, differ
+from tests.training.rig import make_trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -115,3 +120,46 @@ def test_a_run_trains_resumes_and_is_read_on_the_cpu(corpus: Path, tmp_path: Pat
     run = gw.train("demo", data=corpus, out=tmp_path / "run", overrides=settings)
     assert gw.train("demo", data=corpus, out=tmp_path / "run", overrides=settings, resume=True).metrics == run.metrics
     assert run.model.device.type != "cuda" and run.model.generate(seed=1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "high", "bf16", "fp16"])
+def test_a_graph_makes_the_same_steps(precision: str, corpus: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "runtime.device": "cuda", "model.dropout": 0.3, "model.num_layers": 2}
+    settings |= {"training.average_decay": 0.9, "training.precision": precision}
+    runs = [
+        gw.train("demo", data=corpus, out=tmp_path / str(graph), overrides={**settings, "runtime.graph": graph})
+        for graph in (True, False)
+    ]
+    a, b = (load_file(run.path / "model.safetensors") for run in runs)
+    assert all(torch.equal(weight, b[name]) for name, weight in a.items())
+    assert runs[0].metrics["test_perplexity"] == runs[1].metrics["test_perplexity"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("graph", [True, False])
+def test_no_step_waits_for_the_device(graph: bool, precision: str, corpus: Path, tmp_path: Path) -> None:
+    keys = {"runtime.graph": graph, "training.precision": precision, "model.dropout": 0.3}
+    trainer = make_trainer(corpus, tmp_path, device="cuda", **keys)
+    trainer.workload.begin_epoch(1)
+    trainer.workload.model.train()
+    for _ in range(6):  # the last of them captures, which waits
+        trainer.step(InterruptGuard())
+    assert isinstance(trainer.making, DeviceStep) and bool(trainer.making._replay) == graph
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(6):
+            trainer.step(InterruptGuard())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    trainer.making.read(trainer.at)
+    assert trainer.at.units == 12 * 5 and trainer.at.skipped == 0
+
+
+def test_a_run_cut_off_and_resumed_equals_one_that_was_not(corpus: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "runtime.device": "cuda", "model.dropout": 0.3, "training.eval_every": 30}
+    gw.train("demo", data=corpus, out=tmp_path / "whole", overrides={**settings, "training.max_steps": 90})
+    gw.train("demo", data=corpus, out=tmp_path / "cut", overrides={**settings, "training.max_steps": 60})
+    longer = {**settings, "training.max_steps": 90}
+    gw.train("demo", data=corpus, out=tmp_path / "cut", overrides=longer, resume=True)
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(weight, b[name]) for name, weight in a.items())

@@ -15,13 +15,14 @@ from gatewise.training.scalars import Scalars
 from tests.conftest import TINY
 
 
-def make_trainer(corpus: Path, folder: Path, engine: str = "auto", **overrides: object) -> Trainer:
+def make_trainer(corpus: Path, folder: Path, engine: str = "auto", device: str = "cpu", **overrides: object) -> Trainer:
     """Return a trainer that has not begun."""
     config = load_config("demo", {**TINY, "data.builtin": "", "data.path": str(corpus), **overrides})
-    data, group = LanguageModelData.read(open_corpus(config.data).parts, config.data), Group(0, 1, torch.device("cpu"))
+    data, group = LanguageModelData.read(open_corpus(config.data).parts, config.data), Group(0, 1, torch.device(device))
     torch.manual_seed(config.training.seed)
     run = RunFolder(folder / "run")
     folder.mkdir(exist_ok=True)
     run.path.mkdir(exist_ok=True)
-    workload = LanguageModelling(config, data, LanguageModel(config.model, data.vocabulary, engine=engine), run, group)
+    model = LanguageModel(config.model, data.vocabulary, engine=engine).to(group.device)
+    workload = LanguageModelling(config, data, model, run, group)
     return Trainer(workload, config.training, run, group, None, {}, Scalars(None), engine, config.runtime.graph)

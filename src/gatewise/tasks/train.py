@@ -27,6 +27,7 @@ from gatewise.tasks.scratch import check_scratch_config, train_scratch
 from gatewise.tasks.task import Task, check_figures
 from gatewise.training.checkpoints import Checkpoint, Outline, kept, way_on
 from gatewise.training.distributed import Group, process_group
+from gatewise.training.feed import shape_of
 from gatewise.training.interrupt import signals_interrupt
 from gatewise.training.loop import Trainer, Workload
 from gatewise.training.memory import keep_freed_memory
@@ -174,7 +175,7 @@ def _train(
             if group.is_writer:
                 run.write_config(config)
                 task.write_parts(run)
-            _introduce(config, task, model, run, group, console)
+            _introduce(config, task, workload, run, group, console)
             position = _fit(config, task, workload, run, group, checkpoint, console)
             if group.is_writer:
                 _finish(config, task, run, model, position, console)
@@ -197,14 +198,14 @@ def _kept_data(run: RunFolder, files: Files, group: Group) -> Iterator[None]:
 
 
 def _introduce(
-    config: Config, task: Task, model: nn.Module, run: RunFolder, group: Group, console: Console | None
+    config: Config, task: Task, workload: Workload, run: RunFolder, group: Group, console: Console | None
 ) -> None:
     """Report what is trained and how, and any missing hardware support."""
-    precision = config.training.precision
+    precision, model = config.training.precision, workload.model
     note(
         console,
         f"{task.summary}, {sum(p.numel() for p in model.parameters()):,} parameters, on {group.device} "
-        f"({_engine(config, group.device)}), {precision}"
+        f"({_engine(config, group.device)}), {precision}{_as_graph(config, workload, group)}"
         + (f", in {group.world_size} processes" if group.world_size > 1 else "")
         + f"; run folder {run.path}",
     )
@@ -215,6 +216,18 @@ def _introduce(
     if precision == "high" and not has_fast_high(group.device):
         lacks = "processor has no AMX for bf16 products" if group.device.type == "cpu" else "GPU has no TF32"
         note(console, f"this {lacks}: high is computed in fp32")
+
+
+def _as_graph(config: Config, workload: Workload, group: Group) -> str:
+    """Return whether a step on a GPU is one CUDA graph, or why it is not."""
+    if group.device.type == "cpu":
+        return ""
+    if not config.runtime.graph:
+        return ", no CUDA graph (runtime.graph)"
+    if not group.runs_ahead:
+        return ", no CUDA graph (several processes)"
+    ragged = shape_of(workload.inputs(0), torch.device("cpu")) is None
+    return ", no CUDA graph (batches of different shapes)" if ragged else ", each step one CUDA graph"
 
 
 def _engine(config: Config, device: torch.device) -> str:

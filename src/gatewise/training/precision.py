@@ -1,5 +1,6 @@
 """Implementation of ``training.precision`` and ``runtime.device``: availability checks and contexts."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from operator import attrgetter
@@ -90,13 +91,16 @@ def as_configured(device: torch.device, threads: int = 0) -> Iterator[None]:
     """Make PyTorch follow the configuration within the block, regardless of the calling program's global settings.
 
     Products of fp32 are not rounded to TF32 or bf16, new tensors are fp32, autocast is off, and gradients are enabled.
-    At the end of the block, these settings, the number of threads and the random generators are restored.
+    At the end of the block, these settings, the number of threads and the random generators are restored. On a GPU,
+    ``CUBLAS_WORKSPACE_CONFIG`` is set to ``:4096:8`` unless it has a value: the sums of cuBLAS then have one order.
 
     Args:
         device: the device of the computation.
         threads: number of PyTorch's threads; 0 leaves it unchanged.
     """
     dtype, number = torch.get_default_dtype(), torch.get_num_threads()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cuda = [device] if device.type == "cuda" else []
     with (
         _exact_fp32(),
