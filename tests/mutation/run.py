@@ -58,9 +58,10 @@ class Target(NamedTuple):
 GRADIENTS = "tests/reference/test_gradients.py::test_every_gradient"
 ENGINES = "tests/engines/test_engines.py"
 CUDNN, SECOND = "tests/engines/test_cudnn.py", "tests/engines/test_second_derivatives.py"
-OWN = "tests/engines/test_own_cell.py"
+OWN, BOUNDARY = "tests/engines/test_own_cell.py", "tests/engines/test_boundary.py"
 NUMBERS = "test_every_number_is_the_references"
 ABSENT = "test_each_result_has_its_name or test_dx_is_left_out"
+SAVED = "test_what_a_forward_pass_saved"
 TARGETS = [
     Target("reference/lstm.py", ["backward"], [GRADIENTS, "-k", "lstm"]),
     Target("reference/gru.py", ["backward"], [GRADIENTS, "-k", "gru"]),
@@ -87,7 +88,7 @@ TARGETS = [
     Target(
         "engines/torch/onednn.py",
         ["backward"],
-        [f"{ENGINES}::{NUMBERS}", ENGINES, "-k", f"{NUMBERS} or ({ABSENT}) and torch"],
+        [f"{ENGINES}::{NUMBERS}", ENGINES, BOUNDARY, "-k", f"{NUMBERS} or ({ABSENT}) and torch or {SAVED}"],
     ),
     Target("engines/torch/cudnn.py", ["backward", "stack_backward"], [CUDNN]),
     Target("engines/stack.py", ["_Stack.backward", "_pass_by_pass"], [CUDNN]),
@@ -121,6 +122,11 @@ TARGETS = [
         "scratch/model.py",
         ["ScratchModel._backward", "ScratchModel.step", "ScratchModel.gradients"],
         ["tests/scratch/test_model.py"],
+    ),
+    Target(
+        "training/device_step.py",
+        [f"DeviceStep.{name}" for name in ("make", "read", "scaled", "_begin", "_run", "_compute", "_update_scale")],
+        ["tests/training/test_device_step.py"],
     ),
     Target(
         "csrc/cells.hpp",

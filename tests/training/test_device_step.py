@@ -4,6 +4,7 @@ import math
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
+from gatewise.config import Config
 from gatewise.errors import TrainingStopped
 from gatewise.tasks.memory import Adding
 from gatewise.tasks.run import Run
+from gatewise.tasks.train import _as_graph
 from gatewise.training import device_step
 from gatewise.training.checkpoints import load_newest
 from gatewise.training.device_step import DeviceStep
+from gatewise.training.distributed import Group
 from gatewise.training.feed import shape_of
 from gatewise.training.interrupt import InterruptGuard
 from tests.conftest import TINY, TINY_CLASSIFIER, TINY_REGRESSOR, TINY_TAGGER
@@ -365,3 +369,19 @@ def test_a_step_depends_on_shapes_unless_numbers_plan_it() -> None:
     assert shape_of((x, None), cpu) == shape_of((x + 1, None), cpu) != shape_of((x[:1], None), cpu)
     assert shape_of((x, x), cpu) != shape_of((x, None), cpu)
     assert shape_of({"x": x, "lengths": np.ones(2)}, cpu) is None and shape_of(x.to("meta"), cpu) is None
+
+
+@pytest.mark.parametrize(
+    ("graph", "processes", "batch", "said"),
+    [
+        (True, 1, torch.zeros(2), ", each step one CUDA graph"),
+        (True, 1, np.zeros(2), ", no CUDA graph (batches of different shapes)"),
+        (True, 2, torch.zeros(2), ", no CUDA graph (several processes)"),
+        (False, 1, torch.zeros(2), ", no CUDA graph (runtime.graph)"),
+    ],
+)
+def test_the_first_line_says_whether_steps_are_captured(graph: bool, processes: int, batch: Any, said: str) -> None:
+    config = Config.model_validate({"runtime": {"graph": graph}})
+    workload: Any = SimpleNamespace(inputs=lambda step: batch)
+    assert _as_graph(config, workload, Group(0, processes, torch.device("cuda"))) == said
+    assert _as_graph(config, workload, Group(0, processes, torch.device("cpu"))) == ""
