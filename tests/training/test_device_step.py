@@ -18,6 +18,7 @@ import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.errors import TrainingStopped
+from gatewise.tasks.language_modeling import LanguageModelling
 from gatewise.tasks.memory import Adding
 from gatewise.tasks.run import Run
 from gatewise.tasks.train import _as_graph
@@ -356,9 +357,9 @@ def test_no_step_waits_for_the_device(
 def test_each_batch_is_read_once_one_step_ahead(
     corpus: Path, tmp_path: Path, captures: list[int], monkeypatch: Patch
 ) -> None:
-    trainer, read = make_trainer(corpus, tmp_path, "torch"), list[int]()
-    honest = trainer.workload.inputs
-    monkeypatch.setattr(trainer.workload, "inputs", lambda step: read.append(step) or honest(step))
+    read, honest = list[int](), LanguageModelling.inputs
+    monkeypatch.setattr(LanguageModelling, "inputs", lambda self, step: read.append(step) or honest(self, step))
+    trainer = make_trainer(corpus, tmp_path, "torch")
     trainer.workload.begin_epoch(1)
     for step in range(trainer.workload.steps_per_epoch):
         trainer.step(InterruptGuard())
