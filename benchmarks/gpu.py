@@ -54,7 +54,12 @@ def main(words: Sequence[str]) -> int:
         return _refuse(f"{options.data / 'ptb'}: no such folder; expected Penn Treebank in it")
     result = {"bench": "gpu", **circumstances(command), **_versions(device), "parts": {}, "rows": []}
     print(", ".join(f"{key} {value}" for key, value in _versions(device).items()), flush=True)
-    setting = Setting(device, options.data, options.seconds, options.turns, lambda line: print(f"  {line}", flush=True))
+
+    def report(line: str) -> None:
+        print(f"   {line}", flush=True)
+
+    precisions = gpu_proofs.available_precisions(device, report)
+    setting = Setting(device, options.data, precisions, options.seconds, options.turns, report)
     run_parts(names, setting, result, options.out)
     print("```json\n" + json.dumps(result, indent=2) + "\n```", flush=True)
     return int(not all(part["passed"] for part in result["parts"].values()))

@@ -51,6 +51,7 @@ class Setting:
     Attributes:
         device: where Gatewise computes.
         data: a folder that contains Penn Treebank in ``ptb``.
+        precisions: the precisions of Gatewise to prove and to time.
         seconds: duration of a timing, for the slowest side.
         turns: number of timings of each side.
         report: called with each line.
@@ -59,6 +60,7 @@ class Setting:
 
     device: torch.device
     data: Path
+    precisions: tuple[str, ...]
     seconds: float = 1.0
     turns: int = 3
     report: Callable[[str], None] = print
@@ -69,16 +71,17 @@ class Setting:
         """Whether the device has CUDA graphs."""
         return self.device.type == "cuda"
 
-    def precisions(self) -> list[str]:
-        """Return the precisions that the device supports; report the others."""
-        available = []
-        for precision in PRECISIONS:
-            try:
-                check_precision(precision, self.device)
-                available.append(precision)
-            except UsageError as reason:
-                self.report(f"{precision} is left out: {reason}")
-        return available
+
+def available_precisions(device: torch.device, report: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the precisions in which a device trains; report why others are left out."""
+    available = []
+    for precision in PRECISIONS:
+        try:
+            check_precision(precision, device)
+            available.append(precision)
+        except UsageError as reason:
+            report(f"{precision} is left out: {reason}")
+    return tuple(available)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Outcome:
 
 def parity(setting: Setting) -> Outcome:
     """Outputs, final states and all gradients of every layer equal those of the reference, in float64 on the CPU."""
-    worst, failures, count = dict.fromkeys(setting.precisions(), 0.0), 0, 0
+    worst, failures, count = dict.fromkeys(setting.precisions, 0.0), 0, 0
     with as_configured(setting.device):
         for kind, sizes, layers, both, bias, ragged in product(
             LAYERS, SIZES, (1, 2), (False, True), (True, False), (False, True)
@@ -150,7 +153,7 @@ def graph(setting: Setting) -> Outcome:
         setting.report(f"{setting.device.type} captures nothing: both runs are eager here")
     figures: dict[str, Any] = {}
     with _corpus() as folder:
-        for precision in setting.precisions():
+        for precision in setting.precisions:
             runs, replays = {}, {}
             for captured in (True, False):
                 where = folder / f"{precision}-{captured}"
@@ -217,7 +220,7 @@ def bad_steps(setting: Setting) -> Outcome:
 
     with _corpus(poisoned_lines=6) as folder, mock.patch.object(LanguageModelTask, "make_model", poisoned):
         expected = _windows_with(POISON, load_config("demo", _settings(setting, folder, {})))
-        for precision in setting.precisions():
+        for precision in setting.precisions:
             run = _train(setting, folder, folder / precision, {"training.precision": precision})
             skipped = sum(int(line.get("skipped_steps", 0)) for line in run.history)
             weights = load_file(run.path / "checkpoints" / _newest(run.path))

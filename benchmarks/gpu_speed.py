@@ -171,9 +171,7 @@ def _in(precision: str, config: Config) -> Config:
     return config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
 
 
-def _sides(
-    setting: Setting, precisions: Iterable[str], task: Any, weights: Mapping[str, Tensor]
-) -> dict[str, Callable[[], Any]]:
+def _sides(setting: Setting, task: Any, weights: Mapping[str, Tensor]) -> dict[str, Callable[[], Any]]:
     """Return by name what makes each side; the peer's are called ``eager`` and ``captured``."""
     made: dict[str, Callable[[], Any]] = {
         f"{'captured' if captured else 'eager'} {precision}": partial(
@@ -181,7 +179,7 @@ def _sides(
         )
         for captured, precision in product((False, True), PEER_PRECISIONS)
     }
-    for precision in precisions:
+    for precision in setting.precisions:
         made[f"ours {precision}"] = partial(Gatewise, task, weights, setting.device, precision)
     return made
 
@@ -190,7 +188,6 @@ def speed(setting: Setting, recipes: Iterable[str] = RECIPES) -> Outcome:
     """Training steps are faster than those of a plain PyTorch program, eager or captured whole as a CUDA graph."""
     if not setting.captures:
         setting.report(f"{setting.device.type} captures nothing: the captured program is eager here; no target applies")
-    precisions = setting.precisions()
     passed, figures, rows = True, dict[str, Any](), list[dict[str, Any]]()
     for recipe in recipes:
         changed = {"data.path": str(setting.data / "ptb"), "runtime.device": str(setting.device), **setting.changed}
@@ -198,8 +195,8 @@ def speed(setting: Setting, recipes: Iterable[str] = RECIPES) -> Outcome:
         torch.manual_seed(task.config.training.seed)
         weights = {name: weight.detach().clone() for name, weight in task.make_model().state_dict().items()}
         with as_configured(setting.device):
-            agreeing = _agreeing(setting, precisions, recipe, changed, weights)
-            sides, made, peaks = _sides(setting, precisions, task, weights), dict[str, Any](), {}
+            agreeing = _agreeing(setting, recipe, changed, weights)
+            sides, made, peaks = _sides(setting, task, weights), dict[str, Any](), {}
             passed &= len(agreeing) == len(sides)
             if not agreeing:
                 continue
@@ -220,13 +217,7 @@ def speed(setting: Setting, recipes: Iterable[str] = RECIPES) -> Outcome:
     return Outcome(passed, figures, rows)
 
 
-def _agreeing(
-    setting: Setting,
-    precisions: Iterable[str],
-    recipe: str,
-    changed: Mapping[str, Any],
-    weights: Mapping[str, Tensor],
-) -> list[str]:
+def _agreeing(setting: Setting, recipe: str, changed: Mapping[str, Any], weights: Mapping[str, Tensor]) -> list[str]:
     """Return the sides that train as the eager program in fp32 does.
 
     After ``WARM_UP`` steps, the weights and their loss on the first windows are compared: without dropout, whose masks
@@ -235,7 +226,7 @@ def _agreeing(
     task: Any = read_task(load_config(recipe, {**changed, "model.dropout": 0.0, "training.learning_rate": 0.1}))
     agreeing, judge = [], Peer(task, weights, setting.device, "fp32", False)
     reference: tuple[float, dict[str, Tensor]] | None = None
-    for name, make in _sides(setting, precisions, task, weights).items():
+    for name, make in _sides(setting, task, weights).items():
         try:
             side = make()
             side.run(WARM_UP)
@@ -331,7 +322,7 @@ def perplexity(setting: Setting) -> Outcome:
         each = {
             precision: Gatewise(task, weights, setting.device, precision)
             for precision in ("fp32", "bf16")
-            if precision in setting.precisions()
+            if precision in setting.precisions
         }
         for side in each.values():
             side.run(WARM_UP)
