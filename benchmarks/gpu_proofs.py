@@ -192,6 +192,8 @@ def resume(setting: Setting) -> Outcome:
                 except Interrupted as line:
                     setting.report(str(line).partition(";")[0])
                     stopped.append(stop)
+                else:
+                    break
         if len(stopped) < len(stops):
             setting.report(f"interrupted {len(stopped)} times, expected {len(stops)}: a signal had no effect")
             return Outcome(False, {"interruptions": len(stopped)})

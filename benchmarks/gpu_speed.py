@@ -80,7 +80,12 @@ class Peer:
         self.total, self.start = torch.zeros((), device=device), 0
         self.device, self.precision = device, precision
         self.model.train()
-        self.graph = self._capture() if captured and device.type == "cuda" else None
+        self.graph = self._capture() if captured and self.can_capture(device) else None
+
+    @staticmethod
+    def can_capture(device: torch.device) -> bool:
+        """Return whether the device has CUDA graphs."""
+        return device.type == "cuda"
 
     def _step(self) -> None:
         """Do a step on the window in ``ids`` and ``targets``, from the state in ``state``, which is replaced."""
