@@ -42,6 +42,12 @@ JUMPS, POSITIVE = "RNN relu", "RNN relu, positive"
 SIZES, STEPS, LENGTHS = ((7, 12), (32, 64)), 9, (9, 4, 1, 9, 6, 2)
 """Inputs and units, odd ones and ones for tensor cores; steps of a batch; its lengths where they differ."""
 POISON, WORDS, MAX_STEPS = "poison", 500, 60
+VARIANTS: dict[str, dict[str, Any]] = {
+    "sgd": {"training.optimizer": "sgd", "training.learning_rate": 0.5},
+    "cosine": {"training.schedule": "cosine", "training.lr_decay": 1.0, "training.lr_decay_after_epoch": 0},
+    "average": {"training.average_decay": 0.9},
+}
+"""Changes, in fp32, to what the part ``graph`` trains with: Adam, whose learning rate changes with the second epoch."""
 
 
 @dataclass(frozen=True)
@@ -152,30 +158,30 @@ def graph(setting: Setting) -> Outcome:
     if not setting.captures:
         setting.report(f"{setting.device.type} captures nothing: both runs are eager here")
     figures: dict[str, Any] = {}
+    each = {precision: {"training.precision": precision} for precision in setting.precisions}
     with _corpus() as folder:
-        for precision in setting.precisions:
+        for name, more in {**each, **VARIANTS}.items():
             runs, replays = {}, {}
             for captured in (True, False):
-                where = folder / f"{precision}-{captured}"
-                more = {"runtime.graph": captured, "training.precision": precision}
+                runs[captured] = folder / f"{name}-{captured}"
                 with _counted_replays() as replayed:
-                    _train(setting, folder, where, more)
-                runs[captured], replays[captured] = where, replayed()
+                    _train(setting, folder, runs[captured], {**more, "runtime.graph": captured})
+                replays[captured] = replayed()
             differing = differences(runs[True], runs[False])
-            enough = not setting.captures or replays[True] >= MAX_STEPS // 2
-            figures[precision] = {"differing": differing, "replays": replays[True]}
             setting.report(
-                f"{precision}: {MAX_STEPS} steps, {replays[True]} graph launches (without capture "
-                f"{replays[False]}), differing: {', '.join(differing) or 'nothing'}"
+                f"{name}: {MAX_STEPS} steps, {replays[True]} graph launches (without capture {replays[False]}), "
+                f"differing: {', '.join(differing) or 'nothing'}"
             )
+            enough = not setting.captures or replays[True] >= MAX_STEPS // 2
             if not enough:
-                setting.report(f"{precision}: the step was not captured; expected at least {MAX_STEPS // 2} launches")
+                setting.report(f"{name}: the step was not captured; expected at least {MAX_STEPS // 2} launches")
             if differing:
-                again = folder / f"{precision}-again"
-                _train(setting, folder, again, {"runtime.graph": False, "training.precision": precision})
+                again = folder / f"{name}-again"
+                _train(setting, folder, again, {**more, "runtime.graph": False})
                 same = differences(runs[False], again)
-                setting.report(f"{precision}: two runs without capture differ in: {', '.join(same) or 'nothing'}")
-            figures[precision]["passed"] = enough and not replays[False] and not differing
+                setting.report(f"{name}: two runs without capture differ in: {', '.join(same) or 'nothing'}")
+            passed = enough and not replays[False] and not differing
+            figures[name] = {"passed": passed, "differing": differing, "replays": replays[True]}
     return Outcome(all(found["passed"] for found in figures.values()), figures)
 
 
@@ -268,6 +274,7 @@ def _settings(setting: Setting, folder: Path, more: Mapping[str, Any]) -> dict[s
         "data.path": str(folder / "text"),
         "data.builtin": "",
         "model.num_layers": 2,
+        "training.lr_decay_after_epoch": 1,
         "training.max_steps": MAX_STEPS,
         "training.eval_every": 25,
         "training.checkpoint_every": 1e6,

@@ -281,11 +281,11 @@ def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
 
 def _with_peak(make: Callable[[], Any], device: torch.device) -> tuple[Any, float | None]:
     """Make a side and warm it up; return it with the peak of the device memory that it took, in MiB."""
-    gc.collect()
     if device.type != "cuda":
         side = make()
         side.run(WARM_UP)
         return side, None
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

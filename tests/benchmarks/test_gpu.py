@@ -30,6 +30,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_speed, "WARM_UP", 8)
+    monkeypatch.setattr(gpu_proofs, "VARIANTS", {"cosine": gpu_proofs.VARIANTS["cosine"]})
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,7 @@ def with_training(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, A
 
 
 def test_the_graph_part_fails_where_the_runs_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_proofs, "VARIANTS", {})
     with_training(monkeypatch, lambda given: {"training.seed": 2} if given["runtime.graph"] else {})
     setting = Here()
     found = gpu_proofs.graph(setting)

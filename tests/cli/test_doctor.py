@@ -33,7 +33,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         return made[0]
 
     @contextmanager
-    def capture(graph: Graph) -> Iterator[None]:
+    def capture(graph: Graph, stream: Any) -> Iterator[None]:
         before = made[0].clone()
         yield
         made[0].copy_(before)  # a capture computes nothing
@@ -51,6 +51,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[device.index])
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
@@ -69,7 +70,7 @@ def test_what_each_gpu_is_and_can_do(gpus: None, gatewise: Gatewise) -> None:
 def test_a_gpu_that_cannot_capture_says_why_in_a_line(
     gpus: None, gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(graph: Any) -> Any:
+    def refuse(graph: Any, stream: Any) -> Any:
         raise RuntimeError(REFUSED)
 
     monkeypatch.setattr(torch.cuda, "graph", refuse)
@@ -83,7 +84,7 @@ def test_a_graph_that_computes_something_else_is_no_graph(gpus: None, monkeypatc
 
 
 def test_another_error_is_not_taken_for_a_missing_capability(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(graph: Any) -> Any:
+    def fail(graph: Any, stream: Any) -> Any:
         raise TypeError("a fault")
 
     monkeypatch.setattr(torch.cuda, "graph", fail)

@@ -95,7 +95,7 @@ def _why_no_capture(device: "torch.device") -> str | None:
     try:
         with torch.cuda.device(device):
             x, graph = torch.zeros(8, device=device).add_(1), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
                 x.add_(1)
             graph.replay()
             found = x.tolist()
