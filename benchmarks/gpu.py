@@ -1,7 +1,7 @@
 """``python -m benchmarks.gpu DATA``: proves on a GPU that training is right, and times it.
 
 DATA contains Penn Treebank in the folder ptb. Needs PyTorch and what training needs, but not the native engine: in a
-copy of the repository, ``PYTHONPATH=src python -m benchmarks.gpu DATA``. Takes under four minutes on an H100. Each part
+copy of the repository, ``PYTHONPATH=src python -m benchmarks.gpu DATA``. Sized for four minutes on an H100. Each part
 says what it proves, prints its figures and ``passed`` or ``FAILED``; the exit status is 1 if one failed. At the end, or
 in the file ``--out``, is the record for ``benchmarks/results/gpu.json``.
 """
