@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check fuzz kills sanitize aarch64 docs docs-refresh format clean
+.PHONY: help demo test check fuzz kills sanitize aarch64 gpu gpu-pack docs docs-refresh format clean
 
 help:
 	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
@@ -18,6 +18,8 @@ help:
 	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
 	@echo "make aarch64   run the native engine's kernels on an emulated processor (a minute, needs a cross compiler and QEMU)"
+	@echo "make gpu-pack  fetch what make gpu needs on a machine without a network into build/gpu (DATA=folder with ptb)"
+	@echo "make gpu       prove and time training on a GPU, with the PyTorch of PYTHON and build/gpu alone (ARGS=...)"
 	@echo "make docs      build the guide into build/docs/site, its commands run and its figures made anew"
 	@echo "make docs-refresh   write what the guide's commands print, draw and measure today into docs/guide"
 	@echo "make format    put the code into its style"
@@ -56,6 +58,37 @@ sanitize:
 
 aarch64:
 	@csrc/tests/sanitize.sh aarch64
+
+# What training needs besides PyTorch, without the native engine and TensorBoard. NumPy is packed for a Python without it.
+GPU := build/gpu
+GPU_PYTHON ?= 3.12
+GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+GPU_NEEDS := annotated-doc annotated-types click filelock jaxtyping markdown-it-py mdurl platformdirs pydantic \
+  pydantic-core pygments rich safetensors shellingham tokenizers tomli-w typer typing-extensions typing-inspection \
+  wadler-lindig
+
+# GPU_PYTHON='3.11 3.12' packs for several versions of Python.
+gpu-pack: $(VENV)/.made
+	@rm -rf $(GPU)/wheels
+	@for version in $(GPU_PYTHON); do \
+	  $(PIP) download -c constraints.txt --no-deps --only-binary=:all: $(GPU_PLATFORMS:%=--platform %) \
+	    --implementation cp --python-version $$version -d $(GPU)/wheels numpy $(GPU_NEEDS) || exit 1; \
+	done
+	@if [ -n "$(DATA)" ] && [ -d "$(DATA)/ptb" ]; then \
+	  mkdir -p $(GPU)/data/ptb && cp "$(DATA)"/ptb/*.txt $(GPU)/data/ptb/; \
+	elif ls $(GPU)/data/ptb/*.train.txt >/dev/null 2>&1; then :; \
+	else echo "no Penn Treebank: run make gpu-pack DATA=FOLDER, where FOLDER/ptb holds its three texts"; exit 2; fi
+	@du -sh $(GPU)/wheels $(GPU)/data
+
+# Its packages go into a folder of their own, ahead of PYTHON's: a virtual environment would not see another's PyTorch.
+gpu:
+	@ls $(GPU)/wheels/*.whl >/dev/null 2>&1 || { echo "$(GPU)/wheels is empty: run make gpu-pack where there is a network"; exit 2; }
+	@$(PYTHON) -c 'import torch' || { echo "$(PYTHON) has no PyTorch; expected 2.11 or newer: make gpu PYTHON=..."; exit 2; }
+	@rm -rf $(GPU)/packages
+	@$(PYTHON) -m pip --disable-pip-version-check -q install --no-index --no-deps --find-links $(GPU)/wheels \
+	  --target $(GPU)/packages $(GPU_NEEDS) $$($(PYTHON) -c 'import numpy' 2>/dev/null || echo numpy)
+	@PYTHONPATH=src:$(GPU)/packages $(PYTHON) -m gatewise doctor
+	@PYTHONPATH=src:$(GPU)/packages $(PYTHON) -m benchmarks.gpu $(GPU)/data --out $(GPU)/gpu.json $(ARGS)
 
 # Material for MkDocs prints an announcement that is no warning about these pages.
 docs: $(TEST_READY)

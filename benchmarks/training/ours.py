@@ -33,7 +33,8 @@ class Ours:
     Args:
         config: the run's configuration.
         work: the task's workload.
-        arguments: ``threads``, and the file ``weights`` with initial weights; without it, the model is used as it is.
+        arguments: ``threads``; the file ``weights`` with initial weights, without which the model is used as it is;
+            ``group``, the process and its device, by default ``ALONE``.
     """
 
     def __init__(self, config: Config, work: Workload, arguments: dict[str, Any]) -> None:
@@ -42,7 +43,8 @@ class Ours:
         if "weights" in arguments:
             work.model.load_state_dict(load_file(arguments["weights"]))
         self.work = work
-        self.trainer = Trainer(work, config.training, NOWHERE, ALONE, None, {}, Scalars(None), config.runtime.engine)
+        group = arguments.get("group", ALONE)
+        self.trainer = Trainer(work, config.training, NOWHERE, group, None, {}, Scalars(None), config.runtime.engine)
         self.guard = InterruptGuard()
 
     def check(self, to: Path) -> None:
