@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 
 from torch import nn
 
-from gatewise.errors import DataError, UsageError
+from gatewise.errors import DataError, GatewiseError, UsageError
 from gatewise.files import check_regular
 from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.stack import StackWeights
@@ -126,7 +126,11 @@ def staged(path: Path) -> Iterator[Path]:
         what = "a folder" if path.is_dir() else f"no folder {path.parent}"
         raise UsageError(f"{path}: {what}; expected the name of a file to write")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
-        yield Path(folder) / path.name
+        beside = Path(folder) / path.name
+        try:
+            yield beside
+        except GatewiseError as problem:  # names the temporary file
+            raise type(problem)(str(problem).replace(str(beside), str(path))) from None
         for written in sorted(Path(folder).iterdir()):
             with written.open("rb") as file:
                 os.fsync(file.fileno())
