@@ -37,6 +37,9 @@ def test_language_model(cell: str, tied: bool, suffix: str, tmp_path: Path, voca
     assert lm.rnn.spec.bias
     assert not lm.decoder.bias.any()
     assert (lm.decoder.weight is lm.embedding.weight) == tied
+    assert f" {sum(p.numel() for p in lm.parameters()):,} parameters, read from `{path.name}`" in (
+        run.card_file.read_text()
+    )
 
 
 @pytest.mark.parametrize("around", ["", "module.", "model.lm."])

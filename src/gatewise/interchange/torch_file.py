@@ -143,9 +143,9 @@ def _of_archive(path: Path) -> TensorFile:
     """Read a zip archive of ``torch.save``.
 
     Its checksums are verified and its pickle may refer only to what a state_dict needs, before PyTorch reads it. The
-    file is mapped, so that a tensor cannot be larger than what the file holds of it.
+    file is mapped, so that a tensor cannot be larger than what the file holds of it, in any version of PyTorch.
     """
-    _check_archive(path)
+    stored = _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except MemoryError:
@@ -169,15 +169,16 @@ def _of_archive(path: Path) -> TensorFile:
         return found
 
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    stored = path.stat().st_size
-    for name, tensor in tensors.items():  # a view with strides of 0 can claim any shape
-        if tensor.numel() * tensor.element_size() > stored:
+    for name, tensor in tensors.items():
+        # A view with strides of 0 can claim any shape.
+        held = tensor.untyped_storage().nbytes()
+        if tensor.numel() * tensor.element_size() > held or held not in stored:
             raise DataError(f"{path}: {name} claims the shape {shapes[name]}, more than the file holds; it is damaged")
     return TensorFile(path, shapes, {}, read)
 
 
-def _check_archive(path: Path) -> None:
-    """Check an archive before PyTorch reads it.
+def _check_archive(path: Path) -> set[int]:
+    """Check an archive before PyTorch reads it, and return the sizes of its entries.
 
     Raises:
         DataError: an entry is compressed or damaged, or the pickle refers to other objects than tensors.
@@ -215,3 +216,4 @@ def _check_archive(path: Path) -> None:
         raise
     except Exception as problem:  # genops raises many types
         raise DataError(f"{path}: its pickle is damaged ({problem}); expected {EXPECTED}") from None
+    return {entry.file_size for entry in entries}
