@@ -37,7 +37,9 @@ def test_from_a_file_to_every_command(
     assert figures["perplexity"] == pytest.approx(math.exp(figures["nll"]))
     assert figures["oov_rate"] > 0
     for split in ((), ("--split", "valid"), ("--json",)):
-        gatewise("evaluate", "run", *split).check_refused(2, "run: config.toml names no data", "add --data PATH")
+        gatewise("evaluate", "run", *split).check_refused(
+            2, "run: this run was imported, so it has no data", "add --data PATH"
+        )
     assert gatewise("generate", "run", "--prompt", "the w1", "--max-tokens", "5").status == 0
     assert gatewise("inspect", "gates", "run", "--text", "the w1 w2", "--out", "gates.png").status == 0
     gatewise("inspect", "training", "run", "--out", "training.png").check_refused(4, "no metrics")

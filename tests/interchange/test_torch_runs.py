@@ -238,6 +238,6 @@ def test_training_cannot_resume_an_imported_run(tmp_path: Path, vocabulary: Path
         write(tmp_path / "a.pt", WordLanguageModel().state_dict()), tmp_path / "run", vocabulary=vocabulary
     )
     before = run.weights_file.read_bytes()
-    with pytest.raises(UsageError, match="names no data, as in an imported run, so there is no training to resume"):
+    with pytest.raises(UsageError, match="this run was imported, so there is no training to resume"):
         gw.train("demo", data=corpus, out=run.path, resume=True, overrides=TINY)
     assert run.weights_file.read_bytes() == before
