@@ -1,5 +1,6 @@
 """``gatewise import``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -30,4 +31,4 @@ def command(
     from gatewise.interchange.runs import import_run
 
     run = import_run(file, out, framework, vocabulary=vocabulary, prefix=prefix, nonlinearity=nonlinearity)
-    write(f"wrote {run.path}; next: gatewise evaluate {run.path} --data PATH")
+    write(f"wrote {run.path}; next: gatewise evaluate {shlex.quote(str(run.path))} --data PATH")

@@ -6,7 +6,9 @@ file: it compares every size with the file's length before it allocates, and rai
 represent. A saver writes to the path it is given, or to paths that begin with it, and need not be atomic: ``staged``
 gives it a path in a temporary folder, and moves what it wrote. ``differences`` checks a file with the other framework.
 
-Options that a format does not take are absent from its signature; the caller checks them with ``check_options``.
+To add a format: write its module after ``torch_format``'s example, from ``layouts.LAYOUTS`` and ``StackWeights``, and
+add a line to ``FORMATS``. Its options, such as ``forget_bias`` or ``graph``, are keyword arguments of its functions;
+``check_options`` refuses those that a function does not have. Tests of all formats share ``tests/interchange/rig.py``.
 """
 
 import importlib

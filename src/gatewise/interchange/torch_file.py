@@ -25,7 +25,7 @@ _TENSORS |= {("torch._utils", name) for name in ("_rebuild_tensor_v2", "_rebuild
 _STORAGES = {"Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool"}
 _GLOBALS = _TENSORS | {("torch", f"{kind}Storage") for kind in _STORAGES}
 """What the pickle of a state_dict of plain tensors refers to."""
-_NO_GLOBALS = {"INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "REDUCE_EX", "NEWOBJ_EX"}
+_NO_GLOBALS = {"INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 """Ways of naming an object that PyTorch's own writer does not use."""
 _OLD = (b"\x80\x02\x8a\nl\xfc\x9cF", b"\x80\x02}q")
 """The first bytes of files from before the zip format: those of ``torch.save``, and a bare pickle."""
@@ -64,10 +64,6 @@ class TensorFile:
                 "model with .float() and save it again"
             )
         return found
-
-    def contains(self, name: str) -> bool:
-        """Return whether there is a tensor of this name."""
-        return name in self.shapes
 
 
 def recognises(path: Path) -> bool:
