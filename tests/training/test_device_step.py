@@ -28,6 +28,7 @@ from gatewise.training.device_step import DeviceStep
 from gatewise.training.distributed import Group
 from gatewise.training.feed import shape_of
 from gatewise.training.interrupt import InterruptGuard
+from gatewise.training.loop import Trainer
 from tests.conftest import TINY, TINY_CLASSIFIER, TINY_REGRESSOR, TINY_TAGGER
 from tests.tolerances import differ
 from tests.training.replay import as_on_a_device, in_the_gradient_of_the_loss
@@ -364,6 +365,20 @@ def test_each_batch_is_read_once_one_step_ahead(
     for step in range(trainer.workload.steps_per_epoch):
         trainer.step(InterruptGuard())
         assert read == list(range(min(step + 2, trainer.workload.steps_per_epoch)))
+
+
+def test_checkpoints_are_saved_when_they_are_due(tmp_path: Path, captures: list[int], monkeypatch: Patch) -> None:
+    saved, honest = list[tuple[int, float]](), Trainer.save
+
+    def save(self: Trainer) -> None:
+        saved.append((self.at.step, self.at.units))
+        honest(self)
+
+    monkeypatch.setattr(Trainer, "save", save)
+    gw.train("memory-task", out=tmp_path / "run", overrides={**MEMORY, "training.checkpoint_every": 0.0})
+    # After each step, with the sums of all steps since the evaluation; twice where there is one.
+    assert [step for step, _ in saved] == sorted([*range(1, 25), 8, 16, 24])
+    assert [units for _, units in saved[:9]] == [*range(1, 9), 0]
 
 
 def test_the_loss_scale_is_that_of_pytorchs_scaler(corpus: Path, tmp_path: Path, captures: list[int]) -> None:
