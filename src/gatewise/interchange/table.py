@@ -13,7 +13,9 @@ MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 """The last 8 bytes of a table."""
 MOST_KEYS = 100_000
 """Keys in a table: a checkpoint has one per variable."""
-MOST_KEY_BYTES = 1 << 26
+LONGEST_KEY = 1000
+"""Bytes of a key: the name of a variable, or that and a range."""
+MOST_KEY_BYTES = 1 << 24
 """Bytes of all keys together. Each key may share its beginning with the one before, so that few bytes claim many."""
 
 _FOOTER = 48
@@ -69,8 +71,8 @@ def read_table(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
             count, total = count + 1, total + len(key)
             if before is not None and key <= before:
                 raise DamagedError("its keys are out of order")
-            if count > MOST_KEYS or total > MOST_KEY_BYTES:
-                raise DamagedError(f"more than {MOST_KEYS:,} names, or {MOST_KEY_BYTES >> 20} MiB of them")
+            if count > MOST_KEYS or len(key) > LONGEST_KEY or total > MOST_KEY_BYTES:
+                raise DamagedError(f"too many names, or too long ones: {count:,}, the last of {len(key):,} bytes")
             yield key, value
             before = key
 

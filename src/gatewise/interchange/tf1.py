@@ -10,21 +10,24 @@ TensorFlow's ``BasicLSTMCell`` and ``LSTMBlockCell`` compute, with ⊗ elementwi
 ``rnn_cell_impl.py`` and ``ptb_word_lm.py`` of TensorFlow 1.15 and its tutorials.
 """
 
+import importlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
-from gatewise.errors import DataError, UsageError
+from gatewise.errors import DataError, MissingPackage, UsageError
 from gatewise.interchange.layouts import LAYOUTS, Array, from_layout, to_layout
 from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.stack import StackWeights
 from gatewise.interchange.tensor_bundle import Bundle, is_checkpoint, read_bundle, write_bundle
 from gatewise.models.language_model import LanguageModel
+from gatewise.nn import in_eval_mode
 from gatewise.wording import option
 
 _BLOCK = ("multi_rnn_cell/cell_{}/lstm_cell/kernel", "multi_rnn_cell/cell_{}/lstm_cell/bias")
@@ -52,19 +55,17 @@ class _Checkpoint:
         bundle: all variables.
         scope: what the names of the layers begin with, such as ``Model/RNN/``.
         layers: the names of the kernel and the bias of each layer.
-        cudnn: whether cuDNN computed it.
     """
 
     bundle: Bundle
     scope: str
     layers: tuple[tuple[str, str], ...]
-    cudnn: bool
 
     @property
-    def around(self) -> tuple[str, str, str]:
-        """The names of embedding, softmax_w and softmax_b."""
-        outer = self.scope.rstrip("/").rpartition("/")
-        return tuple(f"{''.join(outer[:2])}{name}" for name in ("embedding", "softmax_w", "softmax_b"))  # type: ignore[return-value]
+    def around(self) -> list[str]:
+        """The names of embedding, softmax_w and softmax_b, one scope above the layers."""
+        above = "".join(self.scope.rstrip("/").rpartition("/")[:2])
+        return [above + name for name in ("embedding", "softmax_w", "softmax_b")]
 
 
 def load_stack(path: Path, *, forget_bias: float | None = None) -> StackWeights:
@@ -78,7 +79,7 @@ def load_stack(path: Path, *, forget_bias: float | None = None) -> StackWeights:
         DataError: the checkpoint is missing, damaged, or has no LSTM that can be represented.
         UsageError: ``forget_bias`` is missing, or is not that of the cells.
     """
-    found = _open(path, forget_bias)
+    found = _open(path, forget_bias := _given(forget_bias))
     _check_known(found, found.scope)
     return _stack(found, forget_bias)
 
@@ -96,12 +97,12 @@ def load_model(path: Path, *, forget_bias: float | None = None) -> ModelWeights:
         DataError: the checkpoint is missing, damaged, or has another model.
         UsageError: ``forget_bias`` is missing, or is not that of the cells.
     """
-    found = _open(path, forget_bias)
+    found = _open(path, forget_bias := _given(forget_bias))
     _check_known(found, "")
+    H = _check_layers(found)
     shapes, (embedding, weight, bias) = found.bundle.shapes, found.around
-    kernel, own = (shapes.get(name, ()) for name in found.layers[0])
-    H, V = own[0] // 4, (shapes.get(embedding) or (0,))[0]
-    for name, shape in ((embedding, (V, kernel[0] - H)), (weight, (H, V)), (bias, (V,))):
+    V, inputs = (shapes.get(embedding) or (0,))[0], shapes[found.layers[0][0]][0] - H
+    for name, shape in ((embedding, (V, inputs)), (weight, (H, V)), (bias, (V,))):
         _check_shape(found, name, shape)
     stack = _stack(found, forget_bias)
     arrays = [_array(found, name) for name in (embedding, weight, bias)]
@@ -145,6 +146,56 @@ def save_model(model: nn.Module, path: Path, *, forget_bias: float = 0.0) -> Non
     write_bundle(path, arrays)
 
 
+@torch.no_grad()
+def differences(model: nn.Module, path: Path, *, forget_bias: float = 0.0) -> dict[str, float]:
+    """Compute a model and its checkpoint, the latter by TensorFlow's kernel of the cell; return how far they differ.
+
+    The input are random words, the first state is not zero, and the final states are those of rows of unequal length.
+
+    Args:
+        model: the ``LanguageModel``.
+        path: the checkpoint's prefix.
+        forget_bias: what TensorFlow's cells add.
+
+    Returns:
+        The largest absolute differences of the logits, ``h_n`` and ``c_n``.
+
+    Raises:
+        MissingPackage: TensorFlow is not installed.
+    """
+    assert isinstance(model, LanguageModel)
+    try:
+        tf = importlib.import_module("tensorflow")
+    except ModuleNotFoundError:
+        raise MissingPackage(
+            "running a checkpoint needs TensorFlow, which is not installed; install tensorflow-cpu"
+        ) from None
+    reader, draw, H = tf.train.load_checkpoint(str(path)), torch.Generator().manual_seed(0), model.config.hidden_size
+    names = [tuple(f"Model/RNN/{name.format(k)}" for name in _BLOCK) for k in range(model.config.num_layers)]
+    ids = torch.randint(len(model.vocabulary), (17, 3), generator=draw)
+    start = type(model.initial_state())(*torch.randn(2, len(names), 3, H, generator=draw))
+    lengths, no_peepholes = torch.tensor([17, 1, 6]), tf.zeros([H])
+    h, c = ([tf.constant(layer.numpy()) for layer in part] for part in start)
+    steps = list[tuple[Array, Array, Array]]()
+    for t in range(len(ids)):
+        x = tf.gather(reader.get_tensor("Model/embedding"), ids[t].numpy())
+        for k, (kernel, bias) in enumerate(names):
+            _, c[k], _, _, _, _, x = tf.raw_ops.LSTMBlockCell(
+                x=x, cs_prev=c[k], h_prev=h[k], w=reader.get_tensor(kernel), b=reader.get_tensor(bias),
+                wci=no_peepholes, wcf=no_peepholes, wco=no_peepholes, forget_bias=forget_bias, cell_clip=-1,
+            )  # fmt: skip
+            h[k] = x
+        logits = tf.matmul(x, reader.get_tensor("Model/softmax_w")) + reader.get_tensor("Model/softmax_b")
+        steps.append((logits.numpy(), np.stack(h), np.stack(c)))
+    theirs, *states = (np.stack(part) for part in zip(*steps, strict=True))
+    with in_eval_mode(model):
+        ours, _ = model(ids, start)
+        _, after = model.features(ids, start, lengths)
+    last = [state[lengths - 1, :, range(3)].swapaxes(0, 1) for state in states]
+    pairs = zip(("logits", "h_n", "c_n"), (ours, *after), (theirs, *last), strict=True)
+    return {name: float(np.abs(mine.numpy() - other).max()) for name, mine, other in pairs}
+
+
 def _layers(weights: StackWeights, scope: str, forget_bias: float) -> dict[str, Array]:
     spec = weights.spec
     if spec.cell != "lstm" or spec.bidirectional or spec.proj_size:
@@ -161,14 +212,17 @@ def _layers(weights: StackWeights, scope: str, forget_bias: float) -> dict[str, 
     return arrays
 
 
-def _open(path: Path, forget_bias: float | None) -> _Checkpoint:
-    """Find the layers of the only LSTM of a checkpoint."""
+def _given(forget_bias: float | None) -> float:
     if forget_bias is None:
         raise UsageError(
             f"{option('forget_bias')} is missing; a checkpoint does not contain it, since the program's cells add it "
             "at run time: 1.0 by BasicLSTMCell's default, 0.0 in the PTB tutorial and in cuDNN"
         )
-    _finite(forget_bias)
+    return _finite(forget_bias)
+
+
+def _open(path: Path, forget_bias: float) -> _Checkpoint:
+    """Find the layers of the only LSTM of a checkpoint."""
     bundle = read_bundle(path)
     if _OBJECTS in bundle:
         raise DataError(f"{path}: a checkpoint of TensorFlow 2 (tf.train.Checkpoint); expected {_EXPECTED}")
@@ -187,11 +241,12 @@ def _open(path: Path, forget_bias: float | None) -> _Checkpoint:
         found = " and ".join(scope + naming[0] for scope, naming in scopes[:3])
         if not scopes and any(f"/{name}".endswith("/lstm_params") for name in bundle):
             found = "lstm_params, the opaque weights of cuDNN, alone"
-        first = f", such as {next(iter(bundle))}" if len(bundle) else ""
-        found = found or f"{len(bundle)} variables{first}, but none of an LSTM's layers"
+        found = found or f"none of its variables ({', '.join(list(bundle)[:3])}) is that of an LSTM's layer"
         raise DataError(f"{path}: {found}; expected {_EXPECTED}")
     scope, naming = scopes[0]
-    return _Checkpoint(bundle, scope, tuple(_names(bundle, scope, naming)), naming == _CUDNN)
+    if naming == _CUDNN and forget_bias:
+        raise UsageError(f"{option('forget_bias', forget_bias)}: cuDNN adds none; expected {option('forget_bias', 0)}")
+    return _Checkpoint(bundle, scope, tuple(_names(bundle, scope, naming)))
 
 
 def _names(bundle: Bundle, scope: str, naming: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -225,10 +280,8 @@ def _check_shape(found: _Checkpoint, name: str, expected: tuple[int, ...], why: 
         raise DataError(f"{found.bundle.prefix}: {name} {what}; expected {expected}{why}")
 
 
-def _stack(found: _Checkpoint, forget_bias: float | None) -> StackWeights:
-    """Read the layers, after checking their shapes."""
-    if forget_bias is None or (found.cudnn and forget_bias):
-        raise UsageError(f"{option('forget_bias', forget_bias)}: cuDNN adds none; expected {option('forget_bias', 0)}")
+def _check_layers(found: _Checkpoint) -> int:
+    """Check the shapes of all layers; return H."""
     shapes, prefix = found.bundle.shapes, found.bundle.prefix
     kernel, bias = (shapes.get(name, ()) for name in found.layers[0])
     H = bias[0] // 4 if len(bias) == 1 else 0
@@ -236,16 +289,22 @@ def _stack(found: _Checkpoint, forget_bias: float | None) -> StackWeights:
         raise DataError(
             f"{prefix}: {found.layers[0][0]} has shape {kernel} and its bias {bias}; expected (I + H, 4·H) and (4·H,)"
         )
+    why = f": every layer must have the width of the first, {H}"
     for layer, (kernel_name, bias_name) in enumerate(found.layers):
-        why = f": every layer must have the width of the first, {H}"
         _check_shape(found, kernel_name, (kernel[0] if layer == 0 else 2 * H, 4 * H), why)
         _check_shape(found, bias_name, (4 * H,), why)
+    return H
+
+
+def _stack(found: _Checkpoint, forget_bias: float) -> StackWeights:
+    """Read the layers."""
+    H = _check_layers(found)
     layout = LAYOUTS["tf1"]["lstm"]
     passes = [
         from_layout("lstm", [_array(found, name) for name in pair], layout, H, forget_bias=forget_bias)
         for pair in found.layers
     ]
-    return StackWeights.of("lstm", passes, bidirectional=False, source=str(prefix))
+    return StackWeights.of("lstm", passes, bidirectional=False, source=str(found.bundle.prefix))
 
 
 def _array(found: _Checkpoint, name: str) -> Array:
