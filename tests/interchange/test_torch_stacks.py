@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from gatewise.interchange import load_stack, save_stack
-from tests.interchange.rig import GRID, H, I, assert_alike, assert_equal_weights, drawn_stack
+from tests.interchange.rig import GRID, H, I, assert_alike, assert_equal_weights, drawn_stack, write
 from tests.nn.beside import pytorchs
 
 
@@ -17,15 +17,6 @@ def loaded(path: Path) -> dict[str, Any]:
     """Read a file as users of PyTorch do."""
     found: dict[str, Any] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     return found
-
-
-def write(path: Path, state: dict[str, Any]) -> Path:
-    """Write a file as users of PyTorch do."""
-    if path.suffix == ".safetensors":
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
-    else:
-        torch.save(state, path)
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

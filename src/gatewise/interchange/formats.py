@@ -55,37 +55,44 @@ FORMATS: Mapping[str, str] = {
 """The module of each format, by the framework's name; tried in this order where none is given."""
 
 
-def format_named(framework: str) -> Format:
+def format_named(framework: str, flag: str = "") -> Format:
     """Return the module of a format.
+
+    Args:
+        framework: a name in ``FORMATS``.
+        flag: the option of the command that gives it.
 
     Raises:
         UsageError: there is none of this name.
     """
     if framework not in FORMATS:
-        raise UsageError(f"the framework is {framework!r}; expected one of {', '.join(FORMATS)}")
+        raise UsageError(
+            f"{option('framework', framework, flag)}: no such format; expected one of {', '.join(FORMATS)}"
+        )
     return cast(Format, importlib.import_module(FORMATS[framework]))
 
 
-def format_of(path: Path, framework: str | None, name: str = "framework") -> Format:
+def format_of(path: Path, framework: str | None, flag: str = "") -> Format:
     """Return the format with a name or, without one, the first that recognises a file.
 
     Args:
         path: a file; for a format of several, what their names begin with.
         framework: a name in ``FORMATS``, or None.
-        name: the option with which the user gives it.
+        flag: the option of the command that gives it.
 
     Raises:
         UsageError: there is none of this name.
         DataError: the file is missing, or no format recognises it.
     """
     if framework is not None:
-        return format_named(framework)
+        return format_named(framework, flag)
     for known in FORMATS:
         if (found := format_named(known)).recognises(path):
             return found
     check_regular(path, "a file with weights")
     raise DataError(
-        f"{path}: not recognized as a file of {', '.join(FORMATS)}; name the program that wrote it with {option(name)}"
+        f"{path}: not recognized as a file of {', '.join(FORMATS)}; name the program that wrote it with "
+        f"{option('framework', flag=flag)}"
     )
 
 

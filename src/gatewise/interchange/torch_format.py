@@ -1,25 +1,34 @@
 """PyTorch: a ``state_dict`` in safetensors or ``.pt``, bare or inside a larger model."""
 
 import io
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.sealed import write_sealed
 from gatewise.errors import DataError, UsageError
 from gatewise.interchange.layouts import Array, PassWeights
+from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.stack import StackWeights
 from gatewise.interchange.torch_file import TensorFile, awd_lstm, open_tensors
 from gatewise.interchange.torch_file import recognises as recognises
+from gatewise.models.loading import weights_to_save
+from gatewise.nn import Recurrent
 from gatewise.wording import option
 
 _OF_A_PASS = re.compile(r"(?P<kind>(?:weight|bias)_(?:ih|hh|hr))_l(?P<layer>0|[1-9]\d{0,3})(?P<reverse>_reverse)?")
 _LEFT_OVER = re.compile(r"(?:parametrizations\.)?(?:weight|bias)_(?:ih|hh|hr)_l\d+.*")
+_AT_THE_END = re.compile(r"(?:^|\.)((?:weight|bias)_(?:ih|hh|hr)_l\d.*)$")
 _AWD = re.compile(r"(?:.*\.)?rnns\.\d+\.(?:module\.)?weight_hh_l0_raw")
 _CELLS = {4: "lstm", 3: "gru"}
 _TORCH = (".pt", ".pth", ".bin")
@@ -89,8 +98,8 @@ def chosen_prefix(file: TensorFile, prefix: str | None) -> str:
         known = f"there are {listed}" if prefixes else "there is none"
         raise DataError(f"{file.path}: no recurrent stack with the prefix {prefix!r}; {known}")
     if not prefixes:
-        left = next((name for name in file.shapes if _LEFT_OVER.fullmatch(name.rpartition("parametrizations.")[2])), "")
-        if left:
+        found = [(name, _AT_THE_END.search(name)) for name in file.shapes]
+        if left := next((name for name, own in found if own and not _OF_A_PASS.fullmatch(own[1])), ""):
             raise DataError(
                 f"{file.path}: {left} belongs to a parametrization, such as weight normalization; remove it from the "
                 "module and save it again"
@@ -163,3 +172,112 @@ def write_tensors(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, o
         write_atomically(path, content.getvalue())
     else:
         raise UsageError(f"{path}: expected a name that ends in .safetensors or {', '.join(_TORCH)}")
+
+
+def load_model(path: Path, *, prefix: str | None = None, nonlinearity: str | None = None) -> ModelWeights:
+    """Read a language model: a stack, and beside it ``encoder`` or ``embedding``, and ``decoder``.
+
+    These are the names of PyTorch's example ``word_language_model`` and of Gatewise's run folders.
+
+    Args:
+        path: safetensors, or a zip archive of ``torch.save``.
+        prefix: that of the stack, as for ``load_stack``; its last part but one may hold the whole model, such as
+            ``model.`` in ``model.rnn.``.
+        nonlinearity: as for ``load_stack``.
+
+    Raises:
+        DataError: as for ``load_stack``, or another tensor belongs to the model.
+        UsageError: as for ``load_stack``.
+    """
+    file = open_tensors(path)
+    own = chosen_prefix(file, prefix)
+    stack = stack_of(file, own, nonlinearity)
+    around = own[: own.rstrip(".").rfind(".") + 1]
+    found: dict[str, Array] = {}
+    for name in file.shapes:
+        if not name.startswith(around) or (own and name.startswith(own)) or _OF_A_PASS.fullmatch(name):
+            continue
+        layer = name.removeprefix(around)
+        if (part := _LAYERS.get(layer)) is None or part in found:
+            raise DataError(
+                f"{path}: {name} belongs to no layer of a language model; expected {around}encoder.weight or "
+                f"{around}embedding.weight, {own}*, {around}decoder.weight and {around}decoder.bias"
+            )
+        found[part] = file.array(name)
+    weights = ModelWeights(stack, **found)
+    weights.check(str(path))
+    return weights
+
+
+_LAYERS = {
+    "encoder.weight": "embedding",
+    "embedding.weight": "embedding",
+    "decoder.weight": "decoder_weight",
+    "decoder.bias": "decoder_bias",
+}
+"""Names beside the stack."""
+
+
+def save_model(model: nn.Module, path: Path) -> None:
+    """Write the ``state_dict`` of a model of ``gatewise.models`` under its own names, whatever its task.
+
+    Raises:
+        UsageError: the suffix is neither ``.safetensors`` nor one of ``torch.save``.
+    """
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in weights_to_save(model).items()}
+    rnn = model.rnn
+    facts = {"cell": rnn.spec.cell, "stack": asdict(rnn.spec)} if isinstance(rnn, Recurrent) else {}
+    write_tensors(path, arrays, facts)
+
+
+@torch.no_grad()
+def differences(model: nn.Module, path: Path) -> dict[str, float]:
+    """Load a file into modules of ``torch.nn``, and return the largest differences from a model.
+
+    The stack and, where the model has them, its embedding and its decoder run on random input, once whole and once
+    packed with lengths that differ; the first state is random, too. Each difference is relative to the largest output,
+    but at least to 1. ``weights`` is that of all tensors, of which none may differ.
+    """
+    state = load_file(path) if path.suffix.lower() == ".safetensors" else torch.load(path, weights_only=True)
+    own = weights_to_save(model)
+    gaps = {"weights": math.inf if state.keys() != own.keys() else max(_gap(state[name], own[name]) for name in own)}
+    rnn = model.rnn
+    assert isinstance(rnn, Recurrent)
+    peer = rnn.to_torch()
+    for parameter in peer.parameters():
+        parameter.fill_(math.nan)
+    peer.load_state_dict({name[4:]: tensor for name, tensor in state.items() if name.startswith("rnn.")})
+    generator, (T, B) = torch.Generator().manual_seed(0), (17, 5)
+    before = [torch.randn(part.shape, generator=generator) for part in rnn.initial_state(B)]
+    first, first_alone = (tuple(before), tuple(before)) if len(before) > 1 else (before[0], before[0])
+    x = torch.randn(T, B, rnn.input_size, generator=generator)
+    own_x, embedding = x, getattr(model, "embedding", None)
+    if isinstance(embedding, nn.Embedding) and embedding.embedding_dim == rnn.input_size:
+        ids = torch.randint(embedding.num_embeddings, (T, B), generator=generator)
+        own_x, x = embedding(ids), nn.functional.embedding(ids, state["embedding.weight"])
+    lengths = torch.randint(1, T + 1, (B,), generator=generator)
+    lengths[0] = T
+    for name, some in (("outputs", None), ("outputs of ragged input", lengths)):
+        y, after = rnn(own_x, first, lengths=some)
+        given = x if some is None else pack_padded_sequence(x, some, enforce_sorted=False)
+        their_y, their_after = peer(given, first_alone)
+        their_y = their_y if some is None else pad_packed_sequence(their_y)[0]
+        decoder = getattr(model, "decoder", None)
+        if isinstance(decoder, nn.Linear) and decoder.in_features == y.shape[-1]:
+            y, their_y = decoder(y), nn.functional.linear(their_y, state["decoder.weight"], state["decoder.bias"])
+        gaps[name] = _gap(their_y, y)
+        states = zip(_parts(their_after), _parts(after), strict=True)
+        gaps[name.replace("outputs", "states")] = max(_gap(theirs, ours) for theirs, ours in states)
+    return gaps
+
+
+def _parts(state: Any) -> tuple[Tensor, ...]:
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the largest entry, but at least to 1; infinity if it is not finite."""
+    if found.shape != expected.shape:
+        return math.inf
+    gap = float((found.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1))
+    return gap if math.isfinite(gap) else math.inf
