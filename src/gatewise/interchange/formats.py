@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from torch import nn
-
 from gatewise.errors import DataError, UsageError
 from gatewise.files import check_regular
 from gatewise.interchange.model import ModelWeights
@@ -37,7 +35,8 @@ class Format(Protocol):
         load_model: reads a whole model, as far as the file describes one.
         save_model: writes a model of ``gatewise.models``; raises a ``UsageError`` if the format cannot hold it.
         differences: the largest difference between a model and its file, run by the other framework on random and
-            ragged input, under the name of what was compared; raises ``MissingPackage`` if that is not installed.
+            ragged input, under the name of what was compared; takes the options of ``save_model``; raises
+            ``MissingPackage`` if that is not installed.
     """
 
     recognises: Callable[[Path], bool]
@@ -45,7 +44,7 @@ class Format(Protocol):
     save_stack: Callable[..., None]
     load_model: Callable[..., ModelWeights]
     save_model: Callable[..., None]
-    differences: Callable[[nn.Module, Path], Mapping[str, float]]
+    differences: Callable[..., Mapping[str, float]]
 
 
 FORMATS: Mapping[str, str] = {

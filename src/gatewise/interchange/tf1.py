@@ -158,7 +158,7 @@ def differences(model: nn.Module, path: Path, *, forget_bias: float = 0.0) -> di
         forget_bias: what TensorFlow's cells add.
 
     Returns:
-        The largest absolute differences of the logits, ``h_n`` and ``c_n``.
+        The largest differences of the outputs and of the states, relative to the largest of each, but at least to 1.
 
     Raises:
         MissingPackage: TensorFlow is not installed.
@@ -167,9 +167,7 @@ def differences(model: nn.Module, path: Path, *, forget_bias: float = 0.0) -> di
     try:
         tf = importlib.import_module("tensorflow")
     except ModuleNotFoundError:
-        raise MissingPackage(
-            "running a checkpoint needs TensorFlow, which is not installed; install tensorflow-cpu"
-        ) from None
+        raise MissingPackage("running a checkpoint needs TensorFlow, which is not installed (tensorflow-cpu)") from None
     reader, draw, H = tf.train.load_checkpoint(str(path)), torch.Generator().manual_seed(0), model.config.hidden_size
     names = [tuple(f"Model/RNN/{name.format(k)}" for name in _BLOCK) for k in range(model.config.num_layers)]
     ids = torch.randint(len(model.vocabulary), (17, 3), generator=draw)
@@ -192,8 +190,11 @@ def differences(model: nn.Module, path: Path, *, forget_bias: float = 0.0) -> di
         ours, _ = model(ids, start)
         _, after = model.features(ids, start, lengths)
     last = [state[lengths - 1, :, range(3)].swapaxes(0, 1) for state in states]
-    pairs = zip(("logits", "h_n", "c_n"), (ours, *after), (theirs, *last), strict=True)
-    return {name: float(np.abs(mine.numpy() - other).max()) for name, mine, other in pairs}
+    mine = [ours.numpy(), np.stack([state.numpy() for state in after])]
+    gaps = {}
+    for name, own, other in zip(("outputs", "states of ragged input"), mine, (theirs, np.stack(last)), strict=True):
+        gaps[name] = float(np.abs(own - other).max() / max(1.0, np.abs(own).max()))
+    return gaps
 
 
 def _layers(weights: StackWeights, scope: str, forget_bias: float) -> dict[str, Array]:
