@@ -101,7 +101,8 @@ def load_model(path: Path, *, forget_bias: float | None = None) -> ModelWeights:
     _check_known(found, "")
     H = _check_layers(found)
     shapes, (embedding, weight, bias) = found.bundle.shapes, found.around
-    V, inputs = (shapes.get(embedding) or (0,))[0], shapes[found.layers[0][0]][0] - H
+    V = max(1, (shapes.get(embedding) or shapes.get(bias) or (1,))[0])
+    inputs = shapes[found.layers[0][0]][0] - H
     for name, shape in ((embedding, (V, inputs)), (weight, (H, V)), (bias, (V,))):
         _check_shape(found, name, shape)
     stack = _stack(found, forget_bias)
