@@ -252,6 +252,7 @@ def entry(dtype: int = 1, shape: Iterable[int] = (2,), shard: int = 0, offset: i
         ([HEADER, (b"a", entry()[:-1])], "longer than its message"),
         ([HEADER, (b"a", b"\x0b")], "unknown kind"),
         ([HEADER, (b"a", b"\x08" + b"\xff" * 11)], "more than 64 bits"),
+        ([HEADER, (b"a", b"\x08" + b"\xff" * 9 + b"\x02")], "more than 64 bits"),
         ([HEADER, (b"a", b"\x0a\x01\x01")], "bytes where a number belongs"),
         ([HEADER, (b"a", b"\x10\x01")], "a number where a message belongs"),
         ([HEADER, (b"\xff", entry())], "invalid start byte"),
@@ -281,6 +282,11 @@ def test_a_name_that_grows(tmp_path: Path) -> None:
         list(read_table(as_table([bytes(block)])))
 
 
+def test_too_many_names() -> None:
+    with pytest.raises(DamagedError, match="too many names, or too long ones: 100,001"):
+        list(read_table(write_table((k.to_bytes(3, "big"), b"") for k in range(100_001))))
+
+
 def as_table(blocks: list[bytes], kind: int = 0) -> bytes:
     """Return a table of given blocks of entries."""
     file, places = bytearray(), []
@@ -304,5 +310,7 @@ def test_several_blocks_and_shared_beginnings() -> None:
         list(read_table(as_table([one], kind=1)))
     with pytest.raises(DamagedError, match="lies outside its block"):
         list(read_table(as_table([b"\1\1\0b" + struct.pack("<II", 0, 1)])))
+    with pytest.raises(DamagedError, match="lies outside its block"):
+        list(read_table(as_table([b"\0\1\7b" + struct.pack("<II", 0, 1)])))
     with pytest.raises(DamagedError, match="shorter than its own table"):
         list(read_table(as_table([struct.pack("<I", 1 << 30)])))
