@@ -54,6 +54,16 @@ def test_the_python_of_the_docs_runs() -> None:
     exec(compile(text, "docs/from-scratch.md", "exec"), {})
 
 
+def test_the_page_on_interchange_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    english, chinese = blocks("docs/interchange.md"), blocks("docs/interchange.zh.md")
+    without_comments = [[re.sub(r" +#.*", "", code) for _, code in part] for part in (english, chinese)]
+    assert without_comments[0] == without_comments[1]
+    monkeypatch.chdir(tmp_path)
+    for _, text in english:
+        exec(compile(text, "docs/interchange.md", "exec"), {})
+    assert Path("lstm.safetensors").is_file()
+
+
 @pytest.mark.slow
 def test_the_page_on_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

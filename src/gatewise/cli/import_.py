@@ -1,5 +1,6 @@
 """``gatewise import``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -41,4 +42,4 @@ def command(
 
     options = {"prefix": prefix, "nonlinearity": nonlinearity, "forget_bias": forget_bias}
     run = import_run(file, out, framework, vocabulary=vocabulary, **options)
-    write(f"wrote {run.path}; next: gatewise evaluate {run.path} --data PATH")
+    write(f"wrote {run.path}; next: gatewise evaluate {shlex.quote(str(run.path))} --data PATH")

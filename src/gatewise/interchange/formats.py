@@ -6,7 +6,9 @@ file: it compares every size with the file's length before it allocates, and rai
 represent. A saver writes to the path it is given, or to paths that begin with it, and need not be atomic: ``staged``
 gives it a path in a temporary folder, and moves what it wrote. ``differences`` checks a file with the other framework.
 
-Options that a format does not take are absent from its signature; the caller checks them with ``check_options``.
+To add a format: write its module after ``torch_format``'s example, from ``layouts.LAYOUTS`` and ``StackWeights``, and
+add a line to ``FORMATS``. Its options, such as ``forget_bias`` or ``graph``, are keyword arguments of its functions;
+``check_options`` refuses those that a function does not have. Tests of all formats share ``tests/interchange/rig.py``.
 """
 
 import importlib
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from gatewise.errors import DataError, UsageError
+from gatewise.errors import DataError, GatewiseError, UsageError
 from gatewise.files import check_regular
 from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.stack import StackWeights
@@ -128,7 +130,11 @@ def staged(path: Path) -> Iterator[Path]:
         what = "a folder" if path.is_dir() else f"no folder {path.parent}"
         raise UsageError(f"{path}: {what}; expected the name of a file to write")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
-        yield Path(folder) / path.name
+        beside = Path(folder) / path.name
+        try:
+            yield beside
+        except GatewiseError as problem:  # names the temporary file
+            raise type(problem)(str(problem).replace(str(beside), str(path))) from None
         for written in sorted(Path(folder).iterdir()):
             with written.open("rb") as file:
                 os.fsync(file.fileno())

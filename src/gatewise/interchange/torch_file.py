@@ -25,7 +25,7 @@ _TENSORS |= {("torch._utils", name) for name in ("_rebuild_tensor_v2", "_rebuild
 _STORAGES = {"Float", "Double", "Half", "BFloat16", "Byte", "Char", "Short", "Int", "Long", "Bool"}
 _GLOBALS = _TENSORS | {("torch", f"{kind}Storage") for kind in _STORAGES}
 """What the pickle of a state_dict of plain tensors refers to."""
-_NO_GLOBALS = {"INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "REDUCE_EX", "NEWOBJ_EX"}
+_NO_GLOBALS = {"INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
 """Ways of naming an object that PyTorch's own writer does not use."""
 _OLD = (b"\x80\x02\x8a\nl\xfc\x9cF", b"\x80\x02}q")
 """The first bytes of files from before the zip format: those of ``torch.save``, and a bare pickle."""
@@ -64,10 +64,6 @@ class TensorFile:
                 "model with .float() and save it again"
             )
         return found
-
-    def contains(self, name: str) -> bool:
-        """Return whether there is a tensor of this name."""
-        return name in self.shapes
 
 
 def recognises(path: Path) -> bool:
@@ -143,9 +139,9 @@ def _of_archive(path: Path) -> TensorFile:
     """Read a zip archive of ``torch.save``.
 
     Its checksums are verified and its pickle may refer only to what a state_dict needs, before PyTorch reads it. The
-    file is mapped, so that a tensor cannot be larger than what the file holds of it.
+    file is mapped, so that a tensor cannot be larger than what the file holds of it, in any version of PyTorch.
     """
-    _check_archive(path)
+    stored = _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except MemoryError:
@@ -169,15 +165,16 @@ def _of_archive(path: Path) -> TensorFile:
         return found
 
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    stored = path.stat().st_size
-    for name, tensor in tensors.items():  # a view with strides of 0 can claim any shape
-        if tensor.numel() * tensor.element_size() > stored:
+    for name, tensor in tensors.items():
+        # A view with strides of 0 can claim any shape.
+        held = tensor.untyped_storage().nbytes()
+        if tensor.numel() * tensor.element_size() > held or held not in stored:
             raise DataError(f"{path}: {name} claims the shape {shapes[name]}, more than the file holds; it is damaged")
     return TensorFile(path, shapes, {}, read)
 
 
-def _check_archive(path: Path) -> None:
-    """Check an archive before PyTorch reads it.
+def _check_archive(path: Path) -> set[int]:
+    """Check an archive before PyTorch reads it, and return the sizes of its entries.
 
     Raises:
         DataError: an entry is compressed or damaged, or the pickle refers to other objects than tensors.
@@ -215,3 +212,4 @@ def _check_archive(path: Path) -> None:
         raise
     except Exception as problem:  # genops raises many types
         raise DataError(f"{path}: its pickle is damaged ({problem}); expected {EXPECTED}") from None
+    return {entry.file_size for entry in entries}

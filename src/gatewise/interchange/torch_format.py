@@ -244,8 +244,6 @@ def differences(model: nn.Module, path: Path) -> dict[str, float]:
     rnn = model.rnn
     assert isinstance(rnn, Recurrent)
     peer = rnn.to_torch()
-    for parameter in peer.parameters():
-        parameter.fill_(math.nan)
     peer.load_state_dict({name[4:]: tensor for name, tensor in state.items() if name.startswith("rnn.")})
     generator, (T, B) = torch.Generator().manual_seed(0), (17, 5)
     before = [torch.randn(part.shape, generator=generator) for part in rnn.initial_state(B)]

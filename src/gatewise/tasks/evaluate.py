@@ -13,7 +13,7 @@ from gatewise.files import spooled
 from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.regression import evaluate_regression
-from gatewise.tasks.resume import DATA_KEYS
+from gatewise.tasks.resume import was_imported
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.task import check_figures
 from gatewise.training.precision import as_configured, choose_device
@@ -83,9 +83,9 @@ def _evaluate(
         )
     if save is not None:
         check_table(save, config.task.name)
-    if data is None and config.task.name != "memory-task" and not any(getattr(config.data, key) for key in DATA_KEYS):
+    if data is None and was_imported(folder, config):
         raise UsageError(
-            f"{folder.path}: config.toml names no data, as in an imported run; add {option('data', 'PATH')}"
+            f"{folder.path}: this run was imported, so it has no data of its own; add {option('data', 'PATH')}"
         )
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)

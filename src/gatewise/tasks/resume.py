@@ -10,6 +10,7 @@ from gatewise.artifact.history import History, Metrics, evaluations_since, to_js
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.errors import DataError, RunError, UsageError
+from gatewise.runtime.weights_file import read_weights_header
 from gatewise.training.checkpoints import Check, Checkpoint, Outline, load_newest, write_errors_stop
 from gatewise.training.progress import note
 from gatewise.training.resumable import check_identity
@@ -50,6 +51,17 @@ def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None
         yield
 
 
+def was_imported(run: RunFolder, config: Config) -> bool:
+    """Return whether a run with this configuration was imported: it has no data, and its weights say so.
+
+    Raises:
+        RunError: it has no data, and its weights are damaged.
+    """
+    if config.task.name == "memory-task" or any(getattr(config.data, key) for key in DATA_KEYS):
+        return False
+    return run.weights_file.exists() and "imported" in read_weights_header(run.weights_file).facts
+
+
 def find_resume_point(
     run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None, check: Check
 ) -> tuple[Checkpoint | None, Metrics | None]:
@@ -66,6 +78,7 @@ def find_resume_point(
 
     Raises:
         RunError: there are checkpoints, but none is intact; starting over would lose what was trained.
+        UsageError: the run was imported.
         GatewiseError: as for ``final_metrics``.
     """
 
@@ -87,6 +100,10 @@ def find_resume_point(
     if final:
         note(console, f"{run.path}: this run is finished ({_length(history.evaluations[-1])}); nothing is changed")
     elif not checkpoint:
+        if run.config_file.exists() and was_imported(run, run.read_config()):
+            raise UsageError(
+                f"{run.path}: this run was imported, so there is no training to resume; choose another {option('out')}"
+            )
         note(console, f"{run.path}: no checkpoint found; starting from the beginning")
     return checkpoint, final
 
