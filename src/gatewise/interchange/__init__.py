@@ -21,8 +21,8 @@ def load_stack(path: str | Path, framework: str | None = None, **options: Any) -
     Args:
         path: the file.
         framework: a name in ``FORMATS``; None if the file identifies itself.
-        options: what the format needs to know beyond the file: ``prefix`` and ``nonlinearity`` (torch). One that is
-            None counts as not given.
+        options: what the format needs to know beyond the file: ``prefix`` and ``nonlinearity`` (torch),
+            ``forget_bias`` (tf1). One that is None counts as not given.
 
     Returns:
         An ``LSTM``, ``GRU`` or ``RNN`` in eval mode, time first. Files in 16 bits give float32 of the same values.
@@ -46,7 +46,7 @@ def save_stack(stack: Recurrent, path: str | Path, framework: str, **options: An
         stack: an ``LSTM``, ``GRU`` or ``RNN``; its weights are written as float32. Dropout is not.
         path: the file; an existing one is replaced.
         framework: a name in ``FORMATS``.
-        options: what the format offers.
+        options: what the format offers: ``forget_bias`` (tf1), what the cells that read the file add.
 
     Raises:
         UsageError: there is no such framework, it does not take an option, cannot hold this stack, or the path cannot

@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from torch import nn
-
 from gatewise.errors import DataError, GatewiseError, UsageError
 from gatewise.files import check_regular
 from gatewise.interchange.model import ModelWeights
@@ -39,7 +37,8 @@ class Format(Protocol):
         load_model: reads a whole model, as far as the file describes one.
         save_model: writes a model of ``gatewise.models``; raises a ``UsageError`` if the format cannot hold it.
         differences: the largest difference between a model and its file, run by the other framework on random and
-            ragged input, under the name of what was compared; raises ``MissingPackage`` if that is not installed.
+            ragged input, under the name of what was compared; takes the options of ``save_model``; raises
+            ``MissingPackage`` if that is not installed.
     """
 
     recognises: Callable[[Path], bool]
@@ -47,10 +46,13 @@ class Format(Protocol):
     save_stack: Callable[..., None]
     load_model: Callable[..., ModelWeights]
     save_model: Callable[..., None]
-    differences: Callable[[nn.Module, Path], Mapping[str, float]]
+    differences: Callable[..., Mapping[str, float]]
 
 
-FORMATS: Mapping[str, str] = {"torch": "gatewise.interchange.torch_format"}
+FORMATS: Mapping[str, str] = {
+    "torch": "gatewise.interchange.torch_format",
+    "tf1": "gatewise.interchange.tf1",
+}
 """The module of each format, by the framework's name; tried in this order where none is given."""
 
 

@@ -41,7 +41,8 @@ def import_run(
         path: the file.
         out: the run folder to create.
         framework: a name in ``FORMATS``; None if the file identifies itself.
-        vocabulary: a text file with one token a line, in the order of the ids; of a language model.
+        vocabulary: of a language model, a text file with one token a line, in the order of the ids; or its training
+            text, whose words are counted as ``Vocabulary`` does.
         options: those of the format; one that is None counts as not given.
 
     Raises:
@@ -57,7 +58,7 @@ def import_run(
     if vocabulary is None:
         raise UsageError(
             f"{path}: a language model, whose file does not hold its words; add {option('vocabulary', 'FILE')}, a text "
-            "with one token a line, in the order of the ids"
+            "with one token a line, in the order of the ids, or the training text"
         )
     assert weights.embedding is not None
     words = read_vocabulary(Path(vocabulary).expanduser(), len(weights.embedding))
@@ -101,7 +102,7 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
     with staged(path) as beside:
         found.save_model(model, beside, **given)
         try:
-            differences = dict(found.differences(model, beside))
+            differences = dict(found.differences(model, beside, **given))
         except MissingPackage as problem:
             reason = str(problem)
         for name, difference in differences.items():
@@ -114,16 +115,25 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
 
 
 def read_vocabulary(path: Path, size: int) -> Vocabulary:
-    """Read a text file with one token a line.
+    """Read a text file with one token a line or, if its first line has several, a training text, and count its words.
 
     Args:
         path: the file.
         size: V, the number of words of the model.
 
     Raises:
-        DataError: it is missing or no text, a line is empty, repeated or has white space, there are not V lines, or
-            ``<eos>`` or ``<unk>`` is missing.
+        DataError: it is missing or no text; a training text does not have V words; or, of one token a line, one is
+            empty, repeated or has white space, there are not V, or ``<eos>`` or ``<unk>`` is missing.
     """
+    first = next(read_lines(path), "")
+    if len(first.split()) > 1:
+        counted = Vocabulary.from_lines(read_lines(path))
+        if len(counted) != size:
+            raise DataError(
+                f"{path}: a text with {len(counted):,} different words, {EOS} and {UNK} included; expected the "
+                f"training text of the model, with {size:,}, or one token a line"
+            )
+        return counted
     seen = dict[str, int]()
     for number, token in enumerate(read_lines(path, kept=True), 1):
         if number > size:
