@@ -381,6 +381,47 @@ def test_checkpoints_are_saved_when_they_are_due(tmp_path: Path, captures: list[
     assert [units for _, units in saved[:9]] == [*range(1, 9), 0]
 
 
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+def test_a_scaled_loss_makes_the_steps_of_a_loop_that_waits(
+    graph: bool, limit: float, corpus: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    """The first steps overflow, which counts as nothing; the scale falls, and rises again after three steps."""
+    keys = {"runtime.graph": graph, "training.max_grad_norm": limit, "model.dropout": 0.0}
+
+    def trained(folder: Path) -> Trainer:
+        trainer = make_trainer(corpus, folder, "torch", **keys)
+        making, guard = trainer.making, InterruptGuard()
+        making.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=3)
+        bias = trainer.workload.model.get_parameter("decoder.bias")
+        bias.register_hook(lambda d: torch.where(d.abs() > 2.0**12, math.inf, d))  # as in 16 bits
+        making.scaler.load_state_dict({**making.scaler.state_dict(), "_growth_tracker": 2})
+        making.set_learning_rate(0.5)
+        if isinstance(making, DeviceStep):
+            making._begin()
+        else:
+            making.update.scaler = making.scaler
+        trainer.workload.begin_epoch(1)
+        trainer.workload.model.train()
+        for _ in range(16):
+            trainer.step(guard)
+        making.read(trainer.at)
+        return trainer
+
+    waiting = trained(tmp_path / "waiting")
+    with as_on_a_device(monkeypatch) as captures:
+        ahead = trained(tmp_path / "ahead")
+    assert bool(captures) == graph
+    assert 0 < waiting.at.units < 14 * 5  # some steps overflowed
+    for name in ("units", "skipped", "skipped_in_a_row"):
+        assert getattr(ahead.at, name) == getattr(waiting.at, name), name
+    assert ahead.at.skipped == 0
+    assert ahead.at.cost == pytest.approx(waiting.at.cost, rel=1e-5)
+    assert ahead.making.scaler.state_dict() == waiting.making.scaler.state_dict()
+    for a, b in zip(ahead.making.parameters, waiting.making.parameters, strict=True):
+        assert differ(a, b) < 1e-5
+
+
 def test_the_loss_scale_is_that_of_pytorchs_scaler(corpus: Path, tmp_path: Path, captures: list[int]) -> None:
     making = make_trainer(corpus, tmp_path, "torch").making
     assert isinstance(making, DeviceStep)
