@@ -382,17 +382,17 @@ def test_checkpoints_are_saved_when_they_are_due(tmp_path: Path, captures: list[
 
 
 @pytest.mark.parametrize("graph", [True, False])
-@pytest.mark.parametrize("limit", [0.0, 0.5])
+@pytest.mark.parametrize(("limit", "first"), [(0.0, 2.0**16), (0.5, 2.0**16), (0.5, 2.0**8)])
 def test_a_scaled_loss_makes_the_steps_of_a_loop_that_waits(
-    graph: bool, limit: float, corpus: Path, tmp_path: Path, monkeypatch: Patch
+    graph: bool, limit: float, first: float, corpus: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    """The first steps overflow, which counts as nothing; the scale falls, and rises again after three steps."""
+    """Steps that overflow count as nothing; the scale falls, and rises after three steps, or one more than two before."""
     keys = {"runtime.graph": graph, "training.max_grad_norm": limit, "model.dropout": 0.0}
 
     def trained(folder: Path) -> Trainer:
         trainer = make_trainer(corpus, folder, "torch", **keys)
         making, guard = trainer.making, InterruptGuard()
-        making.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=3)
+        making.scaler = torch.amp.GradScaler("cpu", init_scale=first, growth_interval=3)
         bias = trainer.workload.model.get_parameter("decoder.bias")
         bias.register_hook(lambda d: torch.where(d.abs() > 2.0**12, math.inf, d))  # as in 16 bits
         making.scaler.load_state_dict({**making.scaler.state_dict(), "_growth_tracker": 2})
