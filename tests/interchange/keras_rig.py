@@ -12,9 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gatewise.interchange.stack import StackWeights
-from gatewise.nn import Recurrent
-from tests.interchange.rig import T, drawn_stack
+from tests.interchange.rig import T
 
 h5py = pytest.importorskip("h5py", reason="Keras' files need the extra keras: pip install h5py")
 
@@ -82,16 +80,6 @@ LSTM |= {"unit_forget_bias": True, "implementation": 1, "go_backwards": False, "
 """What decides about an LSTM, and some that does not."""
 
 
-def drawn(cell: str, layers: int = 1, bidirectional: bool = False, bias: bool = True) -> Recurrent:
-    """A stack whose biases are such as a file of Keras can hold: one, except a GRU's."""
-    stack = drawn_stack(cell, layers, bidirectional, bias)
-    if bias and cell != "gru":
-        for name, parameter in stack.named_parameters():
-            if name.startswith("bias_hh"):
-                parameter.data.zero_()
-    return stack
-
-
 @torch.no_grad()
 def keras_called(
     keras: Any, model: Any, x: Tensor, first: Sequence[Tensor], lengths: Sequence[int] | None = None
@@ -110,10 +98,3 @@ def keras_called(
     stacked = [torch.tensor(np.stack([numbers(one) for one in each])) for each in zip(*after, strict=True)]
     y = torch.tensor(numbers(found)).transpose(0, 1)
     return {"y": y, **dict(zip(("h_n", "c_n"), stacked, strict=False))}
-
-
-def stack_weights(stack: Recurrent) -> StackWeights:
-    """The weights of a stack."""
-    return StackWeights.from_module(stack)
-
-

@@ -11,8 +11,8 @@ from torch import Tensor
 from gatewise.interchange import load_stack, save_stack
 from gatewise.interchange.keras_peer import differences
 from gatewise.nn import Recurrent
-from tests.interchange.keras_rig import drawn, keras_3, keras_called
-from tests.interchange.rig import GRID, B, H, I, T, assert_equal_weights, called
+from tests.interchange.keras_rig import keras_3, keras_called
+from tests.interchange.rig import GRID, B, H, I, T, assert_equal_weights, called, drawn_stack
 from tests.nn.beside import assert_same, drawn_state, parts
 from tests.tolerances import RELATIVE
 
@@ -63,8 +63,6 @@ def test_from_keras_and_to_it(cell: str, layers: int, bidirectional: bool, bias:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_relu"])
 def test_two_biases(cell: str, bidirectional: bool, tmp_path: Path) -> None:
     """Of ours that PyTorch trained: their sum leaves, and a GRU's candidate gate keeps both."""
-    from tests.interchange.rig import drawn_stack
-
     stack = drawn_stack(cell, 2, bidirectional)
     save_stack(stack, tmp_path / "a.keras", "keras")
     assert max(differences(stack, tmp_path / "a.keras").values()) < RELATIVE[torch.float32]
@@ -85,9 +83,3 @@ def test_from_h5_of_keras_3(cell: str, tmp_path: Path) -> None:
     found, expected = beside(stack, model)
     assert_same(found, expected, RELATIVE[torch.float32])
     assert_equal_weights(load_stack(tmp_path / "a.weights.h5", architecture=tmp_path / "a.json"), stack)
-
-
-def test_drawn_is_representable() -> None:
-    """The rig's stacks have one bias, except a GRU's."""
-    assert not drawn("lstm").bias_hh_l0.any()
-    assert drawn("gru").bias_hh_l0.any()

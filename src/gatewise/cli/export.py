@@ -8,14 +8,15 @@ import typer
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    framework: Annotated[str, typer.Option("--to", metavar="FORMAT", help="torch.")],
+    framework: Annotated[str, typer.Option("--to", metavar="FORMAT", help="torch or keras.")],
     out: Annotated[Path, typer.Option(help="The file to write; an existing one is replaced.")],
 ) -> None:
     """Write a run's model as a file of another framework, and compare both.
 
     Both sides run on random and ragged input, and the largest differences are printed, relative to the largest output,
     but at least to 1. If one exceeds 1e-05, no file is kept. For PyTorch, the file is a state_dict in safetensors or,
-    with a name in .pt, .pth or .bin, as torch.save writes it.
+    with a name in .pt, .pth or .bin, as torch.save writes it. For Keras 3, it is a Sequential model,
+    .keras, batch first: ids to logits, numbers to probabilities or to a number.
     """
     from gatewise.cli.output import write
     from gatewise.interchange.runs import export_run

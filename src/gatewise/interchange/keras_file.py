@@ -126,18 +126,18 @@ class KerasFile:
         if len(given) != len(shape) or any(n is not None and n != m for n, m in zip(shape, given, strict=True)):
             wanted = ", ".join("…" if n is None else str(n) for n in shape)
             raise self.wrong(layer, f"has an array of shape {given}; its configuration asks for ({wanted})")
-        if dataset.is_virtual or dataset.external or dataset.id.get_storage_size() != math.prod(given) * bits:
-            raise self.wrong(layer, "has an array that is compressed, or in another file; expected plain numbers")
-        if math.prod(given) * bits > self._size:
-            raise self.wrong(layer, f"has an array of shape {given}, more than the file holds")
-        half = dataset.attrs.get("dtype") in ("bfloat16", b"bfloat16")
-        if half and bits == 2:
-            raw = np.empty(given, kind)
-            dataset.read_direct(raw)
-            return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-        if kind.kind != "f" or bits > 4:
+        half = bits == 2 and dataset.attrs.get("dtype") in ("bfloat16", b"bfloat16")
+        if not half and (kind.kind != "f" or bits > 4):
             raise self.wrong(layer, f"has an array of {kind}; expected float32, or 16 bits, which fit into it")
-        array: Array = dataset[()].astype(np.float32)
+        stored = math.prod(given) * bits
+        if dataset.is_virtual or dataset.external or dataset.id.get_storage_size() != stored or stored > self._size:
+            raise self.wrong(
+                layer, "has an array that is compressed, cut off, or in another file; expected plain numbers"
+            )
+        raw = dataset[()]
+        if half:
+            return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+        array: Array = raw.astype(np.float32)
         return array
 
 

@@ -129,7 +129,12 @@ class _Reader:
 
     def _number(self, layer: Layer, key: str) -> float:
         found = layer.config.get(key)
-        if not isinstance(found, int | float) or isinstance(found, bool) or not np.isfinite(found) or (key == "scale" and found <= 0):
+        if (
+            not isinstance(found, int | float)
+            or isinstance(found, bool)
+            or not np.isfinite(found)
+            or (key == "scale" and found <= 0)
+        ):
             raise layer.wrong(f"has {key} {found!r:.40}; expected a number, and a scale above 0")
         return float(found)
 
