@@ -171,7 +171,11 @@ def open_file(path: Path, architecture: Path | None) -> Iterator[KerasFile]:
     with open_regular(path, EXPECTED) as file:
         first = file.read(len(HDF5))
         file.seek(0)
-        given = None if architecture is None else read_json(architecture, LARGEST_PART, "model.to_json()", DataError)
+        given = (
+            None
+            if architecture is None
+            else read_json(architecture, LARGEST_PART, "what model.to_json() returns", DataError)
+        )
         if first.startswith(ZIP):
             config, raw = _unzipped(path, file)
             stored: Any = io.BytesIO(raw)

@@ -131,7 +131,10 @@ def _followed(path: Path, top: Layer, layers: list[Layer], given: list[Any]) -> 
     if isinstance(outputs, list) and len(outputs) == 1 and isinstance(outputs[0], list):
         outputs = outputs[0]
     if not isinstance(outputs, list) or len(outputs) != 3 or outputs[1:] != [0, 0]:
-        raise DataError(f"{path}: a model with several outputs; expected one")
+        raise DataError(
+            f"{path}: a model with several outputs, or whose output is a state or a layer that is called twice; "
+            "expected the first output of one layer"
+        )
     name, chain, used = outputs[0], list[Layer](), set[str]()
     while True:
         if not isinstance(name, str) or name not in named or name in used:
@@ -160,13 +163,15 @@ def _source(layer: Layer, nodes: Any, named: Mapping[str, tuple[Layer, Any]], us
         raise layer.wrong(
             "reads several inputs; expected a chain of layers, without initial states or masks of its own"
         )
-    if inputs[0] is None or inputs[0][1:3] != [0, 0]:
+    if inputs[0] is not None and inputs[0][1] != 0:
+        raise layer.wrong(f"reads {inputs[0][0]!r:.60}, which is called more than once; expected a chain of layers")
+    if inputs[0] is None or inputs[0][2] != 0:
         raise layer.wrong("reads the state or another output of a layer; expected its first output")
     for key, value in kwargs.items():
         source = _history(value)
-        if source is None and key in ("training", "mask", "axis", "keepdims", "initial_state"):
+        if value is None or (isinstance(value, bool | int) and (key == "training" or layer.kind in _MASKS)):
             continue
-        if key != "mask" or source is None or source[0] not in named:
+        if key != "mask" or source is None:
             raise layer.wrong(f"is called with {key!r:.40}, which cannot be followed")
         mask, seen = source[0], set[str]()
         while mask not in seen and mask in named and named[mask][0].kind in _MASKS:
