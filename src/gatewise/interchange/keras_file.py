@@ -135,9 +135,7 @@ class KerasFile:
                 layer, "has an array that is compressed, cut off, or in another file; expected plain numbers"
             )
         raw = dataset[()]
-        if half:
-            return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-        array: Array = raw.astype(np.float32)
+        array: Array = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32) if half else raw.astype(np.float32)
         return array
 
 
