@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,13 @@ from tests.interchange.keras_rig import LSTM, h5py, layer, sequential, write_leg
 from tests.interchange.rig import H, I, assert_alike, assert_equal_weights, drawn_stack
 
 GRU = {**LSTM, "reset_after": True}
+
+
+def test_other_packages_are_imported_late() -> None:
+    """Neither h5py nor Keras comes with the module of the format."""
+    program = "import sys, gatewise.interchange.keras_format; print({'h5py', 'keras'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "set()"
 
 
 def stored(stack: Recurrent) -> list[list[np.ndarray[Any, Any]]]:

@@ -27,7 +27,7 @@ def beside(stack: Recurrent, model: Any, lengths: list[int] | None = None) -> tu
     return called(stack, lengths), keras_called(keras, model, x, parts(drawn_state(stack, B)), lengths)
 
 
-def keras_stack(cell: str, layers: int = 1, bidirectional: bool = False, bias: bool = True) -> Any:
+def keras_stack(cell: str, layers: int = 1, bidirectional: bool = False, bias: bool = True, **more: Any) -> Any:
     """A model of Keras with random weights."""
     keras.utils.set_random_seed(5)
     kind, options = {"lstm": (L.LSTM, {}), "gru": (L.GRU, {})}.get(
@@ -35,9 +35,10 @@ def keras_stack(cell: str, layers: int = 1, bidirectional: bool = False, bias: b
     )
     model = keras.Sequential([L.Input((None, I))])
     for _ in range(layers):
-        one = kind(H, return_sequences=True, use_bias=bias, zero_output_for_mask=True, **options)
+        one = kind(H, return_sequences=True, use_bias=bias, zero_output_for_mask=True, **options, **more)
         model.add(L.Bidirectional(one) if bidirectional else one)
-    model.set_weights([np.random.default_rng(k).normal(size=w.shape) * 0.5 for k, w in enumerate(model.get_weights())])
+    for number, variable in enumerate(model.trainable_weights):
+        variable.assign(np.random.default_rng(number).normal(size=variable.shape) * 0.5)
     return model
 
 
@@ -75,7 +76,7 @@ def test_two_biases(cell: str, bidirectional: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 def test_from_h5_of_keras_3(cell: str, tmp_path: Path) -> None:
     """The older format, which Keras 3 still writes, and weights alone beside ``model.to_json()``."""
-    model = keras_stack(cell, 2, True)
+    model = keras_stack(cell, 2, True, dropout=0.1, recurrent_dropout=0.1)  # with the state of a generator
     model.save(tmp_path / "a.h5")
     model.save_weights(tmp_path / "a.weights.h5")
     (tmp_path / "a.json").write_text(model.to_json())

@@ -21,8 +21,8 @@ def load_stack(path: str | Path, framework: str | None = None, **options: Any) -
     Args:
         path: the file.
         framework: a name in ``FORMATS``; None if the file identifies itself.
-        options: what the format needs to know beyond the file: ``prefix`` and ``nonlinearity`` (torch). One that is
-            None counts as not given.
+        options: what the format needs to know beyond the file: ``prefix`` and ``nonlinearity`` (torch),
+            ``architecture`` (keras). One that is None counts as not given.
 
     Returns:
         An ``LSTM``, ``GRU`` or ``RNN`` in eval mode, time first. Files in 16 bits give float32 of the same values.

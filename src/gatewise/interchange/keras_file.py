@@ -25,8 +25,6 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS = "model.weights.h5"
 _ROOTS = ("layers", "_layer_checkpoint_dependencies")
 """Where the weights of layers are: the second until Keras 2.13."""
-_MOST_NAMES = 100_000
-"""The largest number of names in an attribute."""
 
 Shape = tuple[int | None, ...]
 
@@ -99,8 +97,8 @@ class KerasFile:
             raise self.wrong(layer, "has no attribute weight_names")
         found: list[str] = []
         for piece in pieces:
-            if math.prod(group.attrs.get_id(piece).shape) > _MOST_NAMES:
-                raise self.wrong(layer, f"has more than {_MOST_NAMES:,} weights; the file is damaged")
+            if group.attrs.get_id(piece).get_storage_size() > self._size:
+                raise self.wrong(layer, f"has a {piece} that claims more than the file holds; it is damaged")
             for name in np.atleast_1d(group.attrs[piece]):
                 found.append(name.decode("utf-8") if isinstance(name, bytes) else str(name))
         return found
@@ -185,14 +183,17 @@ def open_file(path: Path, architecture: Path | None) -> Iterator[KerasFile]:
             with _whatever_hdf5_raises(path):
                 h5 = opened.enter_context(h5py.File(stored, "r"))
                 legacy = config is None and not any(h5.get(root, getlink=True) for root in _ROOTS)
+                size = stored.seek(0, io.SEEK_END)
                 if config is None and "model_config" in h5.attrs:
+                    if h5.attrs.get_id("model_config").get_storage_size() > size:
+                        raise DataError(f"{path}: model_config claims more than the file holds; it is damaged")
                     config = _parsed(path, "model_config", h5.attrs["model_config"])
             if config is None and given is None:
                 raise DataError(
                     f"{path}: weights alone, whose file does not say which layers they are of; add "
                     f"{option('architecture', 'FILE')}, a file with what model.to_json() returns"
                 )
-            yield KerasFile(path, given if config is None else config, legacy, h5, stored.seek(0, io.SEEK_END))
+            yield KerasFile(path, given if config is None else config, legacy, h5, size)
 
 
 def _unzipped(path: Path, file: Any) -> tuple[Any, bytes]:
