@@ -76,7 +76,7 @@ def test_two_biases(cell: str, bidirectional: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 def test_from_h5_of_keras_3(cell: str, tmp_path: Path) -> None:
     """The older format, which Keras 3 still writes, and weights alone beside ``model.to_json()``."""
-    model = keras_stack(cell, 2, True, dropout=0.1, recurrent_dropout=0.1)  # with the state of a generator
+    model = keras_stack(cell, 2, True, dropout=0.1, recurrent_dropout=0.1)
     model.save(tmp_path / "a.h5")
     model.save_weights(tmp_path / "a.weights.h5")
     (tmp_path / "a.json").write_text(model.to_json())

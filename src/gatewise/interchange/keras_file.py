@@ -86,8 +86,7 @@ class KerasFile:
         if top.get(layer, getlink=True) is None:
             raise self.wrong(layer, "has no weights in the file")
         group = self._child(top, layer)
-        names = [name for name in self._names(group, layer) if not name.endswith("seed_generator_state")]
-        return [self._at(group, name, layer) for name in names]
+        return [self._at(group, name, layer) for name in self._names(group, layer)]
 
     def _names(self, group: Any, layer: str) -> list[str]:
         pieces = ["weight_names"] if "weight_names" in group.attrs else []
