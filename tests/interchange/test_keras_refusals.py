@@ -266,6 +266,21 @@ def test_not_of_keras(tmp_path: Path) -> None:
     assert not (tmp_path / "a.keras").exists()
 
 
+def test_a_text_that_claims_gigabytes(tmp_path: Path) -> None:
+    """HDF5 would allocate them before it looks for the text."""
+    path = write_legacy(tmp_path / "a.h5", sequential(lstm()), {"a": ARRAYS})
+    with h5py.File(path, "a") as file:
+        text = file.attrs["model_config"]
+        file.attrs["model_config"] = text.decode() if isinstance(text, bytes) else text
+    load_stack(path)
+    content = path.read_bytes()
+    length = len(text).to_bytes(4, "little")
+    assert content.count(length) >= 1
+    path.write_bytes(content.replace(length, b"\xf0\xff\xff\xff"))
+    with pytest.raises(DataError, match=r"model_config claims 4,294,967,280 bytes, more than the file holds"):
+        load_stack(path)
+
+
 @pytest.mark.parametrize("kind", ["legacy", "repacked"])
 def test_damage_without_checksums(kind: str, tmp_path: Path) -> None:
     """HDF5 has none: what is read may be another model, but never more than the file holds; no crash, no hang."""

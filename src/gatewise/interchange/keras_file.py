@@ -2,11 +2,13 @@
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ class KerasFile:
     config: Any
     legacy: bool
     _h5: Any
-    _size: int
+    _raw: bytes | mmap
 
     def arrays(self, layer: str, group: str, paths: Sequence[str], shapes: Sequence[Shape]) -> list[Array]:
         """Return the weights of a layer as float32.
@@ -96,9 +98,7 @@ class KerasFile:
             raise self.wrong(layer, "has no attribute weight_names")
         found: list[str] = []
         for piece in pieces:
-            if group.attrs.get_id(piece).get_storage_size() > self._size:
-                raise self.wrong(layer, f"has a {piece} that claims more than the file holds; it is damaged")
-            for name in np.atleast_1d(group.attrs[piece]):
+            for name in np.atleast_1d(_attribute(self.path, self._raw, group, piece)):
                 found.append(name.decode("utf-8") if isinstance(name, bytes) else str(name))
         return found
 
@@ -123,11 +123,12 @@ class KerasFile:
         if len(given) != len(shape) or any(n is not None and n != m for n, m in zip(shape, given, strict=True)):
             wanted = ", ".join("…" if n is None else str(n) for n in shape)
             raise self.wrong(layer, f"has an array of shape {given}; its configuration asks for ({wanted})")
-        half = bits == 2 and dataset.attrs.get("dtype") in ("bfloat16", b"bfloat16")
+        half = bits == 2 and "dtype" in dataset.attrs
+        half = half and _attribute(self.path, self._raw, dataset, "dtype") in ("bfloat16", b"bfloat16")
         if not half and (kind.kind != "f" or bits > 4):
             raise self.wrong(layer, f"has an array of {kind}; expected float32, or 16 bits, which fit into it")
         stored = math.prod(given) * bits
-        if dataset.is_virtual or dataset.external or dataset.id.get_storage_size() != stored or stored > self._size:
+        if dataset.is_virtual or dataset.external or dataset.id.get_storage_size() != stored or stored > len(self._raw):
             raise self.wrong(
                 layer, "has an array that is compressed, cut off, or in another file; expected plain numbers"
             )
@@ -171,28 +172,57 @@ def open_file(path: Path, architecture: Path | None) -> Iterator[KerasFile]:
             if architecture is None
             else read_json(architecture, LARGEST_PART, "what model.to_json() returns", DataError)
         )
+        config: Any = None
+        raw: bytes | mmap
         if first.startswith(ZIP):
             config, raw = _unzipped(path, file)
-            stored: Any = io.BytesIO(raw)
         elif first == HDF5:
-            config, stored = None, file
+            raw = mmap(file.fileno(), 0, access=ACCESS_READ)
         else:
             raise DataError(f"{path}: neither a zip nor HDF5; expected {EXPECTED}")
         with ExitStack() as opened:
             with _whatever_hdf5_raises(path):
-                h5 = opened.enter_context(h5py.File(stored, "r"))
+                h5 = opened.enter_context(h5py.File(io.BytesIO(raw) if config is not None else file, "r"))
                 legacy = config is None and not any(h5.get(root, getlink=True) for root in _ROOTS)
-                size = stored.seek(0, io.SEEK_END)
                 if config is None and "model_config" in h5.attrs:
-                    if h5.attrs.get_id("model_config").get_storage_size() > size:
-                        raise DataError(f"{path}: model_config claims more than the file holds; it is damaged")
-                    config = _parsed(path, "model_config", h5.attrs["model_config"])
+                    config = _parsed(path, "model_config", _attribute(path, raw, h5, "model_config"))
             if config is None and given is None:
                 raise DataError(
                     f"{path}: weights alone, whose file does not say which layers they are of; add "
                     f"{option('architecture', 'FILE')}, a file with what model.to_json() returns"
                 )
-            yield KerasFile(path, given if config is None else config, legacy, h5, size)
+            yield KerasFile(path, given if config is None else config, legacy, h5, raw)
+
+
+def _attribute(path: Path, raw: bytes | mmap, owner: Any, name: str) -> Any:
+    """Return an attribute, of which no text is longer than the file.
+
+    HDF5 allocates what the length of a text claims, before it looks for the text. The lengths stand in the attribute's
+    message, after its name, its type and its dimensions (HDF5 File Format Specification, IV.A.2.m).
+
+    Raises:
+        DataError: it claims more than the file holds.
+    """
+    attribute = owner.attrs.get_id(name)
+    kind, claimed = attribute.get_type(), attribute.get_storage_size()
+    if hasattr(kind, "is_variable_str") and kind.is_variable_str() and claimed <= len(raw):
+        bare = name.encode() + b"\0"
+        at = raw.find(bare)
+        while at >= 0:
+            for version, header in ((1, 8), (2, 8), (3, 9)):
+                start = at - header
+                if start < 0 or raw[start] != version or len(raw) < at + len(bare):
+                    continue
+                sizes = struct.unpack("<3H", raw[start + 2 : start + 8])
+                step = 8 if version == 1 else 1
+                texts = at + sum(-(-one // step) * step for one in sizes)
+                if sizes[0] == len(bare):
+                    lengths = [int.from_bytes(raw[k : k + 4], "little") for k in range(texts, texts + claimed, 16)]
+                    claimed = max(claimed, *lengths, 0)
+            at = raw.find(bare, at + 1) if claimed <= len(raw) else -1
+    if claimed > len(raw):
+        raise DataError(f"{path}: {name} claims {claimed:,} bytes, more than the file holds; it is damaged")
+    return owner.attrs[name]
 
 
 def _unzipped(path: Path, file: Any) -> tuple[Any, bytes]:
