@@ -204,7 +204,8 @@ def _attribute(path: Path, raw: bytes | mmap, owner: Any, name: str) -> Any:
         DataError: it claims more than the file holds.
     """
     attribute = owner.attrs.get_id(name)
-    kind, claimed = attribute.get_type(), attribute.get_storage_size()
+    kind, size = attribute.get_type(), attribute.get_storage_size()
+    claimed = size
     if hasattr(kind, "is_variable_str") and kind.is_variable_str() and claimed <= len(raw):
         bare = name.encode() + b"\0"
         at = raw.find(bare)
@@ -213,11 +214,14 @@ def _attribute(path: Path, raw: bytes | mmap, owner: Any, name: str) -> Any:
                 start = at - header
                 if start < 0 or raw[start] != version or len(raw) < at + len(bare):
                     continue
-                sizes = struct.unpack("<3H", raw[start + 2 : start + 8])
                 step = 8 if version == 1 else 1
-                texts = at + sum(-(-one // step) * step for one in sizes)
-                if sizes[0] == len(bare):
-                    lengths = [int.from_bytes(raw[k : k + 4], "little") for k in range(texts, texts + claimed, 16)]
+                sizes = [-(-one // step) * step for one in struct.unpack("<3H", raw[start + 2 : start + 8])]
+                space, texts = at + sum(sizes[:2]), at + sum(sizes)
+                dimensions = space + (8 if raw[space : space + 1] == b"\1" else 4)
+                rank = raw[space + 1] if space + 1 < len(raw) else 0
+                extent = [int.from_bytes(raw[k : k + 8], "little") for k in range(dimensions, texts, 8)][:rank]
+                if 16 * math.prod(extent) == size:  # else it is of another object
+                    lengths = [int.from_bytes(raw[k : k + 4], "little") for k in range(texts, texts + size, 16)]
                     claimed = max(claimed, *lengths, 0)
             at = raw.find(bare, at + 1) if claimed <= len(raw) else -1
     if claimed > len(raw):
