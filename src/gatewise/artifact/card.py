@@ -25,7 +25,14 @@ def imported_card(path: Path, config: Config, framework: str, source: Path, para
         parameters: the number of weights.
     """
     where = shlex.quote(str(path))
-    use = {"language-model": f"gatewise generate {where} --max-tokens 50"}.get(config.task.name, "")
+    use, beside = {
+        "language-model": (
+            f"gatewise generate {where} --max-tokens 50",
+            "`tokenizer.json` the vocabulary in the format of the `tokenizers` library",
+        ),
+        "classifier": (f"gatewise classify {where} DATA", "`labels.json` the labels, numbered from 0"),
+        "regressor": ("", "`scaling.json` the standardization"),
+    }[config.task.name]
     return f"""# {path.name}: a {config.task.name}, imported from {framework}
 
 {_stack(config)}, {parameters:,} parameters, read from `{source.name}`, a file of {framework}. It was not trained here:
@@ -39,7 +46,7 @@ gatewise evaluate {where} --data DATA
 ```
 
 `model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `config.toml` the
-settings, `tokenizer.json` the vocabulary in the format of the `tokenizers` library.
+settings, {beside}.
 """
 
 

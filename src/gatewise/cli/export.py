@@ -8,7 +8,7 @@ import typer
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")],
-    framework: Annotated[str, typer.Option("--to", metavar="FORMAT", help="torch or tf1.")],
+    framework: Annotated[str, typer.Option("--to", metavar="FORMAT", help="torch, keras or tf1.")],
     out: Annotated[Path, typer.Option(help="The file to write; an existing one is replaced.")],
     forget_bias: Annotated[
         float | None,
@@ -19,7 +19,8 @@ def command(
 
     Both sides run on random and ragged input, and the largest differences are printed, relative to the largest output,
     but at least to 1. If one exceeds 1e-05, no file is kept. For PyTorch, the file is a state_dict in safetensors or,
-    with a name in .pt, .pth or .bin, as torch.save writes it.
+    with a name in .pt, .pth or .bin, as torch.save writes it. For Keras 3, it is a Sequential model,
+    .keras, batch first: ids to logits, numbers to probabilities or to a number.
 
     tf1 is a checkpoint of TensorFlow 1, of a language model, under the names of the PTB tutorial; --out is its prefix.
     """

@@ -22,7 +22,7 @@ def load_stack(path: str | Path, framework: str | None = None, **options: Any) -
         path: the file.
         framework: a name in ``FORMATS``; None if the file identifies itself.
         options: what the format needs to know beyond the file: ``prefix`` and ``nonlinearity`` (torch),
-            ``forget_bias`` (tf1). One that is None counts as not given.
+            ``architecture`` (keras), ``forget_bias`` (tf1). One that is None counts as not given.
 
     Returns:
         An ``LSTM``, ``GRU`` or ``RNN`` in eval mode, time first. Files in 16 bits give float32 of the same values.

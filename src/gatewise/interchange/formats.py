@@ -51,6 +51,7 @@ class Format(Protocol):
 
 FORMATS: Mapping[str, str] = {
     "torch": "gatewise.interchange.torch_format",
+    "keras": "gatewise.interchange.keras_format",
     "tf1": "gatewise.interchange.tf1",
 }
 """The module of each format, by the framework's name; tried in this order where none is given."""

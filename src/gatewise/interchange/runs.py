@@ -4,19 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from gatewise.artifact.atomic import write_atomically
 from gatewise.artifact.card import imported_card
 from gatewise.artifact.run_folder import RunFolder
-from gatewise.config import Config, DataConfig, ModelConfig
+from gatewise.config import Config
 from gatewise.data.text import read_lines
-from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, MissingPackage, NotVerified, UsageError
+from gatewise.interchange.composition import compose, config_of
 from gatewise.interchange.formats import check_options, format_named, format_of, framework_of, staged
 from gatewise.interchange.model import ModelWeights
-from gatewise.models.language_model import LanguageModel
 from gatewise.models.loading import load, save_weights
 from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
 from gatewise.wording import option
@@ -35,7 +31,9 @@ def import_run(
 ) -> RunFolder:
     """Make a run folder from a file of another framework. It has no metrics; evaluating it needs data.
 
-    A language model is an embedding, a stack in one direction, and a decoder with an output for each word.
+    A language model is an embedding, a stack in one direction, and a decoder with an output for each word. A classifier
+    reads sequences of numbers and has a softmax of what its decoder makes of the last state; a regressor, one number.
+    The labels of a classifier are 0 … C − 1.
 
     Args:
         path: the file.
@@ -54,27 +52,39 @@ def import_run(
     found = format_of(path, framework, "from")
     name = framework_of(found)
     weights = found.load_model(path, **check_options(found.load_model, name, options))
-    config = _config_of(weights, path)
+    config = config_of(weights, path)
+    words = _words(weights, config, path, vocabulary)
+    composed = compose(weights, config, run, words)
+    with run.claim(resume=False):
+        try:
+            for part, content in composed.parts.items():
+                write_atomically(part, content)
+            save_weights(composed.model, run, config, {"imported": {"framework": name, "file": path.name}})
+            count = sum(parameter.numel() for parameter in composed.model.parameters())
+            write_atomically(run.card_file, imported_card(run.path, config, name, path, count))
+            run.write_config(config)  # last: without it, the folder is no run
+        except BaseException:
+            for written in (run.config_file, run.card_file, run.weights_file, *composed.parts):
+                written.unlink(missing_ok=True)
+            raise
+    return run
+
+
+def _words(weights: ModelWeights, config: Config, path: Path, vocabulary: str | Path | None) -> Vocabulary | None:
+    """Return the words of a language model; None for a model of numbers."""
+    if config.task.name != "language-model":
+        if vocabulary is not None:
+            raise UsageError(
+                f"{option('vocabulary', vocabulary)}: {path} holds a {config.task.name} of numbers, not words; omit it"
+            )
+        return None
     if vocabulary is None:
         raise UsageError(
             f"{path}: a language model, whose file does not hold its words; add {option('vocabulary', 'FILE')}, a text "
             "with one token a line, in the order of the ids, or the training text"
         )
     assert weights.embedding is not None
-    words = read_vocabulary(Path(vocabulary).expanduser(), len(weights.embedding))
-    model = _language_model(weights, config, words)
-    with run.claim(resume=False):
-        try:
-            write_atomically(run.tokenizer_file, vocabulary_json(words))
-            save_weights(model, run, config, {"imported": {"framework": name, "file": path.name}})
-            count = sum(parameter.numel() for parameter in model.parameters())
-            write_atomically(run.card_file, imported_card(run.path, config, name, path, count))
-            run.write_config(config)  # last: without it, the folder is no run
-        except BaseException:
-            for written in (run.config_file, run.card_file, run.weights_file, run.tokenizer_file):
-                written.unlink(missing_ok=True)
-            raise
-    return run
+    return read_vocabulary(Path(vocabulary).expanduser(), len(weights.embedding))
 
 
 def export_run(run: str | Path, out: str | Path, framework: str, **options: Any) -> tuple[Mapping[str, float], str]:
@@ -150,53 +160,3 @@ def read_vocabulary(path: Path, size: int) -> Vocabulary:
         if special not in seen:
             raise DataError(f"{path}: no line {special}, {use}; name the model's token for it so")
     return Vocabulary(list(seen))
-
-
-def _config_of(weights: ModelWeights, path: Path) -> Config:
-    """Return the configuration of the run for a model.
-
-    Raises:
-        DataError: there is no task for it.
-    """
-    spec, embedding, decoder = weights.stack.spec, weights.embedding, weights.decoder_weight
-    if embedding is None and decoder is None:
-        raise DataError(
-            f"{path}: a bare {spec.cell} stack, which has no task; expected a model with an embedding and a decoder; "
-            "load a stack in Python, with gatewise.interchange.load_stack"
-        )
-    what = "expected a language model: an embedding, a stack in one direction without a projection, a decoder"
-    if embedding is None or decoder is None:
-        raise DataError(f"{path}: no {'embedding' if embedding is None else 'decoder'} beside the stack; {what}")
-    if spec.bidirectional or spec.proj_size:
-        raise DataError(f"{path}: {'a bidirectional stack' if spec.bidirectional else 'a projection'}; {what}")
-    if len(embedding) != len(decoder):
-        raise DataError(f"{path}: {len(embedding):,} words are read and {len(decoder):,} predicted; {what}")
-    return Config(
-        data=DataConfig(level="word"),
-        model=ModelConfig(
-            cell=spec.cell,  # type: ignore[arg-type]
-            hidden_size=spec.hidden_size,
-            num_layers=spec.num_layers,
-            embedding_size=0 if weights.tied else spec.input_size,
-            dropout=0.0,
-            forget_bias=0.0,
-            tie_weights=weights.tied,
-        ),
-    )
-
-
-def _language_model(weights: ModelWeights, config: Config, vocabulary: Vocabulary) -> LanguageModel:
-    """Return the model of checked weights; biases that the file does not have are zeros."""
-    with torch.device("meta"):
-        model = LanguageModel(config.model, vocabulary)
-    given = {"embedding.weight": weights.embedding, "decoder.weight": weights.decoder_weight}
-    given |= {"decoder.bias": weights.decoder_bias}
-    given |= {f"rnn.{name}": array for name, array in weights.stack.arrays().items()}
-    state = {
-        name: torch.zeros(tensor.shape) if (array := given.get(name)) is None else torch.from_numpy(np.array(array))
-        for name, tensor in model.state_dict().items()
-    }
-    model.load_state_dict(state, assign=True)
-    if config.model.tie_weights:
-        model.decoder.weight = model.embedding.weight
-    return model.eval()

@@ -193,7 +193,7 @@ def load_model(path: Path, *, prefix: str | None = None, nonlinearity: str | Non
     own = chosen_prefix(file, prefix)
     stack = stack_of(file, own, nonlinearity)
     around = own[: own.rstrip(".").rfind(".") + 1]
-    found: dict[str, Array] = {}
+    found: dict[str, Any] = {}
     for name in file.shapes:
         if not name.startswith(around) or (own and name.startswith(own)) or _OF_A_PASS.fullmatch(name):
             continue
