@@ -12,7 +12,7 @@ from gatewise.wording import argument, on_command_line, option, setting, train_a
 from tests.conftest import REPOSITORY
 
 SOURCES = REPOSITORY / "src" / "gatewise"
-COMMANDS = {"wording.py", "tasks/card.py", "data/corpora.py"}
+COMMANDS = {"wording.py", "artifact/card.py", "data/corpora.py"}
 """Files that write whole commands: for the model card, and for what to do after a download."""
 
 

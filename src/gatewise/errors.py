@@ -63,6 +63,12 @@ class NotFinite(GatewiseError):
         )
 
 
+class NotVerified(GatewiseError):
+    """An exported file does not give the model's outputs in the other framework; it is not kept."""
+
+    exit_status = 1
+
+
 class Interrupted(GatewiseError):
     """The user interrupted training; the current step was completed and saved."""
 

@@ -39,14 +39,15 @@ def on_command_line() -> Iterator[None]:
         _commanded[0] = before
 
 
-def option(name: str, value: Any = None) -> str:
+def option(name: str, value: Any = None, flag: str = "") -> str:
     """Return an argument that is an option of a command: ``out`` or ``--out``; ``steps=5`` or ``--steps 5``.
 
-    The value True belongs to a switch: ``resume=True`` or ``--resume``.
+    The value True belongs to a switch: ``resume=True`` or ``--resume``. ``flag`` is the option's name if it differs:
+    ``from`` is no name in Python.
     """
     if not _commanded[0]:
         return name if value is None else f"{name}={value}"
-    flag = f"--{name.replace('_', '-')}"
+    flag = f"--{(flag or name).replace('_', '-')}"
     return flag if value is None or value is True else f"{flag} {value}"
 
 

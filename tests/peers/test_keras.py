@@ -4,15 +4,15 @@ import os
 import tempfile
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from gatewise.interchange.layouts import LAYOUTS, to_layout
+from gatewise.interchange.stack import StackWeights
 from gatewise.nn import Recurrent, make_stack
 from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts
-from tests.peers.orders import KERAS, reordered
 from tests.tolerances import RELATIVE
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -34,14 +34,11 @@ def keras_layer(cell: str, **options: Any) -> Any:
     return kind(H, return_sequences=True, return_state=True, **options)
 
 
-def keras_weights(module: Recurrent, suffix: str) -> list[Any]:
-    """Kernel, recurrent kernel and bias as Keras has them: (I, gates·H); a GRU's two biases stay two."""
-    order = KERAS[module.spec.cell]
-    w_ih, w_hh, b_ih, b_hh = (
-        reordered(module, f"{name}_{suffix}", order) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
-    bias = np.stack([b_ih, b_hh]) if module.spec.cell == "gru" else b_ih + b_hh
-    return [w_ih.T, w_hh.T, bias]
+def keras_weights(module: Recurrent) -> list[Any]:
+    """Kernel, recurrent kernel and bias of each direction as Keras has them."""
+    cell = module.spec.cell
+    passes = StackWeights.from_module(module).passes
+    return [array for own in passes for array in to_layout(cell, own, LAYOUTS["keras"][cell])]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -53,7 +50,7 @@ def test_outputs_states_and_gradients(cell: str, backwards: bool) -> None:
     x, state = torch.randn(T, B, I), drawn_state(module, B)
     peer = keras_layer(cell, go_backwards=backwards)
     peer.build((B, T, I))
-    peer.set_weights(keras_weights(module, "l0"))
+    peer.set_weights(keras_weights(module))
 
     def call(which: str) -> dict[str, Tensor]:
         leaf, before = x.clone().requires_grad_(), [p.clone().requires_grad_() for p in parts(state)]
@@ -72,7 +69,7 @@ def test_outputs_states_and_gradients(cell: str, backwards: bool) -> None:
         return {**found, "dx": leaf.grad, **dict(zip(("dh_0", "dc_0"), (p.grad for p in before), strict=False))}
 
     found, expected = call("ours"), call("keras")
-    order = KERAS[cell]
+    order = LAYOUTS["keras"][cell].gates
     for name, variable in zip(("weight_ih", "weight_hh", "bias"), peer.trainable_weights, strict=True):
         gradient = variable.value.grad
         for ours in ("bias_ih", "bias_hh") if name == "bias" else (name,):
@@ -90,7 +87,7 @@ def test_both_directions(cell: str) -> None:
     module, x = make_stack(cell, I, H, bidirectional=True), torch.randn(T, B, I)
     peer = keras.layers.Bidirectional(keras_layer(cell))
     peer.build((B, T, I))
-    peer.set_weights(keras_weights(module, "l0") + keras_weights(module, "l0_reverse"))
+    peer.set_weights(keras_weights(module))
     y, *after = peer(x.transpose(0, 1))
     found, state = module(x)
     half = len(after) // 2
@@ -108,7 +105,7 @@ def test_rows_of_unequal_length(cell: str) -> None:
     module, x, lengths = make_stack(cell, I, H), torch.randn(T, B, I), [4, 6, 1]
     peer = keras_layer(cell, zero_output_for_mask=True)
     peer.build((B, T, I))
-    peer.set_weights(keras_weights(module, "l0"))
+    peer.set_weights(keras_weights(module))
     mask = torch.arange(T) < torch.tensor(lengths)[:, None]
     y, *after = peer(x.transpose(0, 1), mask=mask)
     found, state = module(x, lengths=lengths)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from gatewise.interchange.layouts import LAYOUTS, to_layout
+from gatewise.interchange.stack import StackWeights
 from gatewise.nn import Recurrent, make_stack
 from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts
-from tests.peers.orders import ONNX, Array, reordered
 from tests.tolerances import RELATIVE
 
 onnx = pytest.importorskip("onnx", reason="ONNX is a peer: pip install --group peers")
@@ -20,17 +21,9 @@ T, B, I, H = 6, 3, 5, 4
 
 def graph(module: Recurrent) -> bytes:
     """One node of the standard: X, sequence_lens and the states go in, Y and the states come out."""
-    spec, order = module.spec, ONNX[module.spec.cell]
-    suffixes = [suffix for _, _, suffix in spec.passes()]
-
-    def stacked(name: str) -> Array:
-        return np.stack([reordered(module, f"{name}_{suffix}", order) for suffix in suffixes])
-
-    weights = {
-        "W": stacked("weight_ih"),
-        "R": stacked("weight_hh"),
-        "B": np.concatenate([stacked("bias_ih"), stacked("bias_hh")], 1),
-    }
+    spec, passes = module.spec, StackWeights.from_module(module).passes
+    arrays = [to_layout(spec.cell, own, LAYOUTS["onnx"][spec.cell]) for own in passes]
+    weights = {name: np.stack(parts) for name, parts in zip("WRB", zip(*arrays, strict=True), strict=True)}
     kind, attributes = {"lstm": ("LSTM", {}), "gru": ("GRU", {"linear_before_reset": 1})}.get(
         spec.cell, ("RNN", {"activations": [spec.cell.removeprefix("rnn_").title()] * spec.num_directions})
     )

@@ -15,8 +15,10 @@ from gatewise.cli import (
     data,
     doctor,
     evaluate,
+    export,
     forecast,
     generate,
+    import_,
     inspect,
     new,
     recipes,
@@ -46,6 +48,8 @@ app.command("tag")(tag.command)
 app.command("classify")(classify.command)
 app.add_typer(inspect.app, name="inspect")
 app.command("forecast")(forecast.command)
+app.command("import")(import_.command)
+app.command("export")(export.command)
 app.command("recipes")(recipes.command)
 app.command("new")(new.command)
 app.add_typer(data.app, name="data")

@@ -18,13 +18,14 @@ from gatewise.engines.switches import switches
 from gatewise.nn.calls import LSTMCalls, OneStateCalls, Trace
 from gatewise.nn.checks import autocast_dtype, check_input, check_lengths, check_state, check_trace
 from gatewise.nn.dropout import dropout, dropout_mask
+from gatewise.nn.peer import HasPeer
 from gatewise.nn.state import LSTMState, RNNState, state_kind
 from gatewise.spec import RecurrentSpec
 
 State = LSTMState | RNNState
 
 
-class Recurrent(nn.Module):
+class Recurrent(HasPeer):
     """Base class of the three modules: L layers, each in one or two directions. Use LSTM, GRU or RNN instead.
 
     The parameters, their names, order and initialization (uniform in ±1/√H) are those of PyTorch: either module loads

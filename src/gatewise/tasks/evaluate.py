@@ -13,6 +13,7 @@ from gatewise.files import spooled
 from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.language_modeling import evaluate_language_model
 from gatewise.tasks.regression import evaluate_regression
+from gatewise.tasks.resume import names_data
 from gatewise.tasks.scratch import evaluate_scratch
 from gatewise.tasks.task import check_figures
 from gatewise.training.precision import as_configured, choose_device
@@ -82,6 +83,10 @@ def _evaluate(
         )
     if save is not None:
         check_table(save, config.task.name)
+    if data is None and not names_data(config):
+        raise UsageError(
+            f"{folder.path}: config.toml names no data, as in an imported run; add {option('data', 'PATH')}"
+        )
     if config.task.name == "scratch-language-model":
         return evaluate_scratch(folder, config, data, split)
     where = choose_device("cpu" if weights is not None and device == "auto" else device)

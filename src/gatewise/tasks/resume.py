@@ -50,6 +50,11 @@ def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None
         yield
 
 
+def names_data(config: Config) -> bool:
+    """Return whether a run has data of its own; an imported run has none."""
+    return config.task.name == "memory-task" or any(getattr(config.data, key) for key in DATA_KEYS)
+
+
 def find_resume_point(
     run: RunFolder, config: Config, data_hashes: Mapping[str, str], console: Console | None, check: Check
 ) -> tuple[Checkpoint | None, Metrics | None]:
@@ -66,6 +71,7 @@ def find_resume_point(
 
     Raises:
         RunError: there are checkpoints, but none is intact; starting over would lose what was trained.
+        UsageError: the run was imported.
         GatewiseError: as for ``final_metrics``.
     """
 
@@ -87,6 +93,11 @@ def find_resume_point(
     if final:
         note(console, f"{run.path}: this run is finished ({_length(history.evaluations[-1])}); nothing is changed")
     elif not checkpoint:
+        if run.config_file.exists() and not names_data(run.read_config()):
+            raise UsageError(
+                f"{run.path}: config.toml names no data, as in an imported run, so there is no training to resume; "
+                f"choose another {option('out')}"
+            )
         note(console, f"{run.path}: no checkpoint found; starting from the beginning")
     return checkpoint, final
 

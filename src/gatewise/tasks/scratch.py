@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.card import model_card
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config
 from gatewise.data.comments import Sentences, find_csv, read_sentences
@@ -19,7 +20,6 @@ from gatewise.errors import DataError, RunError, UsageError
 from gatewise.files import file_hash
 from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.scratch import ScratchModel, initial_weights, weight_shapes
-from gatewise.tasks.card import model_card
 from gatewise.tasks.resume import find_resume_point, hold, run_identity
 from gatewise.training.checkpoints import Checkpoint
 from gatewise.training.progress import note

@@ -13,13 +13,13 @@ from rich.console import Console
 from torch import nn
 
 from gatewise.artifact.atomic import write_atomically
+from gatewise.artifact.card import model_card
 from gatewise.artifact.run_folder import Metrics, RunFolder
 from gatewise.config import Config, load_config
 from gatewise.data.in_memory import Files, about_data, as_files, is_path
 from gatewise.engines import engine_named
 from gatewise.errors import DataError, GatewiseError, Interrupted, RunError, UsageError
 from gatewise.models.loading import load_weights
-from gatewise.tasks.card import model_card
 from gatewise.tasks.kinds import KINDS
 from gatewise.tasks.resume import DATA_KEYS, find_resume_point, hold, run_identity
 from gatewise.tasks.run import Run

@@ -14,6 +14,35 @@ def model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     return _CARDS[config.task.name](path, config, metrics)
 
 
+def imported_card(path: Path, config: Config, framework: str, source: Path, parameters: int) -> str:
+    """Return the model card of a run that was imported from a file of another framework, as Markdown.
+
+    Args:
+        path: the run folder.
+        config: its configuration.
+        framework: the name of the format.
+        source: the file.
+        parameters: the number of weights.
+    """
+    where = shlex.quote(str(path))
+    use = {"language-model": f"gatewise generate {where} --max-tokens 50"}.get(config.task.name, "")
+    return f"""# {path.name}: a {config.task.name}, imported from {framework}
+
+{_stack(config)}, {parameters:,} parameters, read from `{source.name}`, a file of {framework}. It was not trained here:
+there are no metrics, and the settings under `[training]` in `config.toml` are defaults.
+
+To evaluate and use the model:
+
+```
+gatewise evaluate {where} --data DATA
+{use}
+```
+
+`model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `config.toml` the
+settings, `tokenizer.json` the vocabulary in the format of the `tokenizers` library.
+"""
+
+
 def _language_model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:
     """Return the model card of a language model as Markdown."""
     *epochs, final = metrics

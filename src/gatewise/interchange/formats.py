@@ -1,0 +1,137 @@
+"""The table of formats, and what a module of a format provides.
+
+A format is one module, imported when it is first used, with the functions of ``Format``. Bare stacks go through
+``load_stack`` and ``save_stack``, whole models through ``load_model`` and ``save_model``. A loader reads an untrusted
+file: it compares every size with the file's length before it allocates, and raises a ``DataError`` for what it cannot
+represent. A saver writes to the path it is given, or to paths that begin with it, and need not be atomic: ``staged``
+gives it a path in a temporary folder, and moves what it wrote. ``differences`` checks a file with the other framework.
+
+Options that a format does not take are absent from its signature; the caller checks them with ``check_options``.
+"""
+
+import importlib
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from torch import nn
+
+from gatewise.errors import DataError, GatewiseError, UsageError
+from gatewise.files import check_regular
+from gatewise.interchange.model import ModelWeights
+from gatewise.interchange.stack import StackWeights
+from gatewise.wording import option
+
+
+class Format(Protocol):
+    """The functions of a format's module; after the path, each may take options by keyword.
+
+    Attributes:
+        recognises: whether a file's first bytes or name are those of this format; reads a few bytes, never raises.
+        load_stack: reads the only recurrent stack of a file.
+        save_stack: writes a bare stack.
+        load_model: reads a whole model, as far as the file describes one.
+        save_model: writes a model of ``gatewise.models``; raises a ``UsageError`` if the format cannot hold it.
+        differences: the largest difference between a model and its file, run by the other framework on random and
+            ragged input, under the name of what was compared; raises ``MissingPackage`` if that is not installed.
+    """
+
+    recognises: Callable[[Path], bool]
+    load_stack: Callable[..., StackWeights]
+    save_stack: Callable[..., None]
+    load_model: Callable[..., ModelWeights]
+    save_model: Callable[..., None]
+    differences: Callable[[nn.Module, Path], Mapping[str, float]]
+
+
+FORMATS: Mapping[str, str] = {"torch": "gatewise.interchange.torch_format"}
+"""The module of each format, by the framework's name; tried in this order where none is given."""
+
+
+def format_named(framework: str, flag: str = "") -> Format:
+    """Return the module of a format.
+
+    Args:
+        framework: a name in ``FORMATS``.
+        flag: the option of the command that gives it.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if framework not in FORMATS:
+        raise UsageError(
+            f"{option('framework', framework, flag)}: no such format; expected one of {', '.join(FORMATS)}"
+        )
+    return cast(Format, importlib.import_module(FORMATS[framework]))
+
+
+def format_of(path: Path, framework: str | None, flag: str = "") -> Format:
+    """Return the format with a name or, without one, the first that recognises a file.
+
+    Args:
+        path: a file; for a format of several, what their names begin with.
+        framework: a name in ``FORMATS``, or None.
+        flag: the option of the command that gives it.
+
+    Raises:
+        UsageError: there is none of this name.
+        DataError: the file is missing, or no format recognises it.
+    """
+    if framework is not None:
+        return format_named(framework, flag)
+    for known in FORMATS:
+        if (found := format_named(known)).recognises(path):
+            return found
+    check_regular(path, "a file with weights")
+    raise DataError(
+        f"{path}: not recognized as a file of {', '.join(FORMATS)}; name the program that wrote it with "
+        f"{option('framework', flag=flag)}"
+    )
+
+
+def check_options(function: Callable[..., Any], framework: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are not None, after checking that a format's function takes them.
+
+    Raises:
+        UsageError: it does not take one.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    taken = inspect.signature(function).parameters
+    for name, value in given.items():
+        if name not in taken:
+            raise UsageError(f"{option(name, value)}: does not apply to {framework}; omit it")
+    return given
+
+
+def framework_of(found: Format) -> str:
+    """Return the framework's name of a format's module."""
+    return next(name for name, module in FORMATS.items() if module == getattr(found, "__name__", None))
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder; at the end of the block, move all files there to the target.
+
+    If the block raises an error, nothing is moved. Of several files, the last one by name is moved last: it is the one
+    that makes the others readable.
+
+    Raises:
+        UsageError: the target is a folder, or in none.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        what = "a folder" if path.is_dir() else f"no folder {path.parent}"
+        raise UsageError(f"{path}: {what}; expected the name of a file to write")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
+        beside = Path(folder) / path.name
+        try:
+            yield beside
+        except GatewiseError as problem:  # names the temporary file
+            raise type(problem)(str(problem).replace(str(beside), str(path))) from None
+        for written in sorted(Path(folder).iterdir()):
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(written, path.with_name(written.name))
