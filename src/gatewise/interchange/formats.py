@@ -48,7 +48,10 @@ class Format(Protocol):
     differences: Callable[[nn.Module, Path], Mapping[str, float]]
 
 
-FORMATS: Mapping[str, str] = {"torch": "gatewise.interchange.torch_format"}
+FORMATS: Mapping[str, str] = {
+    "torch": "gatewise.interchange.torch_format",
+    "onnx": "gatewise.interchange.onnx_format",
+}
 """The module of each format, by the framework's name; tried in this order where none is given."""
 
 
