@@ -50,7 +50,7 @@ class Graph:
 
     def weight(self, name: str, array: npt.NDArray[Any]) -> str:
         """Add an initializer; the same name again is the same array."""
-        self.arrays.setdefault(name, np.ascontiguousarray(array))
+        self.arrays.setdefault(name, np.asarray(array, order="C"))
         self._names.add(name)
         return name
 
@@ -85,9 +85,18 @@ class Graph:
         time = self.add("Range", self.constant(0, np.int32), steps, self.constant(1, np.int32))
         return self.add("Less", self.unsqueezed(time, 1), lengths)
 
-    def linear(self, x: str, name: str, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> str:
-        """Apply a linear layer, whose weight (outputs, inputs) stays as it is, to the last axis."""
-        turned = self.add("Transpose", self.weight(f"{name}.weight", weight), perm=[1, 0], name=f"{name}/Transpose")
+    def linear(self, x: str, name: str, weight: npt.NDArray[Any], bias: npt.NDArray[Any], shared: str = "") -> str:
+        """Apply a linear layer, whose weight (outputs, inputs) stays as it is, to the last axis.
+
+        Args:
+            x: (…, inputs).
+            name: the layer's.
+            weight: (outputs, inputs).
+            bias: (outputs,).
+            shared: the initializer that already holds the weight, if there is one.
+        """
+        stored = shared or self.weight(f"{name}.weight", weight)
+        turned = self.add("Transpose", stored, perm=[1, 0], name=f"{name}/Transpose")
         product = self.add("MatMul", x, turned, name=f"{name}/MatMul")
         return self.add("Add", product, self.weight(f"{name}.bias", bias), name=f"{name}/Add")
 
