@@ -10,7 +10,7 @@ def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that another framework wrote.")],
     out: Annotated[Path, typer.Option(help="The run folder to create.")],
     framework: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="torch.  [what the file says it is]")
+        str | None, typer.Option("--from", metavar="FORMAT", help="torch or onnx.  [what the file says it is]")
     ] = None,
     vocabulary: Annotated[
         Path | None, typer.Option(help="The words of a language model: one a line, in the order of the ids.")
@@ -24,7 +24,8 @@ def command(
 
     A file of PyTorch is a state_dict, in safetensors or as written by torch.save; nothing but weights is unpickled. A
     language model has encoder (or embedding), a recurrent stack, and decoder. The run has no metrics; evaluate it with
-    --data. A bare stack has no task: load it in Python, with gatewise.interchange.load_stack.
+    --data. An ONNX file that Gatewise wrote holds a whole run, whatever its task; of others, language models are read:
+    Gather, then LSTM, GRU or RNN, then Gemm, or MatMul and Add. A bare stack has no task: load it in Python, with gatewise.interchange.load_stack.
     """
     from gatewise.cli.output import write
     from gatewise.interchange.runs import import_run

@@ -38,6 +38,9 @@ class Format(Protocol):
         save_model: writes a model of ``gatewise.models``; raises a ``UsageError`` if the format cannot hold it.
         differences: the largest difference between a model and its file, run by the other framework on random and
             ragged input, under the name of what was compared; raises ``MissingPackage`` if that is not installed.
+
+    A format that keeps whole runs also has ``save_run(run, model, path)``, in place of ``save_model``, and
+    ``load_run(path)``, which returns a ``CarriedRun``, or None for another program's file.
     """
 
     recognises: Callable[[Path], bool]

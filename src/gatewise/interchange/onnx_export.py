@@ -1,7 +1,7 @@
 """ONNX files of recurrent stacks and models: their graphs, metadata and seal.
 
-Every graph takes time first: ``x`` (T, B, I) or ids (T, B). A *sequence* graph also takes ``lengths`` (B,) int32, from 0
-to T, and ignores what stands past them. A *step* graph reads one step of each row and has neither T nor ``lengths``.
+Every graph takes time first: ``x`` (T, B, I) or ids (T, B). A *sequence* graph also takes ``lengths`` (B,) int32, from
+0 to T, and ignores what stands past them. A *step* graph reads one step of each row and has neither T nor ``lengths``.
 States are inputs ``h_0`` and ``c_0``, and outputs ``h_n`` and ``c_n``, (L·D, B, H).
 """
 
@@ -32,11 +32,11 @@ def stack_graph(weights: StackWeights, graph: str) -> Graph:
         UsageError: there is no such graph, or ONNX cannot hold this stack.
     """
     check_graph(weights, graph)
-    made, I = Graph(), weights.spec.input_size
+    made, size_of_x = Graph(), weights.spec.input_size
     if graph == "step":
-        x, lengths = made.unsqueezed(made.input("x", "FLOAT", "B", I), 0), None
+        x, lengths = made.unsqueezed(made.input("x", "FLOAT", "B", size_of_x), 0), None
     else:
-        x, lengths = made.input("x", "FLOAT", "T", "B", I), made.input("lengths", "INT32", "B")
+        x, lengths = made.input("x", "FLOAT", "T", "B", size_of_x), made.input("lengths", "INT32", "B")
     y, after = stateful(made, weights, x, lengths)
     width = weights.spec.num_directions * weights.spec.hidden_size
     if graph == "step":

@@ -159,7 +159,7 @@ def _spelled(graph: Graph, encoder: CharacterEncoder) -> str:
     x = graph.add("Transpose", graph.add("Where", inside, x, graph.constant(0, np.float32)), perm=[1, 2, 0])
     weight, bias = (
         graph.weight(f"characters.convolution.{name}", array_of(parameter))
-        for name, parameter in (("weight", encoder.convolution.weight), ("bias", encoder.convolution.bias))
+        for name, parameter in encoder.convolution.named_parameters()
     )
     answers = graph.add("Conv", x, weight, bias, kernel_shape=[3], pads=[1, 1], name="characters.convolution/Conv")
     return _maximum(graph, graph.add("Transpose", answers, perm=[2, 0, 1]), inside, lengths)

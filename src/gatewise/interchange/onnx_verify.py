@@ -20,7 +20,7 @@ from gatewise.nn.words import WordBatch, WordEncoder
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 STEPS, ROWS = (1, 7), (1, 3)
-"""T and B of the input. With 3 rows, one has length 0 and one is shorter than T; alone, a row is read whole and empty."""
+"""T and B of the input. Of 3 rows, one has length 0 and one is shorter than T; a row alone is whole, then empty."""
 
 
 def session(path: Path) -> Any:

@@ -14,6 +14,7 @@ from gatewise.config import Config, DataConfig, ModelConfig
 from gatewise.data.text import read_lines
 from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, MissingPackage, NotVerified, UsageError
+from gatewise.interchange.carried import CarriedRun
 from gatewise.interchange.formats import check_options, format_named, format_of, framework_of, staged
 from gatewise.interchange.model import ModelWeights
 from gatewise.models.language_model import LanguageModel
@@ -52,25 +53,25 @@ def import_run(
     run.check_free(resume=False)
     found = format_of(path, framework, "from")
     name = framework_of(found)
-    weights = found.load_model(path, **check_options(found.load_model, name, options))
-    config = _config_of(weights, path)
-    if vocabulary is None:
-        raise UsageError(
-            f"{path}: a language model, whose file does not hold its words; add {option('vocabulary', 'FILE')}, a text "
-            "with one token a line, in the order of the ids"
-        )
-    assert weights.embedding is not None
-    words = read_vocabulary(Path(vocabulary).expanduser(), len(weights.embedding))
-    model = _language_model(weights, config, words)
+    given = check_options(found.load_model, name, options)
+    load_run = getattr(found, "load_run", None)
+    carried = load_run(path) if load_run is not None else None
+    if carried is None:
+        carried = _of_weights(found.load_model(path, **given), path, vocabulary)
+    elif vocabulary is not None:
+        raise UsageError(f"{option('vocabulary', vocabulary)}: {path} holds a run of Gatewise with its words; omit it")
+    config, model = carried.config, carried.model
     with run.claim(resume=False):
         try:
-            write_atomically(run.tokenizer_file, vocabulary_json(words))
+            for part in run.parts:
+                if part.name in carried.parts:
+                    write_atomically(part, carried.parts[part.name])
             save_weights(model, run, config, {"imported": {"framework": name, "file": path.name}})
             count = sum(parameter.numel() for parameter in model.parameters())
             write_atomically(run.card_file, imported_card(run.path, config, name, path, count))
             run.write_config(config)  # last: without it, the folder is no run
         except BaseException:
-            for written in (run.config_file, run.card_file, run.weights_file, run.tokenizer_file):
+            for written in (run.config_file, run.card_file, run.weights_file, *run.parts):
                 written.unlink(missing_ok=True)
             raise
     return run
@@ -99,7 +100,11 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
     model = load(run)
     differences, reason = dict[str, float](), ""
     with staged(path) as beside:
-        found.save_model(model, beside, **given)
+        save_run = getattr(found, "save_run", None)
+        if save_run is not None:
+            save_run(RunFolder(run), model, beside, **given)
+        else:
+            found.save_model(model, beside, **given)
         try:
             differences = dict(found.differences(model, beside))
         except MissingPackage as problem:
@@ -111,6 +116,25 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
                     "file is not kept"
                 )
     return differences, reason
+
+
+def _of_weights(weights: ModelWeights, path: Path, vocabulary: str | Path | None) -> CarriedRun:
+    """Return the run of a language model, whose words are in a file.
+
+    Raises:
+        DataError: the weights are not those of a language model, or the vocabulary is missing or damaged.
+        UsageError: there is no vocabulary.
+    """
+    config = _config_of(weights, path)
+    if vocabulary is None:
+        raise UsageError(
+            f"{path}: a language model, whose file does not hold its words; add {option('vocabulary', 'FILE')}, a text "
+            "with one token a line, in the order of the ids"
+        )
+    assert weights.embedding is not None
+    words = read_vocabulary(Path(vocabulary).expanduser(), len(weights.embedding))
+    parts = {"tokenizer.json": vocabulary_json(words).encode()}
+    return CarriedRun(config, parts, _language_model(weights, config, words))
 
 
 def read_vocabulary(path: Path, size: int) -> Vocabulary:
