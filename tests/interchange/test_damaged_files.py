@@ -15,7 +15,7 @@ from gatewise.interchange import load_stack, save_stack
 from tests.interchange.rig import H, I, assert_equal_weights, drawn_stack
 
 FILES = 100
-SUFFIXES = {"torch": (".safetensors", ".pt")}
+SUFFIXES = {"torch": (".safetensors", ".pt"), "onnx": (".onnx",)}
 """Of each format, the files that ``save_stack`` writes; each carries checksums, so that any change is found."""
 
 
@@ -47,6 +47,8 @@ def damaged(content: bytes, rng: Random) -> bytes:
     ("framework", "suffix"), [(framework, suffix) for framework, row in SUFFIXES.items() for suffix in row]
 )
 def test_damage(framework: str, suffix: str, tmp_path: Path) -> None:
+    if framework == "onnx":
+        pytest.importorskip("onnx")
     stack, path, refused = drawn_stack("lstm", 2), tmp_path / f"a{suffix}", list[GatewiseError]()
     save_stack(stack, path, framework)
     content, rng = path.read_bytes(), Random(7)

@@ -23,9 +23,10 @@ def command(
     """Make a run folder from a model of another framework.
 
     A file of PyTorch is a state_dict, in safetensors or as written by torch.save; nothing but weights is unpickled. A
-    language model has encoder (or embedding), a recurrent stack, and decoder. The run has no metrics; evaluate it with
-    --data. An ONNX file that Gatewise wrote holds a whole run, whatever its task; of others, language models are read:
-    Gather, then LSTM, GRU or RNN, then Gemm, or MatMul and Add. A bare stack has no task: load it in Python, with gatewise.interchange.load_stack.
+    language model has encoder (or embedding), a recurrent stack, and decoder. An ONNX file that Gatewise wrote holds a
+    whole run, whatever its task; of others, language models are read: Gather, then LSTM, GRU or RNN, then Gemm, or
+    MatMul and Add. The run has no metrics; evaluate it with --data. A bare stack has no task: load it in Python, with
+    gatewise.interchange.load_stack.
     """
     from gatewise.cli.output import write
     from gatewise.interchange.runs import import_run

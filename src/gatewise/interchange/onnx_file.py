@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,19 @@ class OnnxFile:
             return file.read(length)
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the error of a text that is not UTF-8, raised where it is first read, into one of the file.
+
+    Raises:
+        DataError: a text is not UTF-8.
+    """
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: a name in it is not UTF-8; it is damaged; expected {EXPECTED}") from None
+
+
 def _parsed(path: Path) -> tuple[Any, bytes]:
     onnx, there = onnx_module(), check_regular(path, EXPECTED)
     if there > _LARGEST:
@@ -167,11 +181,7 @@ def _parsed(path: Path) -> tuple[Any, bytes]:
         if type(problem).__name__ != "DecodeError":
             raise
         raise DataError(f"{path}: damaged or truncated, or no ONNX file ({problem}); expected {EXPECTED}") from None
-    try:
-        used = len(model.graph.node) and model.graph.node[0].op_type
-    except UnicodeDecodeError:
-        used = ""
-    if not used:
+    if not len(model.graph.node):
         raise DataError(f"{path}: no graph with nodes; damaged or truncated; expected {EXPECTED}")
     if len(model.functions) or len(model.training_info):
         what = "functions" if len(model.functions) else "training steps"
