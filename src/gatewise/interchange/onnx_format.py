@@ -83,7 +83,7 @@ def save_run(run: RunFolder, model: nn.Module, path: Path, *, graph: str = "sequ
     Raises:
         UsageError: as for ``save_stack``.
     """
-    facts = {f"{_RUN}{name}": text for name, text in texts_of(run).items()}
+    facts = {f"{_RUN}{name}": text for name, text in texts_of(run, model).items()}
     write_graph(path, model_graph(model, graph), facts, INTERFACE[type(model)])
 
 
@@ -100,7 +100,7 @@ def load_run(path: Path) -> CarriedRun | None:
         texts = {key.removeprefix(_RUN): text for key, text in file.facts.items() if key.startswith(_RUN)}
         if not texts:
             return None
-        carried = read_texts(path, texts, lambda model: _weights_of(file, model))
+        carried = read_texts(path, texts, len(file.graph.initializer), lambda model: _weights_of(file, model))
         graph = "sequence" if any(one.name == "lengths" for one in file.graph.input) else "step"
         expected = model_graph(carried.model, graph)
         same = list(file.graph.node) == expected.nodes and list(file.graph.input) == expected.inputs

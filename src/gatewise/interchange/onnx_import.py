@@ -114,8 +114,8 @@ class Reader:
         """
         stack, last = self.stack(), len(self.found.passes)
         outputs = [self.value(output.name) for output in self.file.graph.output]
-        wanted = "logits" if self.found.decoder_weight is not None else ""
-        if not any(one.kind == "sequence" and one.layer == last and one.decoded == wanted for one in outputs):
+        decoded = self.found.decoder_weight is not None
+        if not any(one.kind == "sequence" and one.layer == last and bool(one.decoded) == decoded for one in outputs):
             by = next((one.by for one in outputs if one.kind == "unknown"), "none of its outputs is that of a decoder")
             raise DataError(
                 f"{self.file.path}: {by}: not a layer of a language model; expected an embedding, a recurrent stack, "

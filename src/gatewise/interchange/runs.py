@@ -1,6 +1,7 @@
 """Run folders made from files of other frameworks, and files of other frameworks made from run folders."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gatewise.config import Config, DataConfig, ModelConfig
 from gatewise.data.text import read_lines
 from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError, MissingPackage, NotVerified, UsageError
+from gatewise.files import file_hash
 from gatewise.interchange.carried import CarriedRun
 from gatewise.interchange.formats import check_options, format_named, format_of, framework_of, staged
 from gatewise.interchange.model import ModelWeights
@@ -67,11 +69,14 @@ def import_run(
                 if part.name in carried.parts:
                     write_atomically(part, carried.parts[part.name])
             save_weights(model, run, config, {"imported": {"framework": name, "file": path.name}})
+            if carried.intervals is not None:  # they belong to the same weights, in another file
+                own = replace(carried.intervals, weights=file_hash(run.weights_file))
+                write_atomically(run.intervals_file, own.to_json())
             count = sum(parameter.numel() for parameter in model.parameters())
             write_atomically(run.card_file, imported_card(run.path, config, name, path, count))
             run.write_config(config)  # last: without it, the folder is no run
         except BaseException:
-            for written in (run.config_file, run.card_file, run.weights_file, *run.parts):
+            for written in (run.config_file, run.card_file, run.intervals_file, run.weights_file, *run.parts):
                 written.unlink(missing_ok=True)
             raise
     return run
