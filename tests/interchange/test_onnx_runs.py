@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,22 +262,26 @@ def test_gaps() -> None:
     assert onnx_verify.gap(one * 110, one * 100) == pytest.approx(0.1)
 
 
-def test_without_onnx_runtime(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is written, and the reason why it is unverified comes back."""
-
-    def missing(*_: object) -> None:
-        raise MissingPackage("comparing needs onnxruntime, which is not installed")
-
-    monkeypatch.setattr(onnx_verify, "import_extra", missing)
-    found = export_run(tiny_run, tmp_path / "a.onnx", "onnx")
-    assert found == ({}, "comparing needs onnxruntime, which is not installed")
-    assert (tmp_path / "a.onnx").is_file()
+def test_without_onnx_runtime(
+    gatewise: Gatewise,  # noqa: F811
+    tiny_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The file is written, and the last line says how to verify it."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = gatewise("export", tiny_run, "--to", "onnx", "--out", "a.onnx")
+    assert result.out.splitlines() == [
+        "wrote a.onnx",
+        "unverified: comparing an ONNX file with its model needs onnxruntime, which is not installed; install it and "
+        "export again",
+    ]
+    assert Path("a.onnx").is_file()
 
 
 def test_without_onnx(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its absence names the extra."""
-    monkeypatch.setitem(__import__("sys").modules, "onnx.helper", None)
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx.helper", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingPackage, match="needs onnx, which is not installed; it comes with the extra 'onnx'"):
         export_run(tiny_run, tmp_path / "a.onnx", "onnx")
     assert not list(tmp_path.iterdir())

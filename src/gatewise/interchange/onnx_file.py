@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,17 +153,18 @@ class OnnxFile:
             return file.read(length)
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn the error of a text that is not UTF-8, raised where it is first read, into one of the file.
-
-    Raises:
-        DataError: a text is not UTF-8.
-    """
-    try:
-        yield
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: a name in it is not UTF-8; it is damaged; expected {EXPECTED}") from None
+def _texts(model: Any) -> Iterator[Any]:
+    """Yield every text that is read later; protobuf gives bytes for one that is not UTF-8, or raises an error."""
+    yield model.producer_name
+    for entry in (*model.metadata_props, *(one for tensor in model.graph.initializer for one in tensor.external_data)):
+        yield from (entry.key, entry.value)
+    yield from (one.name for one in (*model.graph.initializer, *model.graph.input, *model.graph.output))
+    yield from (entry.domain for entry in model.opset_import)
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield attribute.name
+            yield from (text for one in attribute.t.external_data for text in (one.key, one.value))
 
 
 def _parsed(path: Path) -> tuple[Any, bytes]:
@@ -181,6 +181,12 @@ def _parsed(path: Path) -> tuple[Any, bytes]:
         if type(problem).__name__ != "DecodeError":
             raise
         raise DataError(f"{path}: damaged or truncated, or no ONNX file ({problem}); expected {EXPECTED}") from None
+    try:
+        readable = all(isinstance(text, str) for text in _texts(model))
+    except UnicodeDecodeError:
+        readable = False
+    if not readable:
+        raise DataError(f"{path}: a name in it is not UTF-8, so it is damaged; expected {EXPECTED}")
     if not len(model.graph.node):
         raise DataError(f"{path}: no graph with nodes; damaged or truncated; expected {EXPECTED}")
     if len(model.functions) or len(model.training_info):

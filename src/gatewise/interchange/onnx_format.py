@@ -14,7 +14,7 @@ from gatewise.interchange.carried import CarriedRun, read_texts, texts_of
 from gatewise.interchange.layouts import LAYOUTS, from_layout
 from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.onnx_export import stack_facts, stack_graph, write_graph
-from gatewise.interchange.onnx_file import OnnxFile, readable
+from gatewise.interchange.onnx_file import OnnxFile
 from gatewise.interchange.onnx_import import Reader
 from gatewise.interchange.onnx_models import INTERFACE, model_graph
 from gatewise.interchange.onnx_verify import gap, output_differences
@@ -38,8 +38,7 @@ def load_stack(path: Path) -> StackWeights:
         DataError: the file is missing or damaged, or has no stack that can be represented.
         MissingPackage: onnx is not installed.
     """
-    with readable(path):
-        return Reader(OnnxFile.read(path)).read().stack()
+    return Reader(OnnxFile.read(path)).read().stack()
 
 
 def save_stack(weights: StackWeights, path: Path, *, graph: str = "sequence") -> None:
@@ -64,8 +63,7 @@ def load_model(path: Path) -> ModelWeights:
     Raises:
         DataError: as for ``load_stack``, or the graph computes something else.
     """
-    with readable(path):
-        return Reader(OnnxFile.read(path)).read().model()
+    return Reader(OnnxFile.read(path)).read().model()
 
 
 def save_model(model: nn.Module, path: Path, *, graph: str = "sequence") -> None:
@@ -95,17 +93,16 @@ def load_run(path: Path) -> CarriedRun | None:
     Raises:
         DataError: the file is missing, damaged or changed.
     """
-    with readable(path):
-        file = OnnxFile.read(path)
-        texts = {key.removeprefix(_RUN): text for key, text in file.facts.items() if key.startswith(_RUN)}
-        if not texts:
-            return None
-        carried = read_texts(path, texts, len(file.graph.initializer), lambda model: _weights_of(file, model))
-        graph = "sequence" if any(one.name == "lengths" for one in file.graph.input) else "step"
-        expected = model_graph(carried.model, graph)
-        same = list(file.graph.node) == expected.nodes and list(file.graph.input) == expected.inputs
-        same = same and list(file.graph.output) == expected.outputs
-        same = same and {one.name for one in file.graph.initializer} == set(expected.arrays)
+    file = OnnxFile.read(path)
+    texts = {key.removeprefix(_RUN): text for key, text in file.facts.items() if key.startswith(_RUN)}
+    if not texts:
+        return None
+    carried = read_texts(path, texts, len(file.graph.initializer), lambda model: _weights_of(file, model))
+    graph = "sequence" if any(one.name == "lengths" for one in file.graph.input) else "step"
+    expected = model_graph(carried.model, graph)
+    same = list(file.graph.node) == expected.nodes and list(file.graph.input) == expected.inputs
+    same = same and list(file.graph.output) == expected.outputs
+    same = same and {one.name for one in file.graph.initializer} == set(expected.arrays)
     if not same or any(not np.array_equal(file.array(name), array) for name, array in expected.arrays.items()):
         raise DataError(
             f"{path}: not the graph that this version of Gatewise writes for the model; expected it unchanged: export "

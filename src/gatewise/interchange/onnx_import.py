@@ -90,7 +90,7 @@ class Reader:
                     raise DataError(f"{self.file.path}: {by}: its output {name!r:.100} exists already; it is damaged")
                 if name:
                     known = found[k] if k < len(found) else Value("unknown", by=by)
-                    self.values[name] = replace(known, by=known.by or by)
+                    self.values[name] = replace(known, by=by if known.kind == "sequence" else known.by or by)
         if not self.found.passes:
             raise DataError(f"{self.file.path}: no LSTM, GRU or RNN node; expected a graph with recurrent layers")
         return self

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gatewise.errors import MissingPackage
 from gatewise.extras import import_extra
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_reader import SequenceReader
@@ -29,8 +30,15 @@ def session(path: Path) -> Any:
     Raises:
         MissingPackage: ONNX Runtime is not installed.
     """
-    runtime = import_extra("onnxruntime", "onnxruntime", "comparing an ONNX file with its model", "onnx")
-    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        runtime = import_extra("onnxruntime", "onnxruntime", "")
+    except MissingPackage:
+        raise MissingPackage(
+            "comparing an ONNX file with its model needs onnxruntime, which is not installed"
+        ) from None
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @torch.no_grad()
