@@ -12,10 +12,12 @@ from gatewise.errors import DataError, UsageError
 from gatewise.interchange import load_stack, onnx_file, onnx_format, save_stack
 from gatewise.interchange.layouts import LAYOUTS, to_layout
 from gatewise.interchange.stack import StackWeights
-from tests.interchange.rig import H, I, assert_equal_weights, drawn_stack
+from tests.interchange.rig import GRID, H, I, assert_equal_weights, drawn_stack
+from tests.nn.beside import drawn_state, pytorchs
 
 onnx = pytest.importorskip("onnx")
 helper, from_array = onnx.helper, onnx.numpy_helper.from_array
+node = helper.make_node
 KINDS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 
 
@@ -91,6 +93,54 @@ def test_two_nodes_for_two_directions(tmp_path: Path) -> None:
         load_stack(written.write(tmp_path / "a.onnx"))
 
 
+def reshaped(*changes: Callable[[list[Any]], None]) -> Written:
+    """Two layers as PyTorch's exporter joins them where T and B are symbolic: by arithmetic on shapes."""
+    written, numbers = Written(), {"k0": 0, "k1": 1, "k2": 2, "k3": 3, "k4": 4, "minus": -1}
+    nodes = [
+        node("Transpose", ["Y"], ["t"], perm=[0, 2, 1, 3]),
+        node("Shape", ["t"], ["s"], start=0),
+        *(node("Slice", ["s", f"k{k}", f"k{k + 1}"], [f"s{k}"]) for k in range(4)),
+        node("Mul", ["s2", "s3"], ["m"]),
+        node("Reshape", ["m", "minus"], ["width"]),
+        node("Concat", ["s0", "s1", "width"], ["shape"], axis=0),
+        node("Reshape", ["t", "shape"], ["z"], name="r"),
+    ]
+    for change in changes:
+        change(nodes)
+    two_layers(*nodes, **{name: np.array([number]) for name, number in numbers.items()})(written)
+    written.nodes[-1].input[1] = "R"
+    return written
+
+
+@pytest.mark.parametrize(
+    ("place", "inputs"), [(8, ["s1", "s0", "width"]), (6, ["s1", "s3"]), (8, ["s0", "width"]), (9, ["t", "s"])]
+)
+def test_arithmetic_on_shapes(place: int, inputs: list[str], tmp_path: Path) -> None:
+    """Read as it is, and refused where it makes other axes."""
+    found = load_stack(reshaped().write(tmp_path / "a.onnx"))
+    assert (found.num_layers, found.input_size, found.hidden_size) == (2, I, H)
+
+    def change(nodes: list[Any]) -> None:
+        nodes[place].input[:] = inputs
+
+    with pytest.raises(DataError, match="LSTM node 'second': reads the output of Reshape node 'r'"):
+        load_stack(reshaped(change).write(tmp_path / "b.onnx"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize(("cell", "layers", "both", "bias"), GRID)
+def test_exported_by_pytorch(cell: str, layers: int, both: bool, bias: bool, state: bool, tmp_path: Path) -> None:
+    """With a first state, or zeros."""
+    module, given = pytorchs(cell, I, H, layers, bias=bias, bidirectional=both).eval(), [torch.randn(6, 3, I)]
+    if state:
+        given.append(drawn_state(module, 3))
+    torch.onnx.export(
+        module, tuple(given), str(tmp_path / "a.onnx"), dynamo=False, input_names=["x"], dynamic_axes={"x": [0, 1]}
+    )
+    assert_equal_weights(load_stack(tmp_path / "a.onnx"), module)
+
+
 def test_swapped_directions_are_another_model(tmp_path: Path) -> None:
     """Concatenated in the other order, the layer above reads other columns: refused, not read."""
     test_two_nodes_for_two_directions(tmp_path)
@@ -133,7 +183,6 @@ def two_layers(*between: Any, **tensors: Any) -> Callable[[Written], None]:
     return change
 
 
-node = helper.make_node
 HAND: dict[str, tuple[str, dict[str, Any], Callable[[Written], Any] | None, str]] = {
     "reset before the product": ("gru", {"linear_before_reset": 0}, None, r"GRU node 'encoder': resets before the pro"),
     "reset by default": ("gru", {"linear_before_reset": None}, None, "resets before the product"),

@@ -5,59 +5,21 @@ node that is not understood gives a value that no layer may read.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gatewise.errors import DataError
-from gatewise.interchange.layouts import LAYOUTS, Array, PassWeights, from_layout
+from gatewise.interchange.layouts import LAYOUTS, PassWeights, from_layout
 from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.onnx_file import OnnxFile
+from gatewise.interchange.onnx_plumbing import STEPS, B, D, F, Plumbing, T, Value, all_zeros, with_widths
 from gatewise.interchange.stack import StackWeights
 
-T, B, D, F = "T", "B", "D", "F"
-Axes = tuple[tuple[str, ...], ...]
-_STEPS: Axes = ((T,), (B,), (F,))
 
-
-@dataclass(frozen=True)
-class Value:
-    """What is known of a value.
-
-    Attributes:
-        kind: ``number`` (constant), ``input``, ``sequence`` (features of steps), ``state`` (derived from an input or
-            zeros), or ``unknown``.
-        axes: of a sequence, the axes; merged ones are together.
-        layer: of a sequence, the last layer: 0 for what the first one reads, then 1, 2, …
-        array: of a constant.
-        by: the node that gives it, for messages.
-        way: of a sequence from one direction of a layer, ``forward`` or ``reverse``.
-        decoded: of a sequence, whether the decoder was applied: ``""``, ``product`` or ``logits``.
-    """
-
-    kind: str
-    axes: Axes = ()
-    layer: int = 0
-    array: npt.NDArray[Any] | None = None
-    by: str = ""
-    way: str = ""
-    decoded: str = ""
-
-
-@dataclass
-class Found:
-    """What the graph was found to hold."""
-
-    cell: str = ""
-    passes: list[tuple[PassWeights, ...]] = field(default_factory=list)
-    embedding: Array | None = None
-    decoder_weight: Array | None = None
-    decoder_bias: Array | None = None
-
-
-class Reader:
+class Reader(Plumbing):
     """Reads the graph of a file, node by node.
 
     Args:
@@ -65,10 +27,12 @@ class Reader:
     """
 
     def __init__(self, file: OnnxFile) -> None:
-        self.file, self.found = file, Found()
+        super().__init__(file)
         self.values: dict[str, Value] = {}
-        names = {value.name for value in file.graph.input if not file.holds(value.name)}
-        self.values = {name: Value("input", by=f"input {name!r:.100}") for name in names}
+        for one in file.graph.input:
+            if not file.holds(one.name):
+                sizes = tuple(axis.dim_value for axis in one.type.tensor_type.shape.dim)
+                self.values[one.name] = Value("input", by=f"input {one.name!r:.100}", sizes=sizes)
 
     def read(self) -> "Reader":
         """Follow all nodes.
@@ -132,28 +96,6 @@ class Reader:
             self.values[name] = Value("number", array=self.file.array(name), by=f"initializer {name!r:.100}")
         return self.values.get(name, Value("missing" if not name else "unknown", by=f"value {name!r:.100}"))
 
-    def refuse(self, by: str, what: str) -> DataError:
-        """Return the error for a node."""
-        return DataError(f"{self.file.path}: {by}: {what}")
-
-    def _attribute(self, one: Any, by: str) -> Any:
-        kinds = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
-        if one.type not in kinds:
-            raise self.refuse(by, f"its attribute {one.name!r:.100} has type {one.type}; expected a number or a text")
-        value = getattr(one, kinds[one.type])
-        if one.type == 3:
-            return value.decode(errors="replace")
-        if one.type == 8:
-            return [text.decode(errors="replace") for text in value]
-        return list(value) if one.type in (6, 7) else value
-
-    def _numbers(self, value: Value) -> list[int] | None:
-        """Return a constant list of integers, or None."""
-        array = value.array
-        if array is None or array.dtype.kind not in "iu" or array.size > 8:
-            return None
-        return [int(one) for one in array.reshape(-1)]
-
     # Recurrent layers.
 
     def _lstm(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
@@ -196,8 +138,8 @@ class Reader:
         x, *others = [*given, *[Value("missing")] * 8][:8]
         W, R, bias, lengths, *states = others
         if x.kind == "input":
-            x = Value("sequence", _STEPS, 0)
-        if x.kind != "sequence" or _widths(x.axes) != _STEPS or x.decoded:
+            x = Value("sequence", STEPS, 0, sizes=x.sizes)
+        if x.kind != "sequence" or with_widths(x.axes) != STEPS or x.decoded:
             raise self.refuse(by, f"reads the output of {x.by}; expected the input, an embedding, or the layer below")
         layer = len(self.found.passes)
         again = direction == "reverse" and layer > 0 and x.layer == layer - 1
@@ -210,7 +152,7 @@ class Reader:
         if lengths.kind == "unknown":
             raise self.refuse(by, f"sequence_lens comes from {lengths.by}; expected an input")
         for state in states[: 1 + (cell == "lstm")]:
-            if state.kind not in ("missing", "input", "state") and not (state.kind == "number" and _zeros(state)):
+            if state.kind not in ("missing", "input", "state") and not (state.kind == "number" and all_zeros(state)):
                 what = "constants other than 0" if state.kind == "number" else f"the output of {state.by}"
                 raise self.refuse(by, f"its initial state is {what}; expected an input, or zeros")
         weights = self._weights(by, cell, [W, R, bias], ways, attributes.get("hidden_size"))
@@ -226,7 +168,7 @@ class Reader:
         self.found.cell = cell
         way = "" if ways == 2 else direction
         state = Value("state", by=by)
-        return [Value("sequence", ((T,), (D,), (B,), (F,)), layer + 1, way=way, by=by), state, state]
+        return [Value("sequence", ((T,), (D,), (B,), (F,)), layer + 1, way=way, sizes=x.sizes, by=by), state, state]
 
     def _weights(self, by: str, cell: str, given: list[Value], ways: int, hidden: Any) -> tuple[PassWeights, ...]:
         arrays = []
@@ -262,7 +204,7 @@ class Reader:
         if self.found.embedding is not None:
             return [Value("unknown", by=f"{by}, a second embedding")]
         self.found.embedding = array
-        return [Value("sequence", _STEPS, 0, by=by)]
+        return [Value("sequence", STEPS, 0, sizes=ids.sizes, by=by)]
 
     def _matmul(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
         x, weight = [*given, Value("missing"), Value("missing")][:2]
@@ -303,99 +245,3 @@ class Reader:
                     self.found.decoder_bias = bias.array
                     return [replace(x, decoded="logits", by=by)]
         return self._nothing(by, given)
-
-    # Plumbing.
-
-    def _transpose(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        x, order = given[0], attributes.get("perm")
-        if x.array is not None:
-            order = order or list(range(x.array.ndim))[::-1]
-            if sorted(order) != list(range(x.array.ndim)):
-                raise self.refuse(by, f"perm is {order}; expected an order of {x.array.ndim} axes")
-            return [replace(x, array=x.array.transpose(order))]
-        if x.kind == "sequence" and order and sorted(order) == list(range(len(x.axes))):
-            return [replace(x, axes=tuple(x.axes[k] for k in order))]
-        return [x] if x.kind in ("input", "state") else [Value("unknown", by=by)]
-
-    def _squeeze(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        axes = attributes.get("axes") if len(given) < 2 else self._numbers(given[1])
-        x = given[0]
-        if x.kind == "sequence":
-            if axes is None or len(axes) != 1 or not -len(x.axes) <= axes[0] < len(x.axes):
-                return [Value("unknown", by=by)]
-            at = axes[0] % len(x.axes)
-            if x.axes[at] != (D,) or not x.way:
-                return [Value("unknown", by=f"{by}, which removes another axis than that of one direction")]
-            return [replace(x, axes=x.axes[:at] + x.axes[at + 1 :])]
-        return self._same(by, given, attributes, node)
-
-    def _reshape(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        x, shape = given[0], self._numbers(given[1]) if len(given) > 1 else attributes.get("shape")
-        if x.kind != "sequence":
-            return self._same(by, given, attributes, node)
-        if shape is None or attributes.get("allowzero", 0):
-            return [Value("unknown", by=f"{by}, whose shape is not a constant")]
-        count = len(shape)
-        width = self._width(x)
-        keeps = count == 3 and shape[:2] in ([0, 0], [0, -1], [-1, 0]) and shape.count(-1) < 2
-        if keeps and x.axes == ((T,), (B,), (D,), (F,)) and shape[2] in (-1, width):
-            return [replace(x, axes=((T,), (B,), (F,)) if x.way else ((T,), (B,), (D, F)))]
-        return [Value("unknown", by=f"{by} to {shape}")]
-
-    def _width(self, x: Value) -> int:
-        own = self.found.passes[x.layer - 1] if x.layer else ()
-        return sum(one.weight_hh.shape[1] for one in own[: 1 if x.way else 2])
-
-    def _concat(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        if len(given) == 2 and all(one.kind == "sequence" for one in given):
-            first, second = given
-            last = attributes.get("axis", 1) in (-1, len(first.axes) - 1)
-            ways = (first.way, second.way) == ("forward", "reverse") and first.layer == second.layer
-            if last and ways and first.axes == second.axes == _STEPS:
-                return [replace(first, axes=((T,), (B,), (D, F)), way="")]
-        if all(one.kind in ("input", "state") or _zeros(one) for one in given):
-            return [Value("state", by=by)]
-        return self._nothing(by, given)
-
-    def _identity(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        return given[:1] or [Value("unknown", by=by)]
-
-    def _dropout(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        training = given[2] if len(given) > 2 else Value("missing")
-        if training.kind != "missing" and (training.array is None or training.array.any()):
-            return [Value("unknown", by=f"{by} in training mode")]
-        return given[:1] or [Value("unknown", by=by)]
-
-    def _constant(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        for name, kind in (("value_int", np.int64), ("value_ints", np.int64), ("value_float", np.float32)):
-            if name in attributes:
-                return [Value("number", array=np.asarray(attributes[name], kind), by=by)]
-        if "value" not in attributes:
-            return [Value("unknown", by=by)]
-        return [Value("number", array=self.file.values(attributes["value"], by), by=by)]
-
-    def _constantofshape(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        value = attributes.get("value")
-        zero = value is None or not self.file.values(value, by).any()
-        return [Value("state" if zero else "unknown", by=by)]
-
-    def _same(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
-        """Return what a node that moves numbers about gives: an input or a state stays one."""
-        x = given[0] if given else Value("unknown")
-        if x.kind == "number":
-            return [Value("state" if _zeros(x) else "unknown", by=by)]
-        return [x if x.kind in ("input", "state") else Value("unknown", by=by)] * len(node.output)
-
-    _slice = _split = _unsqueeze = _expand = _cast = _same
-
-    def _nothing(self, by: str, given: list[Value], *_: Any) -> list[Value]:
-        return [Value("unknown", by=by)]
-
-
-def _zeros(value: Value) -> bool:
-    return value.array is not None and value.array.dtype.kind == "f" and not value.array.any()
-
-
-def _widths(axes: Axes) -> Axes:
-    """Return axes with both directions of a layer as its features."""
-    return tuple((F,) if axis == (D, F) else axis for axis in axes)
