@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from gatewise.artifact.atomic import write_atomically
@@ -97,8 +98,6 @@ def write_graph(path: Path, graph: Graph, facts: Mapping[str, str], description:
     Raises:
         UsageError: it is too large for one file.
     """
-    from gatewise import __version__
-
     total = sum(array.nbytes for array in graph.arrays.values()) + sum(len(text.encode()) for text in facts.values())
     if total > LARGEST:
         raise UsageError(f"{path}: {size(total)}; an ONNX file holds at most {size(LARGEST)}: expected a smaller model")
@@ -110,7 +109,7 @@ def write_graph(path: Path, graph: Graph, facts: Mapping[str, str], description:
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
         producer_name="gatewise",
-        producer_version=__version__,
+        producer_version=version("gatewise"),
         doc_string=description,
     )
     helper.set_model_props(model, {**facts, SEAL: "0" * SEAL_SIZE})
