@@ -16,7 +16,7 @@ from gatewise.interchange import load_stack, save_stack
 from tests.interchange.rig import H, I, assert_equal_weights, drawn_stack
 
 FILES = int(os.environ.get("GATEWISE_DAMAGED_FILES", "100"))
-SUFFIXES = {"torch": (".safetensors", ".pt"), "keras": (".keras",)}
+SUFFIXES = {"torch": (".safetensors", ".pt"), "keras": (".keras",), "onnx": (".onnx",)}
 """Of each format, the files that ``save_stack`` writes; each carries checksums, so that any change is found."""
 
 
@@ -50,6 +50,8 @@ def damaged(content: bytes, rng: Random) -> bytes:
 def test_damage(framework: str, suffix: str, tmp_path: Path) -> None:
     if framework == "keras":
         pytest.importorskip("h5py", reason="Keras' files need the extra keras: pip install h5py")
+    if framework == "onnx":
+        pytest.importorskip("onnx", reason="ONNX files need the extra onnx: pip install onnx")
     stack, path, refused = drawn_stack("lstm", 2), tmp_path / f"a{suffix}", list[GatewiseError]()
     save_stack(stack, path, framework)
     whole, content, rng = load_stack(path), path.read_bytes(), Random(7)  # Keras has the sum of two biases

@@ -25,29 +25,42 @@ def imported_card(path: Path, config: Config, framework: str, source: Path, para
         parameters: the number of weights.
     """
     where = shlex.quote(str(path))
-    use, beside = {
-        "language-model": (
-            f"gatewise generate {where} --max-tokens 50",
-            "`tokenizer.json` the vocabulary in the format of the `tokenizers` library",
-        ),
-        "classifier": (f"gatewise classify {where} DATA", "`labels.json` the labels, numbered from 0"),
-        "regressor": ("", "`scaling.json` the standardization"),
-    }[config.task.name]
+    data = "" if config.task.name == "memory-task" else " --data DATA"  # that task draws its data
+    use, beside = _IMPORTED[config.task.name]
+    commands = "\n".join([f"gatewise evaluate {where}{data}", *([use.format(where)] if use else [])])
     return f"""# {path.name}: a {config.task.name}, imported from {framework}
 
-{_stack(config)}, {parameters:,} parameters, read from `{source.name}`, a file of {framework}. It was not trained here:
-there are no metrics, and the settings under `[training]` in `config.toml` are defaults.
+{_stack(config)}, {parameters:,} parameters, read from `{source.name}`, a file of {framework}. It was not trained here,
+and has no metrics.
 
 To evaluate and use the model:
 
 ```
-gatewise evaluate {where} --data DATA
-{use}
+{commands}
 ```
 
 `model.safetensors` holds the weights under the names of `torch.nn.LSTM` and `torch.nn.Linear`, `config.toml` the
 settings, {beside}.
 """
+
+
+_WORDS = "`tokenizer.json` the vocabulary in the format of the `tokenizers` library"
+_IMPORTED = {
+    "language-model": ("gatewise generate {} --max-tokens 50", _WORDS),
+    "scratch-language-model": ("gatewise generate {} --max-tokens 50", _WORDS),
+    "tagger": (
+        "gatewise tag {} FILE",
+        "`labels.json` the tags, `tokenizer.json` and `characters.json` the known words and characters",
+    ),
+    "text-classifier": (
+        "gatewise classify {} DATA",
+        "`labels.json` the labels, `tokenizer.json` and `characters.json` the known words and characters",
+    ),
+    "classifier": ("gatewise classify {} DATA", "`labels.json` the labels"),
+    "regressor": ("", "`scaling.json` the standardization"),
+    "memory-task": ("", "`scaling.json` an empty standardization"),
+}
+"""Of each task, a command that uses a model, and the files beside it."""
 
 
 def _language_model_card(path: Path, config: Config, metrics: list[Metrics]) -> str:

@@ -11,7 +11,8 @@ def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that another framework wrote.")],
     out: Annotated[Path, typer.Option(help="The run folder to create.")],
     framework: Annotated[
-        str | None, typer.Option("--from", metavar="FORMAT", help="torch, keras or tf1.  [what the file says it is]")
+        str | None,
+        typer.Option("--from", metavar="FORMAT", help="torch, keras, onnx or tf1.  [what the file says it is]"),
     ] = None,
     vocabulary: Annotated[
         Path | None,
@@ -36,8 +37,10 @@ def command(
     A file of PyTorch is a state_dict, in safetensors or as written by torch.save; nothing but weights is unpickled. A
     language model has encoder (or embedding), a recurrent stack, and decoder. A file of Keras is .keras, .weights.h5 or
     .h5: with an Embedding and a Dense layer at each step, a language model; with numbers and one output for each
-    sequence, a classifier, whose labels are 0, 1, …, or a regressor. The run has no metrics; evaluate it with --data. A
-    bare stack has no task: load it in Python, with gatewise.interchange.load_stack.
+    sequence, a classifier, whose labels are 0, 1, …, or a regressor. An ONNX file that Gatewise wrote holds a whole
+    run, whatever its task; of others, language models are read: Gather, then LSTM, GRU or RNN, then Gemm, or MatMul and
+    Add. The run has no metrics; evaluate it with --data. A bare stack has no task: load it in Python, with
+    gatewise.interchange.load_stack.
 
     A checkpoint of TensorFlow 1 (tf1) is given by its prefix; it holds the language model of the PTB tutorial, under
     the names of any version. --forget-bias is required, since the file does not contain it.

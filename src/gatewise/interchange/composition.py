@@ -1,37 +1,22 @@
 """The task of a model between frameworks: its configuration, its model, and the files of its run folder."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config, DataConfig, ModelConfig
 from gatewise.config.schema import TaskConfig
 from gatewise.data.tokenizer_file import vocabulary_json
 from gatewise.errors import DataError
+from gatewise.interchange.carried import CarriedRun
 from gatewise.interchange.model import ModelWeights
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.runtime.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Composed:
-    """A model and the files of its run folder.
-
-    Attributes:
-        model: the model, in eval mode.
-        parts: the content of each file beside the weights, the card and the configuration.
-    """
-
-    model: nn.Module
-    parts: Mapping[Path, str]
 
 
 def config_of(weights: ModelWeights, path: Path) -> Config:
@@ -95,8 +80,8 @@ def _model_config(weights: ModelWeights) -> ModelConfig:
     )
 
 
-def compose(weights: ModelWeights, config: Config, run: RunFolder, words: Vocabulary | None) -> Composed:
-    """Return the model of checked weights, and the files of its run folder; biases that are missing are zeros.
+def compose(weights: ModelWeights, config: Config, words: Vocabulary | None) -> CarriedRun:
+    """Return the run of checked weights; biases that are missing are zeros.
 
     The labels of a classifier are the numbers 0 … C − 1, since files of other frameworks name none.
     """
@@ -104,15 +89,15 @@ def compose(weights: ModelWeights, config: Config, run: RunFolder, words: Vocabu
     with torch.device("meta"):
         if words is not None:
             model: nn.Module = LanguageModel(config.model, words)
-            parts = {run.tokenizer_file: vocabulary_json(words)}
+            parts = {"tokenizer.json": vocabulary_json(words)}
         elif config.task.name == "classifier":
             assert weights.decoder_weight is not None
             labels = list(range(len(weights.decoder_weight)))
             model = SequenceClassifier(config.model, size, labels)
-            parts = {run.labels_file: _lines({"labels": labels, "input_size": size, "steps": None})}
+            parts = {"labels.json": _lines({"labels": labels, "input_size": size, "steps": None})}
         else:
             model = SequenceRegressor(config.model, size, weights.scaling)
-            parts = {run.scaling_file: _lines({"input_size": size, **weights.scaling.as_json()})}
+            parts = {"scaling.json": _lines({"input_size": size, **weights.scaling.as_json()})}
     given = {"embedding.weight": weights.embedding, "decoder.weight": weights.decoder_weight}
     given |= {"decoder.bias": weights.decoder_bias}
     given |= {f"rnn.{name}": array for name, array in weights.stack.arrays().items()}
@@ -123,8 +108,8 @@ def compose(weights: ModelWeights, config: Config, run: RunFolder, words: Vocabu
     model.load_state_dict(state, assign=True)
     if isinstance(model, LanguageModel) and config.model.tie_weights:
         model.decoder.weight = model.embedding.weight
-    return Composed(model.eval(), parts)
+    return CarriedRun(config, {name: text.encode() for name, text in parts.items()}, model.eval())
 
 
-def _lines(facts: Mapping[str, object]) -> str:
+def _lines(facts: dict[str, object]) -> str:
     return json.dumps(facts, indent=1) + "\n"

@@ -37,8 +37,11 @@ class Format(Protocol):
         load_model: reads a whole model, as far as the file describes one.
         save_model: writes a model of ``gatewise.models``; raises a ``UsageError`` if the format cannot hold it.
         differences: the largest difference between a model and its file, run by the other framework on random and
-            ragged input, under the name of what was compared; takes the options of ``save_model``; raises
+            ragged input, under the name of what was compared; may take options of ``save_model``; raises
             ``MissingPackage`` if that is not installed.
+
+    A format that keeps whole runs also has ``save_run(run, model, path)``, in place of ``save_model``, and
+    ``load_run(path)``, which returns a ``CarriedRun``, or None for another program's file.
     """
 
     recognises: Callable[[Path], bool]
@@ -52,6 +55,7 @@ class Format(Protocol):
 FORMATS: Mapping[str, str] = {
     "torch": "gatewise.interchange.torch_format",
     "keras": "gatewise.interchange.keras_format",
+    "onnx": "gatewise.interchange.onnx_format",
     "tf1": "gatewise.interchange.tf1",
 }
 """The module of each format, by the framework's name; tried in this order where none is given."""
@@ -110,6 +114,12 @@ def check_options(function: Callable[..., Any], framework: str, options: Mapping
         if name not in taken:
             raise UsageError(f"{option(name, value)}: does not apply to {framework}; omit it")
     return given
+
+
+def taken_by(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some options that a function takes."""
+    taken = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in taken}
 
 
 def framework_of(found: Format) -> str:

@@ -1,6 +1,7 @@
 """Run folders made from files of other frameworks, and files of other frameworks made from run folders."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError, MissingPackage, NotVerified, UsageError
+from gatewise.files import file_hash
 from gatewise.interchange.composition import compose, config_of
-from gatewise.interchange.formats import check_options, format_named, format_of, framework_of, staged
+from gatewise.interchange.formats import check_options, format_named, format_of, framework_of, staged, taken_by
 from gatewise.interchange.model import ModelWeights
 from gatewise.models.loading import load, save_weights
 from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
@@ -51,20 +53,30 @@ def import_run(
     run.check_free(resume=False)
     found = format_of(path, framework, "from")
     name = framework_of(found)
-    weights = found.load_model(path, **check_options(found.load_model, name, options))
-    config = config_of(weights, path)
-    words = _words(weights, config, path, vocabulary)
-    composed = compose(weights, config, run, words)
+    given = check_options(found.load_model, name, options)
+    load_run = getattr(found, "load_run", None)
+    carried = load_run(path) if load_run is not None else None
+    if carried is None:
+        weights = found.load_model(path, **given)
+        config = config_of(weights, path)
+        carried = compose(weights, config, _words(weights, config, path, vocabulary))
+    elif vocabulary is not None:
+        raise UsageError(f"{option('vocabulary', vocabulary)}: {path} holds a run of Gatewise with its words; omit it")
+    config, model = carried.config, carried.model
     with run.claim(resume=False):
         try:
-            for part, content in composed.parts.items():
-                write_atomically(part, content)
-            save_weights(composed.model, run, config, {"imported": {"framework": name, "file": path.name}})
-            count = sum(parameter.numel() for parameter in composed.model.parameters())
+            for part in run.parts:
+                if part.name in carried.parts:
+                    write_atomically(part, carried.parts[part.name])
+            save_weights(model, run, config, {"imported": {"framework": name, "file": path.name}})
+            if carried.intervals is not None:  # they belong to the same weights, in another file
+                own = replace(carried.intervals, weights=file_hash(run.weights_file))
+                write_atomically(run.intervals_file, own.to_json())
+            count = sum(parameter.numel() for parameter in model.parameters())
             write_atomically(run.card_file, imported_card(run.path, config, name, path, count))
             run.write_config(config)  # last: without it, the folder is no run
         except BaseException:
-            for written in (run.config_file, run.card_file, run.weights_file, *composed.parts):
+            for written in (run.config_file, run.card_file, run.intervals_file, run.weights_file, *run.parts):
                 written.unlink(missing_ok=True)
             raise
     return run
@@ -110,9 +122,13 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
     model = load(run)
     differences, reason = dict[str, float](), ""
     with staged(path) as beside:
-        found.save_model(model, beside, **given)
+        save_run = getattr(found, "save_run", None)
+        if save_run is not None:
+            save_run(RunFolder(run), model, beside, **given)
+        else:
+            found.save_model(model, beside, **given)
         try:
-            differences = dict(found.differences(model, beside, **given))
+            differences = dict(found.differences(model, beside, **taken_by(found.differences, given)))
         except MissingPackage as problem:
             reason = str(problem)
         for name, difference in differences.items():
