@@ -445,6 +445,7 @@ def test_a_step_depends_on_shapes_unless_numbers_plan_it() -> None:
     cpu, x = torch.device("cpu"), torch.zeros(2, 3)
     assert shape_of((x, None), cpu) == shape_of((x + 1, None), cpu) != shape_of((x[:1], None), cpu)
     assert shape_of((x, x), cpu) != shape_of((x, None), cpu)
+    assert shape_of(x, torch.device("cpu", 0)) == shape_of(x, cpu)  # as a tensor on cuda is on cuda:0
     assert shape_of({"x": x, "lengths": np.ones(2)}, cpu) is None and shape_of(x.to("meta"), cpu) is None
 
 

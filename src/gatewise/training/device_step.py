@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -62,7 +62,8 @@ class DeviceStep(Step):
         batch = self._feed.take(at.epoch, at.step_in_epoch)
         if self.average:
             self._pace.fill_(self.average.pace(at.step))
-        self._run(batch)
+        with torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext():
+            self._run(batch)
         self._unread.append((at.epoch, at.step_in_epoch, at.step))
         if at.step_in_epoch + 1 < self.workload.steps_per_epoch:
             self._feed.prepare(at.epoch, at.step_in_epoch + 1)
@@ -177,7 +178,10 @@ class DeviceStep(Step):
 
 
 def captured(make: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Record the operations of a function as a CUDA graph, without running them; return what runs them.
+    """Record the operations of a function on the current device as a CUDA graph, without running them.
+
+    Returns:
+        What runs them.
 
     Raises:
         RuntimeError: an operation cannot be captured; the random generator is as before.
@@ -185,7 +189,8 @@ def captured(make: Callable[[], None], device: torch.device) -> Callable[[], Non
     generator = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
     before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             make()
     except BaseException:
         generator.graphsafe_set_state(before)

@@ -25,7 +25,7 @@ def moved(batch: Any, device: torch.device) -> Any:
 def shape_of(batch: Any, device: torch.device) -> Any:
     """Return what a step depends on, shapes and dtypes; None if it also depends on numbers, such as lengths."""
     leaves, layout = pytree.tree_flatten(batch, is_leaf=lambda part: hasattr(part, "to"))
-    if not all(leaf is None or (isinstance(leaf, Tensor) and leaf.device == device) for leaf in leaves):
+    if not all(leaf is None or (isinstance(leaf, Tensor) and leaf.device.type == device.type) for leaf in leaves):
         return None
     return layout, [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves]
 
