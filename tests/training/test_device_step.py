@@ -204,7 +204,7 @@ def trainer_stops(corpus: Path, out: Path, settings: dict[str, Any], after: int)
     honest, made = DeviceStep.make, iter(range(10**6))
     with pytest.MonkeyPatch.context() as here:
         here.setattr(
-            DeviceStep, "make", lambda self, at, stop, save: honest(self, at, stop or next(made) == after - 1, save)
+            DeviceStep, "make", lambda self, at, wanted: honest(self, at, lambda: (next(made) == after - 1, False))
         )
         with pytest.raises(gw.errors.Interrupted):
             gw.train("demo", data=corpus, out=out, overrides=settings)

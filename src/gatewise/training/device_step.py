@@ -53,7 +53,7 @@ class DeviceStep(Step):
         """Set the learning rate of the steps to come."""
         self._rate.fill_(rate)
 
-    def make(self, at: Position, stop: bool, save: bool) -> tuple[bool, bool]:
+    def make(self, at: Position, wanted: Callable[[], tuple[bool, bool]]) -> tuple[bool, bool]:
         """Make the step of a position; ``read`` adds its cost to it."""
         if len(self._unread) == UNREAD:
             self.read(at)
@@ -67,7 +67,7 @@ class DeviceStep(Step):
         self._unread.append((at.epoch, at.step_in_epoch, at.step))
         if at.step_in_epoch + 1 < self.workload.steps_per_epoch:
             self._feed.prepare(at.epoch, at.step_in_epoch + 1)
-        return stop, save
+        return wanted()
 
     def read(self, at: Position) -> int:
         """Wait for the results of all steps, and add them to a position.

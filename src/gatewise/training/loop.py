@@ -204,14 +204,17 @@ class Trainer:
         work, at, began = self.workload, self.at, time.perf_counter()
         if self.settings.schedule == "cosine":
             self.making.set_learning_rate(self._learning_rate(at.step))
-        due = self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every
-        stop, save = self.making.make(at, guard.requested, due)
+        stop, save = self.making.make(at, lambda: (guard.requested, self._is_due()))
         at.trained_tokens += work.tokens_in(at.step_in_epoch)
         at.step += 1
         at.step_in_epoch += 1
         at.since_evaluation += 1
         at.seconds += time.perf_counter() - began
         return stop, save
+
+    def _is_due(self) -> bool:
+        """Return whether it is time to save a checkpoint."""
+        return self.group.is_writer and time.monotonic() - self._saved_at >= self.settings.checkpoint_every
 
     def _validate(self) -> tuple[Metrics, float]:
         """Evaluate the weights and, if there is one, their average; return the better evaluation."""

@@ -1,6 +1,7 @@
 """A training step whose result is known when it returns: on the CPU, and wherever several processes train together."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,13 +61,12 @@ class Step:
         for parameter_group in self.optimizer.param_groups:
             parameter_group["lr"] = rate
 
-    def make(self, at: Position, stop: bool, save: bool) -> tuple[bool, bool]:
+    def make(self, at: Position, wanted: Callable[[], tuple[bool, bool]]) -> tuple[bool, bool]:
         """Make the step of a position, and add its cost to it; the caller counts it.
 
         Args:
             at: the position.
-            stop: whether this process wants to stop after this step.
-            save: whether it wants to save.
+            wanted: returns whether this process wants to stop after the step, and to save; asked once it is computed.
 
         Returns:
             Whether to stop and whether to save, the same on every process.
@@ -77,7 +77,7 @@ class Step:
             cost, units = self.gradients(moved(work.inputs(at.step_in_epoch), self.group.device))
         norm = self.update.norm()
         loss = float(cost.detach())
-        bad, stop, save = self.group.any(not (math.isfinite(loss) and math.isfinite(norm)), stop, save)
+        bad, stop, save = self.group.any(not (math.isfinite(loss) and math.isfinite(norm)), *wanted())
         if not bad:
             self.update.step(norm, self.settings.max_grad_norm)
             if self.average:
