@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import gatewise as gw
 from gatewise.nn import Recurrent, make_stack
 from gatewise.spec import CELLS
 from tests.nn.beside import assert_same, drawn_state, parts, pytorchs
@@ -20,6 +21,14 @@ GRID = [
     for cell, layers, both, bias in itertools.product(CELLS, (1, 2), (False, True), (False, True))
 ]
 """Cell, number of layers, whether bidirectional, whether biases."""
+
+
+def trained_for_a_step(recipe: str, out: Path) -> gw.Run:
+    """Return a run of a built-in recipe after one step, with a small model."""
+    overrides = {"training.max_steps": 1, "model.hidden_size": 8, "logging.tensorboard": False}
+    if recipe == "memory-task":
+        overrides |= {"data.length": 10}
+    return gw.train(recipe, out=out, overrides=overrides)
 
 
 def drawn_stack(

@@ -13,7 +13,7 @@ from gatewise.interchange import keras_format, keras_writer
 from gatewise.interchange.runs import export_run, import_run
 from gatewise.tasks.evaluate import evaluate
 from tests.interchange.keras_rig import keras_3
-from tests.interchange.rig import WORDS, H, I, T, assert_equal_weights
+from tests.interchange.rig import WORDS, H, I, T, assert_equal_weights, trained_for_a_step
 from tests.tolerances import RELATIVE
 
 keras = keras_3()
@@ -130,10 +130,7 @@ def test_regressor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", ["digits-rows", "sunspots", "memory-task"])
 def test_trained_runs(recipe: str, tmp_path: Path) -> None:
     """A run of each task that Keras can hold opens there and agrees."""
-    overrides = {"training.max_steps": 1, "model.hidden_size": 8, "logging.tensorboard": False}
-    if recipe == "memory-task":
-        overrides |= {"data.length": 10}
-    run = gw.train(recipe, out=tmp_path / "run", overrides=overrides)
+    run = trained_for_a_step(recipe, tmp_path / "run")
     gaps, reason = export_run(run.path, tmp_path / "a.keras", "keras")
     assert reason == ""
     assert 0 < max(gaps.values()) < RELATIVE[torch.float32]

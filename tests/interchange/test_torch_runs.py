@@ -16,7 +16,7 @@ from gatewise.interchange import load_stack, torch_format
 from gatewise.interchange.runs import export_run, import_run
 from gatewise.spec import CELLS
 from tests.conftest import TINY
-from tests.interchange.rig import WORDS, H, I, WordLanguageModel, assert_equal_weights, write
+from tests.interchange.rig import WORDS, H, I, WordLanguageModel, assert_equal_weights, trained_for_a_step, write
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -83,10 +83,7 @@ TASKS = ["tagging-toy", "digits-rows", "sunspots", "memory-task"]
 @pytest.mark.parametrize("recipe", TASKS)
 def test_every_task(recipe: str, tmp_path: Path) -> None:
     """The whole state_dict leaves under its own names, and its stack runs in PyTorch's module."""
-    overrides = {"training.max_steps": 1, "model.hidden_size": 8, "logging.tensorboard": False}
-    if recipe == "memory-task":
-        overrides |= {"data.length": 10}
-    run = gw.train(recipe, out=tmp_path / "run", overrides=overrides)
+    run = trained_for_a_step(recipe, tmp_path / "run")
     differences, _ = export_run(run.path, tmp_path / "a.safetensors", "torch")
     assert max(differences.values()) < 1e-6
     state, own = load_file(tmp_path / "a.safetensors"), run.model.state_dict()

@@ -32,19 +32,7 @@ class HasPeer(nn.Module):
         for name, nonlinearity in (("RNN_TANH", "tanh"), ("RNN_RELU", "relu")):
             if module.mode == name:
                 options["nonlinearity"] = nonlinearity
-        if module.proj_size:
-            options["proj_size"] = module.proj_size
-        made = cls(
-            module.input_size,
-            module.hidden_size,
-            num_layers=module.num_layers,
-            bias=module.bias,
-            batch_first=module.batch_first,
-            dropout=module.dropout,
-            bidirectional=module.bidirectional,
-            device="meta",
-            **options,
-        )
+        made = cls(**_shared_options(module), device="meta", **options)
         _copy_weights(made, module)
         return made
 
@@ -66,25 +54,20 @@ class HasPeer(nn.Module):
                 f"variational_dropout is {own.variational_dropout}; torch.nn.{kind.__name__} has none: set it to 0.0"
             )
         options: dict[str, Any] = {"nonlinearity": own.spec.cell.removeprefix("rnn_")} if kind is nn.RNN else {}
-        if own.proj_size:
-            options["proj_size"] = own.proj_size
-        made: nn.RNNBase = kind(
-            own.input_size,
-            own.hidden_size,
-            num_layers=own.num_layers,
-            bias=own.bias,
-            batch_first=own.batch_first,
-            dropout=own.dropout,
-            bidirectional=own.bidirectional,
-            device="meta",
-            **options,
-        )
+        made: nn.RNNBase = kind(**_shared_options(own), device="meta", **options)
         _copy_weights(made, self)
         made.flatten_parameters()
         return made
 
 
 _PEERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}
+_SHARED = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+
+
+def _shared_options(module: Any) -> dict[str, Any]:
+    """Return the options that both sides' modules have; ``proj_size``, which only an LSTM takes, if it has one."""
+    options = {name: getattr(module, name) for name in _SHARED}
+    return {**options, "proj_size": module.proj_size} if module.proj_size else options
 
 
 def _copy_weights(made: nn.Module, module: nn.Module) -> None:

@@ -22,13 +22,9 @@ class Scalars:
 
             self._writer = SummaryWriter(str(folder), purge_step=from_step or None)
 
-    def wants(self, step: int) -> bool:
-        """Return whether the training loss of a step is a point of the curve."""
-        return self._writer is not None and step % self._every == 0
-
     def step(self, step: int, loss: float) -> None:
         """Add a point of the training loss, in nats per token."""
-        if self._writer is not None and self.wants(step):
+        if self._writer is not None and step % self._every == 0:
             self._writer.add_scalar("train/loss", loss, step)
 
     def epoch(self, step: int, metrics: Metrics) -> None:
