@@ -1,4 +1,4 @@
-"""What ``gatewise doctor`` reports on GPUs, with stand-ins for them: no test needs one."""
+"""What ``gatewise doctor`` reports on formats, and on GPUs, with stand-ins for them: no test needs one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ import torch
 
 from gatewise.cli import doctor
 from gatewise.engines.native import module
+from gatewise.interchange import FORMATS, formats
 from tests.cli.conftest import Gatewise
 from tests.cli.test_native_engine import line_of, without
 
@@ -104,3 +105,40 @@ def test_high_needs_a_gpu_or_the_native_engine(gpus: None, gatewise: Gatewise, m
     assert line_of(out, "GPU") == "none"
     assert "high is not available: it needs the native engine or a GPU" in line_of(out, "precisions")
     assert (module.why_not_built() or "") in line_of(out, "precisions")
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ([], {"torch": "imports and exports; exports are verified"}),
+        (
+            ["keras", "onnxruntime", "tensorflow"],
+            {
+                name: f"imports and exports; exports are not verified: {package} is not installed"
+                for name, package in {"keras": "keras", "onnx": "onnxruntime", "tf1": "tensorflow"}.items()
+            },
+        ),
+        (
+            ["h5py", "onnx"],
+            {
+                name: f"not available: {package} is not installed; it comes with the extra '{name}'"
+                for name, package in {"keras": "h5py", "onnx": "onnx"}.items()
+            },
+        ),
+    ],
+)
+def test_formats(
+    missing: list[str], expected: dict[str, str], gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None if name in missing else name)
+    monkeypatch.setattr(formats.importlib.metadata, "version", lambda name: "3.8.0")
+    out = gatewise("doctor").out
+    assert {name: line_of(out, f"format {name}") for name in expected} == expected
+    assert all(line_of(out, f"format {name}") for name in FORMATS)
+
+
+def test_keras_2_runs_no_file_of_keras_3(gatewise: Gatewise, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(formats.importlib.metadata, "version", lambda name: "2.15.0")
+    line = line_of(gatewise("doctor").out, "format keras")
+    assert line == "imports and exports; exports are not verified: keras 2.15.0 is installed; expected 3"

@@ -68,7 +68,7 @@ def test_unverified(
     assert result.status == 0
     assert result.out.splitlines() == [
         "wrote a.keras",
-        "unverified: running the file needs Keras 3, which is not installed; install it and export again",
+        "unverified: running the file needs Keras 3, and keras is not installed; install it and export again",
     ]
 
 

@@ -1,6 +1,7 @@
 """What the tests of every format share: the grid of stacks, and calls that compare two modules."""
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from tests.nn.beside import assert_same, drawn_state, parts, pytorchs
 from tests.tolerances import RELATIVE
 
 T, B, I, H = 6, 3, 5, 4
+FILES = int(os.environ.get("GATEWISE_DAMAGED_FILES", "100"))
+"""How many damaged files of a kind the tests make."""
+
 GRID = [
     pytest.param(cell, layers, both, bias, id=f"{cell}-{layers}-{'two-ways' * both or 'one-way'}-{'bias' * bias}")
     for cell, layers, both, bias in itertools.product(CELLS, (1, 2), (False, True), (False, True))

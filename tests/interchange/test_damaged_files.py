@@ -1,7 +1,6 @@
 """Damaged files: an error of ours, or the same weights; no crash, no hang, no other weights."""
 
 import io
-import os
 import zipfile
 from pathlib import Path
 from random import Random
@@ -13,9 +12,8 @@ from torch import nn
 
 from gatewise.errors import GatewiseError
 from gatewise.interchange import load_stack, save_stack
-from tests.interchange.rig import H, I, assert_equal_weights, drawn_stack
+from tests.interchange.rig import FILES, H, I, assert_equal_weights, drawn_stack
 
-FILES = int(os.environ.get("GATEWISE_DAMAGED_FILES", "100"))
 SUFFIXES = {"torch": (".safetensors", ".pt"), "keras": (".keras",), "onnx": (".onnx",)}
 """Of each format, the files that ``save_stack`` writes; each carries checksums, so that any change is found."""
 

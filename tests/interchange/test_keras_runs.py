@@ -157,7 +157,7 @@ def test_a_difference_keeps_no_file(tiny_run: Path, tmp_path: Path, monkeypatch:
 def test_without_keras(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is written, and the reason why it is unverified comes back."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    reason = "running the file needs Keras 3, which is not installed"
+    reason = "running the file needs Keras 3, and keras is not installed"
     assert export_run(tiny_run, tmp_path / "a.keras", "keras") == ({}, reason)
     assert keras.saving.load_model(tmp_path / "a.keras").layers
 

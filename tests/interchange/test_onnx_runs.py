@@ -85,6 +85,10 @@ def test_memory_task_there_and_back(tmp_path: Path) -> None:
     assert max(differences.values()) < 1e-6
     back = import_run(tmp_path / "a.onnx", tmp_path / "run")
     assert evaluate(back.path) == evaluate(run.path)
+    before = back.weights_file.read_bytes()
+    with pytest.raises(UsageError, match="this run was imported, so there is no training to resume"):
+        gw.train("memory-task", out=back.path, resume=True, overrides=overrides)
+    assert back.weights_file.read_bytes() == before
 
 
 LEXICON = Lexicon(["a", "b", "<unk>", "c"])

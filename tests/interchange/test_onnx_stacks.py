@@ -232,6 +232,22 @@ def test_gru_without_bias_from_three_rows_on(tmp_path: Path) -> None:
         assert_near(running.run(None, feed(x, state, [6] * B)), ours(stack, x, state))
 
 
+def test_ir_version_is_not_too_new(tmp_path: Path) -> None:
+    """onnxruntime#20559: the installed package may write a newer one than runtimes in use can read, 8 of 2022."""
+    assert onnx.helper.make_model(onnx.GraphProto()).ir_version > 8
+    for graph in ("sequence", "step"):
+        session(drawn_stack("rnn_tanh"), tmp_path, graph)
+        assert onnx.load(tmp_path / f"{graph}.onnx").ir_version == 8
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_batch_first_layout_is_not_written(cell: str, tmp_path: Path) -> None:
+    """opencv#26456: other programs refuse layout=1, or compute as if it were 0; test_onnx_refusals.py reads such."""
+    save_stack(drawn_stack(cell), tmp_path / "a.onnx", "onnx")
+    (node,) = (one for one in onnx.load(tmp_path / "a.onnx").graph.node if one.op_type in ("LSTM", "GRU", "RNN"))
+    assert all(one.name != "layout" for one in node.attribute)
+
+
 def test_projected_lstm_is_refused(tmp_path: Path) -> None:
     """icefall PR#621: the node has no projection."""
     with pytest.raises(UsageError, match=r"^a projection \(proj_size 2\): the node LSTM of ONNX has none"):

@@ -18,6 +18,7 @@ from gatewise.interchange import table
 from gatewise.interchange.crc32c import crc32c, masked
 from gatewise.interchange.table import DamagedError, read_table, to_varint, write_table
 from gatewise.interchange.tensor_bundle import is_checkpoint, read_bundle, write_bundle
+from tests.interchange.rig import FILES
 from tests.robustness.damage import ANY_BYTES, ANY_FILE
 
 FIXTURES = Path(__file__).parent / "fixtures" / "tf1"
@@ -153,13 +154,13 @@ def read_all(prefix: Path) -> dict[str, list[object]] | str:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_damaged_files(seed: int, tmp_path: Path) -> None:
-    """Of 200 in all, each gives one line or, where what was damaged is not read, the same numbers."""
+    """Each gives one line or, where what was damaged is not read, the same numbers."""
     rng, refused = Random(seed), 0
     prefix = copied("basic_lstm_cell", tmp_path)
     whole = {file: file.read_bytes() for file in tmp_path.iterdir()}
     truth = read_all(prefix)
     start = time.monotonic()
-    for case in range(20):
+    for case in range(cases := max(20, FILES // 10)):
         file = rng.choice(sorted(whole))
         kind = rng.choice(sorted(ANY_BYTES))
         file.write_bytes(ANY_BYTES[kind](whole[file], rng))
@@ -170,8 +171,8 @@ def test_damaged_files(seed: int, tmp_path: Path) -> None:
         else:
             assert found == truth, (kind, case)
         file.write_bytes(whole[file])
-    assert refused > 5
-    assert time.monotonic() - start < 10
+    assert refused > cases / 4
+    assert time.monotonic() - start < cases / 2
 
 
 @pytest.mark.parametrize("kind", sorted(set(ANY_FILE) - {"none"}))

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def command() -> None:
-    """Show versions, processor features, devices and engines.
+    """Show versions, devices, engines and file formats.
 
-    For an engine that is not available, shows the reason.
+    For an engine that is not available or a format whose exports cannot be verified, shows the reason.
     """
     import os
     import platform
@@ -24,6 +24,7 @@ def command() -> None:
     from gatewise.cli.output import write
     from gatewise.data.token_cache import cache_folder
     from gatewise.engines.registry import NAMES
+    from gatewise.interchange.formats import FORMATS
     from gatewise.training.precision import has_fast_bf16, has_fp16
 
     cpu = torch.device("cpu")
@@ -38,6 +39,7 @@ def command() -> None:
         **(dict(map(_gpu, range(torch.cuda.device_count()))) or {"GPU": "none"}),
         **{f"engine {name}": _availability(name) for name in NAMES[1:]},
         "precisions": "fp32, bf16" + (", fp16" if has_fp16(cpu) or torch.cuda.is_available() else "") + _high(devices),
+        **{f"format {name}": _format(name) for name in FORMATS},
         "cache folder": str(cache_folder()),
     }
     for name, value in lines.items():
@@ -57,6 +59,15 @@ def _availability(engine: str) -> str:
         text += f"; instruction set: {chosen}, of {', '.join(all_there_are)} (set GATEWISE_INSTRUCTIONS=NAME to change)"
         text += f"; with auto, falls back to the torch engine for: {NOT_COMPUTED}"
     return text
+
+
+def _format(framework: str) -> str:
+    from gatewise.interchange.formats import why_unreadable, why_unverified
+
+    if reason := why_unreadable(framework):
+        return f"not available: {reason}"
+    reason = why_unverified(framework)
+    return "imports and exports; " + (f"exports are not verified: {reason}" if reason else "exports are verified")
 
 
 def _high(devices: "Sequence[torch.device]") -> str:

@@ -7,11 +7,13 @@ represent. A saver writes to the path it is given, or to paths that begin with i
 gives it a path in a temporary folder, and moves what it wrote. ``differences`` checks a file with the other framework.
 
 To add a format: write its module after ``torch_format``'s example, from ``layouts.LAYOUTS`` and ``StackWeights``, and
-add a line to ``FORMATS``. Its options, such as ``forget_bias`` or ``graph``, are keyword arguments of its functions;
-``check_options`` refuses those that a function does not have. Tests of all formats share ``tests/interchange/rig.py``.
+add a line to ``FORMATS`` and to ``PEERS``. Its options, such as ``forget_bias`` or ``graph``, are keyword arguments of
+its functions; ``check_options`` refuses those that a function does not have. Tests of all formats share
+``tests/interchange/rig.py``.
 """
 
-import importlib
+import importlib.metadata
+import importlib.util
 import inspect
 import os
 import tempfile
@@ -59,6 +61,30 @@ FORMATS: Mapping[str, str] = {
     "tf1": "gatewise.interchange.tf1",
 }
 """The module of each format, by the framework's name; tried in this order where none is given."""
+
+READERS: Mapping[str, str] = {"keras": "h5py", "onnx": "onnx"}
+"""The package that reads and writes the files of a format, where that needs one; the extra has the format's name."""
+
+PEERS: Mapping[str, str] = {"torch": "torch", "keras": "keras", "onnx": "onnxruntime", "tf1": "tensorflow"}
+"""The package that runs the other side when an export is compared."""
+
+
+def why_unreadable(framework: str) -> str:
+    """Return why files of a format cannot be read or written here; empty if they can."""
+    package = READERS.get(framework)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return ""
+    return f"{package} is not installed; it comes with the extra {framework!r}"
+
+
+def why_unverified(framework: str) -> str:
+    """Return why exports in a format cannot be run on the other side here; empty if they can."""
+    package = PEERS[framework]
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed"
+    if package == "keras" and int((version := importlib.metadata.version(package)).partition(".")[0]) < 3:
+        return f"keras {version} is installed; expected 3"
+    return ""
 
 
 def format_named(framework: str, flag: str = "") -> Format:

@@ -1,6 +1,6 @@
 """Running a file in Keras 3, beside our model."""
 
-import importlib.util
+import importlib
 import math
 import os
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.errors import MissingPackage
+from gatewise.interchange.formats import why_unverified
 from gatewise.models.language_model import LanguageModel
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_reader import SequenceReader
@@ -58,13 +59,10 @@ def import_keras() -> ModuleType:
     Raises:
         MissingPackage: it is not installed, or is older than 3.
     """
-    if importlib.util.find_spec("keras") is None:
-        raise MissingPackage("running the file needs Keras 3, which is not installed")
+    if reason := why_unverified("keras"):
+        raise MissingPackage(f"running the file needs Keras 3, and {reason}")
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    keras = importlib.import_module("keras")
-    if int(keras.__version__.partition(".")[0]) < 3:
-        raise MissingPackage(f"running the file needs Keras 3; {keras.__version__} is installed")
-    return keras
+    return importlib.import_module("keras")
 
 
 def _drawn(model: nn.Module, rnn: Recurrent, generator: torch.Generator) -> tuple[Tensor, Tensor]:

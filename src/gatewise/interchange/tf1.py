@@ -79,9 +79,9 @@ def load_stack(path: Path, *, forget_bias: float | None = None) -> StackWeights:
         DataError: the checkpoint is missing, damaged, or has no LSTM that can be represented.
         UsageError: ``forget_bias`` is missing, or is not that of the cells.
     """
-    found = _open(path, forget_bias := _given(forget_bias))
+    found = _open(path, forget_bias)
     _check_known(found, found.scope)
-    return _stack(found, forget_bias)
+    return _stack(found, _given(forget_bias))
 
 
 def load_model(path: Path, *, forget_bias: float | None = None) -> ModelWeights:
@@ -97,7 +97,7 @@ def load_model(path: Path, *, forget_bias: float | None = None) -> ModelWeights:
         DataError: the checkpoint is missing, damaged, or has another model.
         UsageError: ``forget_bias`` is missing, or is not that of the cells.
     """
-    found = _open(path, forget_bias := _given(forget_bias))
+    found = _open(path, forget_bias)
     _check_known(found, "")
     H = _check_layers(found)
     shapes, (embedding, weight, bias) = found.bundle.shapes, found.around
@@ -105,7 +105,7 @@ def load_model(path: Path, *, forget_bias: float | None = None) -> ModelWeights:
     inputs = shapes[found.layers[0][0]][0] - H
     for name, shape in ((embedding, (V, inputs)), (weight, (H, V)), (bias, (V,))):
         _check_shape(found, name, shape)
-    stack = _stack(found, forget_bias)
+    stack = _stack(found, _given(forget_bias))
     arrays = [_array(found, name) for name in (embedding, weight, bias)]
     return ModelWeights(stack, arrays[0], np.ascontiguousarray(arrays[1].T), arrays[2])
 
@@ -223,7 +223,7 @@ def _given(forget_bias: float | None) -> float:
     return _finite(forget_bias)
 
 
-def _open(path: Path, forget_bias: float) -> _Checkpoint:
+def _open(path: Path, forget_bias: float | None) -> _Checkpoint:
     """Find the layers of the only LSTM of a checkpoint."""
     bundle = read_bundle(path)
     if _OBJECTS in bundle:

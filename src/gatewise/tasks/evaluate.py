@@ -83,7 +83,7 @@ def _evaluate(
         )
     if save is not None:
         check_table(save, config.task.name)
-    if data is None and was_imported(folder, config):
+    if data is None and config.task.name != "memory-task" and was_imported(folder, config):
         raise UsageError(
             f"{folder.path}: this run was imported, so it has no data of its own; add {option('data', 'PATH')}"
         )

@@ -52,12 +52,12 @@ def hold(run: RunFolder, resume: bool, console: Console | None) -> Iterator[None
 
 
 def was_imported(run: RunFolder, config: Config) -> bool:
-    """Return whether a run with this configuration was imported: it has no data, and its weights say so.
+    """Return whether a run with this configuration was imported: it names no data, and its weights say so.
 
     Raises:
-        RunError: it has no data, and its weights are damaged.
+        RunError: it names no data, and its weights are damaged.
     """
-    if config.task.name == "memory-task" or any(getattr(config.data, key) for key in DATA_KEYS):
+    if any(getattr(config.data, key) for key in DATA_KEYS):
         return False
     return run.weights_file.exists() and "imported" in read_weights_header(run.weights_file).facts
 
