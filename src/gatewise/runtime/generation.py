@@ -128,7 +128,7 @@ def check_count(count: int) -> None:
         raise UsageError(f"the number of next tokens is {count}; expected 1 or more")
 
 
-def most_probable(vocabulary: Vocabulary, p: npt.NDArray[np.float64], count: int) -> list[tuple[str, float]]:
+def most_probable(vocabulary: Vocabulary, p: Floats, count: int) -> list[tuple[str, float]]:
     """Return the most probable tokens with their probabilities, in falling order; of equal ones, the lowest id first.
 
     Args:

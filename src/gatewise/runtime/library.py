@@ -18,6 +18,8 @@ import numpy.typing as npt
 from gatewise.errors import GatewiseError, InputError, NotFinite, OutOfMemory, RunError, UsageError
 
 NAME = "gatewise._native"
+Floats = npt.NDArray[np.floating]
+
 ABI = 1
 """The version of ``gatewise.h`` that this file declares."""
 
@@ -55,13 +57,14 @@ class Info(ctypes.Structure):
     task: int
     inputs: int
     streams: int
+    directions: int
     hidden: int
     layers: int
     outputs: int
     traced: int
 
 
-_REGRESSOR = 4
+_TAGGER, _REGRESSOR = 1, 4
 _READ: dict[int, npt.DTypeLike] = {0: np.int64, 1: TEXT, 2: TEXT, 3: np.float64, _REGRESSOR: np.float64}
 """The dtype of the inputs of a task."""
 
@@ -163,7 +166,7 @@ class NativeModel:
         self._model = Handle(opened, self._library.gw_close)
         self.info = Info(ctypes.sizeof(Info))
         self._call(self._library.gw_describe, self._model.address, self.info)
-        self.number = np.dtype(np.float64 if self.info.task == _REGRESSOR else np.float32)
+        self._number = np.dtype(np.float64 if self.info.task == _REGRESSOR else np.float32)
 
     def _call(self, function: Callable[..., int], *arguments: Any) -> None:
         error = Error()
@@ -209,28 +212,34 @@ class NativeModel:
             self._new(lambda to, error: self._library.gw_state_load(self._model.address, place, size, to, error))
         )
 
-    def step(self, inputs: "Inputs", states: Sequence[Handle], outputs: npt.NDArray[Any]) -> None:
-        """Read one input of each row; see ``gw_step``. outputs: (B, K)."""
+    def step(self, inputs: "Inputs", states: Sequence[Handle]) -> Floats:
+        """Read one input of each of B rows, and change their states; return (B, K). See ``gw_step``."""
         rows, place = len(inputs), self._inputs(inputs)
         self._check_states(states, rows)
-        to = address(outputs, self.number, (rows, self.info.outputs))
+        outputs, to = self._outputs(rows)
         self._call(self._library.gw_step, self._model.address, rows, place, _each(states), to)
+        return outputs
 
     def run(
         self,
         lengths: npt.NDArray[np.int64],
         inputs: "Inputs",
-        states: Sequence[Handle] | None,
-        over_time: bool,
-        outputs: npt.NDArray[Any] | None,
-    ) -> None:
-        """Read whole sequences; see ``gw_run``. outputs: (rows, K), or of each input; None to read alone."""
-        rows = self._check_rows(lengths, inputs, states)
-        count = len(inputs) if over_time else rows
-        to = None if outputs is None else address(outputs, self.number, (count, self.info.outputs))
+        states: Sequence[Handle] | None = None,
+        over_time: bool = False,
+    ) -> Floats:
+        """Read whole sequences; return the outputs of each, (rows, K), or of each input. See ``gw_run``."""
+        rows, place = self._check_rows(lengths, inputs, states), self._inputs(inputs)
+        outputs, to = self._outputs(len(inputs) if over_time or self.info.task == _TAGGER else rows)
         held = None if states is None else _each(states)
-        steps, place = address(lengths, np.int64, (rows,)), self._inputs(inputs)
+        steps = address(lengths, np.int64, (rows,))
         self._call(self._library.gw_run, self._model.address, rows, steps, place, held, over_time, to)
+        return outputs
+
+    def read(self, inputs: "Inputs", state: Handle) -> None:
+        """Read inputs of one row, and change its state, without outputs. See ``gw_run``."""
+        place, lengths = self._inputs(inputs), np.array([len(inputs)], np.int64)
+        steps = address(lengths, np.int64, (1,))
+        self._call(self._library.gw_run, self._model.address, 1, steps, place, _each([state]), False, None)
 
     def score(
         self, lengths: npt.NDArray[np.int64], ids: "Inputs", states: Sequence[Handle] | None
@@ -255,14 +264,21 @@ class NativeModel:
         self._call(self._library.gw_tag, self._model.address, rows, steps, place, to)
         return labels
 
-    def trace(self, inputs: "Inputs", state: Handle, outputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Run one step of one row; see ``gw_trace``. Return (L, traced, H); outputs: (1, K)."""
+    def trace(self, inputs: "Inputs", state: Handle) -> npt.NDArray[np.float32]:
+        """Run one step of one row; return what is inside, (L, traced, H). See ``gw_trace``."""
+        place = self._inputs(inputs)
         self._check_states([state], len(inputs))
         shape = (self.info.layers, self.info.traced, self.info.hidden)
         found = np.empty(shape, np.float32)
-        to, answer = address(found, np.float32, shape), address(outputs, self.number, (1, self.info.outputs))
-        self._call(self._library.gw_trace, self._model.address, self._inputs(inputs), state.address, to, answer)
+        to = address(found, np.float32, shape)
+        self._call(self._library.gw_trace, self._model.address, place, state.address, to, None)
         return found
+
+    def _outputs(self, rows: int) -> tuple[Floats, int]:
+        """Return an array for the outputs of some rows, and its address."""
+        shape = (rows, self.info.outputs)
+        found = np.empty(shape, self._number)
+        return found, address(found, self._number, shape)
 
     def _inputs(self, inputs: "Inputs") -> int:
         """Return the address of inputs, which must be those of the model's task."""
@@ -294,6 +310,10 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def at(self, step: int) -> "Inputs":
+        """Return one of them."""
+        return Inputs(self.array[step : step + 1], self._kept)
 
 
 def words(texts: Iterable[str]) -> Inputs:
