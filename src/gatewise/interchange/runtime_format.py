@@ -33,8 +33,8 @@ _MARK = b'\\", \\"format\\": 1, \\"runtime\\": {'
 _LENGTHS = (1, 7, 4)
 """The steps of the sequences that are compared."""
 _LIMITS = {"fp32": 1e-5, "bf16": 1e-5, "int8": 1e-3}
-"""How far outputs may differ from those of a PyTorch model with the same weights, rounded as they are stored: with int8,
-activations are rounded, too, to 16 bits, in each step."""
+"""How far outputs may differ from those of a PyTorch model with the weights in the file: with int8, activations are
+rounded, too, to 16 bits, in each step."""
 
 Arrays = Sequence[npt.NDArray[np.floating]]
 
@@ -89,7 +89,7 @@ def save_run(run: RunFolder, model: nn.Module, path: Path, *, weights: str = "fp
         run: the run folder.
         model: its model.
         path: the file.
-        weights: how to store matrices: ``fp32``; ``bf16``, rounded to nearest even; ``int8``, with a scale for each row.
+        weights: how to store matrices: ``fp32``; ``bf16``, rounded to nearest even; ``int8``, a scale for each row.
 
     Raises:
         UsageError: ``weights`` is unknown.
@@ -171,6 +171,7 @@ def _runtime_outputs(read: Any, model: nn.Module) -> Arrays:
         return [read.predict_proba(_sentences(model))]
     if isinstance(model, SequenceClassifier):
         return [read.predict_proba(_numbers(model))]
+    assert isinstance(model, SequenceRegressor)
     return [read.predict(_numbers(model))]
 
 

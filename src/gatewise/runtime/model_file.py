@@ -318,11 +318,12 @@ def read_tensors(path: Path) -> dict[str, Floats]:
     """
     about, header = read_facts(path)
     raw, tensors = read_file(path).content, dict[str, Floats]()
-    kinds = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2"), "I8": np.dtype(np.int8)}
-    stored = {
-        name: np.frombuffer(raw, kinds[header.dtypes[name]], math.prod(shape), header.starts[name]).reshape(shape)
-        for name, shape in header.shapes.items()
-    }
+    kinds: dict[str, Any] = {"F32": "<f4", "BF16": "<u2", "I8": "i1"}
+    stored = dict[str, npt.NDArray[Any]]()
+    for name, shape in header.shapes.items():
+        if (kind := kinds.get(header.dtypes[name])) is None:
+            raise RunError(f"{path}: {name!r:.60} has type {header.dtypes[name]}; expected {EXPECTED}")
+        stored[name] = np.frombuffer(raw, kind, math.prod(shape), header.starts[name]).reshape(shape)
     for name, array in stored.items():
         if header.dtypes[name] == "F32" and not name.endswith(_LARGEST):
             tensors[name] = array.astype(np.float32)
