@@ -8,6 +8,7 @@
 #include <string>
 
 #include "checks.hpp"
+#include "throwing.hpp"
 
 namespace gatewise {
 namespace {
@@ -31,9 +32,8 @@ std::int32_t largest_bits(const float* x, Index count) {
 
 void check_finite(const std::string& name, const float* weight, Index count) {
     if (weight && largest_bits(weight, count) >= 0x7F800000) {
-        throw std::invalid_argument(name +
-                                    " holds a number that is not finite, which int8 cannot represent; use fp32 "
-                                    "or bf16 weights");
+        GATEWISE_THROW(std::invalid_argument(
+            name + " holds a number that is not finite, which int8 cannot represent; use fp32 or bf16 weights"));
     }
 }
 
@@ -58,7 +58,7 @@ Stream::Stream(const StreamWeights& w, int threads, const Target& target)
     check_sizes({w.I + w.H, 4 * w.H});
     check_sizes({w.V, w.H});
     check_sizes({w.tokens, std::max(w.I, 4 * w.H)});
-    if (w.layers.empty()) throw std::invalid_argument("layers is empty; expected one or more");
+    if (w.layers.empty()) GATEWISE_THROW(std::invalid_argument("layers is empty; expected one or more"));
     if (w.stored == Stored::int8) check_finite(w);
     const Index gates = gates_of(w.cell), GH = gates * w.H;
     for (const auto& [w_ih, w_hh, b_ih, b_hh] : w.layers) {
@@ -109,7 +109,7 @@ void Stream::pack(int threads) {
         }
     }
     memory_ = Pages(bytes_);
-    if (!memory_.begin()) throw NoMemory();
+    if (!memory_.begin()) GATEWISE_THROW(NoMemory());
     for (std::size_t k = 0; k < matrices_.size(); ++k) {
         matrices_[k].packed = memory_.begin() + offsets[k];
         run(threads, [&](Member me) { target_.pack_stream(matrices_[k], step_.stored, me); });
@@ -137,8 +137,9 @@ const float* Stream::look_up(const std::int64_t* ids, Index B) const {
     for (Index r = 0; r < B; ++r) {
         const std::int64_t id = ids[r];  // read once: another thread may change it between the check and its use
         if (id < 0 || id >= tokens_) {
-            throw std::out_of_range("token id " + std::to_string(id) + " is outside the vocabulary; expected 0 to " +
-                                    std::to_string(tokens_ - 1));
+            GATEWISE_THROW(std::out_of_range("token id " + std::to_string(id) +
+                                             " is outside the vocabulary; expected 0 to " +
+                                             std::to_string(tokens_ - 1)));
         }
         float* to = rows.data() + r * width_;
         const Index from = id * width_;
