@@ -1,6 +1,6 @@
 # A toolchain file: the C library as a WebAssembly module, with the compiler that PyPI's ziglang carries.
 #
-#     cmake -S csrc -B build/wasm -DCMAKE_TOOLCHAIN_FILE=csrc/wasm.cmake -DPYTHON=python3 && cmake --build build/wasm
+#     cmake -S csrc -B build/wasm -DCMAKE_TOOLCHAIN_FILE=wasm.cmake -DPYTHON=python3 && cmake --build build/wasm
 #
 # PYTHON is an interpreter that has ziglang.
 set(CMAKE_SYSTEM_NAME WASI)
