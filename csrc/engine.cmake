@@ -53,7 +53,7 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
 endif()
 
 set(GATEWISE_OPTIONS -O3 -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math)
-if(CMAKE_SYSTEM_NAME STREQUAL "WASI")
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL "wasm32")
   set(team team_of_one)
   set(GATEWISE_LIBRARIES)
 else()
