@@ -182,10 +182,11 @@ std::string damaged_header(std::string text, Random& random) {
             const std::size_t first = random.of(digits);
             std::size_t last = first;
             while (last < text.size() && text[last] >= '0' && text[last] <= '9') ++last;
-            const long long value = std::atoll(text.c_str() + first);
+            const auto value = static_cast<std::uint64_t>(std::strtoull(text.c_str() + first, nullptr, 10));
             const bool near = random.below(3) == 0;
-            const long long by = static_cast<long long>(random.below(17)) - 8;
-            return text.replace(first, last - first, near ? std::to_string(value + by) : random.of(numbers()));
+            const std::uint64_t by = random.below(17) - std::uint64_t{8};  // wraps
+            return text.replace(first, last - first,
+                                near ? std::to_string(static_cast<std::int64_t>(value + by)) : random.of(numbers()));
         }
         case 3: {  // a string: one from elsewhere in the header
             if (quotes.size() < 4) return text;
