@@ -35,7 +35,7 @@ demo: $(RUN_READY)
 	@echo "==> the run folder is runs/demo; its model card is runs/demo/README.md"
 	@echo "==> next: . $(VENV)/bin/activate, then gatewise --help"
 
-CPP := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.inc csrc/tests/*.cpp csrc/tests/*.hpp)
+CPP := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp csrc/tests/*.cpp csrc/tests/*.hpp)
 
 TESTS ?= tests
 # All tests run in two processes, each file in one of them; chosen ones as pytest runs them.

@@ -28,6 +28,7 @@ struct Target : Kernels<float>, Kernels<double> {
     Index (*stream_units)(Index gates);  // of a block, see StreamMatrix
     void (*pack_stream)(const StreamMatrix&, Stored, Member);
     void (*stream)(const StreamStep&, Member);
+    double (*log_sum_exp)(const float*, Index);
     // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of
     // operations, counting one product where the parts of the operands take several.
     double (*spin_tiles)(Numbers, Index repeats);

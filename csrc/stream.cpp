@@ -40,7 +40,7 @@ void check_finite(const std::string& name, const float* weight, Index count) {
 // A weight that is not finite would only show in a step, as NaN in all that follows from it.
 void check_finite(const StreamWeights& w) {
     const Index GH = gates_of(w.cell) * w.H;
-    const bool one_hot = !w.layers[0].w_ih;
+    const bool one_hot = !w.layers.empty() && !w.layers[0].w_ih;
     check_finite(one_hot ? "weight_ih_l0" : "table", w.table, w.tokens * (one_hot ? GH : w.I));
     for (std::size_t layer = 0; layer < w.layers.size(); ++layer) {
         const std::string suffix = std::to_string(layer);
@@ -58,7 +58,9 @@ Stream::Stream(const StreamWeights& w, int threads, const Target& target)
     check_sizes({w.I + w.H, 4 * w.H});
     check_sizes({w.V, w.H});
     check_sizes({w.tokens, std::max(w.I, 4 * w.H)});
-    if (w.layers.empty()) throw std::invalid_argument("layers is empty; expected one or more");
+    if (w.layers.empty() && !(w.decoder && w.V)) {
+        throw std::invalid_argument("neither a layer nor a decoder; expected one or more");
+    }
     if (w.stored == Stored::int8) check_finite(w);
     const Index gates = gates_of(w.cell), GH = gates * w.H;
     for (const auto& [w_ih, w_hh, b_ih, b_hh] : w.layers) {
@@ -121,11 +123,12 @@ int Stream::useful_threads(int most) const {
 }
 
 void Stream::step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
-                  float* logits) const {
+                  float* logits, float* gates) const {
     check_sizes({B, std::max(step_.decoder ? step_.decoder->units : 0, 4 * step_.H), step_.L});
     const float* given = tokens_ ? look_up(static_cast<const std::int64_t*>(x), B) : static_cast<const float*>(x);
     StreamStep step = step_;
     step.B = B, step.h = h, step.c = c, step.h_n = h_n, step.c_n = c_n, step.logits = logits;
+    step.gates = gates;
     (matrices_[0].terms[0] ? step.x : step.product) = given;
     run(threads, [&](Member me) { target_.stream(step, me); });
 }

@@ -28,8 +28,8 @@ struct StreamWeights {
 
 class Stream {
   public:
-    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow, no layer is given, or a weight
-    // to be stored as int8 is not finite; NoMemory.
+    // Pack with up to `threads` threads. Throws std::invalid_argument if sizes overflow, neither a layer nor a decoder is
+    // given, or a weight to be stored as int8 is not finite; NoMemory. Without layers, the decoder reads (B, H).
     Stream(const StreamWeights& weights, int threads, const Target& target = active_target());
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
@@ -41,9 +41,10 @@ class Stream {
     int useful_threads(int most) const;
 
     // Run a step of B rows; several threads may run steps of one stream at the same time. x: B token ids, int64, with a
-    // table; else (B, I), float. Throws std::out_of_range before it writes anything if an id is not a row of the table.
+    // table; else (B, I), float. gates: see StreamStep. Throws std::out_of_range before it writes anything if an id is
+    // not a row of the table.
     void step(int threads, Index B, const void* x, const float* h, const float* c, float* h_n, float* c_n,
-              float* logits) const;
+              float* logits, float* gates = nullptr) const;
 
     // Read every weight (but the last 127 bytes or less) without computing anything, to time memory; return a checksum.
     std::uint64_t read(int threads) const;

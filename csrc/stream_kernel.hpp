@@ -207,6 +207,9 @@ void stream_layer(const StreamMatrix& m, const StreamStep& s, char* scratch, Mem
                     if (Cell::kCarries) carried = load((s.c ? s.c : s.h) + at, count);
                     store(s.h_n + at, Cell::forward(a, u, gates, carried, extra), count);
                     if (s.c) store(s.c_n + at, carried, count);
+                    for (Index g = 0; s.gates && Cell::kCarries && g < G; ++g) {
+                        store(s.gates + ((r0 + r) * G + g) * H + unit, gates[g], count);
+                    }
                 }
             }
         }
@@ -214,10 +217,36 @@ void stream_layer(const StreamMatrix& m, const StreamStep& s, char* scratch, Mem
     me.barrier();
 }
 
+// log Σ exp xₖ of `count` numbers; NaN if one is.
+inline double log_sum_exp(const float* x, Index count) {
+    using V = Vector<float>;
+    constexpr Index lanes = kLanes<float>, piece = 64 * lanes;  // of which the exponentials are summed in float
+    V largest = V{} + x[0];
+    for (Index k = 0; k < count; k += lanes) {
+        const V v = count - k < lanes ? V{} + x[0] : load(x + k);
+        largest = v > largest || v != v ? v : largest;
+    }
+    float most = x[0];
+    for (Index k = 0; k < lanes; ++k) most = largest[k] > most || largest[k] != largest[k] ? largest[k] : most;
+    for (Index k = count - count % lanes; k < count; ++k) most = x[k] > most || x[k] != x[k] ? x[k] : most;
+    double sum = 0;
+    for (Index first = 0; first < count; first += piece) {
+        const Index last = count - first < piece ? count : first + piece;
+        V sums{};
+        for (Index k = first; k < last; k += lanes) {
+            const V e = exp(load(x + k, last - k) - most);
+            for (Index j = 0; last - k < lanes && j < last - k; ++j) sums[j] += e[j];
+            if (last - k >= lanes) sums += e;
+        }
+        for (Index k = 0; k < lanes; ++k) sum += static_cast<double>(sums[k]);
+    }
+    return static_cast<double>(most) + __builtin_log(sum);
+}
+
 template <class Packed>
 void stream_of(const StreamStep& s, Member me) {
     using Vectors = Operand<Packed>;
-    const Index I = s.layers[0].terms[0], widest = I > s.H ? I : s.H, BH = s.B * s.H;
+    const Index I = s.L ? s.layers[0].terms[0] : 0, widest = I > s.H ? I : s.H, BH = s.B * s.H;
     char* scratch = Vectors::size(1, 1) ? me.own<char>(Vectors::size(s.B, widest) + Vectors::size(s.B, s.H)) : nullptr;
     StreamStep of_layer = s;
     for (Index layer = 0; layer < s.L; ++layer) {
@@ -226,9 +255,10 @@ void stream_of(const StreamStep& s, Member me) {
         of_layer.x = of_layer.h_n, of_layer.product = nullptr;
         of_layer.h += BH, of_layer.h_n += BH;
         if (s.c) of_layer.c += BH, of_layer.c_n += BH;
+        if (s.gates) of_layer.gates += s.layers[layer].gates * BH;
     }
-    of_layer.h_n = s.logits, of_layer.c = nullptr;
-    if (s.decoder) stream_layer<Packed, Linear>(*s.decoder, of_layer, scratch, me);
+    of_layer.h_n = s.logits, of_layer.c = nullptr, of_layer.gates = nullptr;
+    if (s.logits) stream_layer<Packed, Linear>(*s.decoder, of_layer, scratch, me);
 }
 
 }  // namespace gatewise::GATEWISE_TARGET

@@ -45,7 +45,7 @@ struct StreamMatrix {
 struct StreamStep {
     CellKind cell;
     Stored stored;
-    Index B, L, H;
+    Index B, L, H;                // L may be 0: the decoder reads x
     const StreamMatrix* layers;   // (L)
     const StreamMatrix* decoder;  // or null
     const float* x;               // (B, I), I the first layer's terms[0]; or null where `product` is given
@@ -53,7 +53,8 @@ struct StreamStep {
     const float *h, *c;           // (L, B, H); c null for cells other than the LSTM
     // Outputs, fully written:
     float *h_n, *c_n;  // (L, B, H); c_n null if c is
-    float* logits;     // (B, V), V the units of the decoder; null without one
+    float* logits;     // (B, V), V the units of the decoder; null without one, or to leave them out
+    float* gates;      // (L, B, G, H), or null; not written where a cell has only one gate
 };
 
 }  // namespace gatewise
