@@ -7,13 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
-from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
 from gatewise.models.stack import configured_stack
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy
 from gatewise.nn.crf import CRF
 from gatewise.nn.dropout import dropout
-from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder
+from gatewise.runtime.arguments import check_sentences
+from gatewise.runtime.batches import batches_by_length
 from gatewise.runtime.lexicon import Lexicon
 
 
@@ -78,13 +79,24 @@ class Tagger(WordEncoder):
 
     def predict(self, batch: WordBatch) -> Int[Tensor, "T B"]:
         """Return the ids of the best tags: for each word, or with a CRF for the sentence as a whole."""
-        scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
+        scores = self._scores(batch)
         return scores.argmax(2) if self.crf is None else self.crf.decode(scores, batch.lengths)
 
     def probabilities(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
         """Return the probability of each tag for each word; with a CRF, the marginals."""
-        scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
+        scores = self._scores(batch)
         return torch.softmax(scores, 2) if self.crf is None else self.crf.marginals(scores, batch.lengths)
+
+    def _scores(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
+        return check_finite(self.decoder(self.features(batch)), "the scores of the tags")
+
+    def scores(self, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Return the scores of the tags for each word, (words, C) on the CPU; a CRF's transitions are not part of them.
+
+        Raises:
+            UsageError: a string was given instead of a list of words.
+        """
+        return [scores.view(-1, len(self.tags)) for scores in self._each(sentences, self._scores)]
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """Return the best tag of each word.
@@ -132,16 +144,3 @@ class Tagger(WordEncoder):
                 for column, (row, length) in enumerate(zip(rows, batch.lengths.tolist(), strict=True)):
                     found[row] = result[:length, column]
         return found
-
-
-def check_sentences(sentences: Sequence[Sequence[str]]) -> None:
-    """Check that the sentences are lists of words.
-
-    Raises:
-        UsageError: one is a string, or all are one string.
-    """
-    if isinstance(sentences, str):
-        raise UsageError("the sentences are one string; expected a list of lists of words, such as [['A', 'dog']]")
-    for place, sentence in enumerate(sentences):
-        if isinstance(sentence, str):
-            raise UsageError(f"sentence {place} is a string, {sentence[:30]!r}; expected a list of words: split it")
