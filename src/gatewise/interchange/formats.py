@@ -175,18 +175,28 @@ def staged(path: Path) -> Iterator[Path]:
     that makes the others readable.
 
     Raises:
-        UsageError: the target is a folder, or in none.
+        UsageError: the target is a folder, a device or a pipe, or in no folder.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        what = "a folder" if path.is_dir() else f"no folder {path.parent}"
-        raise UsageError(f"{path}: {what}; expected the name of a file to write")
+    _check_target(path)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
         beside = Path(folder) / path.name
         try:
             yield beside
         except GatewiseError as problem:  # names the temporary file
             raise type(problem)(str(problem).replace(str(beside), str(path))) from None
-        for written in sorted(Path(folder).iterdir()):
+        files = sorted(Path(folder).iterdir())
+        for written in files:
+            _check_target(path.with_name(written.name))
+        for written in files:
             with written.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(written, path.with_name(written.name))
+
+
+def _check_target(path: Path) -> None:
+    """Check that a path is a regular file, which is then replaced, or none yet."""
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        what = f"no folder {path.parent}"
+        if path.parent.is_dir():
+            what = "a folder" if path.is_dir() else "a device or a pipe, not a regular file"
+        raise UsageError(f"{path}: {what}; expected the name of a file to write")

@@ -50,6 +50,8 @@ def import_run(
         UsageError: there is no such framework, an option is missing or does not apply, or ``out`` is in use.
     """
     path, run = Path(path).expanduser(), RunFolder(out)
+    if run.config_file.exists():
+        raise UsageError(f"{run.path} contains another run; choose another {option('out')}")
     run.check_free(resume=False)
     found = format_of(path, framework, "from")
     name = framework_of(found)
