@@ -32,6 +32,8 @@ from gatewise.runtime.model_file import read_tensors, stored_run
 _MARK = b'\\", \\"format\\": 1, \\"runtime\\": {'
 _LENGTHS = (1, 7, 4)
 """The steps of the sequences that are compared."""
+_ROUNDING = {"fp32": 0.0, "bf16": 2.0**-8, "int8": 1 / 250}
+"""How far weights may differ from those of the run: by half of the last of 8 bits, or of one of 127 steps; and a little."""
 _LIMITS = {"fp32": 1e-5, "bf16": 1e-5, "int8": 1e-3}
 """How far outputs may differ from those of a PyTorch model with the weights in the file: with int8, activations are
 rounded, too, to 16 bits, in each step."""
@@ -101,7 +103,7 @@ def save_run(run: RunFolder, model: nn.Module, path: Path, *, weights: str = "fp
 
 def limits(weights: str = "fp32") -> dict[str, float]:
     """Return how far each output may differ; see ``differences``. Those of rounded weights from exact ones: freely."""
-    return {"weights": 0.0, "outputs": _LIMITS[weights], _UNROUNDED: np.inf}
+    return {"weights": _ROUNDING[weights], "outputs": _LIMITS[weights], _UNROUNDED: np.inf}
 
 
 _UNROUNDED = "outputs from those of unrounded weights"
@@ -111,7 +113,7 @@ def differences(model: nn.Module, path: Path, *, weights: str = "fp32") -> dict[
     """Run a model and its file on random and ragged input.
 
     Returns:
-        ``weights``: between those in the file and those of the model, rounded as they are stored: none.
+        ``weights``: between those in the file and those of the model: what rounding changes.
         ``outputs``: between the file and a PyTorch model with the weights in the file.
         And unless the weights are ``fp32``, between the file and the model: what rounding costs.
 
@@ -128,15 +130,9 @@ def differences(model: nn.Module, path: Path, *, weights: str = "fp32") -> dict[
     rounded = deepcopy(model).cpu().eval()
     rounded.load_state_dict({name: torch.from_numpy(array) for name, array in stored.items()})
     read = runtime.load(path)
-    found = {"weights": 0.0 if stored.keys() == own.keys() else np.inf, "outputs": 0.0}
-    if weights == "fp32":
-        found["weights"] = max(gap(stored[name], own[name]) for name in own)
-    else:
-        found[_UNROUNDED] = 0.0
-    theirs = _runtime_outputs(read, model)
-    for expected, name in ((rounded, "outputs"), *(((model, _UNROUNDED),) if weights != "fp32" else ())):
-        for one, other in zip(theirs, _torch_outputs(expected), strict=True):
-            found[name] = max(found[name], gap(one, other))
+    found, theirs = {"weights": max(gap(stored[name], own[name]) for name in own)}, _runtime_outputs(read, model)
+    for name, expected in {"outputs": rounded, **({} if weights == "fp32" else {_UNROUNDED: model})}.items():
+        found[name] = max(gap(one, other) for one, other in zip(theirs, _torch_outputs(expected), strict=True))
     return found
 
 
