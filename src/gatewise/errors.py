@@ -63,6 +63,12 @@ class NotFinite(GatewiseError):
         )
 
 
+class OutOfMemory(GatewiseError, MemoryError):
+    """There is not enough memory for a call of ``gatewise.runtime``."""
+
+    exit_status = 1
+
+
 class NotVerified(GatewiseError):
     """An exported file does not give the model's outputs in the other framework; it is not kept."""
 

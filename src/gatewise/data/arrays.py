@@ -20,9 +20,7 @@ from gatewise.data.text import find_part, spellings
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
 from gatewise.files import open_regular
-
-PIXEL = 1 / 255
-"""Scale of uint8 pixels: 0..255 is read as 0..1."""
+from gatewise.runtime.arguments import PIXEL
 
 _IDX = {"train": "train", "test": "t10k"}
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gatewise.errors import InputError
 from gatewise.extras import import_extra
+from gatewise.runtime.arguments import is_missing
 
 Columns = dict[str, list[Any]]
 """The values of each column by its name: strings, numbers, truth values, or None where one is missing."""
@@ -79,13 +80,6 @@ def plain(values: Sequence[Any], column: str) -> list[Any]:
                 "convert the column, or leave it out"
             )
     return found
-
-
-def is_missing(value: Any) -> bool:
-    """Return whether a value stands for a missing one: None, NaN, NaT or NA."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float | np.floating | np.datetime64 | np.timedelta64) and bool(value != value)
 
 
 def _written(moment: datetime, day_only: bool) -> str:

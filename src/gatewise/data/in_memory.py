@@ -22,7 +22,6 @@ from gatewise.data.objects import (
     check_field,
     finite_numbers,
     is_array,
-    kind,
     label_values,
     sentences_of,
     sequences,
@@ -30,6 +29,7 @@ from gatewise.data.objects import (
 )
 from gatewise.data.text import SPLITS
 from gatewise.errors import DataError, InputError
+from gatewise.runtime.arguments import kind
 
 TEXT, LABEL, VALUE = "text", "label", "value"
 """The columns of tables made from lists and arrays, unless the settings name them."""

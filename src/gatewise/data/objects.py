@@ -7,15 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gatewise.data.array_files import check_numbers
-from gatewise.data.frames import is_missing, read_frame
+from gatewise.data.frames import read_frame
 from gatewise.data.ragged import pad
 from gatewise.errors import DataError, InputError
-
-
-def kind(data: Any) -> str:
-    """Return the name of an object's type with its article, for error messages."""
-    name = type(data).__name__
-    return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
+from gatewise.runtime.arguments import is_missing, kind
 
 
 def values_of(data: Any, name: str) -> list[Any]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gatewise.data.arrays import PIXEL, Sequences
+from gatewise.data.arrays import Sequences
 from gatewise.data.images import image_size, read_image
 from gatewise.data.text import SPLITS, spellings
 from gatewise.errors import DataError
 from gatewise.files import check_memory
+from gatewise.runtime.arguments import PIXEL
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 """Extensions of pictures, in lower case; other files are left out."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gatewise.errors import DataError
 from gatewise.files import check_memory
+from gatewise.runtime.arguments import steps_of
 
 Lengths = npt.NDArray[np.int64]
 HOW_TO_SAVE = "np.savez('FILE.npz', x=np.concatenate(sequences), y=labels, lengths=[len(s) for s in sequences])"
@@ -66,15 +67,5 @@ def pad(sequences: Sequence[npt.NDArray[Any]], name: str) -> tuple[npt.NDArray[A
     Raises:
         DataError: there is none, one is empty, or they differ in I.
     """
-    shapes = [np.shape(one) for one in sequences]
-    wrong = next((k for k, shape in enumerate(shapes) if len(shape) != 2 or 0 in shape), None)
-    if wrong is not None or not shapes:
-        found = f"[{wrong}] has shape {shapes[wrong]}" if wrong is not None else " is an empty list"
-        raise DataError(f"{name}{found}; expected sequences of shape (T, I), with at least one step")
-    if differ := next((k for k, shape in enumerate(shapes) if shape[1] != shapes[0][1]), None):
-        raise DataError(
-            f"{name}[{differ}] has {shapes[differ][1]} numbers per step, {name}[0] has {shapes[0][1]}; expected "
-            "equally many"
-        )
-    lengths = np.array([shape[0] for shape in shapes], np.int64)
+    lengths = steps_of(sequences, name)
     return padded(np.concatenate([np.asarray(one) for one in sequences]), lengths, name), lengths

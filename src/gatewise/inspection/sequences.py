@@ -21,7 +21,7 @@ from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
-from gatewise.nn.words import BATCH_WORDS
+from gatewise.runtime.batches import BATCH_WORDS
 
 T = TypeVar("T")
 COUNT = 64

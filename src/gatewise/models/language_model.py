@@ -16,19 +16,20 @@ from gatewise.engines.native.stream import STORED, Stream
 from gatewise.engines.registry import streaming_engine
 from gatewise.engines.switches import switches
 from gatewise.errors import UsageError
-from gatewise.models.finite import check_finite
 from gatewise.models.stack import configured_stack
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy
 from gatewise.nn.dropout import dropout
 from gatewise.nn.recurrent import State
 from gatewise.nn.state import state_kind
-from gatewise.nn.words import batches_by_length
-from gatewise.runtime.sampling import Sampler, check_sampling
+from gatewise.runtime.generation import (
+    SCORE_WINDOW,
+    check_count,
+    generate,
+    most_probable,
+    perplexity,
+    read_first,
+)
 from gatewise.runtime.vocabulary import Vocabulary
-
-SCORE_WINDOW = 1024
-"""The number of steps per call without gradients; the state is carried over, so results do not depend on it."""
-
 
 STREAMED_FROM = 8
 """The number of tokens from which ``generate`` streams: packing the weights takes as long as three unpacked steps
@@ -199,19 +200,10 @@ class LanguageModel(nn.Module):
             UsageError: no text was given.
             NotFinite: the perplexity is not finite.
         """
-        if isinstance(texts, str):
-            raise UsageError("perplexity() got one string; expected a list of texts, such as [text]")
-        read = [ids for text in texts for ids in self.vocabulary.sequences(text)]
-        if not read:
-            raise UsageError("perplexity() got no texts; expected at least one")
         # In batches, because each pass packs all weights again, which costs more than reading a short text.
-        lengths, nll = [len(ids) - 1 for ids in read], 0.0
-        for rows in batches_by_length(lengths):
-            some = [read[row] for row in rows]
-            nll += self.score(some[0])[0] if len(some) == 1 else self._score_rows(some)
-        nll /= sum(lengths)
-        check_finite(torch.tensor(nll, dtype=torch.float64).exp(), "the probabilities of these texts")
-        return math.exp(nll)
+        return perplexity(
+            self.vocabulary, texts, lambda rows: self.score(rows[0])[0] if len(rows) == 1 else self._score_rows(rows)
+        )
 
     def _score_rows(self, rows: Sequence[Sequence[int]]) -> float:
         """Return the summed nll of all tokens except the first of each row, each from a zero state, in eval mode."""
@@ -221,14 +213,6 @@ class LanguageModel(nn.Module):
         with in_eval_mode(self):
             y, _ = self.features(ids[:-1], self.initial_state(len(rows)), lengths)
             return float(self._nll(y[inside], ids[1:][inside]))
-
-    def _read_first(self, prompt: str | None) -> list[int]:
-        """Return the ids to read before the first token is predicted; a sentence model reads the last sentence."""
-        if prompt is None:
-            return [self.vocabulary.eos_id if self.vocabulary.bos_id is None else self.vocabulary.bos_id]
-        if not prompt.strip():
-            raise UsageError("the prompt is empty; expected text, or no prompt to start a new text")
-        return self.vocabulary.sequences(prompt)[-1][:-1]
 
     def _state_after(self, ids: Sequence[int], state: State) -> State:
         for start in range(0, len(ids), SCORE_WINDOW):
@@ -247,18 +231,14 @@ class LanguageModel(nn.Module):
             UsageError: an empty prompt, or a count below 1.
             NotFinite: the probabilities are not finite.
         """
-        if count < 1:
-            raise UsageError(f"the number of next tokens is {count}; expected 1 or more")
-        *before, last = self._read_first(prompt)
+        check_count(count)
+        *before, last = read_first(self.vocabulary, prompt)
         with in_eval_mode(self):
             state = self._state_after(before, self.initial_state())
             logits, _ = self.step(torch.tensor([last], device=self.device), state)
         if self.vocabulary.bos_id is not None:
             logits[0, self.vocabulary.bos_id] = -math.inf
-        p, ids = check_finite(logits[0].double().softmax(0), "the probabilities of the next token").sort(
-            descending=True, stable=True
-        )
-        return [(self.vocabulary.tokens[k], float(q)) for k, q in zip(ids[:count].tolist(), p[:count], strict=True)]
+        return most_probable(self.vocabulary, logits[0].double().softmax(0).numpy(force=True), count)
 
     def generate(
         self,
@@ -288,27 +268,34 @@ class LanguageModel(nn.Module):
         Raises:
             UsageError: an empty prompt, or an option out of range.
         """
-        check_sampling(max_tokens, temperature, top_k, top_p, seed)
-        bos, eos = self.vocabulary.bos_id, self.vocabulary.eos_id
-        # The loop starts with the last of these; the logits after the others are not needed.
-        *before, last = self._read_first(prompt)
-        sampler = Sampler(temperature, top_k, top_p, seed)
-        state, drawn = self.initial_state(), list[int]()
         with in_eval_mode(self):
-            streamed = max_tokens >= STREAMED_FROM and self.rnn.engine in ("auto", "native")
-            step = self.step if not streamed or self._why_no_stream() else self.stream().step
-            state = self._state_after(before, state)
-            while len(drawn) < max_tokens:
-                logits, state = step(torch.tensor([last], device=self.device), state)
-                if bos is not None:
-                    logits[0, bos] = -math.inf
-                last = sampler.draw(logits[0].float().numpy(force=True))
-                drawn.append(last)
-                if last == eos and bos is not None:
-                    last, state = bos, self.initial_state()
-        continuation = self.vocabulary.decode(drawn)
-        if prompt is None:
-            return continuation
-        separator = self.vocabulary.separator
-        glue = separator if drawn and drawn[0] != eos else ""
-        return (prompt.rstrip() if separator else prompt) + glue + continuation
+            return generate(
+                self.vocabulary,
+                prompt,
+                lambda: _Reader(self, max_tokens),
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+            )
+
+
+class _Reader:
+    """One row of a model in eval mode, which reads ``tokens`` ids one by one."""
+
+    def __init__(self, model: LanguageModel, tokens: int) -> None:
+        self._model = model
+        streamed = tokens >= STREAMED_FROM and model.rnn.engine in ("auto", "native")
+        self._state = model.initial_state()
+        self._step = model.step if not streamed or model._why_no_stream() else model.stream().step
+
+    def read(self, ids: Sequence[int]) -> None:
+        self._state = self._model._state_after(ids, self._state)
+
+    def step(self, last: int) -> npt.NDArray[np.floating]:
+        logits, self._state = self._step(torch.tensor([last], device=self._model.device), self._state)
+        return logits[0].float().numpy(force=True)
+
+    def restart(self) -> None:
+        self._state = self._model.initial_state()

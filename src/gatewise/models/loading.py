@@ -18,7 +18,6 @@ from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
-from gatewise.runtime.settings import place_of_key
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -66,11 +65,6 @@ def _load(path: str | Path, device: str | torch.device) -> nn.Module:
     run = RunFolder.existing(path)
     config = run.read_config()
     header = run.open_weights(config.meaning())
-    if config.model.num_layers > len(header.shapes):
-        raise RunError(
-            f"{run.config_file}: model.num_layers is {config.model.num_layers}, but {run.weights_file.name} holds "
-            f"{len(header.shapes)} arrays in all; the files are from different runs"
-        )
     make = MAKERS[config.task.name](run, config)
     try:
         with torch.device("meta"), _NoNormals():  # shapes only: nothing is allocated or initialized
@@ -81,11 +75,7 @@ def _load(path: str | Path, device: str | torch.device) -> nn.Module:
     arrays, _ = run.read_weights({name: tensor.shape for name, tensor in model.state_dict().items()}, header)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, assign=True)
     if isinstance(model, LanguageModel) and config.model.tie_weights:
-        if not torch.equal(model.decoder.weight, model.embedding.weight):
-            raise RunError(
-                f"{place_of_key(run.config_file, 'model.tie_weights')}: model.tie_weights is true, but "
-                f"{run.weights_file.name} holds two different matrices; set it to false"
-            )
+        run.check_tied(torch.equal(model.decoder.weight, model.embedding.weight))
         model.decoder.weight = model.embedding.weight
     return model.to(device).eval()
 
@@ -121,33 +111,16 @@ def _classifier(run: RunFolder, config: Config) -> Maker:
 
 def _text_classifier(run: RunFolder, config: Config) -> Maker:
     words, characters = run.read_words()
-    return partial(TextClassifier, config.model, words, characters, _names(run), config.data.level)
+    return partial(TextClassifier, config.model, words, characters, run.read_names(), config.data.level)
 
 
 def _tagger(run: RunFolder, config: Config) -> Maker:
     words, characters = run.read_words()
-    return partial(Tagger, config.model, words, characters, _names(run, "seen_words"))
-
-
-def _names(run: RunFolder, *needed: str) -> list[str]:
-    """Return the labels of a run, which must be names."""
-    labels = run.read_labels(*needed).labels
-    names = [label for label in labels if isinstance(label, str)]
-    if len(names) < len(labels):
-        raise RunError(f"{run.labels_file}: 'labels' are numbers; expected names: the file is from another task's run")
-    return names
+    return partial(Tagger, config.model, words, characters, run.read_names("seen_words"))
 
 
 def _regressor(run: RunFolder, config: Config) -> Maker:
-    size, scaling = run.read_scaling()
-    window, horizon = config.data.window, config.data.horizon
-    if not scaling.columns:
-        return partial(SequenceRegressor, config.model, size, scaling)
-    if scaling.horizon != horizon or not isinstance(window, int):
-        raise RunError(
-            f"{run.config_file}: data.window is {window!r} and data.horizon {horizon!r}, but the model predicts "
-            f"{scaling.horizon} values from each window; restore the file, or train a run of an earlier version again"
-        )
+    size, scaling, window = run.read_forecaster(config.data.window, config.data.horizon)
     return partial(SequenceRegressor, config.model, size, scaling, window=window)
 
 

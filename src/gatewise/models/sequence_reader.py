@@ -9,12 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
-from gatewise.data.arrays import PIXEL
 from gatewise.data.ragged import pad
-from gatewise.errors import DataError, UsageError
 from gatewise.models.stack import configured_stack, pooled
 from gatewise.nn import draw_weights
 from gatewise.nn.dropout import dropout
+from gatewise.runtime.arguments import PIXEL, check_sequences, check_steps, listed, not_representable
 
 Numbers = Tensor | npt.NDArray[np.generic] | Sequence[npt.NDArray[np.generic]]
 """Sequences as a model accepts them: (N, T, I), or a list of N arrays (T_n, I) of any length."""
@@ -91,13 +90,10 @@ class SequenceReader(nn.Module):
         """
         steps = None if lengths is None else torch.as_tensor(np.asarray(lengths), device="cpu")
         if isinstance(x, list | tuple):
-            x, steps = _padded([one[:, None] if np.ndim(one) == 1 else one for one in x])
-        if not len(x):
-            raise UsageError("x is empty; expected at least one sequence")
+            x, padded_steps = listed(x, lambda each: pad(each, "x"))
+            steps = torch.from_numpy(padded_steps)
+        check_sequences(tuple(np.shape(x)), self.rnn.input_size)
         given = x if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements=("C", "W")))
-        wanted = self.rnn.input_size
-        if given.dim() != 3 or given.shape[2] != wanted or given.shape[1] == 0:
-            raise UsageError(f"x has shape {tuple(given.shape)}; expected (N, T, {wanted}): sequences, steps, features")
         if given.dtype == torch.uint8:
             given = given.float() * PIXEL
         elif not given.is_floating_point():
@@ -106,10 +102,7 @@ class SequenceReader(nn.Module):
             given = _without_padding(given, steps)
         ready = self.standardised(given).to(self.device, self.decoder.weight.dtype)
         if not bool(ready.isfinite().all()):
-            if not bool(given.isfinite().all()):
-                raise UsageError("x holds numbers that are not finite; expected finite numbers only")
-            dtype = str(ready.dtype).removeprefix("torch.")
-            raise UsageError(f"x holds numbers that {dtype} cannot represent; expected numbers like the training data")
+            raise not_representable(bool(given.isfinite().all()), str(ready.dtype).removeprefix("torch."))
         return ready, steps
 
     def outputs_of(self, x: Numbers, lengths: Tensor | npt.ArrayLike | None, batch_size: int) -> Iterator[Tensor]:
@@ -120,21 +113,8 @@ class SequenceReader(nn.Module):
             yield self.read(ready[rows].transpose(0, 1), None if steps is None else steps[rows])
 
 
-def _padded(sequences: Sequence[npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], Tensor]:
-    try:
-        x, lengths = pad(sequences, "x")
-    except DataError as problem:
-        raise UsageError(str(problem)) from None
-    return x, torch.from_numpy(lengths)
-
-
 def _without_padding(x: Tensor, steps: Tensor) -> Tensor:
     """Return sequences (N, T, I) with zeros after the end of each: whatever stands there has no meaning."""
-    if steps.shape != x.shape[:1] or steps.is_floating_point():
-        raise UsageError(f"lengths has shape {tuple(steps.shape)}, type {steps.dtype}; expected integers ({len(x)},)")
-    if len(steps) and not 1 <= int(steps.min()) <= int(steps.max()) <= x.shape[1]:
-        raise UsageError(
-            f"lengths range from {int(steps.min())} to {int(steps.max())}; expected 1 to {x.shape[1]}, the steps of x"
-        )
+    check_steps(steps.numpy(), tuple(x.shape))
     inside = torch.arange(x.shape[1], device="cpu") < steps[:, None]
     return x.masked_fill(~inside.to(x.device)[..., None], 0)

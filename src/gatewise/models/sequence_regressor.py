@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from gatewise.config import ModelConfig
 from gatewise.data.frames import read_frame
 from gatewise.data.moments import moments
 from gatewise.data.row_times import read_row_times
-from gatewise.errors import DataError, InputError, UsageError
+from gatewise.errors import DataError, InputError
 from gatewise.models.sequence_reader import BATCH, Numbers, SequenceReader
 from gatewise.nn import in_eval_mode
+from gatewise.runtime.forecasting import check_forecast, continued, has_columns, rows_of
 from gatewise.runtime.parts import Scaling as Scaling
 
 
@@ -102,17 +102,11 @@ class SequenceRegressor(SequenceReader):
             InputError: ``steps`` is not a whole number; dates are not in order, not at the pace of the training data,
                 or steps of the window are missing.
         """
-        names, steps = self.scaling.columns, self.horizon if steps is None else steps
-        if not isinstance(steps, Integral):
-            raise InputError(f"steps is {steps!r}; expected a whole number, 1 or more")
-        if not names or not self.window:
-            raise UsageError("this model predicts one value per sequence; expected one trained on a series")
-        rows = self._rows(values)
-        known = np.flatnonzero(~np.isnan(rows[:, names.index(self.scaling.target)]))
-        count = int(known[-1]) + 1 if len(known) else 0
+        steps = check_forecast(self.scaling, self.window, steps)
+        rows, count = rows_of(values, self.scaling)
         if has_columns(values):
             self._check_times(values, count)
-        return self.continued(rows[:count], rows[count:], int(steps))
+        return self.continued(rows[:count], rows[count:], steps)
 
     def continued(
         self, history: npt.NDArray[np.float64], future: npt.NDArray[np.float64], steps: int
@@ -127,48 +121,7 @@ class SequenceRegressor(SequenceReader):
         Raises:
             UsageError: there are too few rows, or steps beyond the horizon that need other columns.
         """
-        names, known = self.scaling.columns, [self.scaling.columns.index(name) for name in self.scaling.known]
-        place = names.index(self.scaling.target)
-        if steps < 1:
-            raise UsageError(f"steps is {steps}; expected 1 or more")
-        if steps > self.horizon and len(names) > len(known) + 1:
-            raise UsageError(
-                f"steps is {steps}, beyond the horizon of {self.horizon}: the model reads {len(names)} columns and "
-                f"predicts only {self.scaling.target!r}; give {self.horizon} or fewer, or train with a longer "
-                "data.horizon"
-            )
-        if len(history) < self.window:
-            raise UsageError(f"{len(history)} rows are too few for a window of {self.window}; expected at least that")
-        blocks = -(-steps // self.horizon)
-        needed = blocks * self.horizon
-        if known and (len(future) < needed or np.isnan(future[:needed, known]).any()):
-            raise UsageError(
-                f"{len(future)} rows after the last value of {self.scaling.target!r}; expected {needed} with values of "
-                f"{', '.join(map(repr, self.scaling.known))}"
-            )
-        rows = np.concatenate([history[-self.window :], np.full((needed, len(names)), np.nan)])
-        if known:
-            rows[self.window :, known] = future[:needed, known]
-        for start in range(0, needed, self.horizon):
-            x = rows[start : start + self.window]
-            ahead = rows[start + self.horizon : start + self.horizon + self.window, known]
-            answer = np.reshape(self.predict(np.concatenate([x, ahead], 1)[None]), -1)
-            rows[start + self.window : start + self.window + self.horizon, place] = answer
-        return rows[self.window : self.window + steps, place]
-
-    def _rows(self, values: Any) -> npt.NDArray[np.float64]:
-        """Return a table as (N, K)."""
-        names = self.scaling.columns
-        if has_columns(values):
-            if lacking := [name for name in names if name not in list(values.columns)]:
-                raise UsageError(f"no column {lacking[0]!r} in the table; expected {', '.join(map(repr, names))}")
-            rows = np.stack([np.asarray(values[name], np.float64) for name in names], 1)
-        else:
-            rows = np.asarray(values, np.float64)
-            rows = rows[:, None] if rows.ndim == 1 and len(names) == 1 else rows
-        if rows.ndim != 2 or rows.shape[1] != len(names):
-            raise UsageError(f"values have shape {rows.shape}; expected (N, {len(names)}): {', '.join(names)}")
-        return rows
+        return continued(self.scaling, self.window, history, future, steps, self.predict)
 
     def _check_times(self, values: Any, count: int) -> None:
         """Check the dates of a table with ``count`` rows of history, if it has some.
@@ -222,11 +175,6 @@ class SequenceRegressor(SequenceReader):
         """Return the last value of the target in each window, (N,) or (N, 1)."""
         last = x[:, -1, self.scaling.columns.index(self.scaling.target)].double()
         return last if self.horizon == 1 else last[:, None]
-
-
-def has_columns(values: Any) -> bool:
-    """Return whether values are a table with named columns."""
-    return hasattr(values, "columns")
 
 
 def relative_to_last(

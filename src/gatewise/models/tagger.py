@@ -7,13 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gatewise.config import ModelConfig
-from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
 from gatewise.models.stack import configured_stack
 from gatewise.nn import draw_weights, in_eval_mode, linear_cross_entropy
 from gatewise.nn.crf import CRF
 from gatewise.nn.dropout import dropout
-from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder
+from gatewise.runtime.arguments import check_sentences
+from gatewise.runtime.batches import batches_by_length
 from gatewise.runtime.lexicon import Lexicon
 
 
@@ -132,16 +133,3 @@ class Tagger(WordEncoder):
                 for column, (row, length) in enumerate(zip(rows, batch.lengths.tolist(), strict=True)):
                     found[row] = result[:length, column]
         return found
-
-
-def check_sentences(sentences: Sequence[Sequence[str]]) -> None:
-    """Check that the sentences are lists of words.
-
-    Raises:
-        UsageError: one is a string, or all are one string.
-    """
-    if isinstance(sentences, str):
-        raise UsageError("the sentences are one string; expected a list of lists of words, such as [['A', 'dog']]")
-    for place, sentence in enumerate(sentences):
-        if isinstance(sentence, str):
-            raise UsageError(f"sentence {place} is a string, {sentence[:30]!r}; expected a list of words: split it")

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatewise.config import ModelConfig
-from gatewise.data.frames import is_missing
-from gatewise.data.objects import kind
-from gatewise.errors import UsageError
 from gatewise.models.finite import check_finite
 from gatewise.models.stack import configured_stack, pooled
 from gatewise.nn import draw_weights, in_eval_mode
 from gatewise.nn.dropout import dropout
-from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder, batches_by_length
+from gatewise.nn.words import EncodedSentences, WordBatch, WordEncoder
+from gatewise.runtime.arguments import words_of
+from gatewise.runtime.batches import batches_by_length
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.runtime.vocabulary import split_tokens
 
@@ -90,17 +89,7 @@ class TextClassifier(WordEncoder):
         self, texts: Sequence[str] | Sequence[Sequence[str]], cut: Callable[[list[str]], list[list[str]]]
     ) -> Float[Tensor, "N C"]:
         """Classify the pieces that ``cut`` makes of each text, in batches of similar length, in eval mode."""
-        if isinstance(texts, str):
-            raise UsageError("the texts are one string; expected a list of texts, such as [text]")
-        read = list[list[str]]()
-        for place, text in enumerate(texts):
-            if not isinstance(text, Sequence | np.ndarray):
-                shown = "missing" if is_missing(text) else kind(text)
-                raise UsageError(f"text {place} is {shown}; expected a string or a list of words, leave it out")
-            words = self.split(text) if isinstance(text, str) else list(text)
-            if not words:
-                raise UsageError(f"text {place} has no words; expected at least one word in each text")
-            read += cut(words)
+        read = [piece for words in words_of(texts, self.level) for piece in cut(words)]
         encoded = EncodedSentences(read, self.lexicon, self.alphabet)
         answers = torch.empty(len(read), len(self.labels), dtype=self.decoder.weight.dtype)
         with in_eval_mode(self):

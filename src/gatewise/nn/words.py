@@ -1,6 +1,6 @@
 """Word representations: an embedding, and optionally the output of a small network on the characters."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -13,10 +13,6 @@ from torch import Tensor, nn
 from gatewise.config import ModelConfig
 from gatewise.nn.recurrent import make_stack
 from gatewise.runtime.lexicon import Lexicon
-
-BATCH_ROWS, BATCH_WORDS = 128, 8192
-"""The maximum numbers of sentences and of words (with padding) in a batch without gradients; results do not depend on
-them."""
 
 
 class WordBatch(NamedTuple):
@@ -165,18 +161,6 @@ class WordEncoder(nn.Module):
             return x
         spelled = self.characters(batch.spellings, batch.spelling_lengths)
         return torch.cat([x, spelled.to(x.dtype)[batch.forms]], 2)
-
-
-def batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the indices of sequences, grouped by similar length; empty sequences are skipped."""
-    rows: list[int] = []
-    for row in sorted((row for row, length in enumerate(lengths) if length), key=lengths.__getitem__):
-        if rows and (len(rows) == BATCH_ROWS or lengths[row] * (len(rows) + 1) > BATCH_WORDS):
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
 
 
 def _ragged(

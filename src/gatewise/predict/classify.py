@@ -1,9 +1,7 @@
 """Classification of files (images, arrays or texts) with a run's best model."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,34 +13,8 @@ from gatewise.errors import UsageError
 from gatewise.models.loading import load
 from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.runtime.answers import Verdict as Verdict
 from gatewise.wording import option
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The predicted probabilities for one sequence.
-
-    Attributes:
-        name: the file name, with the sequence's index if the file holds several.
-        labels: the C labels.
-        probabilities: (1, C), or (T, C) with a prediction after each step.
-    """
-
-    name: str
-    labels: Sequence[int | str]
-    probabilities: npt.NDArray[np.floating]
-
-    def lines(self) -> Iterator[str]:
-        """Yield the most probable label with its probability, one line per prediction."""
-        for step, row in enumerate(self.probabilities, 1):
-            after = f" after step {step}" if len(self.probabilities) > 1 else ""
-            yield f"{self.name}{after}: {self.labels[int(row.argmax())]} ({100 * row.max():.1f}%)"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the name, the label and the probability of every label, as a list if there are several predictions."""
-        each = [{str(label): float(p) for label, p in zip(self.labels, row, strict=True)} for row in self.probabilities]
-        best = self.labels[int(self.probabilities[-1].argmax())]
-        return {"file": self.name, "label": best, "probabilities": each if len(each) > 1 else each[0]}
 
 
 def classify(

@@ -11,6 +11,8 @@ from gatewise.files import LARGEST_PART
 from gatewise.reading import read_json
 
 _EXPECTED = "the file as written by training: restore it, or train again"
+_SCALING = {"input_size", "x_mean", "x_std"}
+_OPTIONAL = {"y_mean", "y_std", "columns", "target", "known", "horizon", "pace", "relative"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,11 @@ def read_scaling(path: Path) -> tuple[int, Scaling]:
     Raises:
         RunError: the file is missing or invalid.
     """
-    needed = {"input_size", "x_mean", "x_std"}
-    optional = {"y_mean", "y_std", "columns", "target", "known", "horizon", "pace", "relative"}
-    found = read_object(path, needed, {*needed, *optional})
+    return scaling_of(read_object(path, _SCALING, {*_SCALING, *_OPTIONAL}), path)
+
+
+def scaling_of(found: Mapping[str, Any], path: Path) -> tuple[int, Scaling]:
+    """Return the content of ``scaling.json``, found in a file that errors name; see ``read_scaling``."""
     size, columns, target = found["input_size"], found.get("columns", []), found.get("target", "")
     known, horizon, pace = found.get("known", []), found.get("horizon", 1), found.get("pace", "")
     if not is_size(size):

@@ -8,7 +8,7 @@ from gatewise.errors import RunError
 from gatewise.files import file_hash
 from gatewise.runtime.intervals import Intervals
 from gatewise.runtime.lexicon import Lexicon
-from gatewise.runtime.parts import Labels, Scaling, read_scaling
+from gatewise.runtime.parts import Labels, Scaling, is_size, read_scaling
 from gatewise.runtime.sealed import Header
 from gatewise.runtime.settings import place_of_key, read_settings
 from gatewise.runtime.vocabulary import Vocabulary
@@ -86,6 +86,12 @@ class RunReader:
                         f"{place_of_key(self.config_file, key)}: {key} is {value!r}, but the weights were trained with "
                         f"{trained_with[key]!r:.100}; restore that value, or train again"
                     )
+        layers = (settings or {}).get("model.num_layers")
+        if isinstance(layers, int) and layers > len(header.shapes):
+            raise RunError(
+                f"{self.config_file}: model.num_layers is {layers}, but {self.weights_file.name} holds "
+                f"{len(header.shapes)} arrays in all; the files are from different runs"
+            )
         return header
 
     def read_weights(
@@ -130,6 +136,20 @@ class RunReader:
         """
         return Labels.read(self.labels_file, *needed)
 
+    def read_names(self, *needed: str) -> list[str]:
+        """Return the labels of ``labels.json``, which must be names; ``needed`` is that of ``read_labels``.
+
+        Raises:
+            RunError: the file is missing or invalid, or its labels are numbers.
+        """
+        labels = self.read_labels(*needed).labels
+        names = [label for label in labels if isinstance(label, str)]
+        if len(names) < len(labels):
+            raise RunError(
+                f"{self.labels_file}: 'labels' are numbers; expected names: the file is from another task's run"
+            )
+        return names
+
     def read_scaling(self) -> tuple[int, Scaling]:
         """Read ``scaling.json``; return I, the number of inputs per step, and the standardization.
 
@@ -137,6 +157,40 @@ class RunReader:
             RunError: the file is missing or invalid.
         """
         return read_scaling(self.scaling_file)
+
+    def read_forecaster(self, window: object, horizon: object) -> tuple[int, Scaling, int]:
+        """Read ``scaling.json``; return I, the standardization, and W, the steps that a forecaster reads, else 0.
+
+        Args:
+            window: the setting ``data.window``.
+            horizon: the setting ``data.horizon``, that of the model.
+
+        Raises:
+            RunError: the file is missing or invalid, or does not belong to these settings.
+        """
+        size, scaling = self.read_scaling()
+        if not scaling.columns:
+            return size, scaling, 0
+        if scaling.horizon != horizon or not is_size(window):
+            raise RunError(
+                f"{self.config_file}: data.window is {window!r} and data.horizon {horizon!r}, but the model predicts "
+                f"{scaling.horizon} values from each window; restore the file, or train a run of an earlier version "
+                "again"
+            )
+        assert isinstance(window, int)
+        return size, scaling, window
+
+    def check_tied(self, same: bool) -> None:
+        """Check that the matrices of a model with tied weights, as far as ``config.toml`` says, are the same.
+
+        Raises:
+            RunError: they are not.
+        """
+        if not same:
+            raise RunError(
+                f"{place_of_key(self.config_file, 'model.tie_weights')}: model.tie_weights is true, but "
+                f"{self.weights_file.name} holds two different matrices; set it to false"
+            )
 
     def read_intervals(self, horizon: int) -> Intervals | None:
         """Read ``intervals.json``, which is written when training ends and holds the hash of the weights.

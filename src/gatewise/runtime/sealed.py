@@ -1,4 +1,4 @@
-"""Reading safetensors files with NumPy alone, and the seal that Gatewise puts on its own.
+"""Safetensors files with NumPy alone, and the seal that Gatewise puts on its own.
 
 A sealed file contains its own SHA-256, so that any change of a bit is detected. Our metadata ("facts") is one JSON
 string in the file's metadata, under ``gatewise``. It starts with ``sha256``, the hash of the whole file with zeros in
@@ -23,6 +23,9 @@ from gatewise.errors import RunError
 from gatewise.files import open_regular
 from gatewise.reading import parse_json
 
+BF16 = np.dtype([("bf16", np.uint16)])
+"""The bits of bfloat16, which NumPy lacks."""
+
 FORMAT = 1
 """The newest format version that can be read, and the one that is written."""
 KEY = "gatewise"
@@ -40,6 +43,8 @@ _BYTES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
+_NAMES = {"b": "BOOL", "u": "U{}", "i": "I{}", "f": "F{}", "V": "BF{}"}
+"""The format's name of a dtype, with its bits, by NumPy's kind; the only structure is ``BF16``."""
 _HASH = re.compile(re.escape(START) + r'([0-9a-f]{64})", ')
 
 
@@ -195,3 +200,32 @@ def _facts(metadata: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
     if not _HASH.match(text) or type(version) is not int or version < 1:
         raise DamagedError("its metadata has no valid hash or format version")
     return {name: value for name, value in facts.items() if name != "sha256"}, True
+
+
+def compose(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) -> list[bytes | memoryview]:
+    """Return a safetensors file in pieces, with the metadata ``facts`` and its hash; contiguous arrays are not copied.
+
+    The safetensors library can only write to a path, which is not atomic, or return copies of all arrays in memory.
+
+    Args:
+        arrays: by name; of booleans, integers, floating-point numbers or ``BF16``.
+        facts: what JSON can hold, without ``sha256`` and ``format``.
+    """
+    about: dict[str, Any] = {
+        "__metadata__": {KEY: json.dumps({"sha256": BLANK, "format": FORMAT, **facts})}  # one, to be in this order
+    }
+    parts, end = list[bytes | memoryview](), 0
+    # The widest first, so that each is aligned.
+    for name, array in sorted(arrays.items(), key=lambda named: (-named[1].itemsize, named[0])):
+        dtype = _NAMES[array.dtype.kind].format(8 * array.itemsize)
+        about[name] = {"dtype": dtype, "shape": [*array.shape], "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        parts.append(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+    text = json.dumps(about, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head, digest = len(text).to_bytes(8, "little") + text, hashlib.sha256()
+    for part in (head, *parts):
+        digest.update(part)
+    at = head.index(IN_FILE + BLANK.encode()) + len(IN_FILE)
+    return [head[:at], digest.hexdigest().encode(), head[at + len(BLANK) :], *parts]

@@ -1,14 +1,14 @@
 """The extension module ``gatewise._native``: whether it is available, and what it supports on this processor."""
 
-import shutil
 from importlib import import_module
 from typing import Any
 
 import torch
 
 from gatewise.errors import UsageError
+from gatewise.runtime import library
 
-NAME = "gatewise._native"
+NAME = library.NAME
 
 native: Any = None
 """The extension module; None if it is not available."""
@@ -31,10 +31,7 @@ def why_not_built() -> str | None:
         return None
     if _PROBLEM:
         return f"its module cannot be loaded ({_PROBLEM}); reinstall Gatewise"
-    compiler = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    if compiler is None:
-        return "it was not built because no C++ compiler was found; install g++ or clang++, then reinstall Gatewise"
-    return f"it was not built although {compiler} exists; reinstall Gatewise with pip install -v to see why"
+    return library.why_not_built()
 
 
 def instructions() -> tuple[str, list[str]]:
