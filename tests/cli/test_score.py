@@ -17,9 +17,9 @@ from gatewise.predict import fragments
 from gatewise.predict.score import MANIFEST
 from gatewise.runtime.scoring import Scorer
 from tests.cli.conftest import Gatewise, contents
-from tests.runtime.scored import fake, text_run
+from tests.runtime.scored import text_run
 
-__all__ = ["fake", "text_run"]
+__all__ = ["text_run"]
 
 WORDS = ["the", "dog", "ate", "book", "unseen"]
 TEXTS = [" ".join(WORDS[k % 5 : k % 5 + 1 + k % 3]) for k in range(50)]

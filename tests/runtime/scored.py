@@ -1,7 +1,7 @@
 """Models and tables for the tests of scoring."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,32 +20,6 @@ TINY_TEXT = {
     "training.epochs": 2,
     "logging.tensorboard": False,
 }
-
-
-class OfTorch:
-    """A torch model with the runtime's names: to be deleted when the runtime is there."""
-
-    TASKS: ClassVar = {
-        "LanguageModel": "language-model",
-        "Tagger": "tagger",
-        "TextClassifier": "text-classifier",
-        "SequenceClassifier": "classifier",
-        "SequenceRegressor": "regressor",
-    }
-
-    def __init__(self, path: str) -> None:
-        self.model: Any = gw.load(path)
-        self.task = self.TASKS[type(self.model).__name__]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gatewise import runtime
-
-    monkeypatch.setattr(runtime, "load", lambda path, weights=None, threads=1: OfTorch(path), raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ import pytest
 
 from gatewise import runtime
 from gatewise.errors import InputError, RunError
+from gatewise.runtime.generation import SCORE_WINDOW
 from gatewise.runtime.scoring import ROWS, Scorer
-from tests.runtime.scored import SENTENCES, TEXTS, fake, sequences_of, text_run
+from tests.runtime.scored import SENTENCES, TEXTS, sequences_of, text_run
 
-__all__ = ["fake", "text_run"]
+__all__ = ["text_run"]
 
 
 def test_language_model(tiny_run: Path) -> None:
@@ -96,7 +97,8 @@ def test_rows_do_not_depend_on_their_table(tiny_run: Path, classifier_run: Path)
     """More rows than are read at a time, in several chunks, with nulls, sliced; equal to each alone."""
     draw = np.random.default_rng(3)
     words = ["the", "dog", "ate", "book", "unseen"]
-    texts = [None if k % 97 == 5 else " ".join(draw.choice(words, int(draw.integers(1, 5)))) for k in range(ROWS + 40)]
+    long = " ".join(draw.choice(words, 2 * SCORE_WINDOW + 5))
+    texts = [long, " ".join(draw.choice(words, SCORE_WINDOW)), long] + [None if k % 97 == 5 else " ".join(draw.choice(words, int(draw.integers(1, 5)))) for k in range(ROWS + 40)]
     rows = [row for k in range(60) for row in sequences_of(4, seed=k)]
     for run, name, values, kind in (
         (tiny_run, "text", texts, pa.string()),

@@ -1,13 +1,12 @@
 """The columns that a model adds to the rows it reads, for each task."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatewise.errors import GatewiseError, RunError
+from gatewise.errors import GatewiseError, NotFinite, RunError
 from gatewise.runtime.prose import split_as_written
 from gatewise.runtime.scored_rows import NUMBERS, TEXT, WORDS, BadRow, arrow
 
@@ -91,12 +90,16 @@ def outputs_of(model: Any) -> Outputs:
 
 def _texts_scored(model: Any, texts: Sequence[str]) -> Sequence[Any]:
     """Return nll, tokens and perplexity of each text; a text of several sentences has the sum over them."""
-    nll, tokens = [], []
-    for text in texts:
-        scores = [model.score(ids) for ids in model.vocabulary.sequences(text)]
-        nll.append(sum(cost for cost, _ in scores))
-        tokens.append(sum(count for _, count in scores))
-    return nll, tokens, [math.exp(cost / count) for cost, count in zip(nll, tokens, strict=True)]
+    read = [model.vocabulary.sequences(text) for text in texts]
+    starts = np.cumsum([0, *map(len, read[:-1])])  # each text has a sequence
+    ids = [one for text in read for one in text]
+    nll = np.add.reduceat(model.score_each(ids), starts)
+    tokens = np.add.reduceat([len(one) - 1 for one in ids], starts)
+    with np.errstate(over="ignore"):
+        perplexity = np.exp(nll / tokens)
+    if not np.isfinite(perplexity).all():
+        raise NotFinite.of("the probabilities of this text")
+    return nll, tokens, perplexity
 
 
 def _sentences_tagged(model: Any, sentences: Sequence[str | list[str]]) -> Sequence[Any]:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from gatewise.errors import InputError
 from gatewise.extras import import_extra
+from gatewise.runtime.arguments import is_missing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,9 +119,13 @@ def rows_of(column: Any, reads: str) -> list[Any]:
 
 def _rows_of_objects(values: Any, reads: str) -> list[Any]:
     """Return the rows of values that are no array of Arrow."""
-    rows: list[Any] = [None if _is_missing(value) else value for value in values]
+    rows: list[Any] = [None if is_missing(value) else value for value in values]
     if reads == NUMBERS:
-        return [None if row is None else _as_steps(row, place) for place, row in enumerate(rows)]
+        arrays = [None if row is None else _as_steps(row, place) for place, row in enumerate(rows)]
+        pixels = [None if array is None else array.dtype == np.uint8 for array in arrays]
+        if True in pixels and False in pixels:
+            raise BadRow(pixels.index(False), "no pixels (uint8), which other rows hold; expected numbers of one type")
+        return arrays
     for place, row in enumerate(rows):
         if row is None or isinstance(row, str):
             continue
@@ -129,13 +134,6 @@ def _rows_of_objects(values: Any, reads: str) -> list[Any]:
             raise BadRow(place, f"{row!r:.40} ({type(row).__name__}); expected {EXPECTED[reads]}")
         rows[place] = list(words)
     return rows
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN, or the missing value of a data frame."""
-    if isinstance(value, float | np.floating):
-        return bool(np.isnan(value))
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _as_steps(value: Any, place: int) -> npt.NDArray[Any]:
