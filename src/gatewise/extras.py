@@ -2,7 +2,6 @@
 
 import importlib
 import re
-from importlib.metadata import PackageNotFoundError, requires
 from types import ModuleType
 
 from gatewise.errors import MissingPackage
@@ -33,6 +32,8 @@ def import_extra(module: str, package: str, purpose: str, extra: str = "all") ->
 
 def extra_of(module: str) -> str | None:
     """Return the first extra of Gatewise that requires a package with the name of a module; None if none does."""
+    from importlib.metadata import PackageNotFoundError, requires
+
     try:
         lines = requires("gatewise") or []
     except PackageNotFoundError:  # used from its source folder

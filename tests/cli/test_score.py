@@ -114,9 +114,7 @@ def test_pieces_of_text_files(
             assert len(names(out)) == count
             assert read(out).equals(whole)
             os.unlink(out / names(out)[-1])  # only the last is scored again
-            assert (
-                f"in 1 fragments, {count - 1} kept from before" in gatewise("score", tiny_run, file, "--out", out).out
-            )
+            assert f"in 1 fragment, {count - 1} kept from before" in gatewise("score", tiny_run, file, "--out", out).out
             assert read(out).equals(whole)
 
 

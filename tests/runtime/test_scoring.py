@@ -98,7 +98,9 @@ def test_rows_do_not_depend_on_their_table(tiny_run: Path, classifier_run: Path)
     draw = np.random.default_rng(3)
     words = ["the", "dog", "ate", "book", "unseen"]
     long = " ".join(draw.choice(words, 2 * SCORE_WINDOW + 5))
-    texts = [long, " ".join(draw.choice(words, SCORE_WINDOW)), long] + [None if k % 97 == 5 else " ".join(draw.choice(words, int(draw.integers(1, 5)))) for k in range(ROWS + 40)]
+    texts = [long, " ".join(draw.choice(words, SCORE_WINDOW)), long] + [
+        None if k % 97 == 5 else " ".join(draw.choice(words, int(draw.integers(1, 5)))) for k in range(ROWS + 40)
+    ]
     rows = [row for k in range(60) for row in sequences_of(4, seed=k)]
     for run, name, values, kind in (
         (tiny_run, "text", texts, pa.string()),

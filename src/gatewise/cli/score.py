@@ -36,4 +36,5 @@ def command(
     done = score(run, files, out, column=column, weights=weights, prefix=prefix, note=remark)
     kept = f", {done.kept:,} kept from before" if done.kept else ""
     nulls = f", {done.nulls:,} without input" if done.nulls else ""
-    write(f"scored {done.rows:,} rows{nulls} in {done.fragments:,} fragments{kept}: {out}")
+    fragments = f"{done.fragments:,} fragment{'s' * (done.fragments != 1)}"
+    write(f"scored {done.rows:,} row{'s' * (done.rows != 1)}{nulls} in {fragments}{kept}: {out}")

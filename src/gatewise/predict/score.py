@@ -81,7 +81,7 @@ def score(
     """
     folder, scorer = Path(out).expanduser(), Scorer(run, column, weights=weights, prefix=prefix)
     _check_out(folder)
-    model = _identity(Path(run).expanduser())
+    model, names = _identity(Path(run).expanduser()), scorer.names
     sources = [open_source(path) for path in find_files([Path(file).expanduser() for file in files])]
     columns = list[str]()
     for source in sources:
@@ -97,7 +97,7 @@ def score(
         "format": 1,
         "model": model,
         "weights": weights or "fp32",
-        "columns": scorer.names,
+        "columns": names,
         "files": [
             {"name": source.path.name, "sha256": source.sha256, "column": column, "fragments": source.fragments}
             for source, column in zip(sources, columns, strict=True)

@@ -63,7 +63,7 @@ class LanguageModel(Model):
         """
         nll = np.zeros(len(rows))
         counts = [len(row) - 1 for row in rows]
-        for place in np.flatnonzero(np.array(counts) > SCORE_WINDOW):
+        for place in [place for place, count in enumerate(counts) if count > SCORE_WINDOW]:
             nll[place], counts[place] = self.score(rows[place])[0], 0  # in the same pieces, alone or not
         for some in batches_by_length(counts):
             nll[some] = self._nll([rows[row] for row in some])

@@ -82,9 +82,9 @@ def choose_column(schema: "pa.Schema", column: str | None, reads: str, advice: s
         if not fits(schema.field(column).type, reads):
             raise InputError(f"the column {column!r} holds {schema.field(column).type}; the model reads {expected}")
         return column
-    fitting = [field.name for field in schema if fits(field.type, reads)]
-    if USUAL[reads] in fitting:
-        return USUAL[reads]
+    fitting: list[str] = [field.name for field in schema if fits(field.type, reads)]
+    if (usual := USUAL[reads]) in fitting:
+        return usual
     if len(fitting) != 1:
         which = f"several columns hold {expected}" if fitting else f"no column holds {expected}, which the model reads"
         raise InputError(f"{which}; found {listed}; {advice}")
