@@ -100,9 +100,7 @@ def test_it_is_not_imported(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "m.gatewise").rename(tmp_path / "other.safetensors")
     for framework in (None, "runtime"):
         for call in (import_run, lambda path, out, framework: load_stack(path, framework)):
-            with pytest.raises(
-                DataError, match=r"other.safetensors: a model file of gatewise.runtime, which"
-            ):
+            with pytest.raises(DataError, match=r"other.safetensors: a model file of gatewise.runtime, which"):
                 call(tmp_path / "other.safetensors", tmp_path / "run", framework)
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="holds a whole model"):
