@@ -223,6 +223,7 @@ def two_layers(*between: Any, **tensors: Any) -> Callable[[Written], None]:
     return change
 
 
+FLIP = {"first": -1, "last": -(2**31), "axes": 0, "back": -1}
 HAND: dict[str, tuple[str, dict[str, Any], Callable[[Written], Any] | None, str]] = {
     "reset before the product": ("gru", {"linear_before_reset": 0}, None, r"GRU node 'encoder': resets before the pro"),
     "reset by default": ("gru", {"linear_before_reset": None}, None, "resets before the product"),
@@ -270,6 +271,21 @@ HAND: dict[str, tuple[str, dict[str, Any], Callable[[Written], Any] | None, str]
         {},
         lambda w: (w.node.input.__setitem__(1, "W2"), w.nodes.insert(0, node("Relu", ["W"], ["W2"], name="r"))),
         "its W comes from Relu node 'r'; expected an initializer",
+    ),
+    "an input read from its end": (
+        "lstm",
+        {},
+        below(
+            node("Slice", ["x", "first", "last", "axes", "back"], ["z"], name="flip"),
+            **{name: np.array([one], np.int64) for name, one in FLIP.items()},
+        ),
+        "LSTM node 'encoder': .*Slice node 'flip'",
+    ),
+    "an input in another order": (
+        "lstm",
+        {},
+        below(node("Reshape", ["x", "to"], ["z"], name="mixed"), to=np.array([3, 2, I], np.int64)),
+        "LSTM node 'encoder': .*Reshape node 'mixed'",
     ),
     "a norm below": (
         "lstm",

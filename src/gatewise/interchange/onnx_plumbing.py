@@ -183,6 +183,8 @@ class Plumbing:
         if x.kind == "number":
             return [Value("state" if all_zeros(x) else "unknown", by=by)]
         found = replace(x, sizes=()) if x.kind == "input" and node.op_type != "Cast" else x
+        if x.kind == "input" and node.op_type in ("Slice", "Split", "Expand", "Reshape"):  # in part or reordered
+            found = Value("state", by=by)
         return [found if x.kind in ("input", "state") else Value("unknown", by=by)] * len(node.output)
 
     def _shape(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
