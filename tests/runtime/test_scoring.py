@@ -1,7 +1,9 @@
 """``Scorer``: every task, every kind of table, as other processes get it."""
 
 import math
+import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,18 +153,31 @@ def test_arrays_of_one_shape_are_columns_of_one_shape(classifier_run: Path) -> N
     assert np.array_equal(Scorer(classifier_run)(pa.table({"x": tensor}))["probability"], found["probability"])
 
 
-def test_pickled_it_opens_the_model_anew(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = Scorer(tiny_run)
-    before = scorer(pa.table({"text": ["the dog"]}))
-    opened = []
-    load = runtime.load
+def test_pickled_it_opens_the_model_where_it_is(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    opened, load = [], runtime.load
     monkeypatch.setattr(runtime, "load", lambda *args, **named: opened.append((args, named)) or load(*args, **named))
+    scorer = Scorer(run)
+    before = scorer(pa.table({"text": ["the dog"]}))
     raw = pickle.dumps(scorer)
     assert len(raw) < 1000
-    other = pickle.loads(raw)
-    assert not opened
-    assert other(pa.table({"text": ["the dog"]})) == before
-    assert opened == [((str(tiny_run),), {"weights": None, "threads": 1})]
+    for _ in range(3):  # the tasks of one process
+        assert pickle.loads(raw)(pa.table({"text": ["the dog"]})) == before
+    assert opened == [((str(run),), {"weights": None, "threads": 1})]
+    if hasattr(os, "fork"):
+        reading, writing = os.pipe()
+        if not (child := os.fork()):
+            scorer(pa.table({"text": ["the dog"]}))
+            os.write(writing, bytes([len(opened)]))
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reading, 1) == b"\x02"
+    os.utime(run / "model.safetensors", (1, 1))  # trained anew
+    pickle.loads(raw)(pa.table({"text": ["the dog"]}))
+    assert len(opened) == 2
 
 
 def test_the_schema_is_known_before_the_rows(tiny_run: Path, tagger_run: Path) -> None:
