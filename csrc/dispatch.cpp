@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "throwing.hpp"
+
 #if defined(GATEWISE_AMX) && !defined(GATEWISE_EMULATE)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -63,6 +65,7 @@ std::vector<const Target*> available_targets() {
 
 namespace {
 
+#ifndef GATEWISE_INFERENCE
 double seconds_since(std::chrono::steady_clock::time_point began) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
 }
@@ -85,12 +88,13 @@ bool has_fast_bfloat16() {
     return rate(target_avx512_bf16) > 1.4 * rate(target_avx512);
 }
 #endif
+#endif
 
 const Target& choose() {
     const char* wanted = std::getenv("GATEWISE_INSTRUCTIONS");
     std::vector<const Target*> targets = available_targets();
     if (!wanted || !*wanted) {
-#ifdef GATEWISE_AVX512_BF16
+#if defined(GATEWISE_AVX512_BF16) && !defined(GATEWISE_INFERENCE)
         if (targets.back() == &target_avx512_bf16 && !has_fast_bfloat16()) targets.pop_back();
 #endif
         return *targets.back();
@@ -100,8 +104,9 @@ const Target& choose() {
         if (std::string(wanted) == target->name) return *target;
         names += (names.empty() ? "" : ", ") + std::string(target->name);
     }
-    throw std::runtime_error("GATEWISE_INSTRUCTIONS is '" + std::string(wanted) +
-                             "', which this processor or this build does not support; expected one of " + names);
+    GATEWISE_THROW(std::runtime_error("GATEWISE_INSTRUCTIONS is '" + std::string(wanted) +
+                                      "', which this processor or this build does not support; expected one of " +
+                                      names));
 }
 
 }  // namespace
@@ -111,6 +116,7 @@ const Target& active_target() {
     return chosen;
 }
 
+#ifndef GATEWISE_INFERENCE
 double product_rate(int threads, Numbers numbers) {
     const Target& target = active_target();
     std::vector<double> operations(static_cast<std::size_t>(threads));
@@ -119,5 +125,6 @@ double product_rate(int threads, Numbers numbers) {
         [&](Member me) { operations[static_cast<std::size_t>(me.index)] = target.spin_tiles(numbers, 20000); });
     return std::accumulate(operations.begin(), operations.end(), 0.0) / seconds_since(began);
 }
+#endif
 
 }  // namespace gatewise

@@ -20,20 +20,28 @@ struct Kernels {
     void (*loss)(Numbers, const LinearLoss<Real>&, Member);
 };
 
+// GATEWISE_INFERENCE: a library of single steps alone (CMakeLists.txt here), without the functions of training.
+#ifdef GATEWISE_INFERENCE
+struct Target {
+    const char* name;
+#else
 struct Target : Kernels<float>, Kernels<double> {
     const char* name;
     void (*norm)(const GradientNorm&, Member);
     void (*update)(const Update&, Member);
     void (*dropout)(const DropoutMask&, Member);
+#endif
     Index (*stream_units)(Index gates);  // of a block, see StreamMatrix
     void (*pack_stream)(const StreamMatrix&, Stored, Member);
     void (*stream)(const StreamStep&, Member);
     double (*log_sum_exp)(const float*, Index);
+#ifndef GATEWISE_INFERENCE
     // Multiply tiles of this compute type (not float64) from the L1 cache, `repeats` times; return the number of
     // operations, counting one product where the parts of the operands take several.
     double (*spin_tiles)(Numbers, Index repeats);
     Index block_bytes;  // of half a block of units, see Share in recurrence.hpp
     double rates[4];    // operations per second of a layer pass on one thread, by Numbers; about
+#endif
 };
 
 extern const Target target_portable, target_avx2, target_avx512, target_avx512_bf16, target_amx;
@@ -45,7 +53,9 @@ std::vector<const Target*> available_targets();
 // Call it before a run: members must not throw.
 const Target& active_target();
 
+#ifndef GATEWISE_INFERENCE
 // Measure the operations per second of tile products in this compute type (not float64) on `threads` threads.
 double product_rate(int threads, Numbers numbers);
+#endif
 
 }  // namespace gatewise

@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace gatewise {
 
-using Index = std::ptrdiff_t;
+// 64 bits also where addresses have 32 (WebAssembly), so that sizes from a file do not overflow before they are checked.
+using Index = std::conditional<sizeof(std::ptrdiff_t) < 8, std::int64_t, std::ptrdiff_t>::type;
 
 // For functions that code of one instruction set calls outside its namespace: always inlined, so that the linker cannot
 // keep the copy of one instruction set for all (see vector.hpp).

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "checks.hpp"
+#include "throwing.hpp"
 
 namespace gatewise {
 namespace {
@@ -31,9 +32,8 @@ std::int32_t largest_bits(const float* x, Index count) {
 
 void check_finite(const std::string& name, const float* weight, Index count) {
     if (weight && largest_bits(weight, count) >= 0x7F800000) {
-        throw std::invalid_argument(name +
-                                    " holds a number that is not finite, which int8 cannot represent; use fp32 "
-                                    "or bf16 weights");
+        GATEWISE_THROW(std::invalid_argument(
+            name + " holds a number that is not finite, which int8 cannot represent; use fp32 or bf16 weights"));
     }
 }
 
@@ -59,7 +59,7 @@ Stream::Stream(const StreamWeights& w, int threads, const Target& target)
     check_sizes({w.V, w.H});
     check_sizes({w.tokens, std::max(w.I, 4 * w.H)});
     if (w.layers.empty() && !(w.decoder && w.V)) {
-        throw std::invalid_argument("neither a layer nor a decoder; expected one or more");
+        GATEWISE_THROW(std::invalid_argument("neither a layer nor a decoder; expected one or more"));
     }
     if (w.stored == Stored::int8) check_finite(w);
     const Index gates = gates_of(w.cell), GH = gates * w.H;
@@ -111,7 +111,7 @@ void Stream::pack(int threads) {
         }
     }
     memory_ = Pages(bytes_);
-    if (!memory_.begin()) throw NoMemory();
+    if (!memory_.begin()) GATEWISE_THROW(NoMemory());
     for (std::size_t k = 0; k < matrices_.size(); ++k) {
         matrices_[k].packed = memory_.begin() + offsets[k];
         run(threads, [&](Member me) { target_.pack_stream(matrices_[k], step_.stored, me); });
@@ -140,8 +140,9 @@ const float* Stream::look_up(const std::int64_t* ids, Index B) const {
     for (Index r = 0; r < B; ++r) {
         const std::int64_t id = ids[r];  // read once: another thread may change it between the check and its use
         if (id < 0 || id >= tokens_) {
-            throw std::out_of_range("token id " + std::to_string(id) + " is outside the vocabulary; expected 0 to " +
-                                    std::to_string(tokens_ - 1));
+            GATEWISE_THROW(std::out_of_range("token id " + std::to_string(id) +
+                                             " is outside the vocabulary; expected 0 to " +
+                                             std::to_string(tokens_ - 1)));
         }
         float* to = rows.data() + r * width_;
         const Index from = id * width_;

@@ -99,6 +99,11 @@ inline __m128i widened(const int8_t* w) {
 inline Vector<int32_t> add_pairs(Vector<int32_t> sum, __m128i w, int32_t x) {
     return sum + (Vector<int32_t>)_mm_madd_epi16(w, _mm_set1_epi32(x));
 }
+#elif GATEWISE_VECTOR_BYTES == 16 && defined(__wasm_simd128__)
+inline v128_t widened(const int8_t* w) { return wasm_i16x8_load8x8(w); }
+inline Vector<int32_t> add_pairs(Vector<int32_t> sum, v128_t w, int32_t x) {
+    return sum + (Vector<int32_t>)wasm_i32x4_dot_i16x8(w, wasm_i32x4_splat(x));
+}
 #else
 inline Vector<int32_t> widened(const int8_t* w) {
     HalfVector<int8_t> bytes;

@@ -16,14 +16,9 @@
 #include <utility>
 #include <vector>
 
-#include "pages.hpp"
+#include "scratch.hpp"
 
 namespace gatewise {
-
-const char* NoMemory::what() const noexcept {
-    return "the native engine is out of memory; use a smaller batch or fewer steps";
-}
-
 namespace {
 
 constexpr int kFan = 8;       // arrivals counted in a cache line: more wait longer for it than for another level
@@ -63,73 +58,6 @@ void spin_until(Done done) {
         }
     }
 }
-
-// Memory that grows in pieces during a run, and is merged into one piece of the largest size held before the next run.
-// Memory of which less than half was needed for a while is returned to the system.
-class Scratch {
-  public:
-    // Null if out of memory; memory taken before stays valid.
-    void* take(const std::size_t asked) {
-        const std::size_t bytes = (asked + 63) / 64 * 64 + 64;  // 64 more: neighbours do not share a cache line
-        const bool fits = used_ + bytes <= capacity_;
-        if (!fits && !(bytes < 2 * capacity_ && hold(2 * capacity_)) && !hold(bytes)) return nullptr;
-        char* taken = pieces_.back().begin() + used_;
-        used_ += bytes;
-        held_ += bytes;
-        most_ = held_ > most_ ? held_ : most_;
-#ifdef GATEWISE_CHECKED  // csrc/tests only: memory read before it is written is NaN, and memory behind it is poisoned
-        ASAN_UNPOISON_MEMORY_REGION(taken, bytes);
-        __builtin_memset(taken, 0xFF, bytes);
-        ASAN_POISON_MEMORY_REGION(taken + asked, bytes - asked);
-#endif
-        return taken;
-    }
-
-    Mark mark() const { return {pieces_.size(), used_, held_}; }
-    void release(Mark mark) {
-        used_ = mark.piece == pieces_.size() ? mark.used : 0;  // release all of a piece that was started since
-        held_ = mark.held;
-    }
-
-    void reset() noexcept {
-        bool replace = pieces_.size() > 1;
-        if (!replace && capacity_ > kAlwaysHeld) {
-            const auto now = std::chrono::steady_clock::now();
-            // A page fault costs about 0.3 ns per byte: at most 3% of the time.
-            if (now - since_ > std::chrono::nanoseconds(1'000'000'000 + 10 * static_cast<Index>(capacity_))) {
-                replace = 2 * most_ < capacity_;
-                since_ = now;
-                if (!replace) most_ = 0;
-            }
-        }
-        if (replace) {
-            pieces_.clear();
-            capacity_ = 0;
-            hold(most_);  // if out of memory for that much, this run takes it piece by piece
-        }
-        used_ = held_ = 0;
-    }
-
-  private:
-    static constexpr std::size_t kAlwaysHeld = 1 << 22;
-
-    // Start a piece; false if out of memory.
-    bool hold(std::size_t bytes) noexcept {
-        Pages piece(bytes);
-        if (!piece.begin()) return false;
-        try {
-            pieces_.push_back(std::move(piece));
-        } catch (const std::bad_alloc&) {
-            return false;
-        }
-        capacity_ = bytes, used_ = 0;
-        return true;
-    }
-
-    std::vector<Pages> pieces_;
-    std::size_t capacity_ = 0, used_ = 0, held_ = 0, most_ = 0;  // most_: since since_
-    std::chrono::steady_clock::time_point since_{};
-};
 
 }  // namespace
 

@@ -47,7 +47,7 @@ std::int32_t report(const Problem& problem, gw_error* error) {
 }
 
 // Report a failure without memory.
-std::int32_t report(std::int32_t code, const char* text, gw_error* error) {
+[[maybe_unused]] std::int32_t report(std::int32_t code, const char* text, gw_error* error) {
     if (error) {
         error->code = code;
         std::snprintf(error->message, sizeof error->message, "%s", text);

@@ -50,7 +50,7 @@ for sanitizer in "$@"; do
     objects=""
     # shellcheck disable=SC2086  # flags are words
     {
-        for file in dispatch stream team tests/check tests/check_team tests/check_layers tests/check_stream \
+        for file in dispatch stream scratch team tests/check tests/check_team tests/check_layers tests/check_stream \
             tests/check_training; do
             objects="$objects $build/${file#tests/}.o"
             $CXX $flags $emulate -c "$csrc/$file.cpp" -o "$build/${file#tests/}.o" &

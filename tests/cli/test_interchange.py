@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,4 +86,25 @@ def test_refusals(
     gatewise("export", "run", "--to", "torch", "--out", "a.h5").check_refused(2, "a.h5: expected a name that ends in")
     gatewise("export", "run", "--to", "torch", "--out", "no/a.pt").check_refused(2, "no folder")
     gatewise("export", "run", "--to", "torch", "--out", "run").check_refused(2, "a folder")
+    gatewise("import", model_file, *words).check_refused(2, "run contains another run; choose another --out")
+    gatewise("export", "run", "--to", "tf1", "--forget-bias", "1e39", "--out", "a").check_refused(2, "1e+39: expected")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_only_regular_files_are_replaced(
+    gatewise: Gatewise,
+    model_file: Path,
+    vocabulary: Path,  # noqa: F811
+) -> None:
+    """A pipe, a link to a device, and a folder in the place of one of two files stay as they are."""
+    assert gatewise("import", model_file, "--vocabulary", vocabulary, "--out", "run").status == 0
+    os.mkfifo("pipe.pt")
+    Path("link.pt").symlink_to("/dev/null")
+    Path("a.index").mkdir()
+    for name in ("pipe.pt", "link.pt"):
+        gatewise("export", "run", "--to", "torch", "--out", name).check_refused(2, f"{name}: a device or a pipe")
+    gatewise("export", "run", "--to", "tf1", "--out", "a").check_refused(2, "a.index: a folder; expected the name of a")
+    assert Path("pipe.pt").is_fifo()
+    assert Path("link.pt").is_symlink()
+    assert not Path("a.data-00000-of-00001").exists()

@@ -1,6 +1,7 @@
 """``gatewise import`` and ``gatewise export`` on files of Keras."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,22 @@ def test_unverified(
         "wrote a.keras",
         "unverified: running the file needs Keras 3, and keras is not installed; install it and export again",
     ]
+
+
+def test_backend_that_is_not_installed(
+    gatewise: Gatewise,
+    model_file: Path,
+    vocabulary: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Keras with ``KERAS_BACKEND=tensorflow``, without TensorFlow, raises an ImportError."""
+    gatewise("import", model_file, "--vocabulary", vocabulary, "--out", "run")
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr("gatewise.interchange.keras_peer.why_unverified", lambda framework: "")
+    monkeypatch.setitem(sys.modules, "keras", None)
+    result = gatewise("export", "run", "--to", "keras", "--out", "a.keras")
+    assert (result.status, result.err) == (0, "")
+    assert "unverified: running the file needs Keras, which cannot be imported with KERAS_BACKEND=tens" in result.out
 
 
 def test_refusals(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gatewise.errors import GatewiseError
+from gatewise.errors import DataError, GatewiseError
 from gatewise.interchange import load_stack, save_stack
 from tests.interchange.rig import FILES, H, I, assert_equal_weights, drawn_stack
 
@@ -64,6 +64,17 @@ def test_damage(framework: str, suffix: str, tmp_path: Path) -> None:
             assert_equal_weights(found, whole)
     assert all(problem.exit_status == 3 and str(problem).startswith(str(path)) for problem in refused)
     assert len(refused) > FILES * 0.7
+
+
+@pytest.mark.parametrize(("framework", "suffix"), [("torch", ".pt"), ("keras", ".keras")])
+def test_an_archive_that_is_cut_off_is_recognized_by_its_name(framework: str, suffix: str, tmp_path: Path) -> None:
+    if framework == "keras":
+        pytest.importorskip("h5py", reason="Keras' files need the extra keras: pip install h5py")
+    path = tmp_path / f"a{suffix}"
+    save_stack(drawn_stack("lstm", 2), path, framework)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match="damaged or truncated"):
+        load_stack(path)
 
 
 def test_headers_written_anew(tmp_path: Path) -> None:

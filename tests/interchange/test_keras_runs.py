@@ -127,6 +127,20 @@ def test_regressor(tmp_path: Path) -> None:
     assert_equal_weights(again, found)
 
 
+def test_a_constant_feature(tmp_path: Path) -> None:
+    """Keras divides by 1e-7 where the variance is smaller."""
+    variance = [1.0, 1e-16, 0.0, 4.0, 1.0]
+    save(
+        tmp_path / "a.keras",
+        L.Input((None, I)),
+        L.Normalization(mean=[0.0] * I, variance=variance),
+        L.LSTM(H),
+        L.Dense(1),
+    )
+    found = gw.load(import_run(tmp_path / "a.keras", tmp_path / "run").path, gw.SequenceRegressor)
+    assert found.scaling.x_std == [1.0, 1e-7, 1e-7, 2.0, 1.0]
+
+
 @pytest.mark.parametrize("recipe", ["digits-rows", "sunspots", "memory-task"])
 def test_trained_runs(recipe: str, tmp_path: Path) -> None:
     """A run of each task that Keras can hold opens there and agrees."""

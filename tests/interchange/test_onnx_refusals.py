@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from gatewise.errors import DataError, UsageError
 from gatewise.interchange import load_stack, onnx_file, onnx_format, save_stack
@@ -141,6 +142,45 @@ def test_exported_by_pytorch(cell: str, layers: int, both: bool, bias: bool, sta
     assert_equal_weights(load_stack(tmp_path / "a.onnx"), module)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("last", ["logits", "log_softmax", "view", "softmax"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_language_models_of_pytorch(batch_first: bool, last: str, tmp_path: Path) -> None:
+    """Batch first, or with the logarithms of probabilities, as PyTorch's own example gives them."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = nn.Embedding(7, I), nn.Linear(H, 7)
+            self.rnn = nn.LSTM(I, H, 2, batch_first=batch_first)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            found: Tensor = self.decoder(self.rnn(self.encoder(ids))[0])
+            found = found.view(-1, 7) if last == "view" else found
+            return found if last == "logits" else found.softmax(-1) if last == "softmax" else found.log_softmax(-1)
+
+    model = Model().eval()
+    torch.onnx.export(
+        model,
+        (torch.zeros(6, 3, dtype=torch.long),),
+        str(tmp_path / "a.onnx"),
+        dynamo=False,
+        input_names=["ids"],
+        dynamic_axes={"ids": [0, 1]},
+    )
+    found = onnx_format.load_model(tmp_path / "a.onnx")
+    assert_equal_weights(found.stack.to_module(), model.rnn)
+    assert found.embedding is not None
+    assert found.decoder_weight is not None
+    assert found.decoder_bias is not None
+    for own, theirs in (
+        (found.embedding, model.encoder.weight),
+        (found.decoder_weight, model.decoder.weight),
+        (found.decoder_bias, model.decoder.bias),
+    ):
+        np.testing.assert_array_equal(own, theirs.detach().numpy())
+
+
 def test_swapped_directions_are_another_model(tmp_path: Path) -> None:
     """Concatenated in the other order, the layer above reads other columns: refused, not read."""
     test_two_nodes_for_two_directions(tmp_path)
@@ -183,6 +223,7 @@ def two_layers(*between: Any, **tensors: Any) -> Callable[[Written], None]:
     return change
 
 
+FLIP = {"first": -1, "last": -(2**31), "axes": 0, "back": -1}
 HAND: dict[str, tuple[str, dict[str, Any], Callable[[Written], Any] | None, str]] = {
     "reset before the product": ("gru", {"linear_before_reset": 0}, None, r"GRU node 'encoder': resets before the pro"),
     "reset by default": ("gru", {"linear_before_reset": None}, None, "resets before the product"),
@@ -230,6 +271,21 @@ HAND: dict[str, tuple[str, dict[str, Any], Callable[[Written], Any] | None, str]
         {},
         lambda w: (w.node.input.__setitem__(1, "W2"), w.nodes.insert(0, node("Relu", ["W"], ["W2"], name="r"))),
         "its W comes from Relu node 'r'; expected an initializer",
+    ),
+    "an input read from its end": (
+        "lstm",
+        {},
+        below(
+            node("Slice", ["x", "first", "last", "axes", "back"], ["z"], name="flip"),
+            **{name: np.array([one], np.int64) for name, one in FLIP.items()},
+        ),
+        "LSTM node 'encoder': .*Slice node 'flip'",
+    ),
+    "an input in another order": (
+        "lstm",
+        {},
+        below(node("Reshape", ["x", "to"], ["z"], name="mixed"), to=np.array([3, 2, I], np.int64)),
+        "LSTM node 'encoder': .*Reshape node 'mixed'",
     ),
     "a norm below": (
         "lstm",
@@ -453,6 +509,8 @@ def test_options(tmp_path: Path) -> None:
     stack = drawn_stack("gru")
     with pytest.raises(UsageError, match=r"^graph=x: no such graph; expected one of sequence, step"):
         save_stack(stack, tmp_path / "a.onnx", "onnx", graph="x")
+    with pytest.raises(UsageError, match=r"a\.bin: expected a name that ends in \.onnx"):
+        save_stack(stack, tmp_path / "a.bin", "onnx")
     save_stack(stack, tmp_path / "a.onnx", "onnx")
     with pytest.raises(UsageError, match=r"^nonlinearity=tanh: does not apply to onnx; omit it"):
         load_stack(tmp_path / "a.onnx", nonlinearity="tanh")
@@ -468,7 +526,10 @@ def test_larger_than_protobuf_allows(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 LM = {
-    "a softmax": ([node("Softmax", ["l"], ["out"], name="p")], "Softmax node 'p': not a layer of a language model"),
+    "a softmax over rows": (
+        [node("Softmax", ["l"], ["out"], name="p", axis=1)],
+        "Softmax node 'p': not a layer of a language model",
+    ),
     "a second decoder": ([node("MatMul", ["l", "D"], ["out"], name="two")], "MatMul node 'two': not a layer"),
     "a bias of the wrong shape": ([node("Add", ["l", "D"], ["out"], name="b")], "Add node 'b': not a layer"),
 }

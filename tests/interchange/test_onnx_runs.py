@@ -22,6 +22,7 @@ from gatewise.models.sequence_classifier import SequenceClassifier
 from gatewise.models.sequence_regressor import Scaling, SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
+from gatewise.predict.forecast import forecast
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.runtime.viterbi import viterbi
 from gatewise.tasks.evaluate import evaluate
@@ -75,6 +76,15 @@ def test_there_and_back(task: str, request: pytest.FixtureRequest, tmp_path: Pat
     assert str(data) not in back.config_file.read_text()
     assert figures(back.path, data) == figures(run, data)
     assert not back.metrics_file.exists()
+
+
+def test_forecasts_of_an_imported_run(regressor_run: Path, waves: Path, tmp_path: Path) -> None:
+    """They are those of the run, from a file; without one, the message says so."""
+    export_run(regressor_run, tmp_path / "a.onnx", "onnx")
+    back = import_run(tmp_path / "a.onnx", tmp_path / "run").path
+    assert forecast(back, waves).values == forecast(regressor_run, waves).values
+    with pytest.raises(UsageError, match=r"a run without data of its own, such as an imported one; add file$"):
+        forecast(back)
 
 
 def test_memory_task_there_and_back(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def test_language_model(cell: str, tied: bool, suffix: str, tmp_path: Path, voca
     )
 
 
+def test_another_layer_beside_the_stack(tmp_path: Path, vocabulary: Path) -> None:
+    """A model whose ``rnn`` has more than the recurrent layers computes something else."""
+    state = {**WordLanguageModel("lstm").state_dict(), "rnn.norm.weight": torch.ones(H)}
+    with pytest.raises(DataError, match=r"rnn\.norm\.weight belongs to no layer of a language model"):
+        import_run(write(tmp_path / "a.pt", state), tmp_path / "run", vocabulary=vocabulary)
+
+
 @pytest.mark.parametrize("around", ["", "module.", "model.lm."])
 def test_names_around_it(around: str, tmp_path: Path, vocabulary: Path) -> None:
     """Wrappers such as DataParallel put a prefix before all names; with ``prefix``, other tensors do not matter."""

@@ -62,12 +62,13 @@ def _availability(engine: str) -> str:
 
 
 def _format(framework: str) -> str:
-    from gatewise.interchange.formats import why_unreadable, why_unverified
+    from gatewise.interchange.formats import WRITTEN_ONLY, why_unreadable, why_unverified
 
     if reason := why_unreadable(framework):
         return f"not available: {reason}"
     reason = why_unverified(framework)
-    return "imports and exports; " + (f"exports are not verified: {reason}" if reason else "exports are verified")
+    able = "exports" if framework in WRITTEN_ONLY else "imports and exports"
+    return f"{able}; " + (f"exports are not verified: {reason}" if reason else "exports are verified")
 
 
 def _high(devices: "Sequence[torch.device]") -> str:

@@ -26,6 +26,7 @@ from gatewise.errors import DataError, GatewiseError, UsageError
 from gatewise.files import check_regular
 from gatewise.interchange.model import ModelWeights
 from gatewise.interchange.stack import StackWeights
+from gatewise.runtime.library import NAME
 from gatewise.wording import option
 
 
@@ -42,6 +43,9 @@ class Format(Protocol):
             ragged input, under the name of what was compared; may take options of ``save_model``; raises
             ``MissingPackage`` if that is not installed.
 
+    A format whose outputs may differ by more, or less, than usual has ``limits``, which takes the same options and
+    returns how far each may differ.
+
     A format that keeps whole runs also has ``save_run(run, model, path)``, in place of ``save_model``, and
     ``load_run(path)``, which returns a ``CarriedRun``, or None for another program's file.
     """
@@ -55,6 +59,7 @@ class Format(Protocol):
 
 
 FORMATS: Mapping[str, str] = {
+    "runtime": "gatewise.interchange.runtime_format",
     "torch": "gatewise.interchange.torch_format",
     "keras": "gatewise.interchange.keras_format",
     "onnx": "gatewise.interchange.onnx_format",
@@ -65,7 +70,16 @@ FORMATS: Mapping[str, str] = {
 READERS: Mapping[str, str] = {"keras": "h5py", "onnx": "onnx"}
 """The package that reads and writes the files of a format, where that needs one; the extra has the format's name."""
 
-PEERS: Mapping[str, str] = {"torch": "torch", "keras": "keras", "onnx": "onnxruntime", "tf1": "tensorflow"}
+WRITTEN_ONLY = ("runtime",)
+"""The formats that are not imported."""
+
+PEERS: Mapping[str, str] = {
+    "runtime": NAME,
+    "torch": "torch",
+    "keras": "keras",
+    "onnx": "onnxruntime",
+    "tf1": "tensorflow",
+}
 """The package that runs the other side when an export is compared."""
 
 
@@ -161,18 +175,28 @@ def staged(path: Path) -> Iterator[Path]:
     that makes the others readable.
 
     Raises:
-        UsageError: the target is a folder, or in none.
+        UsageError: the target is a folder, a device or a pipe, or in no folder.
     """
-    if path.is_dir() or not path.parent.is_dir():
-        what = "a folder" if path.is_dir() else f"no folder {path.parent}"
-        raise UsageError(f"{path}: {what}; expected the name of a file to write")
+    _check_target(path)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
         beside = Path(folder) / path.name
         try:
             yield beside
         except GatewiseError as problem:  # names the temporary file
             raise type(problem)(str(problem).replace(str(beside), str(path))) from None
-        for written in sorted(Path(folder).iterdir()):
+        files = sorted(Path(folder).iterdir())
+        for written in files:
+            _check_target(path.with_name(written.name))
+        for written in files:
             with written.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(written, path.with_name(written.name))
+
+
+def _check_target(path: Path) -> None:
+    """Check that a path is a regular file, which is then replaced, or none yet."""
+    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+        what = f"no folder {path.parent}"
+        if path.parent.is_dir():
+            what = "a folder" if path.is_dir() else "a device or a pipe, not a regular file"
+        raise UsageError(f"{path}: {what}; expected the name of a file to write")

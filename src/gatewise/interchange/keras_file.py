@@ -138,7 +138,7 @@ class KerasFile:
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a file is HDF5, or a zip with ``config.json``."""
+    """Return whether a file is HDF5, or a zip with ``config.json``; of a zip that is cut off, the suffix decides."""
     try:
         with open_regular(path, EXPECTED) as file:
             first = file.read(len(HDF5))
@@ -146,8 +146,10 @@ def recognises(path: Path) -> bool:
                 return first == HDF5
             with zipfile.ZipFile(file) as archive:
                 return {"config.json", "metadata.json"} <= set(archive.namelist())
-    except (GatewiseError, OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (GatewiseError, OSError, ValueError, NotImplementedError):
         return False
+    except zipfile.BadZipFile:
+        return path.suffix == ".keras"
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from gatewise.runtime.parts import Scaling
 from gatewise.spec import CELLS as OURS
 
 _WRAPPERS = {"Bidirectional", "TimeDistributed"}
+_EPSILON = 1e-7
+"""The least standard deviation by which Keras divides."""
 
 
 def load_stack(path: Path, *, architecture: str | Path | None = None) -> StackWeights:
@@ -190,11 +192,13 @@ class _Reader:
             if not isinstance(values, list) or not values or any(type(one) not in (int, float) for one in values):
                 raise layer.wrong("has no list of means and variances in its configuration; expected numbers there")
             if self.x_mean:
-                self.x_std = [float(np.sqrt(one)) if one > 0 else 0.0 for one in values]
+                self.x_std = [max(float(np.sqrt(one)), _EPSILON) if one >= 0 else 0.0 for one in values]
             else:
                 self.x_mean = [float(one) for one in values]
         if len(self.x_mean) != len(self.x_std) or not all(0 < one < np.inf for one in self.x_std):
-            raise layer.wrong("has variances that are not positive, or another number of means; expected one each")
+            raise layer.wrong(
+                "has variances that are negative or not finite, or another number of means; expected one each"
+            )
 
 
 def _facts_of(layer: Layer, backwards: bool = False) -> tuple[str, int, bool, str]:

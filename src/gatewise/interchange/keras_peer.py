@@ -57,12 +57,18 @@ def import_keras() -> ModuleType:
     """Import Keras; unless the user chose another backend, it runs on PyTorch.
 
     Raises:
-        MissingPackage: it is not installed, or is older than 3.
+        MissingPackage: it is not installed, is older than 3, or lacks its backend.
     """
     if reason := why_unverified("keras"):
         raise MissingPackage(f"running the file needs Keras 3, and {reason}")
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    return importlib.import_module("keras")
+    try:
+        return importlib.import_module("keras")
+    except (ImportError, ValueError) as problem:  # ValueError: a backend that Keras does not know
+        backend = os.environ["KERAS_BACKEND"]
+        raise MissingPackage(
+            f"running the file needs Keras, which cannot be imported with KERAS_BACKEND={backend} ({problem})"
+        ) from None
 
 
 def _drawn(model: nn.Module, rnn: Recurrent, generator: torch.Generator) -> tuple[Tensor, Tensor]:

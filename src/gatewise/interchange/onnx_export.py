@@ -96,8 +96,10 @@ def write_graph(path: Path, graph: Graph, facts: Mapping[str, str], description:
         description: what the file is, for its readers.
 
     Raises:
-        UsageError: it is too large for one file.
+        UsageError: it is too large for one file, or its name, by which it is recognized, does not end in ``.onnx``.
     """
+    if path.suffix.lower() != ".onnx":
+        raise UsageError(f"{path}: expected a name that ends in .onnx")
     total = sum(array.nbytes for array in graph.arrays.values()) + sum(len(text.encode()) for text in facts.values())
     if total > LARGEST:
         raise UsageError(f"{path}: {size(total)}; an ONNX file holds at most {size(LARGEST)}: expected a smaller model")

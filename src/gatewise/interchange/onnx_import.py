@@ -238,6 +238,15 @@ class Reader(Plumbing):
             self.found.decoder_bias = bias.array
         return [found]
 
+    def _logsoftmax(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
+        x, usual = given[0], -1 if self.file.opset >= 13 else 1
+        last = x.kind == "sequence" and x.decoded and x.axes[-1:] in (((F,),), ((D, F),))
+        if last and attributes.get("axis", usual) in (-1, len(x.axes) - 1):
+            return [replace(x, decoded="probabilities", by=by)]
+        return self._nothing(by, given)
+
+    _softmax = _logsoftmax
+
     def _add(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:
         if len(given) == 2:
             for x, bias in (given, given[::-1]):

@@ -30,7 +30,8 @@ class Value:
         by: the node that gives it, for messages.
         way: of a sequence from one direction of a layer, ``forward`` or ``reverse``.
         sizes: of an input or a sequence, the sizes of its first axes that the graph states; 0 where it states none.
-        decoded: of a sequence, whether the decoder was applied: ``""``, ``product`` or ``logits``.
+        decoded: of a sequence, whether the decoder was applied: ``""``, ``product``, ``logits`` or, after
+            a softmax or its logarithm, ``probabilities``.
     """
 
     kind: str
@@ -93,6 +94,9 @@ class Plumbing:
             if sorted(order) != list(range(x.array.ndim)):
                 raise self.refuse(by, f"perm is {order}; expected an order of {x.array.ndim} axes")
             return [replace(x, array=x.array.transpose(order))]
+        if x.kind == "sequence" and not x.layer and x.axes == STEPS and order == [1, 0, 2]:
+            # Which axis of an embedding is time is settled by the first layer.
+            return [replace(x, sizes=x.sizes[1::-1])]
         if x.kind == "sequence" and order and sorted(order) == list(range(len(x.axes))):
             return [replace(x, axes=tuple(x.axes[k] for k in order))]
         if x.kind == "input":
@@ -122,6 +126,9 @@ class Plumbing:
             return [replace(x, axes=given[1].axes)]
         if shape is None or attributes.get("allowzero", 0):
             return [Value("unknown", by=f"{by}, whose shape is not a constant")]
+        decoder = self.found.decoder_weight
+        if x.decoded and decoder is not None and shape == [-1, len(decoder)]:
+            return [replace(x, axes=(sum(x.axes[:-1], ()), x.axes[-1]))]
         count = len(shape)
         width = self._width(x)
         stated = [*x.sizes, 0, 0]
@@ -176,6 +183,8 @@ class Plumbing:
         if x.kind == "number":
             return [Value("state" if all_zeros(x) else "unknown", by=by)]
         found = replace(x, sizes=()) if x.kind == "input" and node.op_type != "Cast" else x
+        if x.kind == "input" and node.op_type in ("Slice", "Split", "Expand", "Reshape"):  # in part or reordered
+            found = Value("state", by=by)
         return [found if x.kind in ("input", "state") else Value("unknown", by=by)] * len(node.output)
 
     def _shape(self, by: str, given: list[Value], attributes: Mapping[str, Any], node: Any) -> list[Value]:

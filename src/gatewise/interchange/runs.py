@@ -50,6 +50,8 @@ def import_run(
         UsageError: there is no such framework, an option is missing or does not apply, or ``out`` is in use.
     """
     path, run = Path(path).expanduser(), RunFolder(out)
+    if run.config_file.exists():
+        raise UsageError(f"{run.path} contains another run; choose another {option('out')}")
     run.check_free(resume=False)
     found = format_of(path, framework, "from")
     name = framework_of(found)
@@ -115,14 +117,15 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
     Raises:
         RunError: the run folder is invalid.
         UsageError: there is no such framework, it does not take an option, or cannot hold this model.
-        NotVerified: a difference exceeds ``TOLERANCE``; no file is kept.
+        NotVerified: a difference exceeds ``TOLERANCE``, or what the format says of it; no file is kept.
     """
     found, path = format_named(framework, "to"), Path(out).expanduser()
-    given = check_options(found.save_model, framework, options)
+    save_run = getattr(found, "save_run", None)
+    given = check_options(save_run or found.save_model, framework, options)
+    limits_of = getattr(found, "limits", None)
     model = load(run)
     differences, reason = dict[str, float](), ""
     with staged(path) as beside:
-        save_run = getattr(found, "save_run", None)
         if save_run is not None:
             save_run(RunFolder(run), model, beside, **given)
         else:
@@ -131,11 +134,12 @@ def export_run(run: str | Path, out: str | Path, framework: str, **options: Any)
             differences = dict(found.differences(model, beside, **taken_by(found.differences, given)))
         except MissingPackage as problem:
             reason = str(problem)
+        limits = {} if limits_of is None else limits_of(**taken_by(limits_of, given))
         for name, difference in differences.items():
-            if not difference <= TOLERANCE:
+            if not difference <= (most := limits.get(name, TOLERANCE)):
                 raise NotVerified(
-                    f"{path}: {name} differ by {difference:.1e} in {framework}; expected at most {TOLERANCE:.0e}: the "
-                    "file is not kept"
+                    f"{path}: {name} differ by {difference:.1e} in {framework}; expected at most {most:.0e}: the file "
+                    "is not kept"
                 )
     return differences, reason
 

@@ -11,7 +11,6 @@ TensorFlow's ``BasicLSTMCell`` and ``LSTMBlockCell`` compute, with ⊗ elementwi
 """
 
 import importlib
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -320,6 +319,6 @@ def _array(found: _Checkpoint, name: str) -> Array:
 
 
 def _finite(forget_bias: float) -> float:
-    if not math.isfinite(forget_bias):
-        raise UsageError(f"{option('forget_bias', forget_bias)}: expected a finite number")
+    if not abs(forget_bias) <= float(np.finfo(np.float32).max):
+        raise UsageError(f"{option('forget_bias', forget_bias)}: expected a finite number, as float32 holds it")
     return forget_bias

@@ -67,7 +67,10 @@ class TensorFile:
 
 
 def recognises(path: Path) -> bool:
-    """Return whether a file is safetensors or a zip archive of ``torch.save``, by its first bytes and its entries."""
+    """Return whether a file is safetensors or a zip archive of ``torch.save``, by its first bytes and its entries.
+
+    Of a zip that cannot be opened, such as one that is cut off, the suffix decides.
+    """
     try:
         with open_regular(path, EXPECTED) as file:
             first = file.read(16)
@@ -77,8 +80,10 @@ def recognises(path: Path) -> bool:
                 return first[8:9] == b"{"
             with zipfile.ZipFile(file) as archive:
                 return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
-    except (GatewiseError, OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (GatewiseError, OSError, ValueError, NotImplementedError):
         return False
+    except zipfile.BadZipFile:
+        return path.suffix.lower() in (".pt", ".pth", ".bin")
 
 
 def open_tensors(path: Path) -> TensorFile:

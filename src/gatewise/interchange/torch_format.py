@@ -195,7 +195,7 @@ def load_model(path: Path, *, prefix: str | None = None, nonlinearity: str | Non
     around = own[: own.rstrip(".").rfind(".") + 1]
     found: dict[str, Any] = {}
     for name in file.shapes:
-        if not name.startswith(around) or (own and name.startswith(own)) or _OF_A_PASS.fullmatch(name):
+        if not name.startswith(around) or _OF_A_PASS.fullmatch(name.removeprefix(own)):
             continue
         layer = name.removeprefix(around)
         if (part := _LAYERS.get(layer)) is None or part in found:

@@ -79,13 +79,24 @@ class Tagger(WordEncoder):
 
     def predict(self, batch: WordBatch) -> Int[Tensor, "T B"]:
         """Return the ids of the best tags: for each word, or with a CRF for the sentence as a whole."""
-        scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
+        scores = self._scores(batch)
         return scores.argmax(2) if self.crf is None else self.crf.decode(scores, batch.lengths)
 
     def probabilities(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
         """Return the probability of each tag for each word; with a CRF, the marginals."""
-        scores = check_finite(self.decoder(self.features(batch)), "the scores of the tags")
+        scores = self._scores(batch)
         return torch.softmax(scores, 2) if self.crf is None else self.crf.marginals(scores, batch.lengths)
+
+    def _scores(self, batch: WordBatch) -> Float[Tensor, "T B C"]:
+        return check_finite(self.decoder(self.features(batch)), "the scores of the tags")
+
+    def scores(self, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
+        """Return the scores of the tags for each word, (words, C) on the CPU; a CRF's transitions are not part of them.
+
+        Raises:
+            UsageError: a string was given instead of a list of words.
+        """
+        return [scores.view(-1, len(self.tags)) for scores in self._each(sentences, self._scores)]
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """Return the best tag of each word.

@@ -89,6 +89,8 @@ def forecast(
         )
     radii = [] if interval is None else radii_of(folder, model, interval)
     settings = folder.read_config().data
+    if file is None and not (settings.path or settings.train_file or settings.builtin):
+        raise UsageError(f"{run}: a run without data of its own, such as an imported one; add {argument('file')}")
     with reading_for(folder, file, argument("file")), spooled(Path(file or ""), suffix_of(settings)) as path:
         name = str(file or settings.path or settings.builtin)
         series = open_like(settings, scaling, file and path, name)

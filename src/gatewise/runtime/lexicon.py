@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gatewise.errors import RunError
+from gatewise.runtime.characters import lower
 from gatewise.runtime.vocabulary import UNK, read_tokenizer
 
 
@@ -61,8 +62,3 @@ class Lexicon:
                 f"{path}: unknown normalizer; expected none, or lower case: restore the file, or train again"
             )
         return cls(tokens, normalizer is not None)
-
-
-def lower(token: str) -> str:
-    """Lower-case a token character by character, as the tokenizers library does (so Greek words end in σ, not ς)."""
-    return "".join(map(str.lower, token))

@@ -54,6 +54,9 @@ class State:
     def __deepcopy__(self, memo: object) -> "State":
         return self.copy()
 
+    def __reduce__(self) -> Any:
+        return self._native.__reduce__()
+
 
 @contextmanager
 def in_use(states: Sequence[State]) -> Iterator[list[Handle]]:
@@ -210,4 +213,5 @@ class Model(ABC):
             lengths = sequences.lengths[rows]
             outputs = self._native.run(lengths, sequences.batch(rows), None, True)
             found |= zip(rows, np.split(outputs, np.cumsum(lengths)[:-1]), strict=True)
-        return [found[row] for row in range(len(found))]
+        none = np.empty((0, self._native.info.outputs), np.float32)
+        return [found.get(row, none) for row in range(len(sequences.lengths))]

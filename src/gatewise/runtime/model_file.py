@@ -3,6 +3,7 @@
 ``csrc/runtime/README.md`` describes the format; the library that computes reads nothing else.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ EXPECTED = "a model file as gatewise export RUN --to runtime writes it"
 
 _WORDS = ("tagger", "text-classifier")
 _SMALLEST = np.float32(2.0**-100)
+_LARGEST = ".largest"
 
 Floats = npt.NDArray[np.float32]
 
@@ -127,8 +129,8 @@ def stored_run(run: RunReader, weights: str) -> tuple[Mapping[str, Any], Mapping
         del arrays["decoder.weight"]
     tensors = dict[str, npt.NDArray[Any]]()
     for name, array in arrays.items():
-        by_column = about["one_hot"] and name == "rnn.weight_ih_l0"
-        tensors |= _tensors(name, array, "fp32" if name.startswith("crf.") else weights, by_column)
+        kept = "fp32" if name.startswith("crf.") else weights
+        tensors |= _tensors(name, array, kept, _by_column(about, name))
     return {"version": VERSION, **about, "model": _identity(run, header), "weights": weights}, tensors
 
 
@@ -230,8 +232,18 @@ def _tensors(name: str, array: Floats, weights: str, by_column: bool) -> dict[st
         return {name: rounded.astype(np.uint16).view(BF16)}
     rest = (0,) if by_column else tuple(range(1, array.ndim))
     largest = np.abs(array).max(rest, keepdims=True)
-    scale = np.maximum(largest, _SMALLEST) / np.float32(127)
-    return {name: np.rint(array / scale).astype(np.int8), f"{name}.largest": largest.reshape(-1)}
+    return {name: np.rint(array / _scale(largest)).astype(np.int8), f"{name}{_LARGEST}": largest.reshape(-1)}
+
+
+def _scale(largest: Floats) -> Floats:
+    """Return what the integers of a row stand for multiples of, by the largest size in it."""
+    scale: Floats = np.maximum(largest, _SMALLEST) / np.float32(127)
+    return scale
+
+
+def _by_column(about: Mapping[str, Any], name: str) -> bool:
+    """Return whether a matrix has a scale for each column: each word's product with W_ih is one."""
+    return bool(about["one_hot"]) and name == "rnn.weight_ih_l0"
 
 
 def _identity(run: RunReader, header: Header) -> str:
@@ -249,6 +261,7 @@ _FACTS: Mapping[str, tuple[Callable[[object], bool], bool]] = {
     "cell": (_one_of(*CELLS), True),
     "level": (_one_of(*LEVELS), True),
     "start": (_is_flag, True),
+    "one_hot": (_is_flag, True),
     "inputs": (_is_count, True),
     "window": (_is_count, True),
     "lowercase": (_is_flag, False),
@@ -295,6 +308,31 @@ def read_facts(path: Path) -> tuple[Mapping[str, Any], Header]:
             found = f"is {about[key]!r:.60}" if there else "is missing"
             raise RunError(f"{path}: {key!r} {found}; expected {EXPECTED}")
     return about, header
+
+
+def read_tensors(path: Path) -> dict[str, Floats]:
+    """Return the tensors of a model file as float32, those of 8 and 16 bits as the numbers that they stand for.
+
+    Raises:
+        RunError: the file is missing, damaged, of a newer format, or no model file.
+    """
+    about, header = read_facts(path)
+    raw, tensors = read_file(path).content, dict[str, Floats]()
+    kinds: dict[str, Any] = {"F32": "<f4", "BF16": "<u2", "I8": "i1"}
+    stored = dict[str, npt.NDArray[Any]]()
+    for name, shape in header.shapes.items():
+        if (kind := kinds.get(header.dtypes[name])) is None:
+            raise RunError(f"{path}: {name!r:.60} has type {header.dtypes[name]}; expected {EXPECTED}")
+        stored[name] = np.frombuffer(raw, kind, math.prod(shape), header.starts[name]).reshape(shape)
+    for name, array in stored.items():
+        if header.dtypes[name] == "F32" and not name.endswith(_LARGEST):
+            tensors[name] = array.astype(np.float32)
+        elif header.dtypes[name] == "BF16":
+            tensors[name] = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        elif header.dtypes[name] == "I8":
+            shape = (1, -1) if _by_column(about, name) else (-1, *[1] * (array.ndim - 1))
+            tensors[name] = array * _scale(stored[f"{name}{_LARGEST}"].astype(np.float32).reshape(shape))
+    return tensors
 
 
 def read_file(path: Path) -> ModelFile:

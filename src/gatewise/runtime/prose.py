@@ -1,25 +1,35 @@
 """Rule-based splitting of English prose into sentences and lower-cased words, numbers and punctuation marks."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from gatewise.runtime.characters import LATIN_NUMBERS, as_classed, lower
 
 CURLY = (("[‘’]", "'"), ("[“”]", '"'))
 """Curly quotes and their straight replacements, as (pattern, replacement)."""
 
-TOKEN = "|".join(
-    (
-        r"https?://[^\s<>\"]*[\w/]",  # a URL
-        r"[\w.+-]+@\w[\w-]*(?:\.\w+)+",  # an email address
-        r"(?:[^\W\d_]\.){2,}",  # u.s., e.g., a.m.
-        r"\b(?:mr|mrs|ms|dr|st|jr|sr|vs|etc|inc|ltd|co|corp)\.",
-        r"\d+(?:[.,:/]\d+)+",  # 3.5, 1,000, 10:30, 5/8
-        r"\w+(?:['-]\w+)*",  # don't, rip-off
-        r"([^\w\s])\1*",  # a punctuation mark, or a run of the same one: ..., !!
-    )
-)
-"""Token patterns, the first match wins; applied to lower-cased text with straight quotes, dropping whitespace."""
 
-_TOKEN = re.compile(TOKEN)
+def _token(word: str = r"\w", start: str = r"\b") -> str:
+    return "|".join(
+        (
+            r"https?://[^\s<>\"]*[\w/]",  # a URL
+            rf"[\w.+-]+@{word}[\w-]*(?:\.{word}+)+",  # an email address
+            r"(?:[^\W\d_]\.){2,}",  # u.s., e.g., a.m.
+            rf"{start}(?:mr|mrs|ms|dr|st|jr|sr|vs|etc|inc|ltd|co|corp)\.",
+            r"\d+(?:[.,:/]\d+)+",  # 3.5, 1,000, 10:30, 5/8
+            rf"{word}+(?:['-]{word}+)*",  # don't, rip-off
+            r"([^\w\s])\1*",  # a punctuation mark, or a run of the same one: ..., !!
+        )
+    )
+
+
+TOKEN = _token()
+"""Token patterns, the first match wins; applied to lower-cased text with straight quotes, dropping whitespace.
+
+They are written in ``tokenizer.json`` too; ``as_classed`` gives them the same meaning here as there.
+"""
+
+_TOKEN = re.compile(_token(rf"[\w{LATIN_NUMBERS}]", rf"(?<![\w{LATIN_NUMBERS}])"))
 
 _END = re.compile(r"[.!?…]+[)\]\"'”’]*(?=\s)")
 _NEVER_LAST = frozenset(
@@ -30,21 +40,25 @@ _SELDOM_LAST = frozenset(re.findall(r"\S+", "etc inc ltd co corp jr sr dept est 
 
 def split_words(text: str) -> list[str]:
     """Lower-case a sentence and split it into words, numbers and marks; ``don't`` and ``rip-off`` stay whole."""
-    text = text.lower()
-    for pattern, straight in CURLY:
-        text = re.sub(pattern, straight, text)
-    return [match[0] for match in _TOKEN.finditer(text)]
-
-
-_TOKEN_AS_WRITTEN = re.compile(TOKEN, re.IGNORECASE)
+    text = _straight(lower(text))
+    return [text[slice(*match.span())] for match in _TOKEN.finditer(as_classed(text))]
 
 
 def split_as_written(text: str) -> list[str]:
     """Split a sentence at the same boundaries as ``split_words``, but keep case and quotes as they are written."""
-    straight = text
-    for pattern, mark in CURLY:  # of one character each, so that places stay the same
-        straight = re.sub(pattern, mark, straight)
-    return [text[slice(*match.span())] for match in _TOKEN_AS_WRITTEN.finditer(straight)]
+    small = lower(text)
+    places: Sequence[int] = range(len(text) + 1)
+    if len(small) > len(text):  # a letter whose lower case is two
+        places = [*(place for place, letter in enumerate(text) for _ in lower(letter)), len(text)]
+    spans = (match.span() for match in _TOKEN.finditer(as_classed(_straight(small))))
+    return [text[places[start] : places[end]] for start, end in spans]
+
+
+def _straight(text: str) -> str:
+    """Replace curly quotes by straight ones, one character for one."""
+    for pattern, straight in CURLY:
+        text = re.sub(pattern, straight, text)
+    return text
 
 
 def split_sentences(text: str) -> list[str]:

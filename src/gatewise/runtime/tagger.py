@@ -9,7 +9,7 @@ from gatewise.runtime.arguments import check_sentences
 from gatewise.runtime.batches import batches_by_length
 from gatewise.runtime.lexicon import Lexicon
 from gatewise.runtime.library import Inputs, words
-from gatewise.runtime.model import Model
+from gatewise.runtime.model import Floats, Model
 from gatewise.runtime.model_file import ModelFile
 from gatewise.runtime.sequences import Words
 
@@ -30,6 +30,15 @@ class Tagger(Model):
     def _inputs(self, inputs: Any) -> Inputs:
         check_sentences([inputs])
         return words(inputs)
+
+    def scores(self, sentences: Sequence[Sequence[str]]) -> list[Floats]:
+        """Return the scores of the tags for each word, (words, C) float32; the CRF's transitions are not part of them.
+
+        Raises:
+            UsageError: a string was given instead of a list of words.
+        """
+        check_sentences(sentences)
+        return self._read_over_time(Words(sentences))
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """Return the best tag of each word or, with a CRF, the best sequence of tags.

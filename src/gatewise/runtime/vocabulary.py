@@ -81,7 +81,7 @@ class Vocabulary:
 
     def encode_text(self, text: str) -> list[int]:
         """Return the ids of a text of one or more lines, each ended by ``<eos>``."""
-        return [index for line in text.split("\n") for index in self.encode_line(line.removesuffix("\r"))]
+        return [index for line in _lines(text) for index in self.encode_line(line)]
 
     def sequences(self, text: str) -> list[list[int]]:
         """Return the ids of each independent sequence: sentences after ``<bos>``, or the text after ``<eos>``."""
@@ -91,7 +91,7 @@ class Vocabulary:
 
     def unknown_tokens(self, text: str) -> list[str]:
         """Return the out-of-vocabulary tokens of a text, which are read as ``<unk>``."""
-        return [token for line in text.split("\n") for token in split_tokens(line, self.level) if token not in self.ids]
+        return [token for line in _lines(text) for token in split_tokens(line, self.level) if token not in self.ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Join tokens into text; ``<eos>`` becomes a line break."""
@@ -160,6 +160,11 @@ def read_tokenizer(path: Path, what: str, needed: Sequence[str]) -> tuple[Mappin
     for token, index in ids.items():
         tokens[index] = token
     return content, tokens
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text, which LF or CRLF separates."""
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def split_tokens(line: str, level: str) -> Sequence[str]:
