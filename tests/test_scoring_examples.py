@@ -57,6 +57,7 @@ def scored_by(example: str, run: Path, table: pa.Table, tmp_path: Path) -> pa.Ta
         **os.environ,
         "PYTHONPATH": str(first),
         "PROCESSES": str(processes),
+        "RAY_USAGE_STATS_ENABLED": "0",
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
     command = [

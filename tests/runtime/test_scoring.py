@@ -13,10 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import gatewise as gw
 from gatewise import runtime
 from gatewise.errors import InputError, RunError
 from gatewise.runtime.generation import SCORE_WINDOW
+from gatewise.runtime.model_file import read_run
 from gatewise.runtime.scoring import ROWS, Scorer
+from tests.conftest import TINY_REGRESSOR
 from tests.runtime.scored import SENTENCES, TEXTS, sequences_of, text_run
 
 __all__ = ["text_run"]
@@ -93,6 +96,25 @@ def test_regressor(regressor_run: Path) -> None:
     expected = model.predict([window])[0]
     for rows in ([window.tolist()], [window[:, None].tolist()]):
         assert Scorer(regressor_run)(pa.table({"x": rows}))["prediction"].to_pylist() == [expected]
+
+
+def test_several_predictions_are_a_list(waves: Path, tmp_path: Path) -> None:
+    overrides = {**TINY_REGRESSOR, "training.epochs": 1, "data.horizon": 3, "data.columns": ["level"]}
+    run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=overrides).path
+    windows = [np.linspace(8, 12, 8).tolist(), None, np.linspace(12, 8, 8).tolist()]
+    found = Scorer(run)(pa.table({"x": windows}))["prediction"].to_pylist()
+    assert found[1] is None
+    assert [found[0], found[2]] == runtime.load(run).predict([np.array(windows[0]), np.array(windows[2])]).tolist()
+    assert len(found[0]) == 3
+
+
+def test_weights_and_model_files(tiny_run: Path, tmp_path: Path) -> None:
+    table = pa.table({"text": ["the dog ate the apple"]})
+    found = Scorer(tiny_run, weights="int8")(table)["nll"][0].as_py()
+    exact = Scorer(tiny_run)(table)["nll"][0].as_py()
+    assert found != exact and found == pytest.approx(exact, rel=0.01)
+    (tmp_path / "model.gatewise").write_bytes(read_run(tiny_run, "int8").content)
+    assert Scorer(tmp_path / "model.gatewise")(table)["nll"][0].as_py() == found
 
 
 def test_rows_do_not_depend_on_their_table(tiny_run: Path, classifier_run: Path) -> None:

@@ -30,18 +30,13 @@ class Scorer:
     The model is opened when it is first needed, once in each process, and computes with one thread. A row's result
     depends on nothing but the row. The order of the rows and all other columns are kept. These columns come after them:
 
-    ==================  =================  ==================================================================
-    task                column reads       columns added
-    ==================  =================  ==================================================================
-    language model      strings            ``nll`` in nats, ``tokens`` scored, ``perplexity`` = exp(nll / tokens)
-    tagger              strings, or lists  ``words``, ``tags``: lists of the same length; strings are split at spaces
-                        of words           and punctuation marks
-    text classifier     strings, or lists  ``label``, its ``probability``, and ``probabilities``, a list in the order
-                        of words           of the model's labels
-    classifier          lists of numbers,  the same
-                        or of lists of I
-    regressor           the same           ``prediction``; a list, if the model predicts several values
-    ==================  =================  ==================================================================
+    | task | column read | columns added |
+    |---|---|---|
+    | language model | strings | ``nll`` in nats, ``tokens`` scored, ``perplexity`` |
+    | tagger | strings, which are split into words and punctuation marks, or lists of words | ``words``, ``tags`` |
+    | text classifier | strings, or lists of words | ``label``, its ``probability``, all ``probabilities`` |
+    | classifier | lists of numbers, or of lists of I numbers | the same |
+    | regressor | the same | ``prediction``; a list, if the model predicts several values |
 
     A missing value, and for a classifier or regressor a text without words or a sequence without steps, gives nulls.
 
