@@ -143,5 +143,5 @@ $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 
 $(TEST_READY): $(RUN_READY)
 	@echo "==> installing the test tools into $(VENV) (once only)"
-	@$(PIP) install -c constraints.txt --group dev --group peers --group docs
+	@$(PIP) install -c constraints.txt --group dev --group peers --group workers --group docs
 	@touch $@
