@@ -8,8 +8,9 @@ from gatewise.extras import import_extra
 
 def run() -> None:
     """Run the command line, or name the extra that it needs."""
+    extra = "scoring" if sys.argv[1:2] == ["score"] else "train"
     try:
-        main = import_extra("gatewise.cli.main", "", "the command line", "train")
+        main = import_extra("gatewise.cli.main", "", "the command line", extra)
     except MissingPackage as problem:
         print(f"gatewise: {problem}", file=sys.stderr)
         sys.exit(problem.exit_status)

@@ -1,6 +1,7 @@
 """Optional packages: imported on first use, with a one-line error if one is missing."""
 
 import importlib
+import re
 from types import ModuleType
 
 from gatewise.errors import MissingPackage
@@ -27,3 +28,19 @@ def import_extra(module: str, package: str, purpose: str, extra: str = "all") ->
         raise MissingPackage(
             f"{purpose} needs {package or missing}, which is not installed; it comes with the extra {extra!r}"
         ) from None
+
+
+def extra_of(module: str) -> str | None:
+    """Return the first extra of Gatewise that requires a package with the name of a module; None if none does."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = requires("gatewise") or []
+    except PackageNotFoundError:  # used from its source folder
+        return None
+    for line in lines:
+        package = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if package and extra and package[0].replace("-", "_").lower() == module.partition(".")[0].lower():
+            return extra[1]
+    return None

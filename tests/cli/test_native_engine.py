@@ -10,6 +10,7 @@ import pytest
 from gatewise.engines import ENGINES
 from gatewise.engines.native import module
 from gatewise.engines.native.layer import NOT_COMPUTED
+from gatewise.runtime import library
 from tests.cli.conftest import TINY_OPTIONS, Gatewise
 
 needs_native = pytest.mark.skipif("native" not in ENGINES, reason=f"native: {module.why_not_built()}")
@@ -59,7 +60,7 @@ def without(monkeypatch: pytest.MonkeyPatch, problem: str = "", compiler: str | 
     """Simulate an extension module that is missing or cannot be loaded."""
     monkeypatch.setattr(module, "native", None)
     monkeypatch.setattr(module, "_PROBLEM", problem)
-    monkeypatch.setattr(module.shutil, "which", lambda name: compiler and f"/usr/bin/{name}")
+    monkeypatch.setattr(library.shutil, "which", lambda name: compiler and f"/usr/bin/{name}")
     monkeypatch.delitem(ENGINES, "native", raising=False)
 
 

@@ -124,7 +124,7 @@ def test_options(tmp_path: Path) -> None:
         load_stack(lstm, nonlinearity="relu")
     with pytest.raises(UsageError, match=r"^forget_bias=1.0: does not apply to torch; omit it"):
         load_stack(lstm, forget_bias=1.0)
-    with pytest.raises(UsageError, match=r"^framework=kers: no such format; expected one of torch"):
+    with pytest.raises(UsageError, match=r"^framework=kers: no such format; expected one of runtime, torch"):
         load_stack(lstm, framework="kers")
     with pytest.raises(UsageError, match=r"^graph=step: does not apply to torch; omit it"):
         save_stack(drawn_stack("gru"), tmp_path / "a.pt", "torch", graph="step")

@@ -15,8 +15,8 @@ from gatewise.engines.native.stream import Stream
 from gatewise.errors import UsageError
 from gatewise.models import language_model
 from gatewise.models.language_model import LanguageModel
-from gatewise.nn import words
 from gatewise.nn.dropout import dropout
+from gatewise.runtime import batches as batching
 from gatewise.runtime.vocabulary import EOS, UNK, Vocabulary
 from gatewise.spec import CELLS
 from tests.tolerances import RELATIVE, differ
@@ -356,8 +356,8 @@ def test_short_texts_are_scored_side_by_side(monkeypatch: pytest.MonkeyPatch) ->
     """A pass packs all weights; the figure is that of each text alone."""
     model, passes = make(dropout=0.5).train(), list[torch.Size]()
     monkeypatch.setattr(language_model, "SCORE_WINDOW", 100)
-    monkeypatch.setattr(words, "BATCH_ROWS", 20)
-    monkeypatch.setattr(words, "BATCH_WORDS", 200)
+    monkeypatch.setattr(batching, "BATCH_ROWS", 20)
+    monkeypatch.setattr(batching, "BATCH_WORDS", 200)
     hook = model.rnn.register_forward_hook(lambda module, given, out: passes.append(given[0].shape))
     texts = [" ".join(WORDS.tokens[k % 7] for k in range(n, n + 1 + n % 9)) for n in range(60)] + ["the dog " * 130]
     found = model.perplexity(texts)

@@ -10,8 +10,8 @@ from gatewise.config import ModelConfig
 from gatewise.engines import ENGINES
 from gatewise.errors import UsageError
 from gatewise.models.tagger import Tagger
-from gatewise.nn import words
 from gatewise.nn.words import EncodedSentences, WordBatch
+from gatewise.runtime import batches as batching
 from gatewise.runtime.lexicon import Lexicon
 from tests.tolerances import RELATIVE, differ
 
@@ -145,7 +145,7 @@ def test_tags_come_back_in_their_order_and_agree_with_each_sentence_alone(
     assert [len(tags) for tags in together] == [len(rows) for rows in p] == [len(words) for words in SENTENCES]
     assert model.training  # as it was
     assert len({tag for tags in together for tag in tags}) > 1
-    monkeypatch.setattr(words, "BATCH_ROWS", 2)
+    monkeypatch.setattr(batching, "BATCH_ROWS", 2)
     assert model.tag(SENTENCES) == together
     for sentence, tags, rows in zip(SENTENCES, together, p, strict=True):
         assert model.tag([sentence]) == [tags]
@@ -198,7 +198,7 @@ def test_a_string_is_no_list_of_words(sentences: object, said: str) -> None:
 
 def test_batches_are_of_like_length_and_leave_no_sentence_out() -> None:
     lengths = [5, 0, 9000, 3, 5, *[2] * 300]
-    batches = list(words.batches_by_length(lengths))
+    batches = list(batching.batches_by_length(lengths))
     assert sorted(row for rows in batches for row in rows) == [0, *range(2, 305)]
     for rows in batches:
         assert len(rows) <= 128 and (len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= 8192)

@@ -2,8 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, content: bytes | str | Sequence[bytes | memoryview]) -> None:
@@ -18,17 +20,31 @@ def write_atomically(path: Path, content: bytes | str | Sequence[bytes | memoryv
     """
     # File names in the content that are not valid UTF-8 are written as their original bytes.
     data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
-    parts = [data] if isinstance(data, bytes) else data
+    with written_atomically(path) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write that becomes ``path`` when the block ends, as ``write_atomically`` says.
+
+    If the block raises, nothing is left of it.
+
+    Raises:
+        OSError: the content could not be written; the old file is unchanged.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.unlink(missing_ok=True)  # left by a killed process with the same PID, or a link
         with beside.open("xb") as file:
-            file.writelines(parts)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except BaseException as problem:
         beside.unlink(missing_ok=True)
+        if isinstance(problem, OSError) and problem.filename is None:
+            problem.filename = str(path)
         raise
     _flush_folder(path.parent)
 

@@ -1,4 +1,4 @@
-"""Run folder lock: one process at a time trains in a folder; the kernel releases the lock when it dies."""
+"""Folder lock: one process at a time writes to a folder; the kernel releases the lock when it dies."""
 
 import errno
 import os
@@ -16,12 +16,14 @@ from gatewise.wording import option
 LOCK, HOLDER = ".lock", ".holder"
 """The locked file, and the file that names the process that holds the lock."""
 
+_UNNAMED = "another process is writing"
+
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold the lock of an existing folder within the block.
+def locked(folder: Path, doing: str = "training") -> Iterator[bool]:
+    """Hold the lock of an existing folder within the block; ``doing`` says what for, to other processes.
 
     The empty lock file is kept when the block ends: if it were deleted, a process that had opened it before could lock
     a file that no other process can see.
@@ -40,7 +42,7 @@ def locked(folder: Path) -> Iterator[bool]:
             raise
         lock = None
     try:
-        write_atomically(folder / HOLDER, f"process {os.getpid()} on {platform.node()}\n")
+        write_atomically(folder / HOLDER, f"process {os.getpid()} on {platform.node()} is {doing}\n")
         yield lock is not None
     finally:
         (folder / HOLDER).unlink(missing_ok=True)
@@ -67,15 +69,14 @@ def _acquire(folder: Path) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout:
         raise UsageError(
-            f"{folder} is in use: {_holder(folder)} is training there; wait until it ends, or choose another "
-            f"{option('out')}"
+            f"{folder} is in use: {_holder(folder)} there; wait until it ends, or choose another {option('out')}"
         ) from None
     return lock
 
 
 def _holder(folder: Path) -> str:
-    """Return the name that the process holding the lock has recorded."""
+    """Return the name that the process holding the lock has recorded, and what it does."""
     try:
-        return (folder / HOLDER).read_text(encoding="utf-8", errors="replace").strip()[:200] or "another process"
+        return (folder / HOLDER).read_text(encoding="utf-8", errors="replace").strip()[:200] or _UNNAMED
     except OSError:
-        return "another process"
+        return _UNNAMED

@@ -22,12 +22,14 @@ from gatewise.cli import (
     inspect,
     new,
     recipes,
+    score,
     tag,
     train,
 )
 from gatewise.cli.output import remark
 from gatewise.cli.unforeseen import out_of_memory, save_traceback
 from gatewise.errors import GatewiseError
+from gatewise.extras import extra_of
 from gatewise.training.interrupt import signals_interrupt
 from gatewise.wording import on_command_line
 
@@ -48,6 +50,7 @@ app.command("tag")(tag.command)
 app.command("classify")(classify.command)
 app.add_typer(inspect.app, name="inspect")
 app.command("forecast")(forecast.command)
+app.command("score")(score.command)
 app.command("import")(import_.command)
 app.command("export")(export.command)
 app.command("recipes")(recipes.command)
@@ -110,6 +113,8 @@ def run(arguments: list[str] | None = None) -> None:
             raise
         if line := out_of_memory(error):
             _fail(line, 1)
+        if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name or "")):
+            _fail(f"this command needs {error.name}, which is not installed; it comes with the extra {extra!r}", 2)
         text = " ".join(str(error).split()) or "no message"
         where = save_traceback(error)
         how = f"the traceback is in {where}" if where else "run again with --debug for the traceback"

@@ -35,11 +35,13 @@ def save_traceback(error: Exception) -> Path | None:
         The file, or None if no location is writable.
     """
     from gatewise import __version__
-    from gatewise.data.token_cache import cache_folder
 
     name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     places = [Path(tempfile.gettempdir()) / f"gatewise-{name}"]
-    with suppress(RuntimeError):  # a user without a home directory
+    # A user without a home directory, or an installation without training.
+    with suppress(RuntimeError, ModuleNotFoundError):
+        from gatewise.data.token_cache import cache_folder
+
         places.insert(0, cache_folder() / "tracebacks" / name)
     run = vars(error).get("gatewise_run")
     if run is not None and run.path.is_dir():

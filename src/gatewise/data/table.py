@@ -124,10 +124,15 @@ class Separated(Table):
     have dates; or, in a table of text alone, unless a column has values that repeat, the first row has one of them
     there, and none of its fields is a usual name (``TEXTS``, ``LABELS``). Without a header, the columns are called
     ``column1``, ``column2`` and so on, and a note says so.
+
+    Args:
+        path: the file.
+        kept: whether the caller keeps the rows in memory, see ``read_lines``.
     """
 
-    def __init__(self, path: Path) -> None:
-        sample = list(islice((line for line in read_lines(path, kept=True) if line.strip()), _SAMPLE))
+    def __init__(self, path: Path, kept: bool = True) -> None:
+        self._kept = kept
+        sample = list(islice((line for line in read_lines(path, kept=kept) if line.strip()), _SAMPLE))
         if not sample:
             raise DataError(f"{path}: the file is empty; expected a header row with the column names")
         self._separator = "\t" if path.suffix == ".tsv" else _separator(sample)
@@ -160,7 +165,7 @@ class Separated(Table):
             yield line, row
 
     def _numbered(self) -> Iterator[tuple[int, list[str]]]:
-        lines = read_lines(self.path, kept=True)
+        lines = read_lines(self.path, kept=self._kept)
         if self._separator == " ":
             yield from ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
             return
@@ -231,28 +236,33 @@ class JsonLines(Table):
     """One JSON object per line; the columns are the keys of the first object."""
 
     def __init__(self, path: Path) -> None:
-        first = next(self._objects(path), None)
+        first = next(json_objects(path), None)
         if first is None:
             raise DataError(f"{path}: the file is empty; expected one JSON object per line")
         super().__init__(path, list(first[1]))
 
     def rows(self) -> Iterator[tuple[int, list[Any]]]:
         """Yield each object: its line and the values of all columns, None for a missing key."""
-        for number, record in self._objects(self.path):
+        for number, record, _ in json_objects(self.path):
             yield number, [record.get(name) for name in self.names]
 
-    @staticmethod
-    def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in enumerate(read_lines(path, kept=True), 1):
-            if not line.strip():
-                continue
-            try:
-                record = parse_json(line)
-            except ValueError as problem:
-                raise DataError(f"{path}:{number}: {problem}; expected one JSON object per line") from None
-            if not isinstance(record, dict):
-                raise DataError(f"{path}:{number}: {line.strip()[:40]} is not a JSON object; expected one per line")
-            yield number, record
+
+def json_objects(path: Path, kept: bool = True) -> Iterator[tuple[int, dict[str, Any], int]]:
+    """Yield the line, the object and the characters of each line of JSONL that is not blank; see ``read_lines``.
+
+    Raises:
+        DataError: a line is no JSON object (with line).
+    """
+    for number, line in enumerate(read_lines(path, kept=kept), 1):
+        if not line.strip():
+            continue
+        try:
+            record = parse_json(line)
+        except ValueError as problem:
+            raise DataError(f"{path}:{number}: {problem}; expected one JSON object per line") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}:{number}: {line.strip()[:40]} is not a JSON object; expected one per line")
+        yield number, record, len(line)
 
 
 class Parquet(Table):

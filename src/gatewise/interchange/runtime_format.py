@@ -33,7 +33,7 @@ _MARK = b'\\", \\"format\\": 1, \\"runtime\\": {'
 _LENGTHS = (1, 7, 4)
 """The steps of the sequences that are compared."""
 _ROUNDING = {"fp32": 0.0, "bf16": 2.0**-8, "int8": 1 / 250}
-"""How far weights may differ from those of the run: by half of the last of 8 bits, or of one of 127 steps; and a little."""
+"""How far weights may differ from those of the run: by half of the last of 8 bits or of one of 127 steps, and a bit."""
 _LIMITS = {"fp32": 1e-5, "bf16": 1e-5, "int8": 1e-3}
 """How far outputs may differ from those of a PyTorch model with the weights in the file: with int8, activations are
 rounded, too, to 16 bits, in each step."""

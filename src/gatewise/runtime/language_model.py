@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from gatewise.errors import UsageError
 from gatewise.runtime.answers import softmax
+from gatewise.runtime.batches import batches_by_length
 from gatewise.runtime.generation import (
     SCORE_WINDOW,
     check_count,
@@ -54,10 +55,27 @@ class LanguageModel(Model):
             nll += self._score([ids[start : start + SCORE_WINDOW + 1]], [state])
         return nll, max(len(ids) - 1, 0)
 
-    def _score(self, rows: Sequence[Any], states: list[Handle] | None = None) -> float:
+    def score_each(self, rows: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+        """Score every token except the first of each of N rows, each from a new state.
+
+        Returns:
+            (N,) the sums of the negative log-likelihoods in nats.
+        """
+        nll = np.zeros(len(rows))
+        counts = [len(row) - 1 for row in rows]
+        for place in [place for place, count in enumerate(counts) if count > SCORE_WINDOW]:
+            nll[place], counts[place] = self.score(rows[place])[0], 0  # in the same pieces, alone or not
+        for some in batches_by_length(counts):
+            nll[some] = self._nll([rows[row] for row in some])
+        return nll
+
+    def _nll(self, rows: Sequence[Any], states: list[Handle] | None = None) -> npt.NDArray[np.float64]:
         given = self._inputs(np.concatenate([np.asarray(row) for row in rows]))
         lengths = np.array([len(row) for row in rows], np.int64)
-        return float(self._native.score(lengths, given, states).sum())
+        return self._native.score(lengths, given, states)
+
+    def _score(self, rows: Sequence[Any], states: list[Handle] | None = None) -> float:
+        return float(self._nll(rows, states).sum())
 
     def perplexity(self, texts: Sequence[str]) -> float:
         """Return ``exp(mean nll)`` over all tokens of the texts.

@@ -135,9 +135,6 @@ class Handle:
         # At exit the process gives all memory back; a thread may still compute then.
         weakref.finalize(self, _free, free, address, needed).atexit = False
 
-    def __reduce__(self) -> Any:
-        raise TypeError("models and states of gatewise.runtime are not pickled; load the model there, save the state")
-
 
 def _free(free: Callable[[int], object], address: int, needed: Handle | None) -> None:
     free(address)
@@ -167,6 +164,9 @@ class NativeModel:
         self.info = Info(ctypes.sizeof(Info))
         self._call(self._library.gw_describe, self._model.address, self.info)
         self._number = np.dtype(np.float64 if self.info.task == _REGRESSOR else np.float32)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("models and states of gatewise.runtime are not pickled; load the model there, save the state")
 
     def _call(self, function: Callable[..., int], *arguments: Any) -> None:
         error = Error()

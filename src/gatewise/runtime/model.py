@@ -54,6 +54,9 @@ class State:
     def __deepcopy__(self, memo: object) -> "State":
         return self.copy()
 
+    def __reduce__(self) -> Any:
+        return self._native.__reduce__()
+
 
 @contextmanager
 def in_use(states: Sequence[State]) -> Iterator[list[Handle]]:
