@@ -52,6 +52,7 @@ def language_model(run: RunFolder, passes: int) -> Iterator[Measured]:
     yield from _sizes(run, model)
     if passes > 2:
         each = list(_pass_by_pass(runtime.load(run.path, "int8"), ids, passes))
+        yield at_most("int8: pass 2 against pass 1, which starts from zeros", abs(each[1] / each[0] - 1))
         yield at_most(f"int8: pass {passes} against pass 2, of {len(ids):,} tokens", abs(each[-1] / each[1] - 1), 0.001)
 
 

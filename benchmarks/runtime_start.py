@@ -59,9 +59,8 @@ def main(
         typer.echo(text, err=as_json)
     result = {"bench": "runtime-start", "turns": turns, "rows": rows}
     if not finish(context, result, out, as_json, "run", "turns"):
-        typer.echo(
-            f"median and range; a target holds for the least, what a busy machine adds is not ours; on {result['machine']}"
-        )
+        typer.echo("columns: median (range); a target holds for the least, since a busy machine only adds to it")
+        typer.echo(f"on {result['machine']}, {result['date']}")
     raise SystemExit(not all(row["met"] for row in rows))
 
 
