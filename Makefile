@@ -134,14 +134,15 @@ $(VENV)/.made:
 	@$(PIP) install --upgrade 'pip>=25.3'
 	@touch $@
 
-# The native engine is built on the way, and built again when its source changes.
-CSRC := CMakeLists.txt $(wildcard csrc/*.cmake csrc/*.cpp csrc/*.h csrc/*.hpp csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp)
+# The native engine is built on the way, and what its source changed is built again; the wheel's test compiles nothing.
+CSRC := CMakeLists.txt $(wildcard csrc/*.cmake csrc/*.h csrc/*.inc csrc/*.cpp csrc/*.hpp csrc/runtime/*.cpp csrc/runtime/*.hpp)
 $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 	@echo "==> installing Gatewise and what it needs into $(VENV) (PyTorch is large; once only)"
-	@$(PIP) install -c constraints.txt --build-constraint constraints.txt -e '.[all]'
+	@$(PIP) install -c constraints.txt --group build
+	@$(PIP) install -c constraints.txt --no-build-isolation -C 'build-dir=build/{wheel_tag}' -e '.[all]'
 	@touch $@
 
 $(TEST_READY): $(RUN_READY)
 	@echo "==> installing the test tools into $(VENV) (once only)"
-	@$(PIP) install -c constraints.txt --group dev --group peers --group docs
+	@$(PIP) install -c constraints.txt --group dev --group peers --group workers --group docs
 	@touch $@
