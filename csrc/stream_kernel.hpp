@@ -258,7 +258,7 @@ void stream_of(const StreamStep& s, Member me) {
         if (s.gates) of_layer.gates += s.layers[layer].gates * BH;
     }
     of_layer.h_n = s.logits, of_layer.c = nullptr, of_layer.gates = nullptr;
-    if (s.logits) stream_layer<Packed, Linear>(*s.decoder, of_layer, scratch, me);
+    if (s.decoder && s.logits) stream_layer<Packed, Linear>(*s.decoder, of_layer, scratch, me);
 }
 
 }  // namespace gatewise::GATEWISE_TARGET

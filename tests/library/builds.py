@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
+from gatewise import runtime
 from gatewise.runtime.model_file import read_run
 from tests.conftest import REPOSITORY
 from tests.runtime.rig import CASES, Case, drawn_run
@@ -59,3 +60,22 @@ def model_file(folder: Path, case: Case | str, weights: str = "fp32", **model: A
 def model_files(folder: Path) -> Sequence[Path]:
     """Write a model file of every case, stored in turn as fp32, bf16 and int8."""
     return [model_file(folder, name, WEIGHTS[k % 3]) for k, name in enumerate(CASES)]
+
+
+def varied(folder: Path, case: str, answer: Callable[[Any], Sequence[str]], least: int) -> Path:
+    """Write a model file with the first drawn weights whose answer has at least so many different parts."""
+    for seed in range(50):
+        path = model_file(folder, case, seed=seed)
+        if len(set(answer(runtime.load(path)))) >= least:
+            return path
+    raise AssertionError(f"no weights of {case} answer with {least} different parts")
+
+
+def varied_language(folder: Path) -> Path:
+    """Write a language model that goes on after "the dog" with several tokens."""
+    return varied(folder, "lm lstm", lambda m: m.generate("the dog", max_tokens=12, temperature=0.0).split(), 5)
+
+
+def varied_tagger(folder: Path) -> Path:
+    """Write a tagger in one direction that gives "the dog ate xyzzy" several tags."""
+    return varied(folder, "tagger", lambda m: m.tag([["the", "dog", "ate", "xyzzy"]])[0], 2)

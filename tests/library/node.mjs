@@ -39,7 +39,7 @@ const asked = {
     const state = model.state(), times = [];
     for (let repeat = 0; repeat < 5; ++repeat) {
       const began = performance.now();
-      for (let k = 0; k < count; ++k) model.step([k % model.info.tokens], [state]);
+      for (let k = 0; k < count; ++k) model.step([k % 10], [state]);
       times.push((performance.now() - began) / 1000 / count);
     }
     return Math.min(...times);

@@ -17,7 +17,7 @@ from gatewise import runtime
 from gatewise.runtime.sampling import Sampler
 from tests.conftest import REPOSITORY
 from tests.library.browser import browser
-from tests.library.builds import WEIGHTS, model_file, run, tool
+from tests.library.builds import WEIGHTS, model_file, run, tool, varied_language, varied_tagger
 from tests.runtime.rig import CASES, LANGUAGE, LM, STREAMED, Case, inputs_of
 
 pytestmark = pytest.mark.slow
@@ -152,7 +152,7 @@ def test_the_module_is_fast(wasm: Path, tmp_path: Path, monkeypatch: pytest.Monk
     timed = (
         "import sys, time\nfrom gatewise import runtime\n"
         "m, best = runtime.load(sys.argv[1]), 9\ns = m.initial_state()\n"
-        "for _ in range(5):\n    began = time.perf_counter()\n    for k in range(500): m.step([k % 12], [s])\n"
+        "for _ in range(5):\n    began = time.perf_counter()\n    for k in range(500): m.step([k % 10], [s])\n"
         "    best = min(best, (time.perf_counter() - began) / 500)\nprint(best)"
     )
     monkeypatch.setenv("GATEWISE_INSTRUCTIONS", "portable")
@@ -187,8 +187,8 @@ def test_the_page_runs_both_models_without_a_server(wasm: Path, tmp_path: Path) 
         pytest.skip("needs chromium")
     site = tmp_path / "site"
     shutil.copytree(WEB, site, ignore=shutil.ignore_patterns("*.gatewise"))
-    shutil.copy(model_file(tmp_path, "lm lstm", seed=3), site / "language.gatewise")
-    tagger = model_file(tmp_path, "tagger", seed=6)
+    shutil.copy(varied_language(tmp_path), site / "language.gatewise")
+    tagger = varied_tagger(tmp_path)
     shutil.copy(tagger, site / "tagger.gatewise")
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(site)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
