@@ -24,7 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_sides_compute_the_same_model(small: None) -> None:
-    model = streaming._model(6)
+    model = streaming.drawn_model(6)
     ours, peers = streaming._ours(model, "fp32"), [pytorch_step(model, 7), onnxruntime_step(model, 7, 1)]
     for _ in range(5):
         found = streaming._flat(ours())
@@ -56,12 +56,12 @@ def test_nothing_is_timed_where_outputs_differ(
 
 @pytest.mark.parametrize("weights", STORED)
 def test_the_peer_of_the_check_has_the_weights_as_they_are_stored(weights: str) -> None:
-    model = streaming._model(40)
+    model = streaming.drawn_model(40)
     side = streaming._ours(model, weights)
-    streaming._check("all", side, pytorch_step(streaming._stored(model, weights), 7))
+    streaming._check("all", side, pytorch_step(streaming.stored_as(model, weights), 7))
     for other in {*STORED} - {weights}:
         with pytest.raises(OutputsDiffer):
-            streaming._check("all", streaming._ours(model, weights), pytorch_step(streaming._stored(model, other), 7))
+            streaming._check("all", streaming._ours(model, weights), pytorch_step(streaming.stored_as(model, other), 7))
 
 
 def test_every_weights_and_peer_has_its_row(small: None) -> None:

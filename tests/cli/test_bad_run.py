@@ -111,7 +111,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "weights with a flipped bit": (flip("model.safetensors", 0.7), ["model.safetensors: damaged", "SHA-256"]),
     "weights with a flipped bit at the end": (flip("model.safetensors", 1), ["model.safetensors: damaged", "SHA-256"]),
     "weights with another epoch": (
-        change_file("model.safetensors", '\\"epoch\\": 2', '\\"epoch\\": 1'),
+        change_file("model.safetensors", '\\"epoch\\":2', '\\"epoch\\":1'),
         ["model.safetensors: damaged", "SHA-256"],
     ),
     "weights whose seal has another name": (
@@ -123,7 +123,7 @@ BAD_RUNS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ["model.safetensors: damaged", "no valid hash or format version"],
     ),
     "weights of a newer format": (
-        change_file("model.safetensors", '\\"format\\": 1', '\\"format\\": 2'),
+        change_file("model.safetensors", '\\"format\\":1', '\\"format\\":2'),
         ["model.safetensors: format 2", "upgrade Gatewise"],
     ),
     "weights a folder": (

@@ -82,22 +82,40 @@ def test_the_page_on_python_runs(
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
-def test_the_page_on_scoring_runs(tmp_path: Path) -> None:
-    assert blocks("docs/scoring.md") == blocks("docs/scoring.zh.md")
+def run_page(name: str, folder: Path) -> str:
+    """Run the marked blocks of a page in a folder; return what they print."""
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
     printed = ""
-    for language, text in blocks("docs/scoring.md"):
+    for language, text in blocks(name):
         command = ["bash", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, f"{text}\n{done.stderr}"
         printed += done.stdout
+    return printed
+
+
+@pytest.mark.slow
+def test_the_page_on_shipping_runs(tmp_path: Path) -> None:
+    english, chinese = blocks("docs/runtime.md"), blocks("docs/runtime.zh.md")
+    without_comments = [[re.sub(r" +#.*", "", code) for _, code in part] for part in (english, chinese)]
+    assert without_comments[0] == without_comments[1]
+    printed = run_page("docs/runtime.md", tmp_path)
+    assert "largest difference of outputs: " in printed
+    assert re.search(r"^the value of .+\n(.*\n)*\d+\.\d+\n\[\('", printed, re.M)
+
+
+@pytest.mark.slow
+def test_the_page_on_scoring_runs(tmp_path: Path) -> None:
+    assert blocks("docs/scoring.md") == blocks("docs/scoring.zh.md")
+    printed = run_page("docs/scoring.md", tmp_path)
     assert "scored 80 rows in 1 fragment: scores\nscored 0 rows in 0 fragments, 1 kept from before: scores\n" in printed
     assert re.search(r"\[{'id': 7, 'label': '5', 'probability': 0\.\d+}, {'id': 8, 'label': None, ", printed)
 
 
-@pytest.mark.parametrize("name", ["README", "docs/results", "docs/training", "docs/python", "docs/scoring"])
+@pytest.mark.parametrize(
+    "name", ["README", "docs/results", "docs/training", "docs/python", "docs/scoring", "docs/runtime"]
+)
 def test_both_languages_have_the_same_figures_and_commands(name: str) -> None:
     pages = [(REPOSITORY / f"{name}{suffix}.md").read_text(encoding="utf-8") for suffix in ("", ".zh")]
     for pattern in (r"(?<![\w.])\d+\.\d+%?", r"^```sh\n(.*?)^```", r"^(#+) ", r"`--?[\w-]+[^`]*`"):
@@ -112,7 +130,10 @@ def test_the_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
 
 
-PAGES = ["README", *(f"docs/{name}" for name in ("from-scratch", "index", "results", "training", "python"))]
+PAGES = [
+    "README",
+    *(f"docs/{name}" for name in ("from-scratch", "index", "results", "training", "python", "runtime", "scoring")),
+]
 PAGES += ["docs/reference/nn", "docs/reference/sklearn"]
 DOCUMENTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", *(f"{page}{suffix}.md" for page in PAGES for suffix in ("", ".zh"))]
 

@@ -1,14 +1,8 @@
 """The wheel, installed where there is nothing but NumPy: a run of every task is loaded and gives its test figure."""
 
 import csv
-import importlib.metadata
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +11,8 @@ import pytest
 
 import gatewise as gw
 from gatewise.tasks.memory import draw_part
-from tests.conftest import REPOSITORY, TINY_TAGGER
-from tests.end_to_end import alone
+from tests.conftest import TINY_TAGGER
+from tests.end_to_end import alone, fresh
 
 pytestmark = pytest.mark.slow
 
@@ -26,50 +20,19 @@ LARGEST = 1_500_000
 """Bytes of the wheel."""
 LONGEST_IMPORT = 0.15
 """Seconds of the processor to import ``gatewise.runtime`` after NumPy."""
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-
-
-def run(*command: str | Path) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as ``pip`` builds it; what ``make`` compiled for this environment is not compiled again."""
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    for what, found in {
-        "pip": importlib.util.find_spec("pip"),
-        "scikit-build-core": importlib.util.find_spec("scikit_build_core"),
-        "nanobind": importlib.util.find_spec("nanobind"),
-        "a C++ compiler (g++ or clang++)": os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++"),
-        "cmake": shutil.which("cmake", path=search),
-    }.items():
-        if not found:
-            pytest.skip(f"to build the wheel {what} is missing")
-    out = tmp_path_factory.mktemp("wheel")
-    options = ["--no-deps", "--no-build-isolation", "-C", f"build-dir={REPOSITORY / 'build' / 'native'}"]
-    run(*PIP, "wheel", REPOSITORY, *options, "-w", out)
-    (built,) = out.glob("*.whl")
-    return built
+    if what := fresh.missing():
+        pytest.skip(f"to build the wheel {what} is missing")
+    return fresh.build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a new environment with the wheel and a copy of this one's NumPy, which needs no network."""
-    folder = tmp_path_factory.mktemp("alone")
-    venv.create(folder, symlinks=True)
-    python = folder / "bin" / "python"
-    packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))").strip())
-    for name in ["numpy"] + ["tomli"] * (sys.version_info < (3, 11)):
-        for file in importlib.metadata.files(name) or []:
-            if ".." not in file.parts:
-                (packages / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file.locate(), packages / file)
-    run(*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel)
-    run(*PIP, "--python", python, "check")
-    return python
+    """The interpreter of an environment that has the wheel and NumPy alone."""
+    return fresh.make_environment(wheel, tmp_path_factory.mktemp("alone"))
 
 
 class Case(NamedTuple):
@@ -119,7 +82,7 @@ def cases(
 def found(python: Path, cases: dict[str, Case]) -> Any:
     """What the program of ``alone.py`` prints there."""
     words = [word for task, case in cases.items() for word in (task, case.run, case.file)]
-    return json.loads(run(python, "-I", alone.__file__, *words))
+    return json.loads(fresh.run(python, "-I", alone.__file__, *words))
 
 
 def test_the_environment_has_numpy_alone(found: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def bench_streaming(
     return {"bench": "streaming", "threads": threads, "rows": rows}
 
 
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """A step on a number of threads."""
 
     threads: int
@@ -72,17 +72,17 @@ class _Side(NamedTuple):
 
 
 def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
-    model, counts = _model(H), sorted({1, threads})
+    model, counts = drawn_model(H), sorted({1, threads})
     targets = {weights: dict(zip(SIZES, each, strict=False)).get(H, "") for weights, each in TARGETS.items()}
     streams = {weights: model.stream(weights) for weights in reversed(STORED)}
-    sides: dict[str, _Side] = {}
+    sides: dict[str, Side] = {}
     for weights, stream in streams.items():
-        _check(f"H={H}, {weights} weights", _ours(model, weights), pytorch_step(_stored(model, weights), _TOKEN))
-        sides[weights] = _faster([_Side(n, _ours(model, weights)) for n in counts])
-        sides[f"{weights} read"] = _Side(sides[weights].threads, stream.read)
+        _check(f"H={H}, {weights} weights", _ours(model, weights), pytorch_step(stored_as(model, weights), _TOKEN))
+        sides[weights] = faster([Side(n, _ours(model, weights)) for n in counts])
+        sides[f"{weights} read"] = Side(sides[weights].threads, stream.read)
     _check(f"H={H}, ONNX Runtime", onnxruntime_step(model, _TOKEN, 1), pytorch_step(model, _TOKEN))
-    sides["ONNX Runtime fp32"] = _faster([_Side(n, onnxruntime_step(model, _TOKEN, n)) for n in counts])
-    sides["PyTorch fp32"] = _faster([_Side(n, pytorch_step(model, _TOKEN)) for n in counts])
+    sides["ONNX Runtime fp32"] = faster([Side(n, onnxruntime_step(model, _TOKEN, n)) for n in counts])
+    sides["PyTorch fp32"] = faster([Side(n, pytorch_step(model, _TOKEN)) for n in counts])
     _, seconds = in_turns({name: side.run for name, side in sides.items()}, turns, SECONDS_A_TURN)
     return [
         row(
@@ -102,17 +102,19 @@ def _bench_size(H: int, threads: int, turns: int) -> list[dict[str, Any]]:
     ]
 
 
-def _faster(sides: list[_Side]) -> _Side:
+def faster(sides: list[Side]) -> Side:
+    """Return the faster of sides that differ in their threads."""
     return min(sides, key=lambda side: side.run(50) if len(sides) > 1 else 0.0)
 
 
-def _model(H: int) -> LanguageModel:
+def drawn_model(H: int) -> LanguageModel:
+    """Return the model of size H that is timed."""
     config = ModelConfig(hidden_size=H, num_layers=_LAYERS, init_scale=0.1)
     return LanguageModel(config, numbered_words(VOCABULARY), torch.Generator().manual_seed(1)).eval()
 
 
 @torch.no_grad()
-def _stored(model: LanguageModel, weights: str) -> LanguageModel:
+def stored_as(model: LanguageModel, weights: str) -> LanguageModel:
     """Return a copy with weights rounded as they are stored."""
     rounded = LanguageModel(model.config, model.vocabulary).eval()
     for name, p in rounded.named_parameters():

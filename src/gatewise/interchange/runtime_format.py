@@ -29,7 +29,7 @@ from gatewise.nn.words import WordEncoder
 from gatewise.runtime.library import library
 from gatewise.runtime.model_file import read_tensors, stored_run
 
-_MARK = b'\\", \\"format\\": 1, \\"runtime\\": {'
+_MARK = b'\\", \\"format\\":1,\\"runtime\\":{'
 _LENGTHS = (1, 7, 4)
 """The steps of the sequences that are compared."""
 _ROUNDING = {"fp32": 0.0, "bf16": 2.0**-8, "int8": 1 / 250}

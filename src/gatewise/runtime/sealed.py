@@ -211,9 +211,8 @@ def compose(arrays: Mapping[str, npt.NDArray[Any]], facts: Mapping[str, Any]) ->
         arrays: by name; of booleans, integers, floating-point numbers or ``BF16``.
         facts: what JSON can hold, without ``sha256`` and ``format``.
     """
-    about: dict[str, Any] = {
-        "__metadata__": {KEY: json.dumps({"sha256": BLANK, "format": FORMAT, **facts})}  # one, to be in this order
-    }
+    rest = json.dumps({"format": FORMAT, **facts}, separators=(",", ":"))
+    about: dict[str, Any] = {"__metadata__": {KEY: f'{START}{BLANK}", {rest[1:]}'}}  # one, to be in this order
     parts, end = list[bytes | memoryview](), 0
     # The widest first, so that each is aligned.
     for name, array in sorted(arrays.items(), key=lambda named: (-named[1].itemsize, named[0])):
