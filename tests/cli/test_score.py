@@ -118,6 +118,15 @@ def test_pieces_of_text_files(
             assert read(out).equals(whole)
 
 
+def test_pieces_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fragments, "PIECE_ROWS", 2)
+    (tmp_path / "in.txt").write_text("a\nb\nc\nd\ne\n")
+    source = fragments.open_source(tmp_path / "in.txt")
+    for fragment in (2, 0, 1, 1):
+        ((batch, lines),) = source.read(fragment)
+        assert batch["line"].to_pylist() == lines == [2 * fragment + 1, 2 * fragment + 2][: 5 - 2 * fragment]
+
+
 def test_folders_in_order(gatewise: Gatewise, tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     write_parquet(tmp_path / "in" / "b.parquet", TABLE.slice(20), 30)
@@ -155,15 +164,16 @@ def test_finished_fragments_are_kept(gatewise: Gatewise, tiny_run: Path, tmp_pat
     words = ["score", str(tiny_run), str(write_parquet(tmp_path / "in.parquet")), "--out", "out"]
     out = tmp_path / "out"
     gatewise(*words)
-    whole, before = contents(out), (out / names(out)[0]).stat()
+    each = names(out)
+    whole, before = contents(out), (out / each[0]).stat()
     assert gatewise(*words).out == "scored 0 rows in 0 fragments, 5 kept from before: out\n"
-    (out / names(out)[1]).unlink()
-    (out / names(out)[2]).write_bytes(b"PAR1, damaged")
-    pq.write_table(TABLE, out / names(out)[2])  # of another origin
-    (out / f".{names(out)[3]}.7.part").write_bytes(b"left by a killed process")
-    assert gatewise(*words).out == "scored 24 rows in 2 fragments, 3 kept from before: out\n"
+    (out / each[1]).unlink()
+    (out / each[3]).write_bytes(b"PAR1, damaged")
+    shutil.copy(out / each[0], out / each[2])  # the name says which rows it holds
+    (out / f".{each[3]}.7.part").write_bytes(b"left by a killed process")
+    assert gatewise(*words).out == "scored 36 rows in 3 fragments, 2 kept from before: out\n"
     assert contents(out) == whole
-    after = (out / names(out)[0]).stat()
+    after = (out / each[0]).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -325,17 +335,21 @@ def test_a_pipe_and_an_empty_folder(gatewise: Gatewise, tiny_run: Path, tmp_path
     gatewise("score", tiny_run, "in", "--out", "out").check_refused(3, "in: no table or text in this folder; expected")
 
 
-def test_bad_rows_are_named_where_they_are(gatewise: Gatewise, classifier_run: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_named_where_they_are(
+    gatewise: Gatewise, classifier_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fragments, "PIECE_ROWS", 2)
     good = {"x": [[0.0] * 4]}
     rows = [good, good, {"x": [[0.0] * 4, [0.0] * 3]}]
     (tmp_path / "in.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
     refused = gatewise("score", classifier_run, "in.jsonl", "--out", "out")
     refused.check_refused(3, "in.jsonl:5: steps of 3 to 4 numbers; expected the same count in each")
-    write_parquet(tmp_path / "in.parquet", pa.table({"x": [row["x"] for row in rows]}), 2)
+    later = [good["x"]] * 4 + [row["x"] for row in rows]  # the third row in the second piece of the second group
+    write_parquet(tmp_path / "in.parquet", pa.table({"x": later}), 4)
     words = ["score", str(classifier_run), "in.parquet", "--out", "out"]
     gatewise(*words).check_refused(2, "out has scores of other files")
     words[-1] = "other"
-    gatewise(*words).check_refused(3, "in.parquet:3: steps of 3 to 4 numbers")
+    gatewise(*words).check_refused(3, "in.parquet:7: steps of 3 to 4 numbers")
     assert names(tmp_path / "other") == ["000000-000000.parquet"]  # what came before is kept
     assert [name for name in contents(tmp_path / "other") if "part" in name] == []
 
