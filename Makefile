@@ -8,13 +8,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: help demo test check fuzz kills sanitize aarch64 gpu gpu-pack docs docs-refresh format clean
+.PHONY: help demo test check fuzz fuzz-c wasm kills sanitize aarch64 gpu gpu-pack docs docs-refresh format clean
 
 help:
 	@echo "make demo      make an environment in .venv, train a small language model, show what it can do"
 	@echo "make test      make the same environment and run all tests (TESTS=... for some)"
 	@echo "make check     style, types and the direction of imports"
 	@echo "make fuzz      damage 10,000 files of every task and run the commands that read them (under 30 minutes; ARGS=...)"
+	@echo "make fuzz-c    damage 10,000 model files and run the C library on them, under sanitizers (ARGS='FILES SEED')"
+	@echo "make wasm      build examples/web/gatewise.wasm, the C library for the browser (fetches a compiler, once)"
 	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
 	@echo "make aarch64   run the native engine's kernels on an emulated processor (a minute, needs a cross compiler and QEMU)"
@@ -35,7 +37,7 @@ demo: $(RUN_READY)
 	@echo "==> the run folder is runs/demo; its model card is runs/demo/README.md"
 	@echo "==> next: . $(VENV)/bin/activate, then gatewise --help"
 
-CPP := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp csrc/tests/*.cpp csrc/tests/*.hpp)
+CPP := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp csrc/tests/*.cpp csrc/tests/*.hpp examples/c/*.c)
 
 TESTS ?= tests
 # All tests run in two processes, each file in one of them; chosen ones as pytest runs them.
@@ -52,6 +54,25 @@ check: $(TEST_READY)
 # ARGS='--seed 2 --only tagger' chooses; ARGS=--help lists what there is.
 fuzz kills: $(TEST_READY)
 	@$(BIN)/python -m tests.robustness.$@ $(ARGS)
+
+fuzz-c: $(TEST_READY)
+	@$(BIN)/python -m tests.library.fuzz $(ARGS)
+
+# The compiler has an environment of its own; what it builds goes beside the page that loads it.
+ZIG := build/zig
+wasm: $(ZIG)/.made
+	@PATH=$(abspath $(ZIG)/bin):$$PATH cmake -S csrc -B build/wasm -DCMAKE_TOOLCHAIN_FILE=wasm.cmake \
+	  -DPYTHON=$(abspath $(ZIG)/bin/python) >build/wasm.log || { cat build/wasm.log; exit 1; }
+	@PATH=$(abspath $(ZIG)/bin):$$PATH cmake --build build/wasm >build/wasm.log || { cat build/wasm.log; exit 1; }
+	@cp build/wasm/gatewise.wasm examples/web/
+	@echo "==> examples/web/gatewise.wasm: $$(wc -c <build/wasm/gatewise.wasm) bytes, $$(gzip -9c build/wasm/gatewise.wasm | wc -c) compressed"
+
+$(ZIG)/.made: pyproject.toml constraints.txt
+	@echo "==> installing a compiler for WebAssembly into $(ZIG) (large; once only)"
+	@$(PYTHON) -m venv $(ZIG)
+	@$(ZIG)/bin/python -m pip --disable-pip-version-check -q install --upgrade 'pip>=25.3'
+	@$(ZIG)/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt --group wasm
+	@touch $@
 
 sanitize:
 	@csrc/tests/sanitize.sh
@@ -114,7 +135,7 @@ $(VENV)/.made:
 	@touch $@
 
 # The native engine is built on the way, and what its source changed is built again; the wheel's test compiles nothing.
-CSRC := CMakeLists.txt $(wildcard csrc/*.cmake csrc/*.h csrc/*.inc csrc/*.cpp csrc/*.hpp csrc/runtime/*.cpp csrc/runtime/*.hpp)
+CSRC := CMakeLists.txt $(wildcard csrc/*.cmake csrc/*.cpp csrc/*.h csrc/*.hpp csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp)
 $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 	@echo "==> installing Gatewise and what it needs into $(VENV) (PyTorch is large; once only)"
 	@$(PIP) install -c constraints.txt --group build

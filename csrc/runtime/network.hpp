@@ -10,8 +10,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "../stream.hpp"
 #include "safetensors.hpp"
+#include "sequences.hpp"
 
 namespace gatewise {
 
@@ -59,13 +59,6 @@ struct Memory {
     std::int64_t count = 0;  // steps
 };
 
-// The sequences of a call: `lengths` of `rows`, their inputs one after the other.
-struct Sequences {
-    Index rows;
-    const std::int64_t* lengths;
-    const void* inputs;  // see gw_step
-};
-
 class Network {
   public:
     // Read a model file; nothing refers to `data` afterwards.
@@ -86,8 +79,7 @@ class Network {
     Problem tag(const Sequences& in, std::int64_t* labels) const;
 
   private:
-    struct Batch;
-    struct Ends;
+    class Heads;
     class Reader;
 
     Problem describe(JsonValue about);
@@ -102,13 +94,15 @@ class Network {
     Problem spelled(const std::vector<std::string_view>& words, std::vector<float>& to) const;
     Problem run_rows(const Sequences& in, std::vector<Memory>* memories, bool each, float* z) const;
     Problem run_prefixes(const Sequences& in, float* z) const;
-    Problem finish(const Sequences& in, bool over_time, const std::vector<float>& z, void* outputs) const;
-    void pool(const Memory& memory, float* y, std::vector<float>& sums) const;
+    void run_forward(const Batch& batch, const void* items, Index I, std::vector<Memory>* memories, bool each,
+                     Heads* heads) const;
+    void run_both_ways(const Batch& batch, const float* x, Index I, Index total, bool each, Heads& heads) const;
+    Problem finish(const Sequences& in, bool each, const std::vector<float>& z, void* outputs) const;
     void linear(const Stream& stream, Index rows, const float* x, float* y) const;
-
-    template <class After>
-    void sweep(const Stream& stream, Index L, Index H, Index I, bool reverse, const Batch& batch, const void* x,
-               Ends& ends, After after) const;
+    void pool(Memory& memory, float* y) const;
+    Ends zeros(Index layers, Index rows) const;
+    Ends gathered(const std::vector<Memory*>& memories) const;
+    void scatter(const Ends& ends, const std::vector<Memory*>& memories) const;
 
     Description about_;
     Lexicon tokens_, characters_;

@@ -1,4 +1,4 @@
-"""Damage model files, states and inputs of the C interface under sanitizers: python -m tests.library.fuzz [FILES [SEED]]."""
+"""Damage model files, states and inputs of the C library: python -m tests.library.fuzz [FILES [SEED]]."""
 
 import subprocess
 import sys

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import gatewise as gw
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.config import Config
+from gatewise.interchange.runs import export_run
 
 ALONE = """
 import sys
@@ -44,6 +47,35 @@ for path in sys.argv[1:]:
     if run.scaling_file.exists():
         found["scaling"] = run.read_scaling()[1].y_std
     print(json.dumps(found))
+"""
+
+USE = """
+import json
+import numpy as np
+from gatewise import runtime
+
+x = np.linspace(-1, 1, 24).reshape(1, 6, 4)
+for path in sys.argv[1:]:
+    m = runtime.load(path)
+    found = {"task": m.task, "weights": m.weights}
+    if m.streams:
+        state = m.initial_state()
+        inputs = {"language-model": [1, 2, 3], "tagger": ["the", "dog", "xyzzy"], "regressor": [[9.0], [11.0], [10.0]]}
+        steps = inputs.get(m.task, x[0, :3])
+        found["steps"] = [m.step([one], [state])[0].tolist() for one in steps]
+        back = m.load_state(state.save())
+        found["restored"] = m.step(steps[:1], [back]).tolist() == m.step(steps[:1], [state]).tolist()
+    if m.task == "language-model":
+        found["text"] = m.generate("the dog", max_tokens=12, seed=7)
+        found["figure"] = m.perplexity(["the dog ate that apple", "it"])
+    elif m.task == "tagger":
+        found["tags"] = m.tag([["The", "dog", "xyzzy"], []])
+    elif m.task == "classifier":
+        found["p"] = m.predict_proba(x).tolist()
+    else:
+        found["figure"] = m.forecast(np.linspace(8, 12, 9), 3).tolist()
+    print(json.dumps(found))
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names))))
 """
 
 
@@ -94,3 +126,41 @@ def test_what_needs_more_names_the_extra(tiny_run: Path) -> None:
 
 def test_the_extension_module_needs_no_torch() -> None:
     assert alone("import gatewise._native\nprint(sorted(m for m in sys.modules if 'torch' in m))").stdout == "[]\n"
+
+
+def test_every_model_is_used(
+    tiny_run: Path, scratch_run: Path, tagger_run: Path, classifier_run: Path, regressor_run: Path, tmp_path: Path
+) -> None:
+    """From its run folder and from a file; nothing else of PyTorch's models is needed for what they give."""
+    runs = [tiny_run, scratch_run, tagger_run, classifier_run, regressor_run]
+    for k, run in enumerate(runs):
+        export_run(run, tmp_path / f"{k}.gatewise", "runtime")
+    done = alone(USE, *map(str, runs), *(str(tmp_path / f"{k}.gatewise") for k in range(len(runs))))
+    assert not done.stderr
+    *lines, imported = map(json.loads, done.stdout.splitlines())
+    assert (
+        {"gatewise", "numpy"}
+        <= set(imported)
+        <= {"gatewise", "numpy", "tomli", "__main__", "sitecustomize"}
+        | {name for name in imported if name.startswith("_")}
+    )
+    assert lines[:5] == lines[5:]
+    for run, found in zip(runs, lines, strict=False):
+        model = gw.load(run)
+        assert found["weights"] == "fp32" and found.get("restored", True)
+        if found["task"] == "language-model":
+            assert found["text"] == model.generate("the dog", max_tokens=12, seed=7)
+            assert found["figure"] == pytest.approx(model.perplexity(["the dog ate that apple", "it"]), rel=1e-6)
+            ids = torch.tensor([[1], [2], [3]])
+            expected = model(ids, model.initial_state(1))[0][:, 0]
+            assert np.abs(np.array(found["steps"]) - expected.detach().numpy()).max() < 2e-6 * float(
+                expected.abs().max()
+            )
+        elif found["task"] == "tagger":
+            assert found["tags"] == model.tag([["The", "dog", "xyzzy"], []])
+        elif found["task"] == "classifier":
+            x = np.linspace(-1, 1, 24).reshape(1, 6, 4)
+            assert found["p"] == [pytest.approx(model.predict_proba(x)[0].tolist(), abs=2e-6)]
+        else:
+            assert found["figure"] == pytest.approx(model.forecast(np.linspace(8, 12, 9), 3).tolist(), rel=1e-6)
+            assert len(found["steps"]) == 3

@@ -1,0 +1,230 @@
+"""The library as WebAssembly, its module of JavaScript in Node, and the page in a browser."""
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gatewise import runtime
+from gatewise.runtime.sampling import Sampler
+from tests.conftest import REPOSITORY
+from tests.library.browser import browser
+from tests.library.builds import WEIGHTS, model_file, run, tool
+from tests.runtime.rig import CASES, LANGUAGE, LM, STREAMED, Case, inputs_of
+
+pytestmark = pytest.mark.slow
+WEB = REPOSITORY / "examples" / "web"
+LARGEST, SLOWEST, CLOSE = 150_000, 0.3, 1e-5
+"""Bytes of the module, compressed; its speed as a part of the native library's; logits, relative to the largest."""
+
+
+@pytest.fixture(scope="module")
+def wasm() -> Path:
+    if not (REPOSITORY / "build" / "zig" / ".made").exists():
+        pytest.skip("the module was not built: make wasm")
+    run(tool("make"), "wasm", cwd=REPOSITORY)
+    return WEB / "gatewise.wasm"
+
+
+def asked(wasm: Path, *questions: tuple[Path | None, str, Any]) -> list[dict[str, Any]]:
+    """The answers of the module in Node to (model, question, arguments) of node.mjs."""
+    rows = [{"path": str(path), "ask": ask, "args": args} for path, ask, args in questions]
+    program = Path(__file__).with_name("node.mjs")
+    found = run(tool("node"), program, input=json.dumps({"wasm": str(wasm), "questions": rows}))
+    answers: list[dict[str, Any]] = json.loads(found)
+    return answers
+
+
+def value(wasm: Path, path: Path | None, ask: str, *args: Any) -> Any:
+    (answer,) = asked(wasm, (path, ask, args))
+    assert "value" in answer, answer
+    return answer["value"]
+
+
+def close(found: Any, expected: Any) -> None:
+    assert np.shape(found) == np.shape(expected)
+    assert np.abs(np.array(found) - expected).max() <= CLOSE * np.abs(expected).max()
+
+
+def as_json(inputs: Any) -> Any:
+    return inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
+
+
+def test_the_module_is_small(wasm: Path) -> None:
+    assert len(gzip.compress(wasm.read_bytes(), 9)) <= LARGEST
+
+
+def test_the_module_does_what_the_library_does_with_every_model(wasm: Path, tmp_path: Path) -> None:
+    """Whole sequences, of which the second is shorter, in the weights of each kind in turn."""
+    questions, expected = list[tuple[Path, str, Any]](), list[Any]()
+    for k, (name, case) in enumerate(CASES.items()):
+        model = model_file(tmp_path, name, WEIGHTS[k % 3])
+        loaded = runtime.load(model)
+        sequences = [inputs_of(case, steps, seed=steps) for steps in (5, 4)]
+        tagger = case.task == "tagger"
+        rows = [
+            loaded._native.run(np.array([len(one)]), loaded._inputs(one), None, tagger) for one in sequences
+        ]  # fmt: skip
+        questions.append((model, "run", [[as_json(one) for one in sequences], tagger]))
+        expected.append(rows if tagger else [row[0] for row in rows])
+        if tagger:
+            questions.append((model, "tag", [sequences]))
+            expected.append(loaded.tag(sequences))
+    for answer, wanted in zip(asked(wasm, *questions), expected, strict=True):
+        for found, row in zip(answer["value"], wanted, strict=True):
+            if isinstance(row, list):
+                assert found == row
+            else:
+                close(found, row)
+
+
+@pytest.mark.parametrize("name", ["lm lstm", "lm gru tied characters", "tagger", "classifier mean", "regressor"])
+def test_steps_states_and_traces(name: str, wasm: Path, tmp_path: Path) -> None:
+    assert name in STREAMED
+    model, inputs = model_file(tmp_path, name, "int8"), inputs_of(CASES[name], 4)
+    loaded = runtime.load(model)
+    state = loaded.initial_state()
+    for k, found in enumerate(value(wasm, model, "step", as_json(inputs))):
+        traced = loaded.trace(inputs[k : k + 1], state.copy())["h"]
+        close(found["h"], traced[:, 0, 0, 0])
+        expected = loaded.step(inputs[k : k + 1], [state])
+        close(found["found"], np.repeat(expected, 2, 0))
+        assert found["found"][0] == found["found"][1] == found["alone"] == found["outputs"]
+        assert found["saved"] == len(state.save())
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_text_is_read_generated_and_scored_as_in_python(name: str, wasm: Path, tmp_path: Path) -> None:
+    model = model_file(tmp_path, name)
+    loaded, options = runtime.load(model), {"temperature": 0.9, "seed": 2**40 + 7}
+    described, ids, greedy, drawn, nucleus, (nll,) = (
+        answer["value"] for answer in asked(
+            wasm,
+            (model, "info", []),
+            (model, "encode", ["the dog xyzzy\nate"]),
+            (model, "generate", ["the dog", {"maxTokens": 20, "temperature": 0}]),
+            (model, "generate", ["the dog", {"maxTokens": 20, **options}]),
+            (model, "generate", ["the dog", {"maxTokens": 20, **options, "topK": 6, "topP": 0.8}]),
+            (model, "score", [[[1, 2, 3, 4]]]),
+        )
+    )  # fmt: skip
+    assert described["tokens_listed"] == list(loaded.vocabulary.tokens) and described["task"] == "language-model"
+    assert described["cell"] == described["cell_described"]
+    if CASES[name].level != "prose":
+        assert ids == [i for line in ("the dog xyzzy", "ate") for i in loaded.vocabulary.sequences(line)[0][1:]][:-1]
+        text = [
+            loaded.generate("the dog", max_tokens=20, temperature=0.0),
+            loaded.generate("the dog", max_tokens=20, **options),
+            loaded.generate("the dog", max_tokens=20, **options, top_k=6, top_p=0.8),
+        ]
+        assert ["the dog" + one for one in (greedy, drawn, nucleus)] == text
+    assert nll == pytest.approx(loaded.score([1, 2, 3, 4])[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.3, "top_k": 5},
+        {"temperature": 2.0, "top_p": 0.7},
+        {"top_k": 9, "top_p": 0.5},
+    ],
+)
+def test_the_module_draws_what_python_draws(options: dict[str, Any], wasm: Path) -> None:
+    logits = np.random.default_rng(1).normal(0, 2, (200, 50)).astype(np.float32)
+    ours = Sampler(**options, seed=2**33 + 5)
+    theirs = {"temperature": 1, "seed": 2**33 + 5, "topK": None, "topP": None}
+    theirs |= {{"top_k": "topK", "top_p": "topP"}.get(key, key): setting for key, setting in options.items()}
+    assert value(wasm, None, "draw", theirs, logits.tolist()) == [ours.draw(row) for row in logits]
+
+
+def test_the_module_is_fast(wasm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, since the instruction set is chosen once."""
+    model = model_file(tmp_path, Case(LM, {"hidden_size": 200, "num_layers": 2}))
+    timed = (
+        "import sys, time\nfrom gatewise import runtime\n"
+        "m, best = runtime.load(sys.argv[1]), 9\ns = m.initial_state()\n"
+        "for _ in range(5):\n    began = time.perf_counter()\n    for k in range(500): m.step([k % 12], [s])\n"
+        "    best = min(best, (time.perf_counter() - began) / 500)\nprint(best)"
+    )
+    monkeypatch.setenv("GATEWISE_INSTRUCTIONS", "portable")
+    native, module = float(run(sys.executable, "-c", timed, model)), value(wasm, model, "speed", 500)
+    print(f"native, portable: {1e6 * native:.1f} us a step; WebAssembly: {1e6 * module:.1f}")
+    assert native / module >= SLOWEST
+
+
+def test_what_the_module_refuses(wasm: Path, tmp_path: Path) -> None:
+    model, both = model_file(tmp_path, "lm lstm"), model_file(tmp_path, "tagger both lstm crf")
+    damaged = tmp_path / "damaged.gatewise"
+    damaged.write_bytes(model.read_bytes()[:-1])
+    answers = asked(
+        wasm,
+        (damaged, "info", []),
+        (both, "step", [["a"]]),
+        (model, "step", [[12]]),
+        (model, "loadState", [[1, 2, 3]]),
+        (model, "freed", []),
+        (model, "another", [str(model)]),
+        (both, "generate", ["a", {}]),
+        (model, "generate", ["a", {"temperature": -1}]),
+    )
+    assert {answer["name"] for answer in answers} == {"GatewiseError"}
+    assert [answer["code"] for answer in answers] == [4, 2, 3, 3, 2, 3, 2, 2]
+    assert "outside the vocabulary" in answers[2]["message"] and "both directions" in answers[1]["message"]
+
+
+def test_the_page_runs_both_models_without_a_server(wasm: Path, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("needs chromium")
+    site = tmp_path / "site"
+    shutil.copytree(WEB, site, ignore=shutil.ignore_patterns("*.gatewise"))
+    shutil.copy(model_file(tmp_path, "lm lstm", seed=3), site / "language.gatewise")
+    tagger = model_file(tmp_path, "tagger", seed=6)
+    shutil.copy(tagger, site / "tagger.gatewise")
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(site)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout
+            found = re.search(r"http://\S+?:\d+/", server.stdout.readline())
+            assert found is not None
+            with browser(chromium, tmp_path / "profile") as page:
+                page.ask("Page.navigate", url=found[0])
+                page.value("globalThis.$ = (id) => document.getElementById(id)")
+                page.wait("document.readyState === 'complete' && !$('go').disabled")
+                page.value("$('count').value = 12, $('temperature').value = 0, $('prompt').value = 'the dog'")
+                page.value("$('go').click()")
+                page.wait("$('go').textContent === 'Generate' && $('speed').textContent")
+                expected = runtime.load(site / "language.gatewise").generate("the dog", max_tokens=12, temperature=0.0)
+                assert page.value("$('text').textContent") == expected
+                page.wait("!$('words').disabled")
+                page.value("$('words').value = 'the dog ate xyzzy', $('words').dispatchEvent(new Event('input'))")
+                tags = runtime.load(tagger).tag([["the", "dog", "ate", "xyzzy"]])[0]
+                assert page.value("Array.from($('tagged').querySelectorAll('small'), (one) => one.textContent)") == tags
+                colours = []
+                for scheme in ("light", "dark"):
+                    page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+                    colours.append(page.value("getComputedStyle(document.querySelector('small')).color"))
+                assert colours[0] != colours[1]
+                assert page.complaints == []
+                # The policy holds: what it does not allow is refused.
+                refused = "fetch('http://127.0.0.1:9/').then(() => 'went out', () => 'refused')"
+                assert page.value(refused) == "refused"
+                until = time.monotonic() + 10
+                while not page.complaints and time.monotonic() < until:
+                    page.value("0")
+                assert any("Content Security Policy" in text for text in page.complaints)
+                names = {url.removeprefix(found[0]) for url in page.requests if not url.startswith("data:")}
+                assert names - {"http://127.0.0.1:9/"} == {
+                    "", "style.css", "page.js", "gatewise.js", "gatewise.wasm", "language.gatewise", "tagger.gatewise",
+                }  # fmt: skip
+        finally:
+            server.terminate()
