@@ -135,7 +135,7 @@ $(VENV)/.made:
 	@touch $@
 
 # The native engine is built on the way, and what its source changed is built again; the wheel's test compiles nothing.
-CSRC := CMakeLists.txt $(wildcard csrc/*.cmake csrc/*.cpp csrc/*.h csrc/*.hpp csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp)
+CSRC := CMakeLists.txt $(wildcard csrc/*.cmake csrc/*.h csrc/*.inc csrc/*.cpp csrc/*.hpp csrc/runtime/*.cpp csrc/runtime/*.hpp)
 $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 	@echo "==> installing Gatewise and what it needs into $(VENV) (PyTorch is large; once only)"
 	@$(PIP) install -c constraints.txt --group build
@@ -144,5 +144,5 @@ $(RUN_READY): $(VENV)/.made pyproject.toml constraints.txt $(CSRC)
 
 $(TEST_READY): $(RUN_READY)
 	@echo "==> installing the test tools into $(VENV) (once only)"
-	@$(PIP) install -c constraints.txt --group dev --group peers --group docs
+	@$(PIP) install -c constraints.txt --group dev --group peers --group workers --group docs
 	@touch $@

@@ -30,6 +30,16 @@ def import_extra(module: str, package: str, purpose: str, extra: str = "all") ->
         ) from None
 
 
+def installed_version() -> str:
+    """Return the version of Gatewise that is installed; "" if it is used from its source folder."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gatewise")
+    except PackageNotFoundError:
+        return ""
+
+
 def extra_of(module: str) -> str | None:
     """Return the first extra of Gatewise that requires a package with the name of a module; None if none does."""
     from importlib.metadata import PackageNotFoundError, requires

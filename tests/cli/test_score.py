@@ -215,6 +215,17 @@ def test_scores_of_another_origin(
     assert contents(tmp_path / "out") == before
 
 
+def test_scores_of_another_version(gatewise: Gatewise, tiny_run: Path, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "in.parquet")
+    gatewise("score", tiny_run, "in.parquet", "--out", "out")
+    path = tmp_path / "out" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"gatewise": "0.0.1"}))
+    refused = gatewise("score", tiny_run, "in.parquet", "--out", "out")
+    refused.check_refused(
+        2, "out has scores of another version of Gatewise (0.0.1); delete it, or choose another --out"
+    )
+
+
 def test_a_folder_with_other_content(gatewise: Gatewise, tiny_run: Path, tmp_path: Path) -> None:
     write_parquet(tmp_path / "in.parquet")
     words = ["score", str(tiny_run), "in.parquet", "--out"]
@@ -327,6 +338,30 @@ def test_bad_rows_are_named_where_they_are(gatewise: Gatewise, classifier_run: P
     gatewise(*words).check_refused(3, "in.parquet:3: steps of 3 to 4 numbers")
     assert names(tmp_path / "other") == ["000000-000000.parquet"]  # what came before is kept
     assert [name for name in contents(tmp_path / "other") if "part" in name] == []
+
+
+@pytest.mark.parametrize("file", ["in.parquet", "in.csv"])
+def test_a_file_that_changes(
+    file: str, gatewise: Gatewise, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fragment of the new content is kept beside those of the old."""
+    monkeypatch.setattr(fragments, "PIECE_ROWS", 12)
+    path = tmp_path / file
+    lines = "id,text\n" + "".join(f"{k},the dog\n" for k in range(30))
+    write = {"in.parquet": lambda: write_parquet(path), "in.csv": lambda: path.write_text(lines)}[file]
+    write()
+    kept, scored = Scorer.batch, []
+
+    def batch(self: Scorer, rows: pa.RecordBatch) -> pa.RecordBatch:
+        scored.append(rows)
+        if len(scored) == 2:
+            path.write_text("id,text\n1,a\n")
+        return kept(self, rows)
+
+    monkeypatch.setattr(Scorer, "batch", batch)
+    words = ["score", str(tiny_run), file, "--out", "out"]
+    gatewise(*words).check_refused(3, f"{file}: changed while it was scored; run the command again")
+    assert names(tmp_path / "out") == ["000000-000000.parquet"]
 
 
 def test_bad_models(gatewise: Gatewise, tiny_run: Path, tmp_path: Path) -> None:

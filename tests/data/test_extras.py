@@ -5,11 +5,12 @@ import math
 
 import pytest
 
+import gatewise
 from gatewise.data.arrays import load_digits
 from gatewise.data.images import read_image
 from gatewise.data.series import load_sunspots
 from gatewise.errors import UsageError
-from gatewise.extras import import_extra
+from gatewise.extras import extra_of, import_extra, installed_version
 from tests.conftest import REPOSITORY
 
 
@@ -20,6 +21,17 @@ def refuse(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
     monkeypatch.setattr(importlib, "import_module", fail)
+
+
+def test_the_extra_of_a_module() -> None:
+    assert [extra_of(name) for name in ("torch.nn", "tomli_w", "pyarrow", "numpy", "unheard_of")] == [
+        "train",
+        "train",
+        "tables",
+        None,
+        None,
+    ]
+    assert installed_version() == gatewise.__version__
 
 
 def test_what_is_there_is_imported() -> None:

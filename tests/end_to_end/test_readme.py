@@ -82,7 +82,22 @@ def test_the_page_on_python_runs(
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["README", "docs/results", "docs/training", "docs/python"])
+@pytest.mark.slow
+def test_the_page_on_scoring_runs(tmp_path: Path) -> None:
+    assert blocks("docs/scoring.md") == blocks("docs/scoring.zh.md")
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    printed = ""
+    for language, text in blocks("docs/scoring.md"):
+        command = ["bash", "-e", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+        printed += done.stdout
+    assert "scored 80 rows in 1 fragment: scores\nscored 0 rows in 0 fragments, 1 kept from before: scores\n" in printed
+    assert re.search(r"\[{'id': 7, 'label': '5', 'probability': 0\.\d+}, {'id': 8, 'label': None, ", printed)
+
+
+@pytest.mark.parametrize("name", ["README", "docs/results", "docs/training", "docs/python", "docs/scoring"])
 def test_both_languages_have_the_same_figures_and_commands(name: str) -> None:
     pages = [(REPOSITORY / f"{name}{suffix}.md").read_text(encoding="utf-8") for suffix in ("", ".zh")]
     for pattern in (r"(?<![\w.])\d+\.\d+%?", r"^```sh\n(.*?)^```", r"^(#+) ", r"`--?[\w-]+[^`]*`"):

@@ -86,7 +86,7 @@ def killed(run: Path, file: Path, out: Path, seconds: float, times: int) -> int:
     command = [sys.executable, "-m", "gatewise", "score", str(run), str(file), "--out", str(out)]
     for _ in range(times):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0, 2 * seconds / times))
+        time.sleep(rng.uniform(0, seconds / times))
         process.send_signal(signal.SIGKILL)
         process.wait()
         kept = len(list(out.glob("[0-9]*")))

@@ -285,15 +285,15 @@ def test_inputs_of_another_task_never_reach_the_library(file_of: Callable[..., P
     tagger = runtime.load(file_of("tagger"))
     ids, words = language._inputs([1, 2]), tagger._inputs(["a", "b"])
     state = language.initial_state()
-    for call in (
-        lambda: language._native.step(words, [state._handle, state._handle]),
-        lambda: language._native.run(np.array([2]), words),
-        lambda: language._native.run(np.array([3]), ids),
-        lambda: language._native.run(np.array([2], np.int32), ids),
-        lambda: language._native.run(np.array([4, -2]), ids),
-        lambda: tagger._native.tag(np.array([2]), ids),
+    for call, said in (
+        (lambda: language._native.step(words, [state._handle, state._handle]), "an array is"),
+        (lambda: language._native.run(np.array([2]), words), "an array is"),
+        (lambda: language._native.run(np.array([3]), ids), "expected equally many"),
+        (lambda: language._native.run(np.array([2], np.int32), ids), "an array is int32"),
+        (lambda: language._native.run(np.array([4, -2]), ids), "expected equally many"),
+        (lambda: tagger._native.tag(np.array([2]), ids), "an array is"),
     ):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ValueError, match=said):
             call()
 
 

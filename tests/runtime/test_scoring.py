@@ -1,7 +1,9 @@
 """``Scorer``: every task, every kind of table, as other processes get it."""
 
 import math
+import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import gatewise as gw
 from gatewise import runtime
 from gatewise.errors import InputError, RunError
 from gatewise.runtime.generation import SCORE_WINDOW
+from gatewise.runtime.model_file import read_run
 from gatewise.runtime.scoring import ROWS, Scorer
+from tests.conftest import TINY_REGRESSOR
 from tests.runtime.scored import SENTENCES, TEXTS, sequences_of, text_run
 
 __all__ = ["text_run"]
@@ -93,6 +98,25 @@ def test_regressor(regressor_run: Path) -> None:
         assert Scorer(regressor_run)(pa.table({"x": rows}))["prediction"].to_pylist() == [expected]
 
 
+def test_several_predictions_are_a_list(waves: Path, tmp_path: Path) -> None:
+    overrides = {**TINY_REGRESSOR, "training.epochs": 1, "data.horizon": 3, "data.columns": ["level"]}
+    run = gw.train("sunspots", data=waves, out=tmp_path / "run", overrides=overrides).path
+    windows = [np.linspace(8, 12, 8).tolist(), None, np.linspace(12, 8, 8).tolist()]
+    found = Scorer(run)(pa.table({"x": windows}))["prediction"].to_pylist()
+    assert found[1] is None
+    assert [found[0], found[2]] == runtime.load(run).predict([np.array(windows[0]), np.array(windows[2])]).tolist()
+    assert len(found[0]) == 3
+
+
+def test_weights_and_model_files(tiny_run: Path, tmp_path: Path) -> None:
+    table = pa.table({"text": ["the dog ate the apple"]})
+    found = Scorer(tiny_run, weights="int8")(table)["nll"][0].as_py()
+    exact = Scorer(tiny_run)(table)["nll"][0].as_py()
+    assert found != exact and found == pytest.approx(exact, rel=0.01)
+    (tmp_path / "model.gatewise").write_bytes(read_run(tiny_run, "int8").content)
+    assert Scorer(tmp_path / "model.gatewise")(table)["nll"][0].as_py() == found
+
+
 def test_rows_do_not_depend_on_their_table(tiny_run: Path, classifier_run: Path) -> None:
     """More rows than are read at a time, in several chunks, with nulls, sliced; equal to each alone."""
     draw = np.random.default_rng(3)
@@ -151,18 +175,31 @@ def test_arrays_of_one_shape_are_columns_of_one_shape(classifier_run: Path) -> N
     assert np.array_equal(Scorer(classifier_run)(pa.table({"x": tensor}))["probability"], found["probability"])
 
 
-def test_pickled_it_opens_the_model_anew(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = Scorer(tiny_run)
-    before = scorer(pa.table({"text": ["the dog"]}))
-    opened = []
-    load = runtime.load
+def test_pickled_it_opens_the_model_where_it_is(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    opened, load = [], runtime.load
     monkeypatch.setattr(runtime, "load", lambda *args, **named: opened.append((args, named)) or load(*args, **named))
+    scorer = Scorer(run)
+    before = scorer(pa.table({"text": ["the dog"]}))
     raw = pickle.dumps(scorer)
     assert len(raw) < 1000
-    other = pickle.loads(raw)
-    assert not opened
-    assert other(pa.table({"text": ["the dog"]})) == before
-    assert opened == [((str(tiny_run),), {"weights": None, "threads": 1})]
+    for _ in range(3):  # the tasks of one process
+        assert pickle.loads(raw)(pa.table({"text": ["the dog"]})) == before
+    assert opened == [((str(run),), {"weights": None, "threads": 1})]
+    if hasattr(os, "fork"):
+        reading, writing = os.pipe()
+        if not (child := os.fork()):
+            scorer(pa.table({"text": ["the dog"]}))
+            os.write(writing, bytes([len(opened)]))
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reading, 1) == b"\x02"
+    os.utime(run / "model.safetensors", (1, 1))  # trained anew
+    pickle.loads(raw)(pa.table({"text": ["the dog"]}))
+    assert len(opened) == 2
 
 
 def test_the_schema_is_known_before_the_rows(tiny_run: Path, tagger_run: Path) -> None:

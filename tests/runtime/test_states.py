@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 
 from gatewise import runtime
 from gatewise.errors import GatewiseError, InputError, NotFinite, UsageError
+from gatewise.runtime.library import Handle
 from gatewise.runtime.model import in_use
 from tests.runtime.rig import CASES, drawn_run, inputs_of
 
@@ -61,6 +62,22 @@ def test_a_state_outlives_the_name_of_its_model_and_all_is_freed_in_the_end(mode
     del copies, ring
     gc.collect()
     assert native() is None and logits.shape == (3, 11)
+
+
+def test_what_is_allocated_is_freed_once_and_after_what_needs_it() -> None:
+    """Also where the collector finds both at the same time."""
+    freed = list[int]()
+    model = Handle(1, freed.append)
+    states: list[Any] = [Handle(2, freed.append, model), Handle(3, freed.append, model)]
+    del model
+    gc.collect()
+    assert freed == []
+    del states[0]
+    assert freed == [2]
+    states += [states, Handle(4, freed.append, states[0])]
+    del states
+    gc.collect()
+    assert freed == [2, 4, 3, 1]
 
 
 def test_copies_of_python_are_copies(model_of: Callable[..., Any]) -> None:

@@ -96,9 +96,13 @@ def why_unverified(framework: str) -> str:
     package = PEERS[framework]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed"
-    if package == "keras" and int((version := importlib.metadata.version(package)).partition(".")[0]) < 3:
-        return f"keras {version} is installed; expected 3"
-    return ""
+    if package != "keras":
+        return ""
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "keras is installed without metadata, so that its version is unknown"
+    return "" if int(version.partition(".")[0]) >= 3 else f"keras {version} is installed; expected 3"
 
 
 def format_named(framework: str, flag: str = "") -> Format:

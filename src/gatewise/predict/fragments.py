@@ -59,7 +59,9 @@ def open_source(path: Path) -> "Source":
     Raises:
         DataError: the file cannot be read, or is empty.
     """
+    stamp = stamp_of(path)
     source: Source = SOURCES[path.suffix.lower()](path)
+    source.stamp = stamp
     if not source.schema.names:
         raise DataError(f"{path}: the file is empty; expected rows")
     return source
@@ -75,6 +77,7 @@ class Source:
         fragments: how many fragments it has.
         rows: how many rows it has.
         sha256: of its content.
+        stamp: what differed once it was changed, from before it was read.
     """
 
     path: Path
@@ -82,6 +85,16 @@ class Source:
     fragments: int
     rows: int
     sha256: str
+    stamp: tuple[int, ...] | None = None
+
+    def check_unchanged(self) -> None:
+        """Check that the file is the one that was opened.
+
+        Raises:
+            DataError: it has been changed since.
+        """
+        if stamp_of(self.path) != self.stamp:
+            raise DataError(f"{self.path}: changed while it was scored; run the command again, with another folder")
 
     def read(self, fragment: int) -> Iterator[Batch]:
         """Yield the rows of a fragment; to read several in falling order may read the file anew.
@@ -90,6 +103,15 @@ class Source:
             DataError: they cannot be read.
         """
         raise NotImplementedError
+
+
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return what differs once a file has been changed; None if it is gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 class Parquet(Source):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gatewise.artifact.atomic import part_of, write_atomically, written_atomically
 from gatewise.artifact.lock import HOLDER, LOCK, locked
 from gatewise.errors import DataError, InputError, RunError, UsageError
-from gatewise.extras import import_extra
+from gatewise.extras import import_extra, installed_version
 from gatewise.files import LARGEST_PART, file_hash
 from gatewise.predict.fragments import Source, find_files, open_source
 from gatewise.reading import read_json
@@ -95,8 +95,9 @@ def score(
         raise DataError(f"{sources[0].path}: no rows; expected at least one")
     manifest = {
         "format": 1,
+        "gatewise": installed_version(),
         "model": model,
-        "weights": weights or "fp32",
+        "weights": weights or "fp32" if os.path.isdir(scorer.path) else "of the file",
         "columns": names,
         "files": [
             {"name": source.path.name, "sha256": source.sha256, "column": column, "fragments": source.fragments}
@@ -128,6 +129,7 @@ def _write_fragment(path: Path, seal: str, scorer: Scorer, source: Source, fragm
     parquet = import_extra("pyarrow.parquet", "pyarrow", "writing a Parquet file", "scoring")
     schema, rows, nulls = scorer.schema(source.schema), 0, 0
     schema = schema.with_metadata({**(schema.metadata or {}), KEY: seal})
+    source.check_unchanged()
     with written_atomically(path) as file, parquet.ParquetWriter(file, schema) as writer:
         for batch, places in source.read(fragment):
             try:
@@ -136,6 +138,7 @@ def _write_fragment(path: Path, seal: str, scorer: Scorer, source: Source, fragm
                 raise DataError(f"{source.path}:{places[problem.row]}: {problem.reason}") from None
             writer.write_batch(scored.replace_schema_metadata(schema.metadata))
             rows, nulls = rows + len(scored), nulls + scored[scorer.names[0]].null_count
+        source.check_unchanged()
     return rows, nulls
 
 
@@ -212,8 +215,8 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
     """Return how the scores of a manifest differ from those wanted; nothing if they do not."""
     if not isinstance(found, dict):
         return "of an unknown kind"
-    if found.get("format") != wanted["format"]:
-        return "of another version of Gatewise"
+    if (found.get("format"), found.get("gatewise")) != (wanted["format"], wanted["gatewise"]):
+        return f"of another version of Gatewise ({found.get('gatewise')!s:.40})"
     for key, what in (("model", "of another model"), ("weights", "of other weights"), ("columns", "of other columns")):
         if found.get(key) != wanted[key]:
             return f"{what} ({found.get(key)!s:.40}, now {wanted[key]!s:.40})"

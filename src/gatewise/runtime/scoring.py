@@ -6,6 +6,7 @@ need NumPy and pyarrow (the extra ``scoring``), not PyTorch.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,21 +27,16 @@ ROWS = 1024
 class Scorer:
     """Add what a model says about each row to a table.
 
-    The model is opened when it is first needed, in each process anew, and computes with one thread. A row's result
+    The model is opened when it is first needed, once in each process, and computes with one thread. A row's result
     depends on nothing but the row. The order of the rows and all other columns are kept. These columns come after them:
 
-    ==================  =================  ==================================================================
-    task                column reads       columns added
-    ==================  =================  ==================================================================
-    language model      strings            ``nll`` in nats, ``tokens`` scored, ``perplexity`` = exp(nll / tokens)
-    tagger              strings, or lists  ``words``, ``tags``: lists of the same length; strings are split at spaces
-                        of words           and punctuation marks
-    text classifier     strings, or lists  ``label``, its ``probability``, and ``probabilities``, a list in the order
-                        of words           of the model's labels
-    classifier          lists of numbers,  the same
-                        or of lists of I
-    regressor           the same           ``prediction``; a list, if the model predicts several values
-    ==================  =================  ==================================================================
+    | task | column read | columns added |
+    |---|---|---|
+    | language model | strings | ``nll`` in nats, ``tokens`` scored, ``perplexity`` |
+    | tagger | strings, which are split into words and punctuation marks, or lists of words | ``words``, ``tags`` |
+    | text classifier | strings, or lists of words | ``label``, its ``probability``, all ``probabilities`` |
+    | classifier | lists of numbers, or of lists of I numbers | the same |
+    | regressor | the same | ``prediction``; a list, if the model predicts several values |
 
     A missing value, and for a classifier or regressor a text without words or a sequence without steps, gives nulls.
 
@@ -73,9 +69,7 @@ class Scorer:
             RunError: the run or the model file is missing or invalid.
         """
         if self._opened is None or self._opened[0] != os.getpid():
-            from gatewise import runtime
-
-            self._opened = os.getpid(), outputs_of(runtime.load(self.path, weights=self.weights, threads=1))
+            self._opened = os.getpid(), _open(self.path, self.weights, _stamp(self.path), os.getpid())
         return self._opened[1]
 
     def __call__(self, data: Any) -> Any:
@@ -188,6 +182,24 @@ class Scorer:
             name: each.to_pylist() if as_lists else _as_numpy(each)
             for name, each in zip(self.names, added, strict=True)
         }
+
+
+@lru_cache(maxsize=2)
+def _open(path: str, weights: str | None, stamp: tuple[int, ...], process: int) -> Outputs:
+    """Open a model, once for all scorers of a process: Ray and Spark unpickle one for each task."""
+    from gatewise import runtime
+
+    return outputs_of(runtime.load(path, weights=weights, threads=1))
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Return what differs when a run was trained anew, or a model file exported anew."""
+    file = Path(path) / "model.safetensors" if os.path.isdir(path) else Path(path)
+    try:
+        about = file.stat()
+    except OSError:
+        return ()  # opening it says what is wrong
+    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def _kind(values: Any, reads: str) -> "pa.DataType":
