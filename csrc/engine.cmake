@@ -72,3 +72,9 @@ foreach(file runtime/api runtime/json runtime/network runtime/network_file runti
         runtime/text dispatch scratch stream ${team})
   list(APPEND GATEWISE_SOURCES ${csrc}/${file}.cpp)
 endforeach()
+
+# What runs once a model, or once a call, is compiled for size.
+foreach(file runtime/api runtime/json runtime/network_file runtime/safetensors runtime/text
+        module module_stream module_training)
+  set_source_files_properties(${csrc}/${file}.cpp PROPERTIES COMPILE_OPTIONS -Os)
+endforeach()
