@@ -13,9 +13,10 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 import gatewise as gw
-from gatewise.artifact import atomic, sealed
+from gatewise.artifact import atomic
 from gatewise.artifact.run_folder import RunFolder
 from gatewise.errors import RunError, TrainingStopped, UsageError
+from gatewise.runtime import sealed
 from gatewise.training.checkpoints import Checkpoint, load_newest, save_checkpoint, set_aside
 from tests.cli.conftest import contents
 from tests.conftest import TINY

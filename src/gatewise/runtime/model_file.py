@@ -44,7 +44,7 @@ TASKS: Mapping[str, str] = {
 }
 """What the model of each task does, as the file calls it."""
 LEVELS = ("word", "character", "prose")
-EXPECTED = "a model file as gatewise export RUN --to runtime writes it"
+EXPECTED = "a model file as gatewise export writes it"
 
 _WORDS = ("tagger", "text-classifier")
 _SMALLEST = np.float32(2.0**-100)
