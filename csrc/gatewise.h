@@ -41,7 +41,7 @@ extern "C" {
 /* Codes, where a number exists also the exit status of the command line. */
 enum gw_code {
     GW_OK = 0,
-    GW_NOT_FINITE = 1, /* an output is not finite */
+    GW_NOT_FINITE = 1, /* an output or a new state is not finite */
     GW_USAGE = 2,      /* an argument is invalid, or the model does not do this */
     GW_DATA = 3,       /* an input or a saved state is invalid */
     GW_MODEL = 4,      /* a model file is missing or invalid */

@@ -22,6 +22,11 @@ bool all_finite(const std::vector<float>& numbers) {
     return sum == 0;
 }
 
+// A state with a number that is not finite, which outputs need not show, is not kept: nothing could be made of it.
+Problem check_state(const std::vector<float>& h, const std::vector<float>& c, const std::vector<float>& pooled) {
+    return all_finite(h) && all_finite(c) && all_finite(pooled) ? Problem() : not_finite("the states of the model");
+}
+
 }  // namespace
 
 // Collects what the head reads, and hands on its outputs, kHeads at a time.
@@ -127,6 +132,10 @@ Problem Network::step(Index rows, const void* inputs, Memory* const* memories, f
     }
     linear(*head_, rows, seen.data(), z.data());
     if (Problem p = finish(in, true, z, outputs)) return p;
+    if (Problem p = check_state(to.h, to.c, {})) return p;
+    for (const Memory& own : after) {
+        if (Problem p = check_state({}, {}, own.pooled)) return p;
+    }
     scatter(to, before);
     for (Index r = 0; r < rows; ++r) {
         Memory& own = after[static_cast<std::size_t>(r)];
@@ -177,6 +186,9 @@ Problem Network::run(const Sequences& in, Memory* const* memories, bool over_tim
     float* to = outputs ? z.data() : nullptr;
     if (Problem p = prefixes ? run_prefixes(in, to) : run_rows(in, memories ? &after : nullptr, each, to)) return p;
     if (Problem p = finish(in, each, z, outputs)) return p;
+    for (const Memory& own : after) {
+        if (Problem p = check_state(own.h, own.c, own.pooled)) return p;
+    }
     for (std::size_t r = 0; r < after.size(); ++r) std::swap(*memories[r], after[r]);
     return {};
 }
@@ -308,6 +320,9 @@ Problem Network::score(const Sequences& in, Memory* const* memories, double* nll
         double& sum = found[static_cast<std::size_t>(rows[k])];
         for (std::int64_t t = 0; t < lengths[k]; ++t) sum += costs[item++];
         if (!std::isfinite(sum)) return not_finite("the probabilities of these ids");
+    }
+    for (std::size_t k = 0; memories && k < own.size(); ++k) {
+        if (Problem p = check_state(own[k].h, own[k].c, own[k].pooled)) return p;
     }
     std::copy(found.begin(), found.end(), nll);
     for (std::size_t k = 0; memories && k < rows.size(); ++k) std::swap(*memories[rows[k]], own[k]);

@@ -197,6 +197,10 @@ Problem Network::describe(JsonValue about) {
     d.D = about["bidirectional"].boolean() ? 2 : 1;
     d.one_hot = about["one_hot"].boolean(), d.tied = about["tied"].boolean(), d.crf = about["crf"].boolean();
     d.start = about["start"].boolean();
+    const std::string_view hash = about["model"].string();
+    if (hash.size() != 64 || hash.find_first_not_of("0123456789abcdef") != hash.npos) {
+        return wrong("'model' is " + shown(hash) + ", no SHA-256");
+    }
     d.owner = std::string(about["model"].string()) + "-" + std::string(about["weights"].string());
     const bool language = d.task == GW_LANGUAGE_MODEL, words = language || d.reads_words();
     if (words && (language ? d.one_hot == (d.E > 0) : d.E == 0)) return wrong("'embedding_size' is no valid size");

@@ -220,7 +220,9 @@ void check_errors(const Target& target, Stored stored, Input input) {
     const auto construct = [&] { Stream(stack.weights, 1, target); };
     if (stored == Stored::int8) check_finite_weights(Stack(CellKind::gru, stored, input, 1, true, true), target, where);
     stack.weights.layers.clear();
-    check_throws<std::invalid_argument>(where, "layers is empty; expected one or more", construct);
+    const float* const decoder = std::exchange(stack.weights.decoder, nullptr);
+    check_throws<std::invalid_argument>(where, "neither a layer nor a decoder; expected one or more", construct);
+    stack.weights.decoder = decoder;
     stack.weights.V = -1;
     check_throws<std::invalid_argument>(
         where, "sizes are -1, 45; expected 0 or more, with a product that does not overflow", construct);

@@ -2,13 +2,15 @@
 //
 //     fuzz FILES SEED MODEL...
 //
-// reads FILES damaged versions of the models, in memory. Each call is checked: its code exists, a failure has a message
+// reads FILES damaged versions of the models, in memory, or with =NUMBER the one with this number again. Each call is checked: its code exists, a failure has a message
 // of one line, states are unchanged after it. Run it under AddressSanitizer and UndefinedBehaviorSanitizer (option
 // GATEWISE_SANITIZE of ../CMakeLists.txt). Exits with 1 after a wrong answer; what crashes names its file.
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -357,7 +359,8 @@ class Subject {
     std::vector<std::int64_t> lengths(std::size_t rows, std::size_t& total) {
         std::vector<std::int64_t> all;
         for (total = 0; all.size() < rows; total += static_cast<std::size_t>(all.back())) {
-            all.push_back(static_cast<std::int64_t>(info_.window ? info_.window : 1 + random_.below(5)));
+            all.push_back(static_cast<std::int64_t>(info_.window ? std::min<std::int64_t>(info_.window, 50)
+                                                                 : 1 + random_.below(5)));
         }
         return all;
     }
@@ -462,6 +465,7 @@ class Subject {
         if (code != GW_OK && state) wrong("gw_state_load", "a state in spite of a failure");
         if (code == GW_OK) {
             std::swap(states_[0], state);
+            damaged_ = true;
             step(true);
         }
         gw_state_free(state);
@@ -508,7 +512,7 @@ class Subject {
 
     gw_model* const model_;
     Random& random_;
-    const bool damaged_;
+    bool damaged_;  // the model, or a state: numbers may be too large
     gw_info info_{};
     std::vector<gw_state*> states_;
 };
@@ -557,7 +561,8 @@ void name_file() {
 
 int main(int count, char** arguments) {
     if (count < 4) return std::fprintf(stderr, "expected FILES SEED MODEL...\n"), 2;
-    const long files = std::atol(arguments[1]), seed = std::atol(arguments[2]);
+    const bool one = arguments[1][0] == '=';
+    const long files = std::atol(arguments[1] + one), seed = std::atol(arguments[2]);
     std::vector<std::string> models;
     for (int k = 3; k < count; ++k) {
         std::ifstream in(arguments[k], std::ios::binary);
@@ -566,15 +571,17 @@ int main(int count, char** arguments) {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_set_death_callback(name_file);
 #endif
+    std::signal(SIGPROF, [](int) { name_file(), std::_Exit(1); });
     for (const std::string& model : models) {
         Random random{static_cast<std::uint64_t>(seed)};
         read(model, random, false);
         read_without_memory(model, random);
     }
     long readable = 0;
-    for (file = 1; file <= files; ++file) {
+    for (file = one ? files : 1; file <= files; ++file) {
         Random random{static_cast<std::uint64_t>(seed) * 1000003u + static_cast<std::uint64_t>(file)};
-        alarm(60);  // nothing takes longer
+        const itimerval most{{0, 0}, {30, 0}};  // seconds of computing: nothing takes longer
+        setitimer(ITIMER_PROF, &most, nullptr);
         readable += read(damaged(random.of(models), random), random, true);
     }
     std::printf("%ld damaged files, of which %ld could be read; %ld wrong answers\n", files, readable, failures);
