@@ -124,6 +124,15 @@ def file_hash(path: Path, expected: str = "a text file", error: type[GatewiseErr
     return digest.hexdigest()
 
 
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return what differs once a file has been changed; None if it is gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
 def check_unpacked(name: str, packed: int, unpacked: int, advice: str) -> None:
     """Check the decompressed size that a compressed file claims, before decompressing it.
 

@@ -9,7 +9,7 @@ from gatewise.bench import streaming
 from gatewise.bench.harness import OutputsDiffer
 from gatewise.bench.streaming_peers import onnxruntime_step, pytorch_step
 from gatewise.engines.native.module import why_not_built
-from gatewise.engines.native.stream import STORED
+from gatewise.runtime.model_file import STORED
 
 pytest.importorskip("onnx", reason="ONNX is a peer: pip install --group peers")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is a peer: pip install --group peers")

@@ -15,8 +15,8 @@ import gatewise as gw
 from gatewise.config import load_config
 from gatewise.engines import ENGINES
 from gatewise.engines.native.module import why_not_built
-from gatewise.engines.native.stream import STORED
 from gatewise.errors import UsageError
+from gatewise.runtime.model_file import STORED
 from gatewise.tasks.evaluate import evaluate
 from tests.cli.conftest import Gatewise, contents
 from tests.cli.test_text_classification import TINY, rows, write_csv

@@ -16,8 +16,9 @@ from gatewise.engines.contract import LayerInputs, LossOptions
 from gatewise.engines.layer_operator import flatten
 from gatewise.engines.native import dropout, update
 from gatewise.engines.native.module import product_rate
-from gatewise.engines.native.stream import STORED, Stream
+from gatewise.engines.native.stream import Stream
 from gatewise.nn import LSTMState, RNNState
+from gatewise.runtime.model_file import STORED
 from gatewise.spec import CELLS, RecurrentSpec
 from tests.nn.beside import loaded_anew, without_type_checks
 from tests.tolerances import differ

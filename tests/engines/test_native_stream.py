@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gatewise.engines.native.module import why_not_built
-from gatewise.engines.native.stream import STORED, Stream, why_not
+from gatewise.engines.native.stream import Stream, why_not
 from gatewise.nn import Recurrent, make_stack
 from gatewise.nn.recurrent import State
 from gatewise.nn.state import LSTMState, RNNState
+from gatewise.runtime.model_file import STORED
 from gatewise.spec import CELLS, RecurrentSpec
 from tests.tolerances import RELATIVE, differ
 

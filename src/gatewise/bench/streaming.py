@@ -12,8 +12,8 @@ from gatewise.bench.harness import agree, in_turns, line_of, ratios, row
 from gatewise.bench.layers import VOCABULARY, numbered_words
 from gatewise.bench.streaming_peers import Step, onnxruntime_step, pytorch_step, refuse_without_onnxruntime
 from gatewise.config import ModelConfig
-from gatewise.engines.native.stream import STORED
 from gatewise.models.language_model import LanguageModel
+from gatewise.runtime.model_file import STORED
 
 SIZES = (200, 650, 1500)
 SECONDS_A_TURN = 2.0

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from gatewise.config import ModelConfig
-from gatewise.engines.native.stream import STORED, Stream
+from gatewise.engines.native.stream import Stream
 from gatewise.engines.registry import streaming_engine
 from gatewise.engines.switches import switches
 from gatewise.errors import UsageError
@@ -29,6 +29,7 @@ from gatewise.runtime.generation import (
     perplexity,
     read_first,
 )
+from gatewise.runtime.model_file import STORED
 from gatewise.runtime.vocabulary import Vocabulary
 
 STREAMED_FROM = 8

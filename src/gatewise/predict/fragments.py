@@ -12,7 +12,7 @@ from gatewise.data.table import Separated, json_objects
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
 from gatewise.extras import import_extra
-from gatewise.files import MIB, file_hash, open_regular
+from gatewise.files import MIB, file_hash, open_regular, stamp_of
 from gatewise.runtime.scored_rows import arrow
 
 if TYPE_CHECKING:
@@ -103,15 +103,6 @@ class Source:
             DataError: they cannot be read.
         """
         raise NotImplementedError
-
-
-def stamp_of(path: Path) -> tuple[int, ...] | None:
-    """Return what differs once a file has been changed; None if it is gone."""
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 class Parquet(Source):

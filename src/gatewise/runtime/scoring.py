@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewise.errors import InputError
+from gatewise.files import stamp_of
 from gatewise.runtime.scored_columns import Outputs, outputs_of
 from gatewise.runtime.scored_rows import BadRow, arrow, choose_column, rows_of
 from gatewise.wording import option
@@ -69,7 +70,10 @@ class Scorer:
             RunError: the run or the model file is missing or invalid.
         """
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), _open(self.path, self.weights, _stamp(self.path), os.getpid())
+            self._opened = (
+                os.getpid(),
+                _open(self.path, self.weights, stamp_of(_weights_of(Path(self.path))), os.getpid()),
+            )
         return self._opened[1]
 
     def __call__(self, data: Any) -> Any:
@@ -184,22 +188,17 @@ class Scorer:
         }
 
 
+def _weights_of(path: Path) -> Path:
+    """Return the file that changes when a run is trained anew, or a model file exported anew."""
+    return path / "model.safetensors" if os.path.isdir(path) else path
+
+
 @lru_cache(maxsize=2)
-def _open(path: str, weights: str | None, stamp: tuple[int, ...], process: int) -> Outputs:
+def _open(path: str, weights: str | None, stamp: tuple[int, ...] | None, process: int) -> Outputs:
     """Open a model, once for all scorers of a process: Ray and Spark unpickle one for each task."""
     from gatewise import runtime
 
     return outputs_of(runtime.load(path, weights=weights, threads=1))
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    """Return what differs when a run was trained anew, or a model file exported anew."""
-    file = Path(path) / "model.safetensors" if os.path.isdir(path) else Path(path)
-    try:
-        about = file.stat()
-    except OSError:
-        return ()  # opening it says what is wrong
-    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def _kind(values: Any, reads: str) -> "pa.DataType":

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from gatewise.engines.boundary import Ready, addresses, new, readable
 from gatewise.engines.native.module import CELLS, name_of, native, why_not_built
+from gatewise.runtime.model_file import STORED
 from gatewise.spec import RecurrentSpec
 
 S = TypeVar("S", bound=tuple[Tensor, ...])
-
-STORED = ("fp32", "bf16", "int8")
-"""The storage types of weights; biases, gates and states are float32 with all."""
 
 
 def why_not(spec: RecurrentSpec, device: torch.device, dtype: torch.dtype) -> str | None:
