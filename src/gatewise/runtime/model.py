@@ -86,6 +86,10 @@ class Model(ABC):
         task: ``language-model``, ``tagger``, ``text-classifier``, ``classifier`` or ``regressor``.
         weights: how its weights are stored: ``fp32``, ``bf16`` or ``int8``.
         streams: whether it reads step by step: in one direction, and nothing relative to the last step.
+        cell: ``lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``.
+        traced: the names of what ``trace`` returns.
+        num_layers, hidden_size: L and H.
+        bidirectional: whether it reads in both directions.
     """
 
     def __init__(self, file: ModelFile, threads: int) -> None:
@@ -95,8 +99,11 @@ class Model(ABC):
             raise RunError(f"{file.source}: {problem}") from None
         self.task: str = file.about["task"]
         self.weights: str = file.about["weights"]
-        self.streams = bool(self._native.info.streams)
-        self._traced = CELLS[file.about["cell"]].traced
+        info = self._native.info
+        self.streams = bool(info.streams)
+        self.cell: str = file.about["cell"]
+        self.traced = tuple(CELLS[self.cell].traced)
+        self.num_layers, self.hidden_size, self.bidirectional = info.layers, info.hidden, info.directions == 2
 
     @abstractmethod
     def _inputs(self, inputs: Any) -> Inputs:
@@ -182,7 +189,7 @@ class Model(ABC):
         with self._using([own]) as [handle]:
             for t in range(len(given)):
                 found[:, :, t] = self._native.trace(given.at(t), handle).transpose(1, 0, 2)
-        return {name: found[k][:, None, :, None] for k, name in enumerate(self._traced)}
+        return {name: found[k][:, None, :, None] for k, name in enumerate(self.traced)}
 
     def _check_streams(self) -> None:
         if not self.streams:
