@@ -140,6 +140,10 @@ GW_API int32_t gw_state_load(const gw_model* model, const void* data, size_t siz
 GW_API int32_t gw_step(const gw_model* model, int64_t rows, const void* inputs, gw_state* const* states, void* outputs,
                        gw_error* error);
 
+/* The outputs of B states, which must be different ones and do not change: those that gw_step gave, or would have given,
+ * after the last input of each. A state that has read nothing answers from zeros; GW_DATA if the model pools. */
+GW_API int32_t gw_outputs(const gw_model* model, int64_t rows, gw_state* const* states, void* outputs, gw_error* error);
+
 /* Read whole sequences. lengths: the inputs of each row, at least 1; inputs: those of all rows, one after the other.
  * states: NULL to start from zeros, which models that do not stream require.
  * outputs: as those of gw_step, of each row after its last input; of each input where `over_time` is not 0, and always

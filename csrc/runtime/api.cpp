@@ -73,10 +73,15 @@ std::int32_t guarded(gw_error* error, F f) {
 
 Problem missing(const char* what) { return {GW_USAGE, std::string(what) + " is NULL"}; }
 
-Problem check(const gw_model* model, std::int64_t rows, const void* inputs) {
+Problem check_rows(const gw_model* model, std::int64_t rows) {
     if (!model) return missing("model");
     if (rows < 1 || rows > INT32_MAX)
         return {GW_DATA, "the batch has " + std::to_string(rows) + " rows; expected 1 or more"};
+    return {};
+}
+
+Problem check(const gw_model* model, std::int64_t rows, const void* inputs) {
+    if (Problem problem = check_rows(model, rows)) return problem;
     return inputs ? Problem() : missing("inputs");
 }
 
@@ -408,6 +413,16 @@ int32_t gw_step(const gw_model* model, int64_t rows, const void* inputs, gw_stat
         if (Problem problem = memories_of(model, rows, states, memories)) return problem;
         if (Problem problem = check_words(model, inputs, rows)) return problem;
         return model->network.step(static_cast<Index>(rows), inputs, memories.data(), nullptr, outputs);
+    });
+}
+
+int32_t gw_outputs(const gw_model* model, int64_t rows, gw_state* const* states, void* outputs, gw_error* error) {
+    return guarded(error, [&]() -> Problem {
+        if (Problem problem = check_rows(model, rows)) return problem;
+        if (!outputs) return missing("outputs");
+        std::vector<Memory*> memories;
+        if (Problem problem = memories_of(model, rows, states, memories)) return problem;
+        return model->network.outputs(static_cast<Index>(rows), memories.data(), outputs);
     });
 }
 

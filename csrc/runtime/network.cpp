@@ -105,7 +105,15 @@ void Network::pool(Memory& memory, float* y) const {
     for (std::size_t k = 0; k < memory.pooled.size(); ++k) {
         float& sum = memory.pooled[k];
         sum = mean ? sum + y[k] : before && !(y[k] > sum) ? sum : y[k];
-        y[k] = mean ? sum / static_cast<float>(memory.count) : sum;
+    }
+    pooled(memory, y);
+}
+
+// Put what the head sees of pooled outputs in the place of y (H).
+void Network::pooled(const Memory& memory, float* y) const {
+    const bool mean = about_.pooling == Description::Pooling::mean;
+    for (std::size_t k = 0; k < memory.pooled.size(); ++k) {
+        y[k] = mean ? memory.pooled[k] / static_cast<float>(memory.count) : memory.pooled[k];
     }
 }
 
@@ -148,6 +156,23 @@ Problem Network::step(Index rows, const void* inputs, Memory* const* memories, f
         std::copy_n(to.h.begin() + layer * H, H, at);
     }
     return {};
+}
+
+Problem Network::outputs(Index rows, const Memory* const* memories, void* outputs) const {
+    const Index H = about_.H, top = (about_.L - 1) * H;
+    std::vector<float> seen(static_cast<std::size_t>(rows * H)), z(static_cast<std::size_t>(rows * about_.outputs));
+    for (Index r = 0; r < rows; ++r) {
+        const Memory& memory = *memories[r];
+        if (!memory.pooled.empty() && !memory.count) {
+            return {GW_DATA,
+                    "state " + std::to_string(r) + " has read nothing to answer from; expected one input or more"};
+        }
+        std::copy_n(memory.h.begin() + top, H, seen.begin() + r * H);
+        pooled(memory, seen.data() + r * H);
+    }
+    linear(*head_, rows, seen.data(), z.data());
+    const std::vector<std::int64_t> ones(static_cast<std::size_t>(rows), 1);
+    return finish({rows, ones.data(), nullptr}, true, z, outputs);
 }
 
 // Write logits or, of a regressor, numbers in the units of the training data. z: (items or rows, outputs).

@@ -71,9 +71,10 @@ class Network {
 
     Memory fresh() const;
 
-    // See gw_step, gw_run, gw_score, gw_tag and gw_trace; memories change only if all goes well. Arguments are checked:
+    // See gw_step, gw_outputs, gw_run, gw_score, gw_tag and gw_trace; memories change only if all goes well. Arguments are checked:
     // lengths are 1 or more; addresses are valid.
     Problem step(Index rows, const void* inputs, Memory* const* memories, float* trace, void* outputs) const;
+    Problem outputs(Index rows, const Memory* const* memories, void* outputs) const;
     Problem run(const Sequences& in, Memory* const* memories, bool over_time, void* outputs) const;
     Problem score(const Sequences& in, Memory* const* memories, double* nll) const;
     Problem tag(const Sequences& in, std::int64_t* labels) const;
@@ -100,6 +101,7 @@ class Network {
     Problem finish(const Sequences& in, bool each, const std::vector<float>& z, void* outputs) const;
     void linear(const Stream& stream, Index rows, const float* x, float* y) const;
     void pool(Memory& memory, float* y) const;
+    void pooled(const Memory& memory, float* y) const;
     Ends zeros(Index layers, Index rows) const;
     Ends gathered(const std::vector<Memory*>& memories) const;
     void scatter(const Ends& ends, const std::vector<Memory*>& memories) const;

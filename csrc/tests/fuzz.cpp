@@ -302,7 +302,7 @@ class Subject {
             for (int k = 0; k < 3; ++k) new_state();
         }
         for (const bool valid : {true, false}) {
-            step(valid), run(valid), trace(valid), score(valid), tag(valid);
+            step(valid), run(valid), outputs(valid), trace(valid), score(valid), tag(valid);
         }
         encode();
         if (states_.empty()) return;
@@ -354,6 +354,27 @@ class Subject {
                            &error);
         });
         expect("gw_step", code, error, valid);
+    }
+
+    // What the states give, which must not change: after a step that went well, its outputs to the last bit.
+    void outputs(bool valid) {
+        if (states_.empty()) return;
+        const auto rows = static_cast<std::int64_t>(states_.size());
+        const Inputs in(info_, states_.size(), random_, valid);
+        std::vector<float> found(floats(states_.size())), expected(found.size());
+        gw_error error{};
+        const bool stepped =
+            !answer("gw_step", gw_step(model_, rows, in.given, states_.data(), expected.data(), &error), error);
+        std::vector<std::vector<char>> before;
+        for (const gw_state* state : states_) before.push_back(saved(state));
+        const std::int32_t code = gw_outputs(model_, rows, states_.data(), found.data(), &error);
+        expect("gw_outputs", code, error, stepped);
+        for (std::size_t k = 0; k < states_.size(); ++k) {
+            if (saved(states_[k]) != before[k]) wrong("gw_outputs", "a state changed");
+        }
+        if (stepped && !code && std::memcmp(found.data(), expected.data(), 4 * found.size()) != 0) {
+            wrong("gw_outputs", "not those of the last step");
+        }
     }
 
     std::vector<std::int64_t> lengths(std::size_t rows, std::size_t& total) {
@@ -450,6 +471,14 @@ class Subject {
         refused("gw_step", gw_step(model_, 1, in.given, nullptr, out.data(), &error), error);
         refused("gw_step", gw_step(model_, 1, in.given, states_.data(), nullptr, &error), error);
         refused("gw_step", gw_step(nullptr, 1, in.given, states_.data(), out.data(), &error), error);
+        for (const std::int64_t rows : {std::int64_t{0}, std::int64_t{-1}, INT64_MAX, INT64_MIN}) {
+            refused("gw_outputs", gw_outputs(model_, rows, states_.data(), out.data(), &error), error);
+        }
+        refused("gw_outputs", gw_outputs(model_, 2, twice, out.data(), &error), error);
+        refused("gw_outputs", gw_outputs(model_, 2, absent, out.data(), &error), error);
+        refused("gw_outputs", gw_outputs(model_, 1, nullptr, out.data(), &error), error);
+        refused("gw_outputs", gw_outputs(model_, 1, states_.data(), nullptr, &error), error);
+        refused("gw_outputs", gw_outputs(nullptr, 1, states_.data(), out.data(), &error), error);
         refused("gw_run", gw_run(model_, 1, nullptr, in.given, nullptr, 0, out.data(), &error), error);
         gw_step(model_, 0, nullptr, nullptr, nullptr, nullptr);  // an error that nobody reads
     }
@@ -498,6 +527,11 @@ class Subject {
                 return gw_step(model_, rows, in.given, states_.data(), out.data(), &error);
             });
             names("gw_step", code, error);
+            code = keeping("gw_outputs", [&] {
+                fail();
+                return gw_outputs(model_, rows, states_.data(), out.data(), &error);
+            });
+            if (code != GW_DATA) names("gw_outputs", code, error);  // a pooled state that has read nothing
             gw_state *made = nullptr, *loaded = nullptr;
             const std::vector<char> data = saved(states_[0]);
             fail();

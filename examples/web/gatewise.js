@@ -304,6 +304,16 @@ export class Model {
     });
   }
 
+  /** What each state gives after all that it has read, without changing it; see gw_outputs. */
+  outputs(states) {
+    const library = this.#library, rows = states.length;
+    return library.scope(() => {
+      const to = library.take(rows * this.info.outputs * this.#Number.BYTES_PER_ELEMENT);
+      library.call("gw_outputs", this.#at, BigInt(rows), this.#putStates(states), to);
+      return this.#rows(to, rows);
+    });
+  }
+
   /**
    * Read whole sequences. Returns, for each, the outputs after its last input or, over time and for taggers, an array of
    * those after each; see gw_run. Without states, from the first.

@@ -24,7 +24,8 @@ const asked = {
       const restored = model.loadState(second.save());
       second.free();
       second = restored;
-      return { found, alone, outputs, h: trace.map((layer) => layer.h), saved: first.save().length };
+      const kept = model.outputs([first, second]);
+      return { found, kept, alone, outputs, h: trace.map((layer) => layer.h), saved: first.save().length };
     });
   },
   loadState: (model, bytes) => void model.loadState(Uint8Array.from(bytes)),

@@ -98,6 +98,7 @@ def test_steps_states_and_traces(name: str, wasm: Path, tmp_path: Path) -> None:
         expected = loaded.step(inputs[k : k + 1], [state])
         close(found["found"], np.repeat(expected, 2, 0))
         assert found["found"][0] == found["found"][1] == found["alone"] == found["outputs"]
+        assert found["kept"] == found["found"]
         assert found["saved"] == len(state.save())
 
 

@@ -34,9 +34,9 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return drawn
 
 
-def fed(model: Any, rows: Sequence[Any]) -> np.ndarray[Any, Any]:
+def fed(model: Any, rows: Sequence[Any], own: Sequence[Any] | None = None) -> np.ndarray[Any, Any]:
     """The outputs of each step of rows that are stepped together, (T, B, K)."""
-    states = [model.initial_state() for _ in rows]
+    states = [model.initial_state() for _ in rows] if own is None else own
     return np.stack([model.step([row[t] for row in rows], states) for t in range(len(rows[0]))])
 
 
@@ -48,12 +48,17 @@ def test_alone_and_among_sixteen_whole_and_in_pieces_saved_and_restored(
     model, case = runtime.load(run_of(which), weights), CASES[which]
     assert model.weights == weights
     rows = [inputs_of(case, 7, seed) for seed in range(ROWS)]
-    together = fed(model, rows)
+    states = [model.initial_state() for _ in rows]
+    together = fed(model, rows, states)
+    before = [state.save() for state in states]
+    assert np.array_equal(model.outputs(states), together[-1])
+    assert [state.save() for state in states] == before
     for k in (0, 5, 15):
         alone = fed(model, [rows[k]])[:, 0]
         assert np.array_equal(together[:, k], alone)
         whole = model.initial_state()
         assert np.array_equal(model.read(rows[k], whole), alone[-1])
+        assert np.array_equal(model.outputs([whole]), alone[-1:])
         state = model.initial_state()
         model.read(rows[k][:3], state)
         content = state.save()
@@ -67,6 +72,19 @@ def test_alone_and_among_sixteen_whole_and_in_pieces_saved_and_restored(
 
 
 @pytest.mark.parametrize("weights", STORED)
+@pytest.mark.parametrize("which", STREAMED)
+def test_ragged_sequences_are_read_as_each_alone(which: str, weights: str, run_of: Callable[..., Path]) -> None:
+    model, case = runtime.load(run_of(which), weights), CASES[which]
+    rows = [inputs_of(case, steps, steps) for steps in (3, 1, 70, 3, 20)]
+    states, alone = [model.initial_state() for _ in rows], [model.initial_state() for _ in rows]
+    for again in range(2):  # from new states, and from those
+        found = model.read_each(rows, states)
+        assert np.array_equal(found, [model.read(row, state) for row, state in zip(rows, alone, strict=True)])
+        assert np.array_equal(model.outputs(states), found)
+        assert [state.save() for state in states] == [state.save() for state in alone], again
+
+
+@pytest.mark.parametrize("weights", STORED)
 @pytest.mark.parametrize("which", LARGE)
 def test_one_thread_and_two(which: str, weights: str, run_of: Callable[..., Path]) -> None:
     run = run_of(which, hidden_size=LARGE[which])
@@ -75,7 +93,9 @@ def test_one_thread_and_two(which: str, weights: str, run_of: Callable[..., Path
     if which in STREAMED:
         for count in (1, ROWS):
             rows = [inputs_of(case, 5, seed) for seed in range(count)]
-            assert np.array_equal(fed(one, rows), fed(two, rows))
+            states = [[model.initial_state() for _ in rows] for model in (one, two)]
+            assert np.array_equal(fed(one, rows, states[0]), fed(two, rows, states[1]))
+            assert np.array_equal(one.outputs(states[0]), two.outputs(states[1]))
     else:
         for a, b in zip(one.scores(sentences([9, 1, 30])), two.scores(sentences([9, 1, 30])), strict=True):
             assert np.array_equal(a, b)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+import gatewise as gw
 from gatewise import runtime
 from gatewise.errors import GatewiseError, InputError, NotFinite, UsageError
 from gatewise.runtime.library import Handle
@@ -100,6 +101,8 @@ def test_another_thread_is_refused_and_nothing_changes(model_of: Callable[..., A
         for call in (
             lambda: model.step([1, 1], [other, state]),
             lambda: model.read([1], state),
+            lambda: model.read_each([[1], [1, 2]], [other, state]),
+            lambda: model.outputs([other, state]),
             lambda: model.trace([1], state),
             lambda: model.generate("the", state=state),
             state.copy,
@@ -115,7 +118,7 @@ def test_another_thread_is_refused_and_nothing_changes(model_of: Callable[..., A
     with in_use([state]):
         thread.start()
         thread.join()
-    assert len(caught) == 7 and {str(one).partition(";")[0] for one in caught} == {
+    assert len(caught) == 9 and {str(one).partition(";")[0] for one in caught} == {
         "a state is in use by another thread"
     }
     assert state.save() == before == other.save()
@@ -154,8 +157,18 @@ def test_states_that_do_not_belong(model_of: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="1 states for 2 rows"):
         model.step([1, 2], [state])
     for wrong in (state, [None], "ab"):
-        with pytest.raises(UsageError, match="not a list of states"):
-            model.step([1], wrong)
+        for use in (lambda wrong: model.step([1], wrong), lambda wrong: model.read_each([[1]], wrong), model.outputs):
+            with pytest.raises(UsageError, match="not a list of states"):
+                use(wrong)
+    with pytest.raises(UsageError, match="the same state stands for two rows"):
+        model.outputs([state, state])
+    with pytest.raises(InputError, match="belongs to another model"):
+        same.outputs([state])
+    with pytest.raises(InputError, match="1 states for 2 rows"):
+        model.read_each([[1], [2]], [state])
+    for none in (lambda: model.outputs([]), lambda: model.read_each([], [])):
+        with pytest.raises(InputError, match=r"expected (1|one) or more"):
+            none()
     for which, why in (("classifier both last", "reads in both"), ("regressor relative", "reads relative to the")):
         model = model_of(which)
         given = inputs_of(CASES[which], 2)
@@ -164,9 +177,38 @@ def test_states_that_do_not_belong(model_of: Callable[..., Any]) -> None:
             lambda model=model: model.load_state(b""),
             lambda model=model, given=given: model.step(given, [state, state]),
             lambda model=model, given=given: model.trace(given),
+            lambda model=model, given=given: model.read_each([given, given], [state, state]),
+            lambda model=model: model.outputs([state]),
         ):
             with pytest.raises(UsageError, match=f"this model {why}"):
                 call()
+
+
+@pytest.mark.parametrize("which", ["classifier mean", "classifier max", "text characters", "regressor"])
+def test_what_is_pooled_of_nothing_is_no_output(which: str, model_of: Callable[..., Any]) -> None:
+    model = model_of(which)
+    state, used = model.initial_state(), model.initial_state()
+    model.read(inputs_of(CASES[which], 2), used)
+    for some, row in (([state], 0), ([used, state], 1)):
+        with pytest.raises(InputError, match=f"^state {row} has read nothing"):
+            model.outputs(some)
+
+
+def test_a_state_of_nothing_answers_from_zeros(tmp_path: Path) -> None:
+    run = drawn_run(tmp_path, CASES["lm lstm"])
+    model = runtime.load(run)
+    found, bias = model.outputs([model.initial_state()]), gw.load(run).decoder.bias.detach().numpy()
+    assert np.array_equal(found[0], bias) and bias.any()
+
+
+def test_nothing_is_read_if_one_sequence_is_wrong(model_of: Callable[..., Any]) -> None:
+    model = model_of("lm lstm")
+    states = [model.initial_state() for _ in range(3)]
+    before = [state.save() for state in states]
+    for wrong in ([], [11], [1.5]):
+        with pytest.raises(GatewiseError):
+            model.read_each([[1, 2], wrong, [3]], states)
+        assert [state.save() for state in states] == before
 
 
 def test_damaged_states(model_of: Callable[..., Any]) -> None:

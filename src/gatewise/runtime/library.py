@@ -82,6 +82,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "gw_state_save": (_I, [_P, _P, _Z, ctypes.POINTER(_Z), _E]),
     "gw_state_load": (_I, [_P, _P, _Z, _A, _E]),
     "gw_step": (_I, [_P, _L, _P, _A, _P, _E]),
+    "gw_outputs": (_I, [_P, _L, _A, _P, _E]),
     "gw_run": (_I, [_P, _L, _P, _P, _A, _I, _P, _E]),
     "gw_score": (_I, [_P, _L, _P, _P, _A, _P, _E]),
     "gw_tag": (_I, [_P, _L, _P, _P, _P, _E]),
@@ -220,6 +221,12 @@ class NativeModel:
         self._call(self._library.gw_step, self._model.address, rows, place, _each(states), to)
         return outputs
 
+    def outputs(self, states: Sequence[Handle]) -> Floats:
+        """Return the outputs of B states after all that they have read, (B, K). See ``gw_outputs``."""
+        outputs, to = self._outputs(len(states))
+        self._call(self._library.gw_outputs, self._model.address, len(states), _each(states), to)
+        return outputs
+
     def run(
         self,
         lengths: npt.NDArray[np.int64],
@@ -314,6 +321,13 @@ class Inputs:
     def at(self, step: int) -> "Inputs":
         """Return one of them."""
         return Inputs(self.array[step : step + 1], self._kept)
+
+
+def joined(parts: Sequence[Inputs]) -> Inputs:
+    """Return inputs one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Inputs(np.concatenate([part.array for part in parts]), [part._kept for part in parts])
 
 
 def words(texts: Iterable[str]) -> Inputs:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gatewise.errors import InputError, RunError, UsageError
 from gatewise.runtime.batches import batches_by_length
-from gatewise.runtime.library import Handle, Inputs, NativeModel
+from gatewise.runtime.library import Handle, Inputs, NativeModel, joined
 from gatewise.runtime.model_file import ModelFile
 from gatewise.runtime.sequences import Sequences
 from gatewise.spec import CELLS
@@ -160,12 +160,47 @@ class Model(ABC):
         Raises:
             InputError: there are none, or one is invalid.
         """
-        given = self._inputs(inputs)
-        if not len(given):
-            raise InputError("no inputs; expected one or more")
-        with self._using([state]) as handles:
-            last: Floats = self._native.run(np.array([len(given)]), given, handles)[-1]
+        last: Floats = self.read_each([inputs], [state])[0]
         return last
+
+    def read_each(self, inputs: Sequence[Any], states: Sequence[State]) -> Floats:
+        """Read one sequence for each of B states, and change these.
+
+        Args:
+            inputs: B sequences of any lengths from 1 on, each as for ``read``.
+            states: B different ones, of this model.
+
+        Returns:
+            (B, K): what ``step`` gives for the last input of each.
+
+        Raises:
+            UsageError: the model does not stream, or a state is in use.
+            InputError: a sequence is empty, or an input is invalid; no state has changed.
+            NotFinite: an output is not finite; likewise.
+        """
+        given = [self._inputs(sequence) for sequence in inputs]
+        if not given or not all(map(len, given)):
+            raise InputError("no inputs; expected one or more")
+        lengths = np.array([len(one) for one in given])
+        with self._using(states) as handles:
+            found: Floats = self._native.run(lengths, joined(given), handles)
+        return found if len(found) == len(lengths) else found[np.cumsum(lengths) - 1]  # a tagger answers each word
+
+    def outputs(self, states: Sequence[State]) -> Floats:
+        """Return what ``step`` gave after the last input that each of B states has read; the states do not change.
+
+        Args:
+            states: B different ones, of this model.
+
+        Returns:
+            (B, K), of a state that has read nothing that of zeros.
+
+        Raises:
+            UsageError: the model does not stream, or a state is in use.
+            InputError: there are no states, or one has read nothing and the model pools what it reads.
+        """
+        with self._using(states) as handles:
+            return self._native.outputs(handles)
 
     def trace(self, inputs: Any, state: State | None = None) -> dict[str, npt.NDArray[np.float32]]:
         """Read T inputs of one sequence; return what is inside each step.
