@@ -1,5 +1,6 @@
 """What the models of all tasks have in common: steps on states, whole sequences, what is inside a step."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,13 @@ class State:
         """Return the content of a safetensors file, which the model's ``load_state`` reads."""
         with in_use([self]):
             return self._native.save_state(self._handle)
+
+    @property
+    def steps(self) -> int:
+        """How many inputs it has read since the state before the first step."""
+        content = self.save()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return int(header["__metadata__"]["count"])
 
     def reset(self) -> None:
         """Go back to the state before the first step."""
