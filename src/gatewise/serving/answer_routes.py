@@ -17,9 +17,10 @@ from gatewise.serving import schemas
 from gatewise.serving.answers import by_name
 from gatewise.serving.bodies import read_json, whole
 from gatewise.serving.catalog import Catalog, Served
+from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, watched
 from gatewise.serving.metrics import Metrics
-from gatewise.serving.refusals import Refusal, invalid, of_error
+from gatewise.serving.refusals import Refusal, draining, invalid, of_error
 
 WORKERS = 2
 """Requests that are computed at a time."""
@@ -35,11 +36,11 @@ class AnswerRoutes:
     """The routes of taggers, classifiers, regressors, and of the scores of language models.
 
     Args:
-        catalog, metrics: those of the server.
+        catalog, engine, metrics: those of the server.
     """
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
-        self._catalog, self._threads = catalog, ThreadPoolExecutor(WORKERS, "answers")
+    def __init__(self, catalog: Catalog, engine: Engine, metrics: Metrics) -> None:
+        self._catalog, self._engine, self._threads = catalog, engine, ThreadPoolExecutor(WORKERS, "answers")
         self._waiting = 0
         metrics.observe("waiting", "Requests that wait for a thread.", lambda: max(self._waiting - WORKERS, 0))
 
@@ -146,6 +147,8 @@ class AnswerRoutes:
         compute: Callable[[Any], Iterator[Any]],
     ) -> Response:
         """Compute some items at a time in a thread; stop when the client has gone."""
+        if self._engine.closed:
+            raise draining()
         if self._waiting >= WORKERS + MOST_WAITING:
             raise Refusal(429, f"{self._waiting} requests wait to be computed, the most that may; try again soon")
         found, loop = list[Any](), asyncio.get_running_loop()

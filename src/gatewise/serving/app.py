@@ -78,7 +78,7 @@ class Application:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self.engine = engine = Engine(self.metrics)
         sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
-        answers = AnswerRoutes(self._catalog, self.metrics)
+        answers = AnswerRoutes(self._catalog, engine, self.metrics)
         operations = Operations(engine, sessions)
         routes = {
             "about": AboutRoutes(self._catalog, engine, self.metrics),

@@ -22,12 +22,14 @@ class Served:
         name: what clients call it.
         model: of ``gatewise.runtime``.
         gates: what one step shows, see ``gate_bytes``; None where the model does not stream.
+        gates_size: in bytes.
     """
 
     def __init__(self, name: str, model: runtime.Model) -> None:
         self.name, self.model, self.created = name, model, int(time.time())
         self.is_language_model = isinstance(model, runtime.LanguageModel)
         self.gates = _gates(model) if model.streams else None
+        self.gates_size = max(len(self.gates or []) * model.num_layers * model.hidden_size, 1)
         self._fresh: State | None = None
         if model.streams:
             self._fresh = model.initial_state()

@@ -83,6 +83,8 @@ class Followed:
         work.sent = after
         if not work.ended:
             engine.submit(work)
+        if work.writing:
+            self.session.work = work  # which another connection may go on with
         try:
             while not gone() and not self.session.evicted:
                 fresh = _after(work, work.sent)

@@ -18,6 +18,8 @@ from gatewise.serving.settings import Settings
 from gatewise.serving.store import DamagedSession, Store
 from gatewise.serving.work import Work, Writing
 
+KEPT_SECONDS = 120
+"""How long the events of a generation are kept for a client that lost some; its numbers stay."""
 EVICT_SECONDS = 5
 """How long a client that connects again waits for its old connection to let go."""
 
@@ -185,10 +187,13 @@ class Sessions:
         self._all.pop(session.id, None)
 
     async def expire(self) -> None:
-        """Delete the sessions that were not used for too long."""
+        """Delete the sessions that were not used for too long, and events that nobody asked for."""
         for session in [one for one in self._all.values() if one.owner is None and self._is_old(one)]:
             session.owner = session
             await self.remove(session)
+        for session in self._all.values():
+            if session.work and session.owner is None and time.time() - session.used > KEPT_SECONDS:
+                session.work.events.clear()
 
     def _spilled(self) -> int:
         return sum(session.state is None for session in self._all.values())

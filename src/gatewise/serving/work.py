@@ -17,10 +17,10 @@ from gatewise.serving.answers import answer
 from gatewise.serving.catalog import Served
 from gatewise.serving.refusals import Refusal
 
-KEPT = 1024
-"""The events that an operation keeps for a client that connects again."""
-UNSENT = 256
-"""The events that may wait for a client; then the operation waits, too."""
+UNSENT, UNSENT_BYTES = 256, 1 << 18
+"""The events, and about how many bytes of gates, that may wait for a client; then the operation waits, too."""
+KEPT = 4
+"""How many times as many events an operation keeps for a client that connects again."""
 
 
 class Writing:
@@ -115,7 +115,9 @@ class Work:
         self.each, self.quiet, self.gates, self.top = each, quiet, gates, top
         self.position = self.told = self.sent = position
         self.fresh_line = self.began_line = fresh_line
-        self.events = deque[tuple[int, dict[str, Any]]](maxlen=KEPT)
+        size = served.gates_size if gates else 1
+        self._window = min(max(UNSENT_BYTES // size, 4), UNSENT)
+        self.events = deque[tuple[int, dict[str, Any]]](maxlen=KEPT * self._window)
         self.outputs: npt.NDArray[np.floating] | None = None
         self.tags = list[str]()
         self.shown: dict[str, Any] = {}
@@ -137,7 +139,7 @@ class Work:
     @property
     def blocked(self) -> bool:
         """Whether the client has to take events first."""
-        return self.each and self.told - self.sent >= UNSENT
+        return self.each and self.told - self.sent >= self._window
 
     def piece(self, token: int) -> str:
         """Return the text that a token adds, with the separator before it."""
