@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gatewise.errors import GatewiseError
 from gatewise.runtime.language_model import LanguageModel
-from gatewise.runtime.sampling import Sampler
+from gatewise.runtime.sampling import draw_each
 from gatewise.runtime.tagger import Tagger
 from gatewise.serving.answers import answer
 from gatewise.serving.catalog import Served
@@ -329,8 +329,3 @@ def _seen(
             about["top"] = [[model.vocabulary.tokens[t], float(q)] for t, q in zip(some.tolist(), mass, strict=True)]
         found.append(about)
     return found
-
-
-def draw_each(samplers: Sequence[Sampler], logits: npt.NDArray[np.floating]) -> list[int]:
-    """Draw from each row."""
-    return [sampler.draw(row) for sampler, row in zip(samplers, logits, strict=True)]

@@ -44,6 +44,11 @@ def find_key(file: Path | None) -> str | None:
     return key
 
 
+def cores() -> int:
+    """Return how many cores this process may use, 8 at most."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
 def serve(
     runs: Sequence[str], settings: Settings, weights: str | None = None, say: Callable[[str], object] = print
 ) -> None:
