@@ -8,7 +8,7 @@ from gatewise.extras import import_extra
 
 def run() -> None:
     """Run the command line, or name the extra that it needs."""
-    extra = "scoring" if sys.argv[1:2] == ["score"] else "train"
+    extra = {"score": "scoring", "serve": "serve"}.get("".join(sys.argv[1:2]), "train")
     try:
         main = import_extra("gatewise.cli.main", "", "the command line", extra)
     except MissingPackage as problem:

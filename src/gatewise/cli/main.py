@@ -23,6 +23,7 @@ from gatewise.cli import (
     new,
     recipes,
     score,
+    serve,
     tag,
     train,
 )
@@ -51,6 +52,7 @@ app.command("classify")(classify.command)
 app.add_typer(inspect.app, name="inspect")
 app.command("forecast")(forecast.command)
 app.command("score")(score.command)
+app.command("serve")(serve.command)
 app.command("import")(import_.command)
 app.command("export")(export.command)
 app.command("recipes")(recipes.command)

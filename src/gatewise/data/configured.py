@@ -16,7 +16,6 @@ from gatewise.data.array_files import in_float32
 from gatewise.data.arrays import Sequences, cut_parts, find_sequences, load_digits, read_npz
 from gatewise.data.columns import AUTO
 from gatewise.data.labelled import LabelledFile, find_labelled, read_labelled
-from gatewise.data.level import choose_level
 from gatewise.data.moments import moments
 from gatewise.data.pictures import has_pictures, only_class, read_pictures
 from gatewise.data.python_docs import python_docs_corpus
@@ -27,6 +26,7 @@ from gatewise.data.tagged import TOY, TaggedSentence, find_tagged, read_tagged
 from gatewise.data.text import SPLITS, TextCorpus, find_split, read_lines
 from gatewise.errors import DataError, UsageError
 from gatewise.files import file_hash
+from gatewise.runtime.level import choose_level
 from gatewise.wording import option
 
 Part = TypeVar("Part")

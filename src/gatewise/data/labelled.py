@@ -8,13 +8,13 @@ from pathlib import Path
 
 from gatewise.config import DataConfig
 from gatewise.data.columns import AUTO, choose
-from gatewise.data.level import choose_level
 from gatewise.data.numbers import is_number
 from gatewise.data.table import SUFFIXES, JsonLines, Table, open_table, text_of
 from gatewise.data.tagged import conllu_names, genre, read_conllu
 from gatewise.data.text import find_part, read_lines
 from gatewise.errors import DataError
 from gatewise.files import file_hash, spooled
+from gatewise.runtime.level import choose_level
 from gatewise.runtime.vocabulary import split_tokens
 
 

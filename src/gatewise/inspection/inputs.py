@@ -19,7 +19,7 @@ from gatewise.models.sequence_reader import SequenceReader
 from gatewise.models.sequence_regressor import SequenceRegressor
 from gatewise.models.tagger import Tagger
 from gatewise.models.text_classifier import TextClassifier
-from gatewise.predict.tag import split_lines
+from gatewise.runtime.level import split_lines
 from gatewise.wording import option
 
 

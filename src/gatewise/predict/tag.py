@@ -6,15 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from gatewise.data.level import choose_level
 from gatewise.data.tagged import read_columns, read_conllu, replace_tags
 from gatewise.data.text import read_lines
 from gatewise.errors import DataError
 from gatewise.files import copied, spooled
 from gatewise.models.loading import load
 from gatewise.models.tagger import Tagger
-from gatewise.runtime.prose import split_as_written
-from gatewise.wording import option
+from gatewise.runtime.level import choose_level, split_lines
 
 CHUNK = 4096
 """Sentences tagged per write."""
@@ -92,15 +90,6 @@ def _tag(
         for words, own in zip(sentences, tags, strict=True):
             if words:
                 yield _conllu_lines(words, own)
-
-
-def split_lines(lines: Sequence[str], note: Callable[[str], object] = lambda line: None) -> list[list[str]]:
-    """Split raw sentences into the words that a tagger tags; a note says if each character is one."""
-    if choose_level(lines)[0] == "character":
-        how = option("pretokenized", True)
-        note(f"spaces do not separate the words of this text: each character is tagged; {how} splits at spaces")
-        return [list("".join(line.split())) for line in lines]
-    return [split_as_written(line) for line in lines]
 
 
 def _is_conllu(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """What the models of all tasks have in common: steps on states, whole sequences, what is inside a step."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,13 @@ class State:
         """Return the content of a safetensors file, which the model's ``load_state`` reads."""
         with in_use([self]):
             return self._native.save_state(self._handle)
+
+    @property
+    def steps(self) -> int:
+        """How many inputs it has read since the state before the first step."""
+        content = self.save()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return int(header["__metadata__"]["count"])
 
     def reset(self) -> None:
         """Go back to the state before the first step."""
@@ -86,6 +94,10 @@ class Model(ABC):
         task: ``language-model``, ``tagger``, ``text-classifier``, ``classifier`` or ``regressor``.
         weights: how its weights are stored: ``fp32``, ``bf16`` or ``int8``.
         streams: whether it reads step by step: in one direction, and nothing relative to the last step.
+        cell: ``lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``.
+        traced: the names of what ``trace`` returns.
+        num_layers, hidden_size: L and H.
+        bidirectional: whether it reads in both directions.
     """
 
     def __init__(self, file: ModelFile, threads: int) -> None:
@@ -95,8 +107,11 @@ class Model(ABC):
             raise RunError(f"{file.source}: {problem}") from None
         self.task: str = file.about["task"]
         self.weights: str = file.about["weights"]
-        self.streams = bool(self._native.info.streams)
-        self._traced = CELLS[file.about["cell"]].traced
+        info = self._native.info
+        self.streams = bool(info.streams)
+        self.cell: str = file.about["cell"]
+        self.traced = tuple(CELLS[self.cell].traced)
+        self.num_layers, self.hidden_size, self.bidirectional = info.layers, info.hidden, info.directions == 2
 
     @abstractmethod
     def _inputs(self, inputs: Any) -> Inputs:
@@ -217,7 +232,7 @@ class Model(ABC):
         with self._using([own]) as [handle]:
             for t in range(len(given)):
                 found[:, :, t] = self._native.trace(given.at(t), handle).transpose(1, 0, 2)
-        return {name: found[k][:, None, :, None] for k, name in enumerate(self._traced)}
+        return {name: found[k][:, None, :, None] for k, name in enumerate(self.traced)}
 
     def _check_streams(self) -> None:
         if not self.streams:

@@ -21,13 +21,14 @@ class TextClassifier(Model):
     Attributes:
         labels: the C labels, in the order of their ids.
         vocabulary: the words with an embedding.
+        level: how a text is split: ``word``, ``character`` or ``prose``.
     """
 
     def __init__(self, file: ModelFile, threads: int) -> None:
         super().__init__(file, threads)
         self.labels: list[str] = file.about["labels"]
         self.vocabulary = Lexicon(file.about["tokens"], file.about["lowercase"])
-        self._level: str = file.about["level"]
+        self.level: str = file.about["level"]
 
     def _inputs(self, inputs: Any) -> Inputs:
         check_sentences([inputs])
@@ -35,7 +36,7 @@ class TextClassifier(Model):
 
     def split(self, text: str) -> list[str]:
         """Split a text into words in the same way as the training texts."""
-        return list(split_tokens(text, self._level))
+        return list(split_tokens(text, self.level))
 
     def predict_proba(self, texts: Texts) -> Floats:
         """Return the probability of each label for each text, (N, C) float32.
@@ -43,7 +44,7 @@ class TextClassifier(Model):
         Raises:
             UsageError: a single string was given, or a text is missing or has no words.
         """
-        return softmax(self._read_all(Words(words_of(texts, self._level))))
+        return softmax(self._read_all(Words(words_of(texts, self.level))))
 
     def predict_proba_over_time(self, text: str | Sequence[str]) -> Floats:
         """Return, for one text, the probabilities after its first t+1 words only, for each t: (T, C)."""
@@ -60,4 +61,4 @@ class TextClassifier(Model):
         )
 
     def _over_time(self, texts: Texts) -> list[Floats]:
-        return [softmax(logits) for logits in self._read_over_time(Words(words_of(texts, self._level)))]
+        return [softmax(logits) for logits in self._read_over_time(Words(words_of(texts, self.level)))]

@@ -1,8 +1,11 @@
 """What a token of a text is: a word between white space, a word of prose, or a character."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+
+from gatewise.runtime.prose import split_as_written
+from gatewise.wording import option
 
 _SAMPLE = 2000
 """Lines from which the level is chosen."""
@@ -29,3 +32,12 @@ def choose_level(texts: Iterable[str]) -> tuple[str, str]:
     if len(_ATTACHED.findall(sample)) > len(_APART.findall(sample)):
         return "prose", "read as prose: lower-cased words, numbers and punctuation marks"
     return "word", "read by word: the text between white space"
+
+
+def split_lines(lines: Sequence[str], note: Callable[[str], object] = lambda line: None) -> list[list[str]]:
+    """Split raw sentences into the words that a tagger tags; a note says if each character is one."""
+    if choose_level(lines)[0] == "character":
+        how = option("pretokenized", True)
+        note(f"spaces do not separate the words of this text: each character is tagged; {how} splits at spaces")
+        return [list("".join(line.split())) for line in lines]
+    return [split_as_written(line) for line in lines]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatewise.data.level import choose_level
+from gatewise.runtime.level import choose_level
 
 
 @pytest.mark.parametrize(

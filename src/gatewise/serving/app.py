@@ -1,0 +1,173 @@
+"""The application: its routes, its page, what it does with errors, and how it starts and ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gatewise.errors import GatewiseError
+from gatewise.serving.about_routes import AboutRoutes
+from gatewise.serving.answer_routes import AnswerRoutes
+from gatewise.serving.catalog import Catalog
+from gatewise.serving.completion_routes import CompletionRoutes
+from gatewise.serving.engine import Engine
+from gatewise.serving.guard import Guard, is_loopback
+from gatewise.serving.log import log_unforeseen
+from gatewise.serving.metrics import Metrics
+from gatewise.serving.openapi import OPERATIONS
+from gatewise.serving.operations import Operations
+from gatewise.serving.refusals import Refusal, of_error
+from gatewise.serving.session_routes import SessionRoutes
+from gatewise.serving.sessions import Sessions
+from gatewise.serving.settings import Settings
+from gatewise.serving.store import Store
+
+EXPIRE_SECONDS = 10
+"""How often old sessions are looked for."""
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What the page may do: nothing with other sites."""
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+class Application:
+    """The server of some models; an ASGI application.
+
+    Args:
+        catalog: the models.
+        settings: what ``gatewise serve`` was told.
+        store: where sessions are kept on disk; None keeps them in memory only.
+    """
+
+    def __init__(self, catalog: Catalog, settings: Settings, store: Store | None) -> None:
+        self._catalog, self._settings, self._store = catalog, settings, store
+        self.metrics = Metrics()
+        hosts = [*settings.allowed_hosts, *([] if is_loopback(settings.host) else [settings.host])]
+        self.engine: Engine | None = None
+        self._app = Starlette(
+            routes=[Route("/", self._page), Route("/{file}", self._page)],
+            lifespan=self._lifespan,
+            middleware=[
+                Middleware(Answers, metrics=self.metrics),
+                Middleware(Guard, key=settings.key, hosts=hosts),
+            ],
+            exception_handlers={HTTPException: _refused, Refusal: _refused, GatewiseError: _refused},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        await self._app(scope, receive, send)
+
+    def drain(self) -> None:
+        """Take no new work."""
+        if self.engine:
+            self.engine.closed = True
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.engine = engine = Engine(self.metrics)
+        sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
+        answers = AnswerRoutes(self._catalog, engine, self.metrics)
+        operations = Operations(engine, sessions)
+        routes = {
+            "about": AboutRoutes(self._catalog, engine, self.metrics),
+            "answers": answers,
+            "completions": CompletionRoutes(self._catalog, engine),
+            "sessions": SessionRoutes(self._catalog, operations),
+        }
+
+        def endpoint(name: str) -> Any:
+            group, _, method = name.partition(".")
+            return getattr(routes[group], method)
+
+        found: list[Any] = [Route(one.path, endpoint(one.name), methods=[one.method]) for one in OPERATIONS]
+        found.append(WebSocketRoute("/v1/sessions/{id}/ws", routes["sessions"].socket))  # type: ignore[attr-defined]
+        app.router.routes[:0] = found
+        engine.start()
+        expiry = asyncio.create_task(_expire(sessions))
+        try:
+            yield
+        finally:
+            expiry.cancel()
+            engine.stop()
+            answers.close()
+            if self._store:
+                self._store.close()
+
+    async def _page(self, request: Request) -> Response:
+        name = request.path_params.get("file") or "index.html"
+        suffix = name[name.rfind(".") :]
+        file = files("gatewise.serving") / "page" / name
+        if name.startswith(".") or suffix not in _TYPES or not file.is_file():
+            raise Refusal(404, "there is nothing here; /openapi.json lists the routes")
+        headers = {
+            "content-security-policy": POLICY,
+            "cache-control": "no-cache",
+            "x-content-type-options": "nosniff",
+            "referrer-policy": "no-referrer",
+        }
+        return Response(file.read_bytes(), media_type=_TYPES[suffix], headers=headers)
+
+
+class Answers:
+    """Counts answers, and makes one of an error that nothing else foresaw. An ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] == "websocket":
+            try:
+                await self._app(scope, receive, send)
+            except Exception as error:
+                log_unforeseen("a WebSocket", error)
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def counted(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.requests.labels(route, str(message["status"])).inc()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        except Exception as error:
+            log_unforeseen(f"{scope['method']} {getattr(scope.get('route'), 'path', 'a route')}", error)
+            if begun:
+                raise ConnectionAbortedError("the answer was not finished") from None
+            await Refusal(500, "unforeseen; the server's log has the place").response()(scope, receive, counted)
+
+
+async def _expire(sessions: Sessions) -> None:
+    while True:
+        await asyncio.sleep(EXPIRE_SECONDS)
+        await sessions.expire()
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, GatewiseError):
+        error = of_error(error)
+    if isinstance(error, HTTPException):
+        messages = {404: "there is nothing here; /openapi.json lists the routes",
+                    405: "the route does not take this method; /openapi.json lists those it takes"}  # fmt: skip
+        error = Refusal(error.status_code, messages.get(error.status_code, str(error.detail)), None, error.headers)
+    assert isinstance(error, Refusal)
+    return error.response()

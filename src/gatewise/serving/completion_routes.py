@@ -1,0 +1,250 @@
+"""``/v1/completions``, in the format of OpenAI's API: text without a session."""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gatewise.runtime import LanguageModel
+from gatewise.runtime.generation import read_first
+from gatewise.serving import schemas
+from gatewise.serving.bodies import read_json, whole
+from gatewise.serving.catalog import Catalog, Served
+from gatewise.serving.engine import Engine
+from gatewise.serving.following import Client, as_text, watched
+from gatewise.serving.operations import writing
+from gatewise.serving.refusals import Refusal, invalid
+from gatewise.serving.server_events import EventStream
+from gatewise.serving.settings import MOST_ROWS
+from gatewise.serving.work import Work
+
+
+@dataclass
+class Choice:
+    """One continuation of one prompt.
+
+    Attributes:
+        work: reads the prompt, and writes.
+        prompt: its text, where it is part of the answer; else "".
+        count: the tokens of the prompt.
+        text: what was written, without a stop.
+        sent: how much of it was sent.
+        tokens: of the answer, each with its text, log-probability and alternatives.
+        place: the position of the last event taken.
+    """
+
+    work: Work
+    prompt: str
+    count: int
+    text: str = ""
+    sent: int = 0
+    tokens: list[tuple[str, float, dict[str, float]]] = field(default_factory=list)
+    shown: int = 0
+    place: int = 0
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """The texts that end it."""
+        found = self.work.writing.stop if self.work.writing else ()
+        return (found,) if isinstance(found, str) else tuple(found)
+
+    def take(self) -> None:
+        """Take the new events."""
+        for position, event in self.work.events:
+            if position > self.place:
+                self.place = position
+                self.text += event["text"]
+                top = {text: _log(p) for text, p in event.get("top", [])}
+                self.tokens.append((event["text"], _log(event["probability"]), top))
+        self.work.sent = self.place
+        if ends := [at for at in (self.text.find(one) for one in self.stop) if at >= 0]:
+            self.text = self.text[: min(ends)]
+
+    def fresh(self, last: bool) -> str:
+        """Return text that was not sent; unless it is the last, without what may become a stop."""
+        end = len(self.text)
+        if not last:
+            held = (n for one in self.stop for n in range(1, len(one)) if self.text.endswith(one[:n]))
+            end -= max(held, default=0)
+        text, self.sent = self.text[self.sent : end], max(end, self.sent)
+        return text
+
+    def reason(self) -> str:
+        """Return why it ended."""
+        return "stop" if self.work.writing and self.work.writing.stopped else "length"
+
+
+class CompletionRoutes:
+    """The route of completions.
+
+    Args:
+        catalog, engine: those of the server.
+    """
+
+    def __init__(self, catalog: Catalog, engine: Engine) -> None:
+        self._catalog, self._engine = catalog, engine
+
+    async def create(self, request: Request) -> Response:
+        """Continue texts."""
+        asked = await read_json(request, schemas.COMPLETION)
+        served = self._catalog.choose(asked["model"], lambda one: one.is_language_model, "a language model")
+        changed = asyncio.Event()
+        choices = _choices(served, asked, changed)
+        about = {
+            "id": f"cmpl-{secrets.token_hex(12)}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": served.name,
+        }
+        if asked["stream"]:
+            with_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
+
+            def pieces(gone: Callable[[], bool]) -> AsyncGenerator[str, None]:
+                return self._stream(choices, about, changed, asked.get("logprobs"), with_usage, gone)
+
+            return EventStream(pieces, changed)
+        with watched(Client(request.receive, changed)) as client:
+            async for _ in self._follow(choices, changed, lambda: client.gone):
+                pass
+        found = [_shown(k, choice, asked.get("logprobs"), choice.prompt + choice.text, choice.reason())
+                 for k, choice in enumerate(choices)]  # fmt: skip
+        return JSONResponse({**about, "choices": found, "usage": _usage(choices)})
+
+    async def _follow(
+        self, choices: list[Choice], changed: asyncio.Event, gone: Callable[[], bool]
+    ) -> AsyncGenerator[list[tuple[int, Choice]], None]:
+        """Do the works; yield the choices that have something new, until all have ended or the client has gone.
+
+        Raises:
+            Refusal: the server does not take them, or one failed.
+        """
+        engine, going = self._engine, dict(enumerate(choices))
+        try:
+            for choice in choices:
+                engine.submit(choice.work)
+            while going and not gone():
+                news = [(k, choice) for k, choice in going.items()
+                        if not choice.work.active or choice.place < choice.work.told]  # fmt: skip
+                for k, choice in news:
+                    blocked, ended = choice.work.blocked, not choice.work.active
+                    choice.take()
+                    if blocked:
+                        engine.wake()
+                    if ended:
+                        del going[k]
+                        if choice.work.problem:
+                            raise choice.work.problem
+                        if not choice.work.ended:
+                            raise Refusal(503, "the server is shutting down; try again when it is back")
+                if news:
+                    yield news
+                if going and not any(not choice.work.active for choice in going.values()):
+                    await changed.wait()
+                    changed.clear()
+        finally:
+            for choice in choices:
+                if choice.work.active:
+                    await asyncio.shield(asyncio.ensure_future(engine.pause(choice.work)))
+
+    async def _stream(
+        self,
+        choices: list[Choice],
+        about: dict[str, Any],
+        changed: asyncio.Event,
+        logprobs: int | None,
+        with_usage: bool,
+        gone: Callable[[], bool],
+    ) -> AsyncGenerator[str, None]:
+        begun, prompts = False, {k: choice.prompt for k, choice in enumerate(choices)}
+        try:
+            async for news in self._follow(choices, changed, gone):
+                written = list[str]()
+                for k, choice in news:
+                    last = not choice.work.active
+                    text = prompts.pop(k, "") + choice.fresh(last)
+                    if text or last:
+                        shown = _shown(k, choice, logprobs, text, choice.reason() if last else None)
+                        written.append(_data({**about, "choices": [shown]}))
+                if written:
+                    begun = True
+                    yield "".join(written)
+        except Refusal as refusal:
+            if not begun:
+                raise
+            yield _data(refusal.as_json())
+            return
+        if with_usage:
+            yield _data({**about, "choices": [], "usage": _usage(choices)})
+        yield "data: [DONE]\n\n"
+
+
+def _choices(served: Served, asked: dict[str, Any], changed: asyncio.Event) -> list[Choice]:
+    """Return what a body asks for: n continuations of each prompt.
+
+    Raises:
+        Refusal: a prompt is empty or has unknown ids, or there are too many.
+    """
+    model: LanguageModel = served.model  # type: ignore[assignment]
+    given = asked.get("prompt")
+    several = isinstance(given, list) and not isinstance(given[0], int | float)
+    prompts: list[Any] = given if several else [given]  # type: ignore[assignment]
+    if len(prompts) * whole(asked["n"]) > MOST_ROWS:  # type: ignore[operator]
+        raise invalid(f"{len(prompts)} prompts, n = {asked['n']}; expected at most {MOST_ROWS} continuations")
+    choices = list[Choice]()
+    for prompt in prompts:
+        if isinstance(prompt, list):
+            ids = [int(token) for token in prompt]
+            if max(ids) >= len(model.vocabulary):
+                raise invalid(f"the id {max(ids)} is out of range; the vocabulary has {len(model.vocabulary)} tokens")
+        else:
+            ids = read_first(model.vocabulary, prompt)[1:]  # a new state has read the first
+        for k in range(int(asked["n"])):
+            work = Work(
+                served, served.fresh_state(), ids, writing(asked, k), each=True, quiet=True,
+                top=whole(asked.get("logprobs")) or 0, fresh_line=_fresh_line(model, ids, prompt), changed=changed,
+            )  # fmt: skip
+            echoed = prompt if isinstance(prompt, str) else model.vocabulary.decode(ids)
+            choices.append(Choice(work, echoed if asked["echo"] else "", len(ids)))
+    return choices
+
+
+def _fresh_line(model: LanguageModel, ids: list[int], prompt: object) -> bool:
+    if not ids:
+        return prompt is None
+    return ids[-1] == model.vocabulary.eos_id
+
+
+def _shown(k: int, choice: Choice, logprobs: int | None, text: str, reason: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"index": k, "text": text, "logprobs": None, "finish_reason": reason}
+    if logprobs is not None:
+        some = choice.tokens[choice.shown :]
+        lengths = [len(one[0]) for one in choice.tokens]
+        offsets = [len(choice.prompt), *(len(choice.prompt) + n for n in accumulate(lengths))]
+        found["logprobs"] = {
+            "tokens": [one[0] for one in some],
+            "token_logprobs": [one[1] for one in some],
+            "top_logprobs": [one[2] for one in some] if logprobs else None,
+            "text_offset": offsets[choice.shown : len(choice.tokens)],
+        }
+        choice.shown = len(choice.tokens)
+    return found
+
+
+def _usage(choices: list[Choice]) -> dict[str, int]:
+    read, written = sum(choice.count for choice in choices), sum(len(choice.tokens) for choice in choices)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def _log(p: float) -> float:
+    return math.log(p) if p > 0 else -9999.0  # what JSON can hold, as OpenAI writes it
+
+
+def _data(content: dict[str, Any]) -> str:
+    return f"data: {as_text(content)}\n\n"

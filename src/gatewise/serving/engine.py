@@ -1,0 +1,331 @@
+"""The engine: one thread that steps all ready operations together (continuous batching).
+
+Each tick takes up to 64 ready rows of each model: those that write draw a token, and all read one input in a common
+step. Inputs that need no event are read in pieces, a bounded time each. What a row computes does not depend on the
+others, to the last bit; a row that fails, fails alone. A row whose client does not keep up waits, and no other with it.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gatewise.errors import GatewiseError
+from gatewise.runtime.language_model import LanguageModel
+from gatewise.runtime.sampling import draw_each
+from gatewise.runtime.tagger import Tagger
+from gatewise.serving.answers import answer
+from gatewise.serving.catalog import Served
+from gatewise.serving.log import log_unforeseen
+from gatewise.serving.metrics import Metrics
+from gatewise.serving.refusals import Refusal, draining, of_error
+from gatewise.serving.settings import MOST_ROWS, MOST_WAITING
+from gatewise.serving.work import Work
+
+PIECE_SECONDS = 0.01
+"""How long the reading of a piece may take."""
+
+Event = tuple[int, dict[str, Any]]
+
+
+class Engine(threading.Thread):
+    """Does works; started by ``start``, ended by ``stop``.
+
+    The methods are for the event loop, which alone touches works that are not active.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(name="engine", daemon=True)
+        self._metrics, self._loop = metrics, asyncio.get_running_loop()
+        self._condition = threading.Condition()
+        self._arrived = list[Work]()
+        self._signal = self._stopping = self._pausing = False
+        self._works = list[Work]()
+        self._told = list[tuple[Work, list[Event], bool]]()
+        self._pieces = dict[Served, int]()
+        self.active = 0
+        metrics.observe("running", "Operations that are read or written.", lambda: self.active)
+        self.closed = False
+
+    def submit(self, work: Work) -> None:
+        """Start a work, or go on with one that was paused.
+
+        Raises:
+            Refusal: the server stops, or has too much to do.
+        """
+        if self.closed:
+            raise draining()
+        if self.active >= MOST_WAITING:
+            raise Refusal(429, f"{self.active} operations are running, the most that may; try again soon")
+        self.active += 1
+        work.active, work.to_pause = True, False
+        work.changed.clear()
+        with self._condition:
+            self._arrived.append(work)
+            self._condition.notify()
+
+    def wake(self) -> None:
+        """Look again at works that waited for their clients."""
+        with self._condition:
+            self._signal = True
+            self._condition.notify()
+
+    async def pause(self, work: Work) -> None:
+        """Stop a work after the current step, and return when it has stopped."""
+        work.to_pause = True
+        self.wake()
+        while work.active:
+            await work.changed.wait()
+            work.changed.clear()
+
+    async def finish(self, work: Work, gone: Callable[[], bool]) -> bool:
+        """Do a work; return whether it ended. It is paused when the client has gone.
+
+        Raises:
+            Refusal: the server stops or has too much to do, or the work failed.
+        """
+        self.submit(work)
+        while work.active:
+            await work.changed.wait()
+            work.changed.clear()
+            if gone() and work.active:
+                await self.pause(work)
+        if work.problem:
+            raise work.problem
+        return work.ended
+
+    async def pause_all(self) -> None:
+        """Stop all works after the current step, and return when they have stopped."""
+        with self._condition:
+            self._pausing = self._signal = True
+            self._condition.notify()
+        while self.active:
+            await asyncio.sleep(0.01)
+
+    def stop(self) -> None:
+        """Pause all works, and end the thread."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+
+    # The thread.
+
+    def run(self) -> None:
+        """Step until ``stop``."""
+        while ready := self._ready():
+            for served in dict.fromkeys(work.served for work in ready):
+                some = [work for work in ready if work.served is served][:MOST_ROWS]
+                try:
+                    self._advance(served, some)
+                except Exception as error:  # the thread must go on for the others
+                    log_unforeseen("a step", error)
+                    for work in some:
+                        work.problem = Refusal(500, "unforeseen; the server's log has the place")
+                if len(some) < len(self._works):
+                    done = set(some)
+                    self._works = [work for work in self._works if work not in done] + some  # their turn is over
+            self._leave([work for work in self._works if work.ended])
+        self._leave(self._works)
+
+    def _ready(self) -> list[Work]:
+        """Wait for works that can go on; return none when the thread is to end."""
+        while True:
+            with self._condition:
+                if self._stopping:
+                    self._works += self._arrived
+                    return []
+                self._works += self._arrived
+                self._arrived.clear()
+                self._signal = False
+            self._leave([work for work in self._works if work.to_pause or work.ended or self._pausing])
+            if ready := [work for work in self._works if not work.blocked]:
+                return ready
+            with self._condition:
+                self._condition.wait_for(lambda: self._stopping or self._arrived or self._signal)
+
+    def _leave(self, works: Sequence[Work]) -> None:
+        """Hand works back, and all events."""
+        leaving = set(works)
+        if leaving:
+            self._works = [work for work in self._works if work not in leaving]
+            for work in works:
+                work.outputs = None if work.writing else work.outputs
+                self._told.append((work, [], True))
+        if self._told:
+            told, self._told = self._told, []
+            self._loop.call_soon_threadsafe(self._deliver, told)
+
+    def _deliver(self, told: Sequence[tuple[Work, list[Event], bool]]) -> None:
+        for work, events, left in told:
+            work.events.extend(events)
+            if left:
+                work.active = False
+                self.active -= 1
+            if events or left:
+                work.changed.set()
+
+    def _advance(self, served: Served, works: Sequence[Work]) -> None:
+        """Let some works of a model do a step, or read a piece."""
+        self._metrics.rows.observe(len(works))
+        tags = isinstance(served.model, Tagger)  # which are those of single steps
+        silent = [work for work in works if work.unread and (work.quiet or not work.each) and not tags]
+        stepping = [work for work in works if work not in silent] if silent else list(works)
+        if stepping and isinstance(served.model, LanguageModel):
+            self._step_tokens(served, served.model, stepping)
+        elif stepping:
+            self._step_inputs(served, stepping)
+        if silent:
+            self._read(served, silent)
+
+    def _read(self, served: Served, works: Sequence[Work]) -> None:
+        size = max(self._pieces.get(served, 64) // len(works), 1)
+        pieces = [work.inputs[work.place : work.place + size] for work in works]
+        began = time.perf_counter()
+        done = self._together(served.model.read_each, works, pieces)
+        took, count = time.perf_counter() - began, sum(map(len, pieces))
+        self._pieces[served] = int(min(max(count * PIECE_SECONDS / took, 1), 2 * count + 64))
+        for work, piece, outputs in zip(works, pieces, done, strict=True):
+            if outputs is not None:
+                work.place, work.position, work.outputs = work.place + len(piece), work.position + len(piece), outputs
+                self._metrics.read.inc(len(piece))
+
+    def _step_tokens(self, served: Served, model: LanguageModel, works: Sequence[Work]) -> None:
+        """Draw a token for each work that writes, take the next input of the others, and read them."""
+        if without := [work for work in works if work.outputs is None]:
+            for work, logits in zip(without, model.outputs([work.state for work in without]), strict=True):
+                work.outputs = logits
+        logits = np.stack([work.outputs for work in works])  # type: ignore[misc]
+        if (bos := model.vocabulary.bos_id) is not None:
+            logits[:, bos] = -np.inf
+        tokens = [work.inputs[work.place] if work.unread else -1 for work in works]
+        for row, token in _draw(works, logits):
+            tokens[row] = token
+        told = [row for row, work in enumerate(works) if work.each and not work.problem]
+        shown = dict(zip(told, _seen(model, logits[told], [tokens[row] for row in told], works, told), strict=True))
+        going = [row for row, work in enumerate(works) if not work.problem]
+        self._one_each(served, [works[row] for row in going], [tokens[row] for row in going])
+        now = time.monotonic()
+        for row in going:
+            work, token = works[row], int(tokens[row])
+            if work.problem:
+                continue
+            work.position += 1
+            text, reads = work.piece(token), bool(work.unread)
+            if reads:
+                work.place += 1
+                self._metrics.read.inc()
+            elif work.writing:
+                if not work.writing.drawn:
+                    self._metrics.first.observe(now - work.began)
+                work.writing.add(token, text)
+                self._metrics.written.inc()
+            if bos is not None and token == model.vocabulary.eos_id and not reads:
+                work.state, work.outputs = served.fresh_state(), None
+            if work.each:
+                if work.last_event:
+                    self._metrics.between.observe(now - work.last_event)
+                work.last_event = now
+                event = {"type": "token", "position": work.position, "token": token, "text": text, "read": reads}
+                self._tell(work, {**event, **shown[row], **work.shown})
+
+    def _step_inputs(self, served: Served, works: Sequence[Work]) -> None:
+        """Read the next word or row of each work."""
+        self._one_each(served, works, [work.inputs[work.place] for work in works])
+        for work in works:
+            if work.problem or work.outputs is None:
+                continue
+            item = work.inputs[work.place]
+            work.place, work.position = work.place + 1, work.position + 1
+            self._metrics.read.inc()
+            found = answer(served.model, work.outputs)
+            if "tag" in found:
+                work.tags.append(found["tag"])
+            if work.each:
+                word = {"word": item} if isinstance(item, str) else {}
+                self._tell(work, {"type": "step", "position": work.position, **word, **found, **work.shown})
+
+    def _one_each(self, served: Served, works: Sequence[Work], items: Sequence[Any]) -> None:
+        """Read one input of each work into its outputs; with ``gates``, show what is inside."""
+        plain = [row for row, work in enumerate(works) if not work.gates]
+        together = [works[row] for row in plain]
+        found = self._together(served.model.step, together, [items[row] for row in plain])
+        for work, outputs in zip(together, found, strict=True):
+            work.outputs = outputs
+        for work, item in zip(works, items, strict=True):
+            if work.gates:
+                self._alone(work, lambda work=work, item=item: _show(served, work, item))  # type: ignore[misc]
+
+    def _together(
+        self, compute: Callable[[Any, Sequence[Any]], npt.NDArray[np.floating]], works: Sequence[Work], items: list[Any]
+    ) -> Sequence[npt.NDArray[np.floating] | None]:
+        """Compute a row for each work; where that fails, for each alone, so that no other work fails with it."""
+        if not works:
+            return []
+        try:
+            return list(compute(items, [work.state for work in works]))
+        except GatewiseError:
+            return [
+                self._alone(work, lambda work=work, item=item: compute([item], [work.state])[0])  # type: ignore[misc]
+                for work, item in zip(works, items, strict=True)
+            ]
+
+    def _alone(self, work: Work, compute: Callable[[], Any]) -> Any:
+        try:
+            return compute()
+        except GatewiseError as error:
+            work.problem = of_error(error)
+            return None
+
+    def _tell(self, work: Work, event: dict[str, Any]) -> None:
+        work.told = work.position
+        self._told.append((work, [(work.position, event)], False))
+
+
+def _show(served: Served, work: Work, item: Any) -> None:
+    gates = served.gate_bytes(work.state, item)
+    work.outputs, work.shown = served.model.outputs([work.state])[0], {"gates": gates}
+
+
+def _draw(works: Sequence[Work], logits: npt.NDArray[np.floating]) -> list[tuple[int, int]]:
+    """Draw a token for each work that writes, and has no problem then; return (row, token)."""
+    rows = [row for row, work in enumerate(works) if not work.unread and work.writing]
+    samplers = [works[row].writing.sampler for row in rows]  # type: ignore[union-attr]
+    try:
+        return list(zip(rows, draw_each(samplers, logits[rows]), strict=True))
+    except GatewiseError:
+        found = list[tuple[int, int]]()
+        for row, sampler in zip(rows, samplers, strict=True):
+            try:
+                found.append((row, sampler.draw(logits[row])))
+            except GatewiseError as error:
+                works[row].problem = of_error(error)
+        return found
+
+
+def _seen(
+    model: LanguageModel,
+    logits: npt.NDArray[np.floating],
+    tokens: Sequence[int],
+    works: Sequence[Work],
+    rows: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Return, for the tokens of some rows, their probability and the most probable ones in their place."""
+    if not len(logits):
+        return []
+    largest = logits.max(1, keepdims=True)
+    total = np.exp(logits - largest).sum(1, dtype=np.float64)
+    found = list[dict[str, Any]]()
+    for k, (token, row) in enumerate(zip(tokens, rows, strict=True)):
+        p = float(np.exp(np.float64(logits[k, token] - largest[k, 0])) / total[k])
+        about: dict[str, Any] = {"probability": p}
+        if count := works[row].top:
+            some = np.argpartition(logits[k], -min(count, logits.shape[1]))[-count:]
+            some = some[np.argsort(-logits[k, some], kind="stable")]
+            mass = np.exp(logits[k, some].astype(np.float64) - largest[k, 0]) / total[k]
+            about["top"] = [[model.vocabulary.tokens[t], float(q)] for t, q in zip(some.tolist(), mass, strict=True)]
+        found.append(about)
+    return found

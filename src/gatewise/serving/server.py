@@ -1,0 +1,144 @@
+"""The process of ``gatewise serve``: its socket, its signals, and its end."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from gatewise.errors import UsageError
+from gatewise.serving.app import Application
+from gatewise.serving.catalog import Catalog
+from gatewise.serving.guard import is_loopback
+from gatewise.serving.settings import DRAIN_SECONDS, Settings
+from gatewise.serving.store import Store
+from gatewise.wording import option
+
+KEY = "GATEWISE_KEY"
+"""The environment variable with the key."""
+
+
+def find_key(file: Path | None) -> str | None:
+    """Return the key of a file or, without one, of the environment; None if there is neither.
+
+    Raises:
+        UsageError: the file cannot be read, or the key is empty or has white space.
+    """
+    if file is None:
+        key, place = os.environ.get(KEY), KEY
+    else:
+        try:
+            key, place = file.read_text("utf-8").strip(), str(file)
+        except (OSError, UnicodeDecodeError) as problem:
+            why = problem.strerror if isinstance(problem, OSError) else "not text"
+            raise UsageError(f"{file}: {why}; expected a file with the key in one line") from None
+    if key is None:
+        return None
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"{place}: not a key; expected one line of printable ASCII without spaces")
+    return key
+
+
+def cores() -> int:
+    """Return how many cores this process may use, 8 at most."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+
+def serve(
+    runs: Sequence[str], settings: Settings, weights: str | None = None, say: Callable[[str], object] = print
+) -> None:
+    """Serve models until a signal ends the process.
+
+    Args:
+        runs: run folders and model files, each as PATH or NAME=PATH.
+        settings: where and how.
+        weights: of run folders, how to store their matrices.
+        say: called with the first line, when requests are answered.
+
+    Raises:
+        UsageError: the address cannot be used, others could reach it and there is no key, or two models have one name.
+        RunError: a run is missing or invalid.
+    """
+    if settings.key is None and not is_loopback(settings.host):
+        raise UsageError(
+            f"{option('host', settings.host)}: others can reach that address, and there is no key; set {KEY} or "
+            f"{option('key_file')}, or listen on 127.0.0.1"
+        )
+    listening = _listen(settings.host, settings.port)
+    with listening:
+        catalog = Catalog(runs, weights, settings.threads)
+        store = Store(settings.state_dir.expanduser()) if settings.state_dir else None
+        asyncio.run(_run(Application(catalog, settings, store), settings, listening, say))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as problem:
+        why = getattr(problem, "strerror", None) or "invalid"
+        raise UsageError(f"{option('host', host)}: {why}; expected an address of this machine") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as problem:
+        listening.close()
+        why = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more rights"}.get(
+            problem.errno or 0, problem.strerror
+        )
+        raise UsageError(f"{host}, port {port}: {why}; choose another {option('port')}, or 0 for a free one") from None
+    listening.setblocking(False)
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """A server that drains before it shuts down."""
+
+    def __init__(self, config: uvicorn.Config, app: Application, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._app, self._ready = app, ready
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; a second signal ends at once."""
+        if self._draining:
+            self.should_exit = self.force_exit = True
+        else:
+            self._app.drain()
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        """Let operations end, then hand over what is left, then shut down."""
+        until = asyncio.get_running_loop().time() + DRAIN_SECONDS
+        engine = self._app.engine
+        while engine and engine.active and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.02)
+        if engine:
+            await engine.pause_all()
+        self.should_exit = True
+
+
+async def _run(app: Application, settings: Settings, listening: socket.socket, say: Callable[[str], object]) -> None:
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+        logger = logging.getLogger(name)  # they would quote requests
+        logger.handlers[:], logger.propagate = [logging.NullHandler()], False
+    config = uvicorn.Config(
+        app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http="h11", loop="asyncio",
+        ws_max_size=1 << 20, timeout_graceful_shutdown=1, server_header=False, date_header=False, proxy_headers=False,
+        h11_max_incomplete_event_size=1 << 16, backlog=1024,
+    )  # fmt: skip
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    server = _Server(config, app, lambda: say(f"serving on http://{shown}:{port}"))
+    await server.serve([listening])
