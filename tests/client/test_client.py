@@ -22,22 +22,22 @@ def pieces(*texts: str) -> Reply:
 
 def test_a_completion_and_what_is_sent_for_it(fake: Fake) -> None:
     fake.answers["POST /v1/completions"] = [Reply({"choices": [{"index": 0, "text": " of it"}]})]
-    client = gw.Client(fake.url + "/", key="a key")
+    client = gw.Client(fake.url + "/", key="a-key")
     assert client.complete("the value", max_tokens=5, seed=1, stop=("a", "b")) == " of it"
     (asked,) = fake.asked
     sent = {"prompt": "the value", "max_tokens": 5, "temperature": 1.0, "seed": 1, "stop": ["a", "b"]}
     assert asked.body == sent
-    assert asked.headers["Authorization"] == "Bearer a key"
+    assert asked.headers["Authorization"] == "Bearer a-key"
     assert asked.headers["Content-Type"] == "application/json"
 
 
 def test_the_key_comes_from_the_environment(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.answers["GET /v1/models"] = [Reply({"data": [MODEL]})]
     assert gw.Client(fake.url).models() == [MODEL]
-    monkeypatch.setenv("GATEWISE_KEY", "from there\n")
+    monkeypatch.setenv("GATEWISE_KEY", "from-there\n")
     gw.Client(fake.url).models()
     gw.Client(fake.url, key="").models()
-    assert [one.headers.get("Authorization") for one in fake.asked] == [None, "Bearer from there", None]
+    assert [one.headers.get("Authorization") for one in fake.asked] == [None, "Bearer from-there", None]
 
 
 def test_pieces_of_a_completion_and_its_rest_after_a_lost_connection(fake: Fake) -> None:

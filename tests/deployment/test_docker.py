@@ -115,7 +115,7 @@ def test_the_server_of_the_image_serves_is_healthy_and_stops(image: Image, tmp_p
     assert oct(Path(image.here("/state")).stat().st_mode)[-3:] == "700"
     command = [*image.words("ENTRYPOINT"), *image.words("CMD"), "--port", "0"]
     path = image.here(image.config["ENV"].partition("=")[2].replace("$PATH", os.environ["PATH"]))
-    environment = {"PATH": path, "GATEWISE_KEY": "a key"}
+    environment = {"PATH": path, "GATEWISE_KEY": "a-key"}
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
@@ -123,7 +123,7 @@ def test_the_server_of_the_image_serves_is_healthy_and_stops(image: Image, tmp_p
             assert found
             healthy = [word.replace("8000", found[1]) for word in image.words("HEALTHCHECK")]
             assert subprocess.run(healthy, env=environment, timeout=30).returncode == 0
-            with gw.Client(f"http://127.0.0.1:{found[1]}", key="a key") as client, client.session() as session:
+            with gw.Client(f"http://127.0.0.1:{found[1]}", key="a-key") as client, client.session() as session:
                 session.feed("the dog")
                 assert session.position == 2
                 assert len([*Path(image.here("/state")).glob("*.session")]) == 1

@@ -34,6 +34,9 @@ def command(
         str | None, typer.Option(metavar="WEIGHTS", help="Of run folders: fp32, bf16 or int8.  [fp32]")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="The most threads of a step.")] = 1,
+    id_prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="How ids of sessions begin; a proxy before several servers goes by it.")
+    ] = "",
 ) -> None:
     """Serve models over HTTP, with sessions that carry their state, and a page that shows the gates at work.
 
@@ -55,5 +58,6 @@ def command(
         state_dir=state_dir,
         ttl=ttl,
         threads=threads,
+        id_prefix=id_prefix,
     )
     server.serve(runs, settings, weights, write)

@@ -134,7 +134,7 @@ class Client:
                     yield piece
                 return
             except ServerError as problem:
-                if problem.code not in ("lost", "timeout") and (problem.code != "unreachable" or not given):
+                if problem.code not in ("lost", "timeout", "draining") and (problem.code != "unreachable" or not given):
                     raise
                 if len(given) > before:
                     tries = iter(RECONNECTING)

@@ -91,12 +91,12 @@ class TaggedSentence:
     Attributes:
         words: its T words.
         tags: one for each.
-        probabilities: (T, C), in the order of the model's labels, if they were asked for.
+        probabilities: of the tags of each word, if they were asked for.
     """
 
     words: Sequence[str]
     tags: Sequence[str]
-    probabilities: Sequence[Sequence[float]] | None = None
+    probabilities: Sequence[Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ class Session:
         tokens at each place.
 
         If the connection is lost or the server restarts with ``--state-dir``, it connects again and goes on without a
-        gap. If the loop is left early, the server may have written a few tokens more; ``resume`` yields them.
+        gap. If the loop is left early, the session has read what the server had written until then, up to some hundred
+        tokens more; ``resume`` yields them, and ``position`` counts them.
 
         Raises:
             ServerError: the generation cannot go on; ``position`` says where the session is.
@@ -159,7 +160,7 @@ class Session:
 
     def fork(self) -> "Session":
         """Return a new session with the same state, which goes on independently."""
-        return Session(self._transport, self._ask("POST", "/fork", {}, repeatable=False))
+        return Session(self._transport, self._ask("POST", "/fork", repeatable=False))
 
     def save(self) -> bytes:
         """Return the state as a safetensors file, which ``load_state`` in ``gatewise.runtime`` reads, too."""
