@@ -102,7 +102,7 @@ def writing(asked: dict[str, Any], seed_offset: int = 0) -> Writing:
         whole(asked.get("top_k")),
         asked.get("top_p"),
         None if seed is None else (seed + seed_offset) % 2**63,
-        asked.get("stop") or (),
+        [stop] if isinstance(stop := asked.get("stop") or [], str) else stop,
     )
 
 
