@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from gatewise.runtime import LanguageModel
 from gatewise.runtime.generation import read_first
+from gatewise.runtime.vocabulary import EOS
 from gatewise.serving import schemas
 from gatewise.serving.bodies import read_json, whole
 from gatewise.serving.catalog import Catalog, Served
@@ -52,8 +53,7 @@ class Choice:
     @property
     def stop(self) -> tuple[str, ...]:
         """The texts that end it."""
-        found = self.work.writing.stop if self.work.writing else ()
-        return (found,) if isinstance(found, str) else tuple(found)
+        return tuple(self.work.writing.stop) if self.work.writing else ()
 
     def take(self) -> None:
         """Take the new events."""
@@ -61,11 +61,18 @@ class Choice:
             if position > self.place:
                 self.place = position
                 self.text += event["text"]
-                top = {text: _log(p) for text, p in event.get("top", [])}
-                self.tokens.append((event["text"], _log(event["probability"]), top))
+                self.tokens.append((event["text"], _log(event["probability"]), self._top(event)))
         self.work.sent = self.place
         if ends := [at for at in (self.text.find(one) for one in self.stop) if at >= 0]:
             self.text = self.text[: min(ends)]
+
+    def _top(self, event: dict[str, Any]) -> dict[str, float]:
+        """Return the log-probabilities of the most probable tokens and of the one drawn, by the text that each adds."""
+        vocabulary = self.work.served.model.vocabulary  # type: ignore[attr-defined]
+        begins_line = self.tokens[-1][0] == "\n" if self.tokens else self.work.began_line
+        before = "" if begins_line else vocabulary.separator
+        found = {"\n" if text == EOS else f"{before}{text}": _log(p) for text, p in event.get("top", [])}
+        return {**found, event["text"]: _log(event["probability"])}
 
     def fresh(self, last: bool) -> str:
         """Return text that was not sent; unless it is the last, without what may become a stop."""
@@ -216,8 +223,11 @@ def _choices(served: Served, asked: dict[str, Any], changed: asyncio.Event) -> l
 
 
 def _fresh_line(model: LanguageModel, ids: list[int], prompt: object) -> bool:
+    """Return whether what follows a prompt needs no separator before it."""
     if not ids:
         return prompt is None
+    if isinstance(prompt, str) and model.vocabulary.separator and prompt[-1].isspace():
+        return True
     return ids[-1] == model.vocabulary.eos_id
 
 
