@@ -25,7 +25,7 @@ from gatewise.serving.log import log_unforeseen
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.openapi import OPERATIONS
 from gatewise.serving.operations import Operations
-from gatewise.serving.refusals import Refusal, of_error
+from gatewise.serving.refusals import Refusal, of_error, unforeseen
 from gatewise.serving.session_routes import SessionRoutes
 from gatewise.serving.sessions import Sessions
 from gatewise.serving.settings import Settings
@@ -153,7 +153,7 @@ class Answers:
             log_unforeseen(f"{scope['method']} {getattr(scope.get('route'), 'path', 'a route')}", error)
             if begun:
                 raise ConnectionAbortedError("the answer was not finished") from None
-            await Refusal(500, "unforeseen; the server's log has the place").response()(scope, receive, counted)
+            await unforeseen().response()(scope, receive, counted)
 
 
 async def _expire(sessions: Sessions) -> None:
