@@ -33,7 +33,12 @@ def command(
     weights: Annotated[
         str | None, typer.Option(metavar="WEIGHTS", help="Of run folders: fp32, bf16 or int8.  [fp32]")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="The most threads of a step.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="The most threads of a step.  [the processor's cores, up to 8]")
+    ] = None,
+    id_prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="How ids of sessions begin; a proxy before several servers goes by it.")
+    ] = "",
 ) -> None:
     """Serve models over HTTP, with sessions that carry their state, and a page that shows the gates at work.
 
@@ -54,6 +59,7 @@ def command(
         in_memory=in_memory,
         state_dir=state_dir,
         ttl=ttl,
-        threads=threads,
+        threads=threads or server.cores(),
+        id_prefix=id_prefix,
     )
     server.serve(runs, settings, weights, write)
