@@ -40,8 +40,8 @@ class Token:
 
 
 def steps(
-    model: runtime.LanguageModel, state: State, read: Sequence[int] = (), count: int = 0, sampler: Sampler | None = None,
-    *, fresh_line: bool = True,
+    model: runtime.LanguageModel, state: State, read: Sequence[int] = (), count: int = 0,
+    sampler: Sampler | None = None, *, fresh_line: bool = True,
 ) -> Iterator[Token]:  # fmt: skip
     """Read tokens, then draw some, and change the state."""
     vocabulary, logits = model.vocabulary, model.outputs([state])[0]

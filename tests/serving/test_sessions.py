@@ -64,8 +64,8 @@ def test_feed_and_generate_continue_as_generate_does(server: Server, runs: dict[
         assert TEXT + found["text"] == lm.generate(TEXT, max_tokens=30, seed=seed, **options)
         tokens = list(steps(lm, own, count=30, sampler=Sampler(**options, seed=seed), fresh_line=False))
         assert found == {
-            "text": "".join(one.text for one in tokens), "tokens": [one.id for one in tokens], "position": len(ids) + 30,
-            "seed": seed,
+            "text": "".join(one.text for one in tokens), "tokens": [one.id for one in tokens],
+            "position": len(ids) + 30, "seed": seed,
         }  # fmt: skip
         assert state_of(server, id_) == own.save()
         more = generate(server, id_, max_tokens=7, seed=4)

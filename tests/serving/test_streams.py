@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET, create_connection
 from typing import Any
 
 import httpx
@@ -343,6 +344,24 @@ def test_a_client_that_returns_takes_over_from_its_dead_connection(server: Serve
         say(again, "resume", after=last + 600)
         found = [json.loads(again.recv(20)) for _ in range(300)]
         assert [one["token"] for one in found] == [one.id for one in whole[last + 600 : last + 900]]
+
+
+def test_it_takes_over_from_dead_events_too(server: Server, runs: dict[str, Path]) -> None:
+    id_, lm = server.session("words"), loaded(runs["words"])
+    body = b'{"stream":true,"max_tokens":100000,"seed":3}'
+    with create_connection(("127.0.0.1", server.port)) as dead:
+        dead.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+        dead.sendall(b"POST /v1/sessions/%s/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (
+            id_.encode(), len(body), body))  # fmt: skip
+        dead.recv(1)
+        time.sleep(1)  # it sends what the buffers hold
+        with socket(server, id_) as second:  # which does not know how much the buffers hold
+            say(second, "resume", after=0)
+            assert hear(second)[0]["error"]["code"] == "no_generation"
+            place = server.get(f"/v1/sessions/{id_}")["position"]
+            say(second, "resume", after=place)
+            found = [json.loads(second.recv(20))["token"] for _ in range(9)]
+    assert found == [one.id for one in steps(lm, started(lm), count=place + 9, sampler=Sampler(seed=3))][-9:]
 
 
 def test_a_stream_that_is_left_keeps_what_was_done(server: Server, runs: dict[str, Path]) -> None:

@@ -14,7 +14,6 @@ from gatewise.serving.refusals import Refusal
 from gatewise.serving.sessions import Session, Sessions
 from gatewise.serving.work import Work
 
-
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

@@ -10,8 +10,8 @@ from gatewise.errors import GatewiseError
 from gatewise.serving.bodies import checked, parse
 from gatewise.serving.following import Followed, as_text
 from gatewise.serving.guard import PROTOCOL
-from gatewise.serving.operations import Operations
 from gatewise.serving.log import log_unforeseen
+from gatewise.serving.operations import Operations
 from gatewise.serving.refusals import Refusal, busy, invalid, of_error, unforeseen
 from gatewise.serving.schemas import FEED, GENERATE, Schema, body
 from gatewise.serving.settings import LARGEST_BODY
