@@ -65,6 +65,8 @@ class Application:
             exception_handlers={HTTPException: _refused, Refusal: _refused, GatewiseError: _refused},
         )
 
+        self._app.router.redirect_slashes = False
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         await self._app(scope, receive, send)
@@ -159,7 +161,10 @@ class Answers:
 async def _expire(sessions: Sessions) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
-        await sessions.expire()
+        try:
+            await sessions.expire()
+        except Exception as error:  # of the disk; the next try may succeed
+            log_unforeseen("the removal of old sessions", error)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -194,7 +194,10 @@ class Sessions:
         """Delete the sessions that were not used for too long, and events that nobody asked for."""
         for session in [one for one in self._all.values() if one.owner is None and self._is_old(one)]:
             session.owner = session
-            await self.remove(session)
+            try:
+                await self.remove(session)
+            finally:
+                session.owner = None
         for session in self._all.values():
             if session.work and session.owner is None and time.time() - session.used > KEPT_SECONDS:
                 session.work.events.clear()
