@@ -25,7 +25,7 @@ from gatewise.serving.log import log_unforeseen
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.openapi import OPERATIONS
 from gatewise.serving.operations import Operations
-from gatewise.serving.refusals import Refusal, of_error
+from gatewise.serving.refusals import Refusal, of_error, unforeseen
 from gatewise.serving.session_routes import SessionRoutes
 from gatewise.serving.sessions import Sessions
 from gatewise.serving.settings import Settings
@@ -64,6 +64,8 @@ class Application:
             ],
             exception_handlers={HTTPException: _refused, Refusal: _refused, GatewiseError: _refused},
         )
+
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -153,13 +155,16 @@ class Answers:
             log_unforeseen(f"{scope['method']} {getattr(scope.get('route'), 'path', 'a route')}", error)
             if begun:
                 raise ConnectionAbortedError("the answer was not finished") from None
-            await Refusal(500, "unforeseen; the server's log has the place").response()(scope, receive, counted)
+            await unforeseen().response()(scope, receive, counted)
 
 
 async def _expire(sessions: Sessions) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
-        await sessions.expire()
+        try:
+            await sessions.expire()
+        except Exception as error:  # of the disk; the next try may succeed
+            log_unforeseen("the removal of old sessions", error)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

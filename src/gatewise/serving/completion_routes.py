@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from gatewise.runtime import LanguageModel
 from gatewise.runtime.generation import read_first
+from gatewise.runtime.vocabulary import EOS
 from gatewise.serving import schemas
 from gatewise.serving.bodies import read_json, whole
 from gatewise.serving.catalog import Catalog, Served
@@ -54,6 +55,7 @@ class Choice:
     def __post_init__(self) -> None:
         assert self.work.writing
         self.writing, self.offset = self.work.writing, len(self.prompt)
+        self._begins_line = self.work.began_line
 
     def read_events(self) -> None:
         """Read the new events."""
@@ -61,13 +63,20 @@ class Choice:
             if position > self.place:
                 self.place = position
                 self.written += 1
-                top = {text: _log(p) for text, p in event.get("top", [])}
-                self.tokens.append((event["text"], _log(event["probability"]), top))
+                self.tokens.append((event["text"], _log(event["probability"]), self._top(event)))
+                self._begins_line = event["text"] == "\n"
                 if not self._ended:
                     self.text += event["text"]
         self.work.sent = self.place
         if ends := [at for at in (self.text.find(one) for one in self.writing.stop) if at >= 0]:
             self.text, self._ended = self.text[: min(ends)], True
+
+    def _top(self, event: dict[str, Any]) -> dict[str, float]:
+        """Return the log-probabilities of the most probable tokens and of the one drawn, by the text that each adds."""
+        vocabulary = self.work.served.model.vocabulary  # type: ignore[attr-defined]
+        before = "" if self._begins_line else vocabulary.separator
+        found = {"\n" if text == EOS else f"{before}{text}": _log(p) for text, p in event.get("top", [])}
+        return {**found, event["text"]: _log(event["probability"])}
 
     def take(self, last: bool) -> str:
         """Take the text; unless it is the last, without what may become a stop."""
@@ -229,8 +238,11 @@ def _choices(served: Served, asked: dict[str, Any], changed: asyncio.Event) -> l
 
 
 def _fresh_line(model: LanguageModel, ids: list[int], prompt: object) -> bool:
+    """Return whether what follows a prompt needs no separator before it."""
     if not ids:
         return prompt is None
+    if isinstance(prompt, str) and model.vocabulary.separator and prompt[-1].isspace():
+        return True
     return ids[-1] == model.vocabulary.eos_id
 
 

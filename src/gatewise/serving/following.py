@@ -88,7 +88,7 @@ class Followed:
         if not work.ended:
             engine.submit(work)
         if work.writing:
-            self.session.work = work  # which another connection may go on with
+            self.session.work, self.session.follower = work, asyncio.current_task()  # for another connection
         try:
             while not gone() and not self.session.evicted:
                 fresh = _after(work, work.sent)

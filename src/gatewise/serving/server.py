@@ -16,6 +16,7 @@ from gatewise.errors import UsageError
 from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.guard import is_loopback
+from gatewise.serving.log import log_all_unforeseen
 from gatewise.serving.settings import DRAIN_SECONDS, Settings
 from gatewise.serving.store import Store
 from gatewise.wording import option
@@ -140,6 +141,7 @@ async def _run(app: Application, settings: Settings, listening: socket.socket, s
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)  # they would quote requests
         logger.handlers[:], logger.propagate = [logging.NullHandler()], False
+    log_all_unforeseen(asyncio.get_running_loop())
     config = uvicorn.Config(
         app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http="h11", loop="asyncio",
         ws_max_size=1 << 20, timeout_graceful_shutdown=1, server_header=False, date_header=False, proxy_headers=False,

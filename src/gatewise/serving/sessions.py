@@ -20,6 +20,8 @@ from gatewise.serving.work import Work, Writing
 
 KEPT_SECONDS = 120
 """How long the events of a generation are kept for a client that lost some; its numbers stay."""
+ASK_SECONDS = 0.5
+"""How long a connection may take to let go of its session when another goes on with it; then it is broken."""
 EVICT_SECONDS = 5
 """How long a client that connects again waits for its old connection to let go."""
 
@@ -35,6 +37,7 @@ class Session:
         fresh_line: whether the next token begins a line.
         work: the generation that a client may go on with, if any.
         used: when, in the seconds of ``time.time``.
+        follower: what sends the events of the generation to a client.
     """
 
     def __init__(self, id_: str, served: Served | None, state: State | None, used: float | None = None) -> None:
@@ -45,6 +48,7 @@ class Session:
         self.owner: object | None = None
         self.evicted = False
         self.free = asyncio.Event()
+        self.follower: asyncio.Task[Any] | None = None
 
     @property
     def model(self) -> Served:
@@ -130,7 +134,7 @@ class Sessions:
             yield session
         finally:
             if session.owner is owner:
-                session.owner, session.evicted = None, False
+                session.owner, session.evicted, session.follower = None, False, None
                 session.used = time.time()
                 if self._all.pop(session.id, None):
                     self._all[session.id] = session
@@ -149,10 +153,10 @@ class Sessions:
             session.evicted = True
             session.work.changed.set()
             session.free.clear()
-            try:
-                await asyncio.wait_for(session.free.wait(), EVICT_SECONDS)
-            except asyncio.TimeoutError:
-                raise busy() from None
+            if not await _is_set(session.free, ASK_SECONDS) and session.follower:
+                session.follower.cancel()  # it waits for its client to read
+            if not await _is_set(session.free, EVICT_SECONDS):
+                raise busy()
         async with self.own(id_) as session:
             if session.work is None:
                 raise Refusal(
@@ -190,7 +194,10 @@ class Sessions:
         """Delete the sessions that were not used for too long, and events that nobody asked for."""
         for session in [one for one in self._all.values() if one.owner is None and self._is_old(one)]:
             session.owner = session
-            await self.remove(session)
+            try:
+                await self.remove(session)
+            finally:
+                session.owner = None
         for session in self._all.values():
             if session.work and session.owner is None and time.time() - session.used > KEPT_SECONDS:
                 session.work.events.clear()
@@ -248,3 +255,12 @@ class Sessions:
                 position=session.position, fresh_line=session.fresh_line,
             )  # fmt: skip
             session.work.began_line = about["began_line"]
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Wait some time for an event; return whether it is set."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True
