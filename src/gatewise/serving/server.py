@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -16,7 +17,8 @@ from gatewise.errors import UsageError
 from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.guard import is_loopback
-from gatewise.serving.settings import DRAIN_SECONDS, Settings
+from gatewise.serving.log import log_unforeseen
+from gatewise.serving.settings import DRAIN_SECONDS, LAST_SECONDS, Settings
 from gatewise.serving.store import Store
 from gatewise.wording import option
 
@@ -127,17 +129,21 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         """Let operations end, then hand over what is left, then shut down."""
-        until = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        engine = self._app.engine
-        while engine and engine.active and asyncio.get_running_loop().time() < until:
+        time = asyncio.get_running_loop().time
+        until, engine = time() + DRAIN_SECONDS, self._app.engine
+        while engine and engine.active and time() < until:
             await asyncio.sleep(0.02)
         if engine:
             await engine.pause_all()
+        until = time() + LAST_SECONDS
+        while self._app.sessions_in_use() and time() < until:  # until their last events are sent
+            await asyncio.sleep(0.02)
         self.should_exit = True
 
 
 async def _run(app: Application, settings: Settings, listening: socket.socket, say: Callable[[str], object]) -> None:
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+    asyncio.get_running_loop().set_exception_handler(_log_lost)
+    for name in ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)  # they would quote requests
         logger.handlers[:], logger.propagate = [logging.NullHandler()], False
     config = uvicorn.Config(
@@ -149,3 +155,9 @@ async def _run(app: Application, settings: Settings, listening: socket.socket, s
     shown = f"[{host}]" if ":" in host else host
     server = _Server(config, app, lambda: say(f"serving on http://{shown}:{port}"))
     await server.serve([listening])
+
+
+def _log_lost(loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+    """Log an error that nobody waited for."""
+    if error := about.get("exception"):
+        log_unforeseen("a task", error)

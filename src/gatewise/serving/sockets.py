@@ -52,7 +52,7 @@ class Socket:
             if self._followed:
                 self._followed.work.changed.set()
             if self._running:
-                await asyncio.shield(self._running)
+                await asyncio.wait([self._running])
 
     async def _take(self, message: Any) -> None:
         if message["type"] == "websocket.disconnect":
