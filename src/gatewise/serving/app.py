@@ -55,6 +55,7 @@ class Application:
         self.metrics = Metrics()
         hosts = [*settings.allowed_hosts, *([] if is_loopback(settings.host) else [settings.host])]
         self.engine: Engine | None = None
+        self._sessions: Sessions | None = None
         self._app = Starlette(
             routes=[Route("/", self._page), Route("/{file}", self._page)],
             lifespan=self._lifespan,
@@ -71,6 +72,10 @@ class Application:
         """Serve a request."""
         await self._app(scope, receive, send)
 
+    def sessions_in_use(self) -> bool:
+        """Return whether a request owns a session."""
+        return self._sessions is not None and self._sessions.in_use()
+
     def drain(self) -> None:
         """Take no new work."""
         if self.engine:
@@ -79,7 +84,7 @@ class Application:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self.engine = engine = Engine(self.metrics)
-        sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
+        self._sessions = sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
         answers = AnswerRoutes(self._catalog, engine, self.metrics)
         operations = Operations(engine, sessions)
         routes = {

@@ -17,7 +17,7 @@ from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.guard import is_loopback
 from gatewise.serving.log import log_all_unforeseen
-from gatewise.serving.settings import DRAIN_SECONDS, Settings
+from gatewise.serving.settings import DRAIN_SECONDS, LAST_SECONDS, Settings
 from gatewise.serving.store import Store
 from gatewise.wording import option
 
@@ -128,17 +128,20 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         """Let operations end, then hand over what is left, then shut down."""
-        until = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        engine = self._app.engine
-        while engine and engine.active and asyncio.get_running_loop().time() < until:
+        time = asyncio.get_running_loop().time
+        until, engine = time() + DRAIN_SECONDS, self._app.engine
+        while engine and engine.active and time() < until:
             await asyncio.sleep(0.02)
         if engine:
             await engine.pause_all()
+        until = time() + LAST_SECONDS
+        while self._app.sessions_in_use() and time() < until:  # until their last events are sent
+            await asyncio.sleep(0.02)
         self.should_exit = True
 
 
 async def _run(app: Application, settings: Settings, listening: socket.socket, say: Callable[[str], object]) -> None:
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+    for name in ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)  # they would quote requests
         logger.handlers[:], logger.propagate = [logging.NullHandler()], False
     log_all_unforeseen(asyncio.get_running_loop())

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,8 +20,6 @@ from gatewise.serving.work import Work, Writing
 
 KEPT_SECONDS = 120
 """How long the events of a generation are kept for a client that lost some; its numbers stay."""
-ASK_SECONDS = 0.5
-"""How long a connection may take to let go of its session when another goes on with it; then it is broken."""
 EVICT_SECONDS = 5
 """How long a client that connects again waits for its old connection to let go."""
 
@@ -37,7 +35,7 @@ class Session:
         fresh_line: whether the next token begins a line.
         work: the generation that a client may go on with, if any.
         used: when, in the seconds of ``time.time``.
-        follower: what sends the events of the generation to a client.
+        cut: lets go of the owner's client, if that takes nothing.
     """
 
     def __init__(self, id_: str, served: Served | None, state: State | None, used: float | None = None) -> None:
@@ -47,8 +45,8 @@ class Session:
         self.used = time.time() if used is None else used
         self.owner: object | None = None
         self.evicted = False
+        self.cut: Callable[[], None] | None = None
         self.free = asyncio.Event()
-        self.follower: asyncio.Task[Any] | None = None
 
     @property
     def model(self) -> Served:
@@ -134,7 +132,7 @@ class Sessions:
             yield session
         finally:
             if session.owner is owner:
-                session.owner, session.evicted, session.follower = None, False, None
+                session.owner, session.evicted = None, False
                 session.used = time.time()
                 if self._all.pop(session.id, None):
                     self._all[session.id] = session
@@ -153,10 +151,11 @@ class Sessions:
             session.evicted = True
             session.work.changed.set()
             session.free.clear()
-            if not await _is_set(session.free, ASK_SECONDS) and session.follower:
-                session.follower.cancel()  # it waits for its client to read
-            if not await _is_set(session.free, EVICT_SECONDS):
-                raise busy()
+            if not await _set_within(session.free, EVICT_SECONDS / 10):
+                if session.cut:
+                    session.cut()
+                if not await _set_within(session.free, EVICT_SECONDS):
+                    raise busy()
         async with self.own(id_) as session:
             if session.work is None:
                 raise Refusal(
@@ -176,18 +175,30 @@ class Sessions:
             Refusal: it could not be written; the session is what it was.
         """
         before = session.state, session.position, session.fresh_line, session.work
-        session.state, session.position, session.fresh_line = work.state, work.position, work.fresh_line
+        state = work.state.copy() if keep else work.state  # which the work may change when it goes on
+        session.state, session.position, session.fresh_line = state, work.position, work.fresh_line
         session.work = work if keep else None
         try:
             await self._save(session)
         except BaseException:
-            session.state, session.position, session.fresh_line, session.work = before
+            session.state, session.position, session.fresh_line, kept = before
+            session.work = None if kept is work else kept  # it is ahead of the session
             raise
 
     async def remove(self, session: Session) -> None:
-        """Delete a session that the caller owns."""
+        """Delete a session that the caller owns.
+
+        Raises:
+            Refusal: its file could not be deleted.
+        """
         if self._store:
-            await self._store.remove(session.id)
+            try:
+                await self._store.remove(session.id)
+            except OSError as problem:
+                log(f"a session's file could not be deleted: {problem.strerror}")
+                raise Refusal(
+                    507, "the server could not delete the session; nothing has changed", "not_stored"
+                ) from None
         self._all.pop(session.id, None)
 
     async def expire(self) -> None:
@@ -196,11 +207,15 @@ class Sessions:
             session.owner = session
             try:
                 await self.remove(session)
-            finally:
+            except Refusal:  # which is logged; the next time, perhaps
                 session.owner = None
         for session in self._all.values():
             if session.work and session.owner is None and time.time() - session.used > KEPT_SECONDS:
                 session.work.events.clear()
+
+    def in_use(self) -> bool:
+        """Return whether a request owns a session."""
+        return any(session.owner is not None for session in self._all.values())
 
     def _spilled(self) -> int:
         return sum(session.state is None for session in self._all.values())
@@ -251,14 +266,14 @@ class Sessions:
         session.fresh_line = about["fresh_line"]
         if writing := about.get("writing"):
             session.work = Work(
-                served, session.state, writing=Writing(**writing), each=True, gates=about["gates"], top=about["top"],
+                served, session.state.copy(), writing=Writing(**writing), each=True, gates=about["gates"], top=about["top"],
                 position=session.position, fresh_line=session.fresh_line,
             )  # fmt: skip
             session.work.began_line = about["began_line"]
 
 
-async def _is_set(event: asyncio.Event, seconds: float) -> bool:
-    """Wait some time for an event; return whether it is set."""
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; return whether it came."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except asyncio.TimeoutError:
