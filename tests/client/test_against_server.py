@@ -181,7 +181,7 @@ def test_a_stream_goes_on_after_a_restart(
     again = list[int]()
     reconnect = sessions.Session._reconnect
     monkeypatch.setattr(
-        sessions.Session, "_reconnect", lambda self, after: again.append(after) or reconnect(self, after)
+        sessions.Session, "_reconnect", lambda self, after, *rest: again.append(after) or reconnect(self, after, *rest)
     )
     count = 60_000  # more than are written while the server drains
     expected = lm.generate("the dog", max_tokens=count, seed=3)
