@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -179,7 +181,7 @@ def test_a_stream_goes_on_after_a_restart(
     again = list[int]()
     reconnect = sessions.Session._reconnect
     monkeypatch.setattr(
-        sessions.Session, "_reconnect", lambda self, after: again.append(after) or reconnect(self, after)
+        sessions.Session, "_reconnect", lambda self, after, *rest: again.append(after) or reconnect(self, after, *rest)
     )
     count = 60_000  # more than are written while the server drains
     expected = lm.generate("the dog", max_tokens=count, seed=3)
@@ -222,3 +224,20 @@ def test_a_wrong_key(files: dict[str, Path]) -> None:
             with pytest.raises(ServerError) as caught:
                 client.models()
             assert (caught.value.status, caught.value.code) == (401, "unauthorized")
+
+
+def test_ids_begin_with_a_prefix_also_after_a_restart_without_it(files: dict[str, Path], tmp_path: Path) -> None:
+    with served(files["lm"], "--state-dir", tmp_path, "--id-prefix", "8001-") as (address, _):
+        session = gw.Client(address).session()
+        assert session.id.startswith("8001-") and session.fork().id.startswith("8001-")
+        session.feed("the dog")
+    with served(files["lm"], "--state-dir", tmp_path) as (address, _):
+        assert gw.Client(address).session(id=session.id).position == 2
+
+
+@pytest.mark.parametrize("prefix", ["a/b", "a b", "ä", "a" * 21])
+def test_a_prefix_that_no_id_can_begin_with(files: dict[str, Path], prefix: str) -> None:
+    command = [sys.executable, "-m", "gatewise", "serve", str(files["lm"]), "--port", "0", "--id-prefix", prefix]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "expected at most 20 letters, digits, - and _" in done.stderr and done.stderr.count("\n") == 1

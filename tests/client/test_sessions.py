@@ -170,6 +170,7 @@ def test_nothing_is_missing_when_only_the_end_is_lost(fake: Fake) -> None:
         (refused(404, "no_session", "gone"), "no_session", "gone"),
         (refused(503, "draining", "down"), "draining", "down; the generation stopped after position 4"),
         (events(token(6)), "no_generation", "after position 4 are lost"),
+        (events(token(4)), "lost", "ended before the stream did; the generation stopped after position 4"),
     ],
 )
 def test_a_stream_that_cannot_go_on(fake: Fake, again: Reply, code: str, message: str) -> None:
@@ -178,7 +179,7 @@ def test_a_stream_that_cannot_go_on(fake: Fake, again: Reply, code: str, message
         list(gw.Client(fake.url).session().stream())
     assert caught.value.code == code
     tries = fake.routes().count(f"GET {S}/events")
-    assert tries == (len(sessions.RECONNECTING) if code == "draining" else 1)
+    assert tries == (len(sessions.RECONNECTING) if code in ("draining", "lost") else 1)
 
 
 def test_an_error_in_a_stream(fake: Fake) -> None:

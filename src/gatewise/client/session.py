@@ -229,6 +229,7 @@ class Session:
         """
         table, layers = self._gates or (None, 1)
         last: int | None = None
+        delays = iter(RECONNECTING)
         self._given_up = True
         while True:
             lost = ServerError(f"the connection to {self._transport.url} ended before the stream did", code="lost")
@@ -241,6 +242,7 @@ class Session:
                         if last is not None and position != last + 1:
                             raise ServerError(f"the events after position {last} are lost", code="no_generation")
                         last = self._known = position
+                        delays = iter(RECONNECTING)
                         written = name == "token" and not data.get("read")
                         most = most - 1 if most is not None and written else most
                         yield (replies.token if name == "token" else replies.step)(data, table, layers)
@@ -260,10 +262,10 @@ class Session:
                 return  # all tokens have come, only their end is missing
             if not resumable:
                 raise ServerError(f"{lost}; the session has read all of it or nothing, see position", code="lost")
-            response = self._reconnect(after if last is None else last)
+            response = self._reconnect(after if last is None else last, delays, lost)
 
-    def _reconnect(self, after: int) -> "httpx.Response":
-        for delay in RECONNECTING:
+    def _reconnect(self, after: int, delays: Iterator[float], last: ServerError) -> "httpx.Response":
+        for delay in delays:
             time.sleep(delay)
             try:
                 return self._events_after(after, settling=False)
