@@ -1,5 +1,5 @@
 // The page of Gatewise: finds what computes, a server or WebAssembly, and shows the model that is chosen.
-import { $, count, make, on, trying } from "./dom.js";
+import { $, count, make, on, put, trying } from "./dom.js";
 import { GateView } from "./gates.js";
 import { LanguagePart } from "./language.js";
 import { ForecastPart, RowsPart, TaggerPart, TextPart } from "./parts.js";
@@ -24,7 +24,7 @@ function about({ cell, layers, hidden, directions, vocabulary, level, labels, we
 }
 
 function list(chosen) {
-	$("model").replaceChildren(...Object.entries(TASKS).map(([task, [label]]) => {
+	put("model", ...Object.entries(TASKS).map(([task, [label]]) => {
 		const models = page.backend.models.filter((one) => one.task === task);
 		return models.length ? make("optgroup", { label }, ...models.map(({ id }) => make("option", {}, id))) : "";
 	}));
@@ -33,7 +33,7 @@ function list(chosen) {
 
 async function show() {
 	const model = page.backend.models.find(({ id }) => id === $("model").value);
-	$("about").textContent = `${model ? `${about(model)}. ` : "Open a model file. "}Computed by ${page.backend.runtime}.`;
+	put("about", `${model ? `${about(model)}. ` : "Open a model file. "}Computed by ${page.backend.runtime}.`);
 	page.part?.close();
 	page.part = page.model = null;
 	for (const task of Object.keys(TASKS)) $(task).hidden = task !== model?.task;

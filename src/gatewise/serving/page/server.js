@@ -66,97 +66,74 @@ export class ServerBackend {
 /** A session and its connection, which is made again when it breaks; what was asked then goes on, without loss. */
 class Session {
 	position = 0;
-	#id;
 	#socket = null;
 	#state = "open"; // or "mending", "closed"
-	#read = []; // the ids that a language model has read, for a server that has forgotten the session
+	#read = []; // the ids that a language model has read
 	#now = null; // what was asked: { ask, onEvent, start, resolve, reject }
-	#mend = null; // what is asked to mend the connection: { resolve, reject }
 
 	constructor(backend, model) {
 		Object.assign(this, { backend, model });
 	}
 
-	async open() {
-		this.#id = (await this.backend.ask("POST", "v1/sessions", { model: this.model })).id;
+	/** Make a session that has read some ids. */
+	async open(tokens = []) {
+		this.id = (await this.backend.ask("POST", "v1/sessions", { model: this.model })).id;
+		if (tokens.length) await this.backend.ask("POST", `v1/sessions/${this.id}/feed`, { tokens });
 		await this.#connect();
 	}
 
 	#connect() {
 		return new Promise((resolve, reject) => {
-			const socket = this.backend.connect(this.#id);
+			const socket = this.backend.connect(this.id);
 			socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
 			socket.onopen = () => resolve((this.#socket = socket));
 			socket.onclose = () => {
-				const broken = new Error("Connection lost; connecting again…");
-				reject(broken);
-				this.#mend?.reject(broken);
-				if (this.#socket === socket && this.#state === "open") this.#again(broken);
+				reject(new Error("refused"));
+				if (this.#socket === socket && this.#state === "open") this.#mend();
 			};
 		});
 	}
 
-	/** Connect again, waiting longer each time. */
-	async #again(problem) {
+	/** Connect again, waiting longer each time, and go on. */
+	async #mend() {
+		const { backend } = this, now = this.#now, ask = now?.ask;
 		this.#state = "mending";
 		for (let wait = 250; this.#state === "mending"; wait = Math.min(2 * wait, 8000)) {
-			this.backend.tell(problem.message, true);
+			backend.tell(`Connection lost; connecting again${wait > 1000 ? `, every ${wait / 1000} s` : ""}…`, true);
 			await pause(wait * (0.75 + Math.random() / 2));
 			try {
-				const known = await this.backend.ask("GET", `v1/sessions/${this.#id}`).catch((problem) => {
+				const known = await backend.ask("GET", `v1/sessions/${this.id}`).catch((problem) => {
 					if (problem.code !== "no_session") throw problem;
 				});
-				await (known ? this.#connect() : this.open());
-				const how = await this.#goOn(known);
+				const resumes = known?.resumable && ask?.type === "generate", same = known && !now && known.position === this.position;
+				if (resumes || same) await this.#connect();
+				else {
+					// What was asked is asked again, in a session that has read what came before; events that were heard are skipped.
+					await this.open(ask?.type === "feed" ? this.#read.slice(0, now.start) : this.#read);
+					if (ask?.max_tokens) ask.max_tokens -= this.#read.length - now.start;
+				}
 				this.#state = "open";
-				this.backend.tell(`Connected again: ${how}.`);
-			} catch (other) {
-				problem = other.code || this.#mend ? other : new Error(`Connection lost; trying again every ${Math.ceil(wait / 1000)} s…`);
-				if (!other.code || ["draining", "full", "busy"].includes(other.code)) continue;
+				backend.tell(`Connected again: ${resumes ? `nothing was lost, it went on after token ${this.position}` : same ? "nothing was lost" : "what the page has was read again"}.`);
+				if (ask?.max_tokens === 0) this.#end("resolve");
+				else if (now) this.#send(resumes ? { type: "resume", after: this.position } : ask);
+			} catch (problem) {
+				if (!problem.code || ["draining", "full", "busy"].includes(problem.code)) continue;
 				this.#state = "open";
-				this.backend.tell(problem.message, true);
+				backend.tell(problem.message, true);
 				this.#end("reject", problem);
 			}
 		}
 	}
 
-	/** Go on where the connection broke; return what to say of it. */
-	async #goOn(known) {
-		const now = this.#now, ask = now?.ask;
-		if (known?.resumable && ask?.type === "generate") {
-			this.#send({ type: "resume", after: this.position });
-			return `nothing was lost, it went on after token ${this.position}`;
-		}
-		if (!known || now || known.position !== this.position) {
-			// Read again what was read before; what was asked is asked again, and events that were heard are skipped.
-			await this.#quietly({ type: "reset" });
-			const tokens = ask?.type === "feed" ? this.#read.slice(0, now.start) : this.#read;
-			if (tokens.length) await this.#quietly({ type: "feed", tokens });
-			if (ask?.max_tokens) ask.max_tokens -= this.#read.length - now.start;
-			if (ask?.max_tokens === 0) this.#end("resolve");
-			else if (now) this.#send(ask);
-		}
-		return known ? "nothing was lost" : "the server had forgotten the text, and has read it again";
-	}
-
 	#send(message) {
-		if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+		if (this.#state === "open") this.#socket.send(JSON.stringify(message));
 	}
-
-	#quietly(message) {
-		return new Promise((resolve, reject) => {
-			this.#mend = { resolve, reject };
-			this.#send(message);
-		}).finally(() => (this.#mend = null));
-	}
-
 	#ask(ask, onEvent) {
 		return new Promise((resolve, reject) => {
 			this.#now = { ask, onEvent, start: this.#read.length, resolve, reject };
-			if (this.#state === "open") this.#send(ask);
+			this.#send(ask);
 		});
 	}
-
 	#end(how, value) {
 		const now = this.#now;
 		this.#now = null;
@@ -164,18 +141,14 @@ class Session {
 	}
 
 	#hear(message) {
-		const { type, token, position, gates } = message, now = this.#now;
-		if (type === "error") {
-			const problem = Object.assign(new Error(message.error.message), message.error);
-			if (this.#mend) this.#mend.reject(problem);
-			else this.#end("reject", problem);
-		} else if (type === "done") {
-			if (this.#mend) return this.#mend.resolve();
-			if (message.finish_reason === "draining") return; // the rest comes when the server is back
-			if (now && !now.onEvent) this.#read.push(...(message.tokens ?? []));
+		const { type, token, tokens = [], position, gates, error, finish_reason: why } = message, now = this.#now;
+		if (type === "error") this.#end("reject", Object.assign(new Error(error.message), error));
+		else if (type === "done" && why !== "draining") {
+			// (While it drains, the rest comes when the server is back.)
+			if (!now?.onEvent) this.#read.push(...tokens);
 			this.position = position;
 			this.#end("resolve");
-		} else if (now?.onEvent && !this.#mend && position > this.position) {
+		} else if (now?.onEvent && position > this.position) {
 			this.position = position;
 			if (token !== undefined) this.#read.push(token);
 			if (gates) message.gates = Uint8Array.from(atob(gates), (one) => one.charCodeAt(0));
@@ -205,6 +178,6 @@ class Session {
 	close() {
 		this.#state = "closed";
 		this.#socket.close();
-		this.backend.ask("DELETE", `v1/sessions/${this.#id}`).catch(() => {});
+		this.backend.ask("DELETE", `v1/sessions/${this.id}`).catch(() => {});
 	}
 }
