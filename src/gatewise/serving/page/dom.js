@@ -1,14 +1,11 @@
-// Helpers for elements, lists and waiting.
-
+// Helpers for elements, lists and waiting; the README says what each file does.
 export const $ = (id) => document.getElementById(id);
 export const range = (length, f) => Array.from({ length }, (_, k) => f(k));
 export const limited = (x, low, high) => Math.max(Math.min(x, high), low);
 export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 export const percent = (p) => (p < 1e-4 ? "<0.01%" : `${(100 * p).toFixed(p < 0.01 ? 2 : 1)}%`);
 export const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
-/** [label, probability] of {label: probability}, the most probable first. */
 export const ranked = (all, most) => Object.entries(all).sort((a, b) => b[1] - a[1]).slice(0, most);
-/** A token as people read it. */
 export const shown = (text) => (text.includes("\n") ? "↵" : text.trim() || "␣");
 
 export function make(tag, set, ...content) {
@@ -16,13 +13,11 @@ export function make(tag, set, ...content) {
 	made.append(...content);
 	return made;
 }
-/** Give the element of an id other content. */
 export const put = (id, ...content) => $(id).replaceChildren(...content);
 /** Listen for events at an element, or at those whose ids a text names. */
 export function on(where, events, f) {
 	for (const at of where.split?.(" ").map($) ?? [where]) for (const name of events.split(" ")) at.addEventListener(name, f);
 }
-/** Call f when an element has another size. */
 export const sized = (id, f) => new ResizeObserver(f).observe($(id));
 
 /** Run f, and say what goes wrong. */
@@ -47,14 +42,18 @@ export function settled(f) {
 	};
 }
 
+/** Set --s, from which the style sheet makes a colour or a width. */
+export function shaded(made, s) {
+	made.style.setProperty("--s", s);
+	return made;
+}
 /** An option of a list of words. */
-export function option(list, t, className, ariaLabel, ...content) {
-	const made = make("span", { role: "option", id: list.id + t, ariaSelected: "false", className, ariaLabel }, ...content);
+export function option(list, t, className, ariaLabel, s, ...content) {
+	const made = shaded(make("span", { role: "option", id: list.id + t, ariaSelected: "false", className, ariaLabel }, ...content), s);
 	made.dataset.t = t;
 	return made;
 }
 export const optionAt = (list, t) => list.querySelector(`[data-t="${t}"]`);
-/** Mark the option that is current. */
 export function mark(list, t) {
 	list.querySelector(".here")?.classList.remove("here");
 	optionAt(list, t)?.classList.add("here");
@@ -89,9 +88,7 @@ export function choosable(list, point, select = () => {}) {
 /** Bars of [name, probability]; with `choose` they are buttons. */
 export function bars(id, pairs, choose, chosen) {
 	put(id, ...pairs.map(([name, p]) => {
-		const bar = make("i");
-		bar.style.setProperty("--p", p);
 		const set = { className: `bar${name === chosen ? " is" : ""}`, onclick: choose && (() => choose(name)) };
-		return make("li", {}, make(choose ? "button" : "div", set, make("span", {}, choose ? shown(name) : name), bar, make("b", {}, percent(p))));
+		return make("li", {}, make(choose ? "button" : "div", set, make("span", {}, choose ? shown(name) : name), shaded(make("i"), p), make("b", {}, percent(p))));
 	}));
 }

@@ -1,21 +1,20 @@
-// The gates of a record as a picture: a column for each step, a row for each unit of a layer.
-// A record is { labels: what was read at each step, gates: the bytes of each step, array by array, layer by layer }.
+// The gates of a record { labels, gates: the bytes of each step } as a picture: a column for each step, a row for each unit.
 import { $, count, limited, make, on, put, range, sized } from "./dom.js";
 import { css, fresh, styled, table } from "./draw.js";
 
 const { ceil, floor, log, max, min, round } = Math;
 const TITLES = { i: "input gate", f: "forget gate", g: "candidate", o: "output gate", c: "cell, tanh(c)", h: "output h", r: "reset gate", z: "update gate", n: "candidate" };
-const LEFT = 58, LONGEST = 500; // the width of the axis; memory beyond this cannot be told from endless
+const LEFT = 58, LONGEST = 500;
 const ALIKE = 0.75; // the part of the units that are on in a place that is like the selection
 
 export class GateView {
-	onchange = () => {}; // called when the cursor or the selection has changed
+	onchange = () => {};
 	cursor = { t: -1, u: 0 }; // u is a row, a place in `order`
 	span = null; // [first, last] of the selected steps
 	units = []; // those that are on throughout the span
 	places = []; // other spans where they are on
 	#model = null;
-	#from = -1; // where a selection begins
+	#from = -1;
 	#follows = true;
 	#buffer = document.createElement("canvas");
 
@@ -38,7 +37,6 @@ export class GateView {
 		on(box, "keydown", (event) => this.#key(event));
 	}
 
-	/** Show records of a model; `what` is a step of theirs, `fit` the least and the largest width of a column. */
 	show(model, records, what, fit) {
 		if (model !== this.#model) {
 			Object.assign(this, { cursor: { t: -1, u: 0 }, span: null });
@@ -66,7 +64,6 @@ export class GateView {
 	get length() {
 		return this.#minus ? min(...this.records.map(({ gates }) => gates.length)) : this.record.gates.length;
 	}
-	/** Where the bytes of an array and the chosen layer begin. */
 	#at(name = this.gate.name) {
 		const { gates, layers, hidden } = this.#model;
 		return (gates.findIndex((gate) => gate.name === name) * layers + +$("layer").value) * hidden;
@@ -76,13 +73,12 @@ export class GateView {
 		const [a, b] = this.records;
 		return this.#minus ? a.gates[t][place] - b.gates[t][place] + 255 : this.record.gates[t][place];
 	}
-	/** The number that it stands for. */
 	#value(level) {
 		const { low, high } = this.gate;
 		return (level / 255) * (high - low) + (this.#minus ? low - high : low);
 	}
 
-	/** How long each unit remembers, in steps: 1/(1 − mean) of the gate that keeps, or the correlation of an RNN with the step before. */
+	/** How long each unit remembers, in steps. */
 	memory() {
 		const { hidden, cell } = this.#model, { gates } = this.record, kept = { lstm: "f", gru: "z" }[cell], at = this.#at(kept ?? "h");
 		return range(hidden, (u) => {
@@ -92,7 +88,6 @@ export class GateView {
 		});
 	}
 
-	/** Look at everything again; the units keep their order unless they are to be sorted. */
 	refresh(sort) {
 		if (!this.#model) return;
 		const { hidden } = this.#model, { box, length } = this;
@@ -131,7 +126,6 @@ export class GateView {
 			to.fillStyle = to.strokeStyle = styled(colour);
 			to.fillRect(...box);
 		};
-		// The axis: how long the units remember, on a scale of powers, and which were found.
 		order.forEach((unit, u) => {
 			const length = (log(this.times[unit]) / log(LONGEST)) * (LEFT - 14), thick = max(row - (row > 3), 1), found = this.units.includes(unit);
 			fill(found ? "mark" : "bar", LEFT - 4 - length, y(from + u), length, thick);
@@ -180,11 +174,7 @@ export class GateView {
 		put("cell", t >= 0 && t < this.length
 			? `${what} ${t + 1} “${this.record.labels[t]}”, unit ${unit}: ${name} = ${this.#value(this.#level(t, this.#at() + unit)).toFixed(3)}; it remembers about ${memory.toPrecision(2)} ${what}s`
 			: "Point at a cell, or move with the arrow keys. Select columns by dragging, or with Shift and the arrow keys. The bars on the left show how long each unit remembers.");
-		const { to, width, height } = fresh($("scale"));
-		range(width, (x) => {
-			to.fillStyle = css(cells, round((x / (width - 1)) * last));
-			to.fillRect(x, 0, 2, height);
-		});
+		$("scale").style.background = `linear-gradient(90deg, ${range(9, (k) => css(cells, round((k / 8) * last)))})`;
 		put("low", this.#value(0));
 		put("high", this.#value(last));
 	}
@@ -213,7 +203,6 @@ export class GateView {
 		this.point(to, limited(u + step[1], 0, this.order.length - 1), true);
 	}
 
-	/** Move the cursor, and the view to it. */
 	point(t, u = this.cursor.u, scroll) {
 		const { box, column, row } = this, x = t * column, y = u * row;
 		this.cursor = { t, u };
@@ -225,7 +214,6 @@ export class GateView {
 		this.onchange();
 	}
 
-	/** Select the steps between two, or none (-1). */
 	select(a, b) {
 		this.span = a < 0 ? null : [min(a, b), max(a, b)];
 		this.refresh();

@@ -1,4 +1,4 @@
-// Language models: texts A and B, whose tokens are read and written with their probabilities and gates.
+// Language models: texts A and B.
 import { $, bars, choosable, mark, on, option, optionAt, percent, put, settled, shown, trying } from "./dom.js";
 
 const TOP = { top: 10 }; // how many of the most probable tokens are asked for
@@ -6,7 +6,7 @@ const bits = (p) => -Math.log2(Math.max(p, 1e-12));
 
 /** One text: its tokens, and a session that has read them. */
 class Text {
-	tokens = []; // the events of the backend, with `as`, what was typed, and whether they were written
+	tokens = []; // events, with `as`, what was typed, and whether they were written
 	gates = [];
 	labels = [];
 	running = false;
@@ -50,7 +50,6 @@ class Text {
 		this.root.remove();
 	}
 
-	/** Do f when what runs has ended. */
 	#alone(f) {
 		return (this.#busy = this.#busy.catch(() => {}).then(f));
 	}
@@ -60,7 +59,6 @@ class Text {
 		if (this.running) this.#session.stop();
 	}
 
-	/** Read the field, if it has changed. */
 	read() {
 		const text = this.field.value;
 		if (text === this.#read) return this.#busy;
@@ -78,15 +76,14 @@ class Text {
 
 	#add(event, piece) {
 		const { text, probability, gates } = event, written = piece === null, apart = text[0] === " " && text[1] ? " " : "", as = piece ? apart + piece : text, label = shown(as);
-		const name = `token s${Math.min(Math.floor(bits(probability) / 1.7), 7)}${written ? " written" : ""}${text.includes("<unk>") ? " unknown" : ""}`;
-		this.list.append(apart, option(this.list, this.tokens.length, name, `${label}, ${percent(probability)}`, label), as === "\n" ? "\n" : "");
+		const name = `token${written ? " written" : ""}${text.includes("<unk>") ? " unknown" : ""}`;
+		this.list.append(apart, option(this.list, this.tokens.length, name, `${label}, ${percent(probability)}`, Math.min(bits(probability) / 24, 0.5), label), as === "\n" ? "\n" : "");
 		this.tokens.push({ ...event, as, written });
 		this.gates.push(gates);
 		this.labels.push(label);
 		this.part.view.refresh();
 	}
 
-	/** Write on: `steps` tokens, or as many as the page says. */
 	async continue(steps) {
 		const options = { ...this.part.options(), ...TOP };
 		if (steps) options.max_tokens = steps;
@@ -112,7 +109,6 @@ class Text {
 		this.root.ariaBusy = running;
 	}
 
-	/** Bring the session to where it was after its first `length` tokens. */
 	async #restore(length) {
 		await this.#session.reset();
 		if (length) await this.#session.feed({ tokens: this.tokens.slice(0, length).map(({ token }) => token) });
@@ -129,7 +125,6 @@ class Text {
 		await this.continue();
 	}
 
-	/** Forget all tokens but the first; of the field, what has no token any more. */
 	#keep(length) {
 		const typed = this.tokens.slice(length).some(({ written }) => !written), last = optionAt(this.list, length);
 		while (last?.nextSibling) last.nextSibling.remove();
@@ -151,7 +146,6 @@ class Text {
 		});
 	}
 
-	/** Mark the cursor and, where they are of this text, the selection and the places that are like it. */
 	mark({ span, places, cursor, record }) {
 		const inside = (t, place) => record === this && place && t >= place[0] && t <= place[1];
 		this.list.querySelectorAll(".token").forEach((token, t) => {
@@ -206,7 +200,6 @@ export class LanguagePart {
 		$("texts").className = two ? "split two" : "";
 	}
 
-	/** Make text B the first `length` tokens of a text. */
 	async #second(from, length = from.tokens.length) {
 		if (!this.texts[1]) await this.#make("B");
 		await this.texts[1].copy(from, length);
@@ -228,7 +221,6 @@ export class LanguagePart {
 		if (tokens[0]) put("said", `${name}: ${tokens.length} ${this.what}s, at the end ${labels.slice(-12).join(" ")}`);
 	}
 
-	/** Mark the texts, and show what is known about the token at the cursor or the last one. */
 	#mark() {
 		this.texts.forEach((text) => text.mark(this.view));
 		const { tokens } = this.current, t = tokens[this.view.cursor.t] ? this.view.cursor.t : tokens.length - 1, one = tokens[t];

@@ -11,7 +11,7 @@ const TASKS = {
 };
 const page = { backend: null, view: new GateView(), part: null, model: null };
 const parts = {};
-window.gatewise = page; // for tests, and for the curious
+window.gatewise = page;
 
 function about({ cell, layers, hidden, directions, vocabulary, level, labels, weights, bytes, task }) {
 	return [

@@ -1,5 +1,5 @@
-// Taggers, classifiers and forecasters: each reads its input anew when it changes, with gates where the model streams.
-import { $, bars, choosable, limited, make, mark, on, option, pause, percent, put, range, ranked, settled, sized } from "./dom.js";
+// Taggers, classifiers and forecasters.
+import { $, bars, choosable, limited, make, mark, on, option, pause, percent, put, range, ranked, settled, shaded, sized } from "./dom.js";
 import { css, fresh, lines, styled, table } from "./draw.js";
 
 const { abs, ceil, floor, max, min, round } = Math;
@@ -7,7 +7,6 @@ const { abs, ceil, floor, max, min, round } = Math;
 class Part {
 	#session;
 
-	/** `ids` are the fields to read, `what` is a step. */
 	constructor(page, ids, what) {
 		Object.assign(this, { page, what, view: page.view });
 		this.changed = settled(() => this.model && this.read());
@@ -30,7 +29,6 @@ class Part {
 		this.#session = this.model = null;
 	}
 
-	/** Read inputs with gates. */
 	async follow(inputs, labels, record = this.record) {
 		record.labels.length = record.gates.length = 0;
 		if (!this.#session) return;
@@ -42,14 +40,12 @@ class Part {
 		this.view.refresh(true);
 	}
 
-	/** Look at one of the steps that there are. */
 	point(t) {
 		if (t < 0 || t >= this.steps || t === this.at) return;
 		this.at = t;
 		this.look(t);
 	}
 
-	/** Make the steps options of a list. */
 	choose(list) {
 		choosable(list, (t) => (this.#session ? this.view.point(t, this.view.cursor.u, true) : this.point(t)));
 	}
@@ -68,11 +64,11 @@ export class TaggerPart extends Part {
 		let t = 0;
 		list.replaceChildren(...sentences.map(({ words }) => make("div", { role: "presentation" }, ...words.map((word) => {
 			const { tag, scores } = this.words[t], p = scores[tag];
-			return option(list, t++, `word${p < 0.6 ? " unsure" : ""}`, `${word}: ${tag}, ${percent(p)}`, word, make("small", { className: `tag k${labels.indexOf(tag) % 6}` }, tag));
+			return option(list, t++, `word${p < 0.6 ? " unsure" : ""}`, `${word}: ${tag}, ${percent(p)}`, 0, word, shaded(make("small", { className: "tag" }, tag), labels.indexOf(tag)));
 		}))));
 		const words = this.words.map(({ word }) => word);
 		await this.follow({ words }, words);
-		this.point(this.steps - 1);
+		this.point(words.findLastIndex((word) => /\w/.test(word)));
 	}
 
 	look(t) {
@@ -100,8 +96,8 @@ export class TextPart extends Part {
 		put("class-verdict", `${label}, ${percent(p)}`);
 		put("class-note", `Coloured by how far each word moves the verdict towards ${label}, or away from it.`);
 		list.replaceChildren(...words.flatMap((word, t) => {
-			const moved = all[t][label] - (t ? all[t - 1][label] : 1 / this.model.labels.length), size = limited(ceil(abs(moved) * 8 - 0.2), 0, 3);
-			return [option(list, t, `token ${moved < 0 ? "away" : "to"}${size}`, `${word}: ${round(100 * moved)} percent for ${label}`, word), " "];
+			const moved = all[t][label] - (t ? all[t - 1][label] : 1 / this.model.labels.length);
+			return [option(list, t, moved < 0 ? "token" : "token to", `${word}: ${round(100 * moved)} percent for ${label}`, min(abs(moved), 0.5), word), " "];
 		}));
 		await this.follow({ words }, words);
 		this.point(this.steps - 1);
@@ -159,10 +155,9 @@ export function picture(strokes, size) {
 	return range(size, (t) => found.slice(t * size, (t + 1) * size));
 }
 
-/** Pictures, which are read row by row. */
 export class RowsPart extends Part {
-	#strokes = SHAPES[3];
-	#turn = 0; // changes when another picture is read
+	#strokes = [];
+	#turn = 0;
 
 	constructor(page) {
 		super(page, "shape", "row");
@@ -189,7 +184,10 @@ export class RowsPart extends Part {
 		sized("reading", () => this.repaint());
 	}
 
-	/** Draw strokes, as if by hand. */
+	ready() {
+		$("shape").value = 3;
+		this.#strokes = SHAPES[3];
+	}
 	draw(strokes) {
 		this.#strokes = strokes;
 		this.changed();
@@ -205,7 +203,6 @@ export class RowsPart extends Part {
 		this.#scan(turn, whole, record, view);
 	}
 
-	/** Show the rows one after the other. */
 	async #scan(turn, whole, record, view) {
 		const still = matchMedia("(prefers-reduced-motion: reduce)").matches, { length } = this.rows;
 		for (let t = 0; t < length && turn === this.#turn && this.model; ++t) {
@@ -230,7 +227,6 @@ export class RowsPart extends Part {
 		this.repaint();
 	}
 
-	/** Draw the pad, the rows that were read, and beside each the probabilities after it. */
 	repaint() {
 		const canvas = $("reading"), { rows, steps, model, at } = this;
 		if (!canvas.clientWidth || !rows || !model) return;
@@ -288,7 +284,6 @@ export class ForecastPart extends Part {
 		$("values").value = [columns, ...range(length + ahead, (t) => columns.map((_, k) => wave(t, k)))].map((row) => row.join(", ")).join("\n");
 	}
 
-	/** The numbers of the field by column, null where there is none. */
 	#table() {
 		const { columns } = this.model, rows = $("values").value.trimEnd().split("\n").map((row) => row.split(/[,;\t]/).map((one) => one.trim()));
 		const named = rows[0].some((one) => isNaN(one)), places = columns.map((name, k) => (named ? rows[0].indexOf(name) : k)), lacking = places.indexOf(-1);

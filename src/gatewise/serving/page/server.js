@@ -1,8 +1,4 @@
-// The backend that asks a server, `gatewise serve`. Both backends (wasm.js is the other) have
-//   models             what v1/models says, one each
-//   session(model)     → reset(), feed(inputs, onEvent), generate(options, onEvent), stop(), close(); one thing at a time
-//   tag(model, text), classify(model, input), forecast(model, rows, steps)
-// An event tells of one input that was read or written: its gates as bytes, and what the model says.
+// The backend that asks a server, `gatewise serve`.
 import { pause } from "./dom.js";
 
 export class ServerBackend {
@@ -11,13 +7,11 @@ export class ServerBackend {
 	#key = null;
 	#askKey;
 
-	/** askKey(wrong) returns a promise of the key; tell(text, broken) shows how the connection is. */
 	constructor(askKey, tell) {
 		this.#askKey = askKey;
 		this.tell = tell;
 	}
 
-	/** Find the models; false where no server is. */
 	async start() {
 		const found = await this.ask("GET", "v1/models").catch((problem) => {
 			if (problem.code) throw problem;
@@ -75,7 +69,6 @@ class Session {
 		Object.assign(this, { backend, model });
 	}
 
-	/** Make a session that has read some ids. */
 	async open(tokens = []) {
 		this.id = (await this.backend.ask("POST", "v1/sessions", { model: this.model })).id;
 		if (tokens.length) await this.backend.ask("POST", `v1/sessions/${this.id}/feed`, { tokens });
@@ -144,7 +137,6 @@ class Session {
 		const { type, token, tokens = [], position, gates, error, finish_reason: why } = message, now = this.#now;
 		if (type === "error") this.#end("reject", Object.assign(new Error(error.message), error));
 		else if (type === "done" && why !== "draining") {
-			// (While it drains, the rest comes when the server is back.)
 			if (!now?.onEvent) this.#read.push(...tokens);
 			this.position = position;
 			this.#end("resolve");
@@ -161,7 +153,6 @@ class Session {
 		this.#read = [];
 		this.position = 0;
 	}
-	/** Read; onEvent, if given, is told about each input, with its gates. */
 	feed(what, onEvent) {
 		return this.#ask({ type: "feed", ...what, stream: !!onEvent, gates: !!onEvent }, onEvent);
 	}
@@ -170,10 +161,6 @@ class Session {
 	}
 	stop() {
 		this.#send({ type: "stop" });
-	}
-	/** Break the connection, as a bad network does. */
-	drop() {
-		this.#socket.close();
 	}
 	close() {
 		this.#state = "closed";
