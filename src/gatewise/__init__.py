@@ -1,7 +1,7 @@
 """Gatewise: recurrent sequence models, to understand, to train, to ship.
 
 The public names are imported when first used: importing the package loads neither torch nor plots. They need the extra
-``train``; ``gatewise.runtime`` needs NumPy alone.
+``train``, ``Client`` the extra ``client``; ``gatewise.runtime`` needs NumPy alone.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,14 @@ from gatewise.errors import (
     InputError,
     Interrupted,
     RunError,
+    ServerError,
     TrainingStopped,
     UsageError,
 )
 from gatewise.extras import import_extra
 
 if TYPE_CHECKING:
+    from gatewise.client.client import Client
     from gatewise.models.language_model import LanguageModel
     from gatewise.models.loading import load
     from gatewise.models.sequence_classifier import SequenceClassifier
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Client": "gatewise.client.client",
     "LanguageModel": "gatewise.models.language_model",
     "Run": "gatewise.tasks.run",
     "SequenceClassifier": "gatewise.models.sequence_classifier",
@@ -40,7 +43,11 @@ _HOMES = {
     "train": "gatewise.tasks.train",
 }
 
+_EXTRAS = {"Client": "client"}
+"""The extra that a name needs, if it is not ``train``."""
+
 __all__ = [
+    "Client",
     "DataError",
     "GatewiseError",
     "InputError",
@@ -50,6 +57,7 @@ __all__ = [
     "RunError",
     "SequenceClassifier",
     "SequenceRegressor",
+    "ServerError",
     "Tagger",
     "TextClassifier",
     "TrainingStopped",
@@ -61,7 +69,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_extra(_HOMES[name], "", f"gatewise.{name}", "train"), name)
+        return getattr(import_extra(_HOMES[name], "", f"gatewise.{name}", _EXTRAS.get(name, "train")), name)
     raise AttributeError(f"module 'gatewise' has no attribute {name!r}")
 
 

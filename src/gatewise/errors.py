@@ -43,6 +43,22 @@ class RunError(GatewiseError):
     exit_status = 4
 
 
+class ServerError(GatewiseError):
+    """A server cannot be reached, or does not do what was asked for a reason other than the input.
+
+    Attributes:
+        status: of HTTP; None where there was no answer, or where a stream had begun.
+        code: a word for programs: the server's own, such as ``busy``, or ``unreachable``, ``timeout``, ``lost`` (the
+            connection), ``answer`` (not that of ``gatewise serve``).
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str = "", status: int | None = None, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
 class TrainingStopped(GatewiseError):
     """Training cannot continue (NaN, full disk); the last good checkpoint, if any, is kept."""
 

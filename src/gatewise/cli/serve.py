@@ -36,6 +36,9 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="The most threads of a step.  [the processor's cores, up to 8]")
     ] = None,
+    id_prefix: Annotated[
+        str, typer.Option(metavar="TEXT", help="How ids of sessions begin; a proxy before several servers goes by it.")
+    ] = "",
 ) -> None:
     """Serve models over HTTP, with sessions that carry their state, and a page that shows the gates at work.
 
@@ -57,5 +60,6 @@ def command(
         state_dir=state_dir,
         ttl=ttl,
         threads=threads or server.cores(),
+        id_prefix=id_prefix,
     )
     server.serve(runs, settings, weights, write)

@@ -250,8 +250,9 @@ def _leading(
 
     None if that is not certain: different logits may be equal once scaled.
     """
-    ids = np.arange(len(logits))
-    if least < len(logits):
+    if least == len(logits):
+        ids = np.arange(least)
+    else:
         bounds, stripes = logits, len(logits) // STRIPES
         if 2 * least <= stripes:
             bounds = logits[: stripes * STRIPES].reshape(STRIPES, stripes).max(axis=0)
@@ -260,9 +261,8 @@ def _leading(
     if len(ids) < len(logits):
         if logits.dtype.kind != "f":
             return None
-        limits = np.array([np.nextafter(bound, -np.inf, dtype=logits.dtype), bound])
-        below, at = _scaled(limits, largest, sampler.temperature)
-        if not below < at:
+        below = float(np.nextafter(bound, -np.inf, dtype=logits.dtype))  # the others are no larger
+        if not (below - largest) / sampler.temperature < (float(bound) - largest) / sampler.temperature:
             return None
     chosen = logits[ids]
     scaled = _scaled(chosen, largest, sampler.temperature)

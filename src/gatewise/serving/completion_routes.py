@@ -94,7 +94,7 @@ class CompletionRoutes:
     async def create(self, request: Request) -> Response:
         """Continue texts."""
         asked = await read_json(request, schemas.COMPLETION)
-        served = self._catalog.choose(asked["model"], lambda one: one.is_language_model, "a language model")
+        served = self._catalog.choose(asked.get("model"), lambda one: one.is_language_model, "a language model")
         changed = asyncio.Event()
         choices = _choices(served, asked, changed)
         about = {

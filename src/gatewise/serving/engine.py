@@ -26,6 +26,8 @@ from gatewise.serving.refusals import Refusal, draining, of_error
 from gatewise.serving.settings import MOST_ROWS, MOST_WAITING
 from gatewise.serving.work import Work
 
+TOGETHER = 8
+"""Rows whose probabilities are computed at a time, so that they stay in the processor's cache."""
 PIECE_SECONDS = 0.01
 """How long the reading of a piece may take."""
 
@@ -47,6 +49,7 @@ class Engine(threading.Thread):
         self._works = list[Work]()
         self._told = list[tuple[Work, list[Event], bool]]()
         self._pieces = dict[Served, int]()
+        self._last = dict[Served, tuple[tuple[Work, ...], npt.NDArray[np.floating]]]()
         self.active = 0
         metrics.observe("running", "Operations that are read or written.", lambda: self.active)
         self.closed = False
@@ -196,16 +199,17 @@ class Engine(threading.Thread):
     def _step_tokens(self, served: Served, model: LanguageModel, works: Sequence[Work]) -> None:
         """Draw a token for each work that writes, take the next input of the others, and read them."""
         if without := [work for work in works if work.outputs is None]:
+            self._last.pop(served, None)
             for work, logits in zip(without, model.outputs([work.state for work in without]), strict=True):
                 work.outputs = logits
-        logits = np.stack([work.outputs for work in works])  # type: ignore[misc]
+        logits = self._stacked(served, works)
         if (bos := model.vocabulary.bos_id) is not None:
             logits[:, bos] = -np.inf
         tokens = [work.inputs[work.place] if work.unread else -1 for work in works]
         for row, token in _draw(works, logits):
             tokens[row] = token
         told = [row for row, work in enumerate(works) if work.each and not work.problem]
-        shown = dict(zip(told, _seen(model, logits[told], [tokens[row] for row in told], works, told), strict=True))
+        shown = dict(zip(told, _seen(model, logits, tokens, works, told), strict=True))
         going = [row for row, work in enumerate(works) if not work.problem]
         self._one_each(served, [works[row] for row in going], [tokens[row] for row in going])
         now = time.monotonic()
@@ -253,20 +257,30 @@ class Engine(threading.Thread):
         plain = [row for row, work in enumerate(works) if not work.gates]
         together = [works[row] for row in plain]
         found = self._together(served.model.step, together, [items[row] for row in plain])
+        self._last.pop(served, None)
+        if isinstance(found, np.ndarray) and not any(work.unread or work.ended for work in together):
+            self._last[served] = tuple(together), found
         for work, outputs in zip(together, found, strict=True):
             work.outputs = outputs
         for work, item in zip(works, items, strict=True):
             if work.gates:
                 self._alone(work, lambda work=work, item=item: _show(served, work, item))  # type: ignore[misc]
 
+    def _stacked(self, served: Served, works: Sequence[Work]) -> npt.NDArray[np.floating]:
+        """Return the outputs of some works, (B, K): without a copy, where they are those of one step."""
+        before, matrix = self._last.get(served, ((), None))
+        if matrix is None or before != tuple(works):
+            matrix = np.stack([work.outputs for work in works])  # type: ignore[misc]
+        return matrix
+
     def _together(
         self, compute: Callable[[Any, Sequence[Any]], npt.NDArray[np.floating]], works: Sequence[Work], items: list[Any]
-    ) -> Sequence[npt.NDArray[np.floating] | None]:
+    ) -> npt.NDArray[np.floating] | list[npt.NDArray[np.floating] | None]:
         """Compute a row for each work; where that fails, for each alone, so that no other work fails with it."""
         if not works:
             return []
         try:
-            return list(compute(items, [work.state for work in works]))
+            return compute(items, [work.state for work in works])
         except GatewiseError:
             return [
                 self._alone(work, lambda work=work, item=item: compute([item], [work.state])[0])  # type: ignore[misc]
@@ -295,7 +309,8 @@ def _draw(works: Sequence[Work], logits: npt.NDArray[np.floating]) -> list[tuple
     rows = [row for row, work in enumerate(works) if not work.unread and work.writing]
     samplers = [works[row].writing.sampler for row in rows]  # type: ignore[union-attr]
     try:
-        return list(zip(rows, draw_each(samplers, logits[rows]), strict=True))
+        some = logits if len(rows) == len(logits) else logits[rows]
+        return list(zip(rows, draw_each(samplers, some), strict=True))
     except GatewiseError:
         found = list[tuple[int, int]]()
         for row, sampler in zip(rows, samplers, strict=True):
@@ -314,18 +329,20 @@ def _seen(
     rows: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Return, for the tokens of some rows, their probability and the most probable ones in their place."""
-    if not len(logits):
-        return []
-    largest = logits.max(1, keepdims=True)
-    total = np.exp(logits - largest).sum(1, dtype=np.float64)
     found = list[dict[str, Any]]()
-    for k, (token, row) in enumerate(zip(tokens, rows, strict=True)):
-        p = float(np.exp(np.float64(logits[k, token] - largest[k, 0])) / total[k])
-        about: dict[str, Any] = {"probability": p}
-        if count := works[row].top:
-            some = np.argpartition(logits[k], -min(count, logits.shape[1]))[-count:]
-            some = some[np.argsort(-logits[k, some], kind="stable")]
-            mass = np.exp(logits[k, some].astype(np.float64) - largest[k, 0]) / total[k]
-            about["top"] = [[model.vocabulary.tokens[t], float(q)] for t, q in zip(some.tolist(), mass, strict=True)]
-        found.append(about)
+    for first in range(0, len(rows), TOGETHER):
+        some = rows[first : first + TOGETHER]
+        z = logits[some]
+        z -= z.max(1, keepdims=True)
+        p = np.exp(z)
+        total = p.sum(1)
+        chosen = (p[np.arange(len(some)), [tokens[row] for row in some]] / total).tolist()
+        for k, row in enumerate(some):
+            about: dict[str, Any] = {"probability": chosen[k]}
+            if count := min(works[row].top, z.shape[1]):
+                top = np.argpartition(z[k], -count)[-count:]
+                top = top[np.argsort(-z[k, top], kind="stable")]
+                mass = (p[k, top] / total[k]).tolist()
+                about["top"] = [[model.vocabulary.tokens[t], q] for t, q in zip(top.tolist(), mass, strict=True)]
+            found.append(about)
     return found

@@ -40,8 +40,7 @@ SAMPLING: dict[str, Schema] = {
 }
 
 COMPLETION = body(
-    ["model"],
-    model={"type": "string"},
+    model=MODEL,
     prompt=_one_of(
         "a text, a list of texts, token ids, or a list of these",
         STRING,

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,13 +62,19 @@ def serve(
         say: called with the first line, when requests are answered.
 
     Raises:
-        UsageError: the address cannot be used, others could reach it and there is no key, or two models have one name.
+        UsageError: the address cannot be used, others could reach it and there is no key, two models have one name, or
+            the prefix of ids is invalid.
         RunError: a run is missing or invalid.
     """
     if settings.key is None and not is_loopback(settings.host):
         raise UsageError(
             f"{option('host', settings.host)}: others can reach that address, and there is no key; set {KEY} or "
             f"{option('key_file')}, or listen on 127.0.0.1"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_-]{0,20}", settings.id_prefix):
+        raise UsageError(
+            f"{option('id_prefix', settings.id_prefix)}: not the beginning of an id; expected at most 20 letters, "
+            "digits, - and _"
         )
     listening = _listen(settings.host, settings.port)
     with listening:

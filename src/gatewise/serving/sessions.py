@@ -89,7 +89,7 @@ class Sessions:
             raise Refusal(
                 429, f"there are {len(self._all)} sessions, the most that may be; delete one, or try again later"
             )
-        session = Session(secrets.token_urlsafe(16), served, state)
+        session = Session(self._settings.id_prefix + secrets.token_urlsafe(16), served, state)
         session.position, session.fresh_line = position, fresh_line
         session.owner = session  # until it is on disk
         self._all[session.id] = session

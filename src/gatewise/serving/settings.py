@@ -34,6 +34,7 @@ class Settings:
         state_dir: where sessions are kept on disk.
         ttl: how many seconds an unused session is kept.
         threads: of one step of a model.
+        id_prefix: how the ids of its sessions begin, by which a proxy knows the server of each.
     """
 
     host: str = "127.0.0.1"
@@ -45,3 +46,4 @@ class Settings:
     state_dir: Path | None = None
     ttl: float = 3600.0
     threads: int = 1
+    id_prefix: str = ""

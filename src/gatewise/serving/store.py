@@ -16,7 +16,7 @@ from gatewise.errors import UsageError
 from gatewise.wording import option
 
 SUFFIX = ".session"
-_NAME = re.compile(r"[A-Za-z0-9_-]{22}" + re.escape(SUFFIX))
+_NAME = re.compile(r"[A-Za-z0-9_-]{22,42}" + re.escape(SUFFIX))
 
 
 class DamagedSession(Exception):
