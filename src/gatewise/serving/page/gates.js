@@ -108,6 +108,14 @@ export class GateView {
 		this.changed();
 	}
 
+	/** The record grows: look again with the next picture. */
+	grown() {
+		this.growing ??= requestAnimationFrame(() => {
+			this.growing = null;
+			this.refresh();
+		});
+	}
+
 	changed() {
 		cancelAnimationFrame(this.asked);
 		this.asked = requestAnimationFrame(() => this.draw());

@@ -81,7 +81,7 @@ class Text {
 		this.tokens.push({ ...event, as, written });
 		this.gates.push(gates);
 		this.labels.push(label);
-		this.part.view.refresh();
+		this.part.view.grown();
 	}
 
 	async continue(steps) {
