@@ -16,7 +16,7 @@ help:
 	@echo "make check     style, types and the direction of imports"
 	@echo "make fuzz      damage 10,000 files of every task and run the commands that read them (under 30 minutes; ARGS=...)"
 	@echo "make fuzz-c    damage 10,000 model files and run the C library on them, under sanitizers (ARGS='FILES SEED')"
-	@echo "make wasm      build examples/web/gatewise.wasm, the C library for the browser (fetches a compiler, once)"
+	@echo "make wasm      build examples/web: the C library for the browser, and the page (fetches a compiler, once)"
 	@echo "make kills     kill training of every task wherever it touches the disk, and resume it (under an hour; ARGS=...)"
 	@echo "make sanitize  run the native engine's kernels under three sanitizers (a few minutes, needs a C++ compiler)"
 	@echo "make aarch64   run the native engine's kernels on an emulated processor (a minute, needs a cross compiler and QEMU)"
@@ -58,13 +58,14 @@ fuzz kills: $(TEST_READY)
 fuzz-c: $(TEST_READY)
 	@$(BIN)/python -m tests.library.fuzz $(ARGS)
 
-# The compiler has an environment of its own; what it builds goes beside the page that loads it.
+# The compiler has an environment of its own; what it builds goes into examples/web, with the page that the server has, too.
 ZIG := build/zig
+PAGE = $(filter-out %.md,$(wildcard src/gatewise/serving/page/*))
 wasm: $(ZIG)/.made
 	@PATH=$(abspath $(ZIG)/bin):$$PATH cmake -S csrc -B build/wasm -DCMAKE_TOOLCHAIN_FILE=wasm.cmake \
 	  -DPYTHON=$(abspath $(ZIG)/bin/python) >build/wasm.log || { cat build/wasm.log; exit 1; }
 	@PATH=$(abspath $(ZIG)/bin):$$PATH cmake --build build/wasm >build/wasm.log || { cat build/wasm.log; exit 1; }
-	@cp build/wasm/gatewise.wasm examples/web/
+	@cp build/wasm/gatewise.wasm $(PAGE) examples/web/
 	@echo "==> examples/web/gatewise.wasm: $$(wc -c <build/wasm/gatewise.wasm) bytes, $$(gzip -9c build/wasm/gatewise.wasm | wc -c) compressed"
 
 $(ZIG)/.made: pyproject.toml constraints.txt

@@ -45,7 +45,7 @@ export class WebAssemblyBackend {
     const sentences = text.split("\n").map(words).filter((one) => one.length);
     if (!sentences.length) return [];
     const tags = model.tag(sentences), scores = model.run(sentences);
-    return sentences.map((one, k) => ({ words: one, tags: tags[k], probabilities: scores[k].map((row) => [...softmax(row)]) }));
+    return sentences.map((one, k) => ({ words: one, tags: tags[k], probabilities: scores[k].map((row) => named(about.labels, softmax(row))) }));
   }
 
   async classify(about, input) {

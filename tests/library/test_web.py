@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 from gatewise import runtime
 from gatewise.runtime.sampling import Sampler
 from tests.conftest import REPOSITORY
-from tests.library.browser import browser
 from tests.library.builds import WEIGHTS, model_file, run, tool, varied_language, varied_tagger
 from tests.runtime.rig import CASES, LANGUAGE, LM, STREAMED, Case, inputs_of
+from tests.serving.pages import FILES, choose, drawn_gates, open_page, type_into
 
 pytestmark = pytest.mark.slow
 WEB = REPOSITORY / "examples" / "web"
@@ -182,50 +181,63 @@ def test_what_the_module_refuses(wasm: Path, tmp_path: Path) -> None:
     assert "outside the vocabulary" in answers[2]["message"] and "both directions" in answers[1]["message"]
 
 
-def test_the_page_runs_both_models_without_a_server(wasm: Path, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("needs chromium")
-    site = tmp_path / "site"
+def test_the_page_runs_models_without_a_server(wasm: Path, tmp_path: Path) -> None:
+    """The page that the server has, beside the module: it finds no server, and the models that lie there."""
+    site, options = tmp_path / "site", {"max_tokens": 12, "temperature": 0.9, "seed": 7}
     shutil.copytree(WEB, site, ignore=shutil.ignore_patterns("*.gatewise"))
-    shutil.copy(varied_language(tmp_path), site / "language.gatewise")
-    tagger = varied_tagger(tmp_path)
-    shutil.copy(tagger, site / "tagger.gatewise")
+    for file in FILES.glob("*.*s"):
+        assert (site / file.name).read_bytes() == file.read_bytes(), f"{file.name}: make wasm copies it"
+    shutil.copy(varied_language(tmp_path / "language"), site / "language.gatewise")
+    shutil.copy(varied_tagger(tmp_path / "tagger"), site / "tagger.gatewise")
+    shutil.copy(model_file(tmp_path, "text last"), site / "text.gatewise")
+    shutil.copy(model_file(tmp_path, "regressor horizon"), site / "forecast.gatewise")
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "-d", str(site)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout
             found = re.search(r"http://\S+?:\d+/", server.stdout.readline())
             assert found is not None
-            with browser(chromium, tmp_path / "profile") as page:
-                page.ask("Page.navigate", url=found[0])
+            with open_page(tmp_path, found[0]) as page:
                 page.value("globalThis.$ = (id) => document.getElementById(id)")
-                page.wait("document.readyState === 'complete' && !$('go').disabled")
-                page.value("$('count').value = 12, $('temperature').value = 0, $('prompt').value = 'the dog'")
-                page.value("$('go').click()")
-                page.wait("$('go').textContent === 'Generate' && $('speed').textContent")
-                expected = runtime.load(site / "language.gatewise").generate("the dog", max_tokens=12, temperature=0.0)
-                assert page.value("$('text').textContent") == expected
-                page.wait("!$('words').disabled")
-                page.value("$('words').value = 'the dog ate xyzzy', $('words').dispatchEvent(new Event('input'))")
-                tags = runtime.load(tagger).tag([["the", "dog", "ate", "xyzzy"]])[0]
-                assert page.value("Array.from($('tagged').querySelectorAll('small'), (one) => one.textContent)") == tags
-                colours = []
-                for scheme in ("light", "dark"):
-                    page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-                    colours.append(page.value("getComputedStyle(document.querySelector('small')).color"))
-                assert colours[0] != colours[1]
-                assert page.complaints == []
-                # The policy holds: what it does not allow is refused.
-                refused = "fetch('http://127.0.0.1:9/').then(() => 'went out', () => 'refused')"
-                assert page.value(refused) == "refused"
-                until = time.monotonic() + 10
-                while not page.complaints and time.monotonic() < until:
-                    page.value("0")
-                assert any("Content Security Policy" in text for text in page.complaints)
-                names = {url.removeprefix(found[0]) for url in page.requests if not url.startswith("data:")}
-                assert names - {"http://127.0.0.1:9/"} == {
-                    "", "style.css", "page.js", "gatewise.js", "gatewise.wasm", "language.gatewise", "tagger.gatewise",
-                }  # fmt: skip
+                assert "WebAssembly" in page.value("$('about').textContent") and not page.value("$('open').hidden")
+                lm = runtime.load(site / "language.gatewise")
+                for name, value in options.items():
+                    page.value(f"$('{name}').value = {value}")
+                type_into(page, "#texts textarea", "the dog")
+                page.value("document.querySelector('#texts .primary').click()")
+                page.wait("gatewise.part.texts[0].tokens.length === 14 && !gatewise.part.texts[0].running")
+                written = page.value("gatewise.part.texts[0].tokens.map(({ text }) => text).join('')")
+                assert written == lm.generate("the dog", **options)
+                ids = page.value("gatewise.part.texts[0].tokens.map(({ token }) => token)")
+                traced = lm.trace([lm.vocabulary.eos_id, *ids])
+                for gate, values in traced.items():
+                    expected = values[-1, 0, 1:, 0]
+                    drawn = drawn_gates(page, gate, lm.num_layers - 1)
+                    assert np.abs(drawn - (np.tanh(expected) if gate == "c" else expected)).max() <= 1 / 255
+                assert page.value("gatewise.part.texts[0].rate") >= 50
+                choose(page, "tagger")
+                type_into(page, "#tag-text", "the dog ate xyzzy")
+                page.wait("gatewise.part.words.length === 4")
+                tags = runtime.load(site / "tagger.gatewise").tag([["the", "dog", "ate", "xyzzy"]])[0]
+                assert page.value("[...document.querySelectorAll('.tag')].map((one) => one.textContent)") == tags
+                choose(page, "text")
+                type_into(page, "#class-text", "the dog ate it")
+                page.wait("gatewise.part.steps === 4")
+                verdicts = np.array(page.value("gatewise.part.all.map((p) => Object.values(p))"))
+                expected = runtime.load(site / "text.gatewise").predict_proba_over_time("the dog ate it")
+                assert np.abs(verdicts - expected).max() < 1e-5
+                choose(page, "forecast")
+                table = page.value("$('values').value").split("\n")[1:]
+                values = [[float(one) if one else np.nan for one in line.split(", ")] for line in table]
+                forecast = runtime.load(site / "forecast.gatewise").forecast(np.array(values), steps=12)
+                shown = page.value("[...$('forecasts').children].map((one) => Number(one.textContent))")
+                assert shown == pytest.approx(forecast, rel=1e-3)
+                # What it looked for and did not find: a server, and a model of digits.
+                assert all("404" in text for text in page.complaints), page.complaints
+                files = [file.name for file in FILES.iterdir() if file.suffix != ".md" and file.stem != "index"]
+                names = {"", *files, "wasm.js", "gatewise.js", "gatewise.wasm", "v1/models"}
+                names |= {f"{name}.gatewise" for name in ("language", "tagger", "text", "digits", "forecast")}
+                asked = {url.removeprefix(found[0]) for url in page.requests if not url.startswith("data:")}
+                assert asked == names
         finally:
             server.terminate()
