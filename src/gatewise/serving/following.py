@@ -82,8 +82,8 @@ class Followed:
     async def events(self, after: int, gone: Callable[[], bool]) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Yield the events after a position as they come, the last with what came of it.
 
-        When the client has gone, or goes on with another connection, the operation is paused. Of a generation, the state
-        is then that of the last token, and it can be gone on with; of reading, what it was before.
+        When the client has gone, or goes on with another connection, the operation is paused. Of a generation, the
+        state is then that of the last token, and it can be gone on with; of reading, what it was before.
 
         Raises:
             Refusal: the server does not take it now, or has none of these events.
