@@ -57,7 +57,8 @@ def refused(response: httpx.Response, status: int, code: str) -> str:
 
 
 NOT_JSON = ["", "{", "nothing", "{'a': 1}", '{"a": NaN}', '{"a": [Infinity]}', '{"a": -Infinity}', '{"text": "a}',
-            "\ufeff{}", '{"a": "\\ud800"}', '{"a\\udfff": 1}', '{"a": 1} {}', "[" * 9 + "]" * 9, '{"a":' * 100_000, "[" * 500_000,
+            "\ufeff{}", '{"a": "\\ud800"}', '{"a\\udfff": 1}', '{"a": 1} {}', "[" * 9 + "]" * 9, '{"a":' * 100_000,
+            "[" * 500_000,
             '{"a": ' + "9" * 5000 + "}"]  # fmt: skip
 WRONG: dict[str, list[tuple[str, Any]]] = {
     "/v1/completions": [

@@ -266,8 +266,8 @@ class Sessions:
         session.fresh_line = about["fresh_line"]
         if writing := about.get("writing"):
             session.work = Work(
-                served, session.state.copy(), writing=Writing(**writing), each=True, gates=about["gates"], top=about["top"],
-                position=session.position, fresh_line=session.fresh_line,
+                served, session.state.copy(), writing=Writing(**writing), each=True, gates=about["gates"],
+                top=about["top"], position=session.position, fresh_line=session.fresh_line,
             )  # fmt: skip
             session.work.began_line = about["began_line"]
 
