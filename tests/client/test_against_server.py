@@ -206,6 +206,24 @@ def test_a_stream_goes_on_after_a_restart(
     assert len(again) == 1 and 10 < again[0] < count
 
 
+@pytest.mark.parametrize("signal", ["kill", "terminate"])
+def test_a_stream_that_nobody_read_goes_on_after_the_servers_end(
+    files: dict[str, Path], lm: runtime.LanguageModel, tmp_path: Path, signal: str
+) -> None:
+    count = 5000
+    with served(files["lm"], "--state-dir", tmp_path) as (address, server):
+        session = gw.Client(address).session()
+        session.feed("the dog")
+        stream = session.stream(max_tokens=count, seed=3, gates=True, top=20)
+        tokens = list(itertools.islice(stream, 10))
+        getattr(server, signal)()
+        server.wait(20)
+    with served(files["lm"], "--state-dir", tmp_path, port=int(address.rpartition(":")[2])):
+        tokens += stream
+        assert "the dog" + "".join(one.text for one in tokens) == lm.generate("the dog", max_tokens=count, seed=3)
+        assert session.position == count + 2
+
+
 def test_no_server_any_more(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "RECONNECTING", (0.0, 0.05))
     with served(files["lm"]) as (address, server):

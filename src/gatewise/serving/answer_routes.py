@@ -98,7 +98,9 @@ class AnswerRoutes:
     async def forecast(self, request: Request) -> Response:
         """Forecast a series, or predict from sequences."""
         asked = await read_json(request, schemas.FORECAST)
-        served = self._choose(asked, runtime.SequenceRegressor, "a regressor")
+        forecasts = "values" in asked
+        wanted = "a regressor with a window, which forecasts" if forecasts else "a regressor"
+        served = self._choose(asked, runtime.SequenceRegressor, wanted, forecasts)
         model: runtime.SequenceRegressor = served.model  # type: ignore[assignment]
         if ("values" in asked) == ("inputs" in asked):
             raise invalid("the body has no input, or two; expected 'values' of a series, or 'inputs'")
@@ -139,8 +141,11 @@ class AnswerRoutes:
         """End the threads, after what they do."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _choose(self, asked: dict[str, Any], kind: Any, wanted: str) -> Served:
-        return self._catalog.choose(asked.get("model"), lambda one: isinstance(one.model, kind), wanted)
+    def _choose(self, asked: dict[str, Any], kind: Any, wanted: str, forecasts: bool = False) -> Served:
+        def fits(served: Served) -> bool:
+            return isinstance(served.model, kind) and (not forecasts or served.model.window > 0)
+
+        return self._catalog.choose(asked.get("model"), fits, wanted)
 
     async def _answer(
         self,

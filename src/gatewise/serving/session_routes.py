@@ -48,7 +48,9 @@ class SessionRoutes:
         if session.state is None:
             async with self._sessions.own(id_):
                 pass
-        about = {"generating": session.owner is not None, "resumable": session.work is not None}
+        about: dict[str, Any] = {"generating": session.owner is not None, "resumable": session.work is not None}
+        if session.owner is not None and session.work and session.work.active:
+            about["position"] = session.work.position
         return JSONResponse({**_about(session), **about})
 
     async def delete(self, request: Request) -> Response:
@@ -59,7 +61,7 @@ class SessionRoutes:
 
     async def fork(self, request: Request) -> Response:
         """Make a session that goes on from where another is."""
-        if await read_bytes(request, 1024):
+        if (await read_bytes(request, 1024)).strip() not in (b"", b"{}"):
             raise invalid("the body is not empty; a fork needs none")
         self._check_open()
         async with self._sessions.own(request.path_params["id"]) as session:
