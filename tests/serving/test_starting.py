@@ -18,7 +18,16 @@ from tests.serving.rig import served
 EXTRA = (
     "numpy", "tomli", "fastjsonschema", "filelock", "prometheus-client", "starlette", "typer", "uvicorn", "websockets"
 )  # fmt: skip
-TRAINING = {"torch", "pydantic", "tokenizers", "safetensors", "tomli_w", "httpx"}
+TRAINING = {"torch", "tokenizers", "safetensors", "tomli_w", "httpx"}
+DIRECT = ALONE.replace(
+    "from gatewise.__main__ import run\nrun()",
+    """
+from gatewise.serving.server import serve
+from gatewise.serving.settings import Settings
+serve(sys.argv[2:sys.argv.index("--port")], Settings(port=0), say=lambda line: print(line, flush=True))
+""",
+)
+"""The server without the command line, whose package may need pydantic."""
 
 
 def failed(*words: Any, env: dict[str, str] | None = None, command: Any = ("-m", "gatewise")) -> tuple[int, str]:
@@ -117,13 +126,14 @@ def test_names_of_models(runs: dict[str, Path], tmp_path: Path) -> None:
         assert "not served here" in server.post("/v1/classify", {"inputs": ["the"]}, 422)["error"]["message"]
 
 
-def test_without_pytorch(runs: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["command", "call"])
+def test_without_pytorch(runs: dict[str, Path], by: str) -> None:
     """Every route, where only what the extra brings can be imported."""
-    allowed = needed(*EXTRA) | {"gatewise"}
-    assert not allowed & TRAINING - {"pydantic"}, "what brings that?"
-    allowed -= TRAINING  # the command line's package may bring pydantic, and does without
-    command = (sys.executable, "-c", ALONE, " ".join(allowed))
-    with served(runs, "--state-dir", tmp_path, command=command) as server:
+    assert "run()" not in DIRECT
+    allowed = needed(*EXTRA) if by == "command" else needed(*(name for name in EXTRA if name != "typer"))
+    assert not allowed & (TRAINING if by == "command" else TRAINING | {"pydantic", "typer"})
+    command = (sys.executable, "-c", ALONE if by == "command" else DIRECT, " ".join(allowed | {"gatewise"}))
+    with served(runs, command=command) as server:
         body = {"model": "words", "prompt": "the dog", "seed": 1, "logprobs": 2}
         assert server.post("/v1/completions", body)["choices"][0]["text"]
         for name in ("words", "tagger", "text", "classifier", "regressor"):
