@@ -22,7 +22,7 @@ from schemathesis.specs.openapi import checks as openapi  # noqa: E402
 EXAMPLES = int(os.environ.get("GATEWISE_FUZZ", 12))
 CHECKS = [
     checks.not_a_server_error, openapi.status_code_conformance, openapi.content_type_conformance,
-    openapi.response_schema_conformance, openapi.response_headers_conformance, openapi.negative_data_rejection,
+    openapi.response_schema_conformance, openapi.response_headers_conformance,
 ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def schema(fuzzed: Server) -> Any:
 def test_requests(fuzzed: Server, schema: Any, one: Any, mode: Any) -> None:
     operation = schema[one.path][one.method]
     id_ = fuzzed.session("words") if "{id}" in one.path else ""
-    if mode is GenerationMode.NEGATIVE and not one.body and "{" not in one.path:
+    if mode is GenerationMode.NEGATIVE and "events" not in one.path and (one.body or {}).get("type") != "object":
         pytest.skip("nothing to get wrong")
     statuses = set[int]()
 
@@ -58,7 +58,9 @@ def test_requests(fuzzed: Server, schema: Any, one: Any, mode: Any) -> None:
     def ask(case: Any) -> None:
         if id_ and len(statuses) % 4 != 3 and one.method != "DELETE":
             case.path_parameters["id"] = id_
-        statuses.add(case.call_and_validate(checks=CHECKS, timeout=20).status_code)
+        status = case.call_and_validate(checks=CHECKS, timeout=20).status_code
+        assert mode is GenerationMode.POSITIVE or status >= 400, "what the document does not allow was accepted"
+        statuses.add(status)
 
     ask()
     assert statuses and max(statuses) < 500
