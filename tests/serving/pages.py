@@ -84,14 +84,14 @@ def pixels(page: Page) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
           const { view } = gatewise;
           view.point(-1);
           await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-          const { gate, first, columns, order, levels, x, y } = view.drawn, canvas = $("heat");
-          const to = canvas.getContext("2d"), { cells, column, row } = view, known = new Map();
+          const { gate, first, columns, order, levels, x, y, cells, column, row, top: above } = view.drawn, canvas = $("heat");
+          const to = canvas.getContext("2d"), known = new Map();
           for (let k = 0; k < cells.length / 4; ++k) known.set(String(cells.slice(4 * k, 4 * k + 3)), k);
           const seen = [];
           for (let t = 0; t < columns; ++t)
             for (let u = 0; u < order.length; ++u) {
               const [left, top] = [x + (t + 0.5) * column, y + (u + 0.5) * row];
-              const inside = left < canvas.clientWidth && top < canvas.clientHeight && left > 58 && top > view.top;
+              const inside = left < canvas.clientWidth && top < canvas.clientHeight && left > 58 && top > above;
               const [r, g, b] = inside ? to.getImageData(left, top, 1, 1).data : [];
               seen.push(inside ? known.get([r, g, b].join()) ?? -1 : levels[t * order.length + u]);
             }

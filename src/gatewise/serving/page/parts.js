@@ -286,16 +286,16 @@ export class ForecastPart extends Part {
 	#table() {
 		const { columns } = this.model, rows = $("values").value.trimEnd().split("\n").map((row) => row.split(/[,;\t]/).map((one) => one.trim()))
 		const named = rows[0].some((one) => isNaN(one)), places = columns.map((name, k) => (named ? rows[0].indexOf(name) : k)), lacking = places.indexOf(-1)
-		if (lacking >= 0) throw new Error(`Line 1 names no column “${columns[lacking]}”; expected ${columns.join(", ")}.`)
+		if (lacking >= 0) throw Error(`Line 1 names no column “${columns[lacking]}”; expected ${columns.join(", ")}.`)
 		return rows.slice(named).map((row, line) => places.map((place) => {
-			if (isNaN(row[place] ?? 0)) throw new Error(`Line ${line + 1 + named}: “${row[place]}” is not a number.`)
+			if (isNaN(row[place] ?? 0)) throw Error(`Line ${line + 1 + named}: “${row[place]}” is not a number.`)
 			return row[place] ? +row[place] : null
 		}))
 	}
 
 	async read() {
 		const { model, model: { columns, window, target, horizon, known } } = this
-		if (!window) throw new Error("This model does not forecast a series: the page cannot show it.")
+		if (!window) throw Error("This model does not forecast a series: the page cannot show it.")
 		const rows = this.#table(), history = rows.map((row) => row[columns.indexOf(target)]), last = history.findLastIndex((x) => x !== null) + 1, first = last - window
 		const values = await this.page.backend.forecast(model, rows, +$("steps").value)
 		Object.assign(this, { first, at: -1, steps: window, series: [{ name: target, values: history.slice(0, last) }, { name: "forecast", values: [history[last - 1], ...values], start: last - 1, dashed: true }] })
