@@ -170,7 +170,7 @@ export function gateView() {
 		const { t, u } = view.cursor, unit = order[u], { name } = gate(), memory = times[unit], last = cells.length / 4 - 1
 		$("heat").ariaLabel = `${TITLES[name]}, ${count(length(), what)} by ${count(order.length, "unit")}`
 		put("cell", t >= 0 && t < length()
-			? `${what} ${t + 1} “${record().labels[t]}”, unit ${unit}: ${name} = ${value(level(t, at() + unit)).toFixed(3)}; it remembers about ${memory.toPrecision(2)} ${what}s`
+			? `${what} ${t + 1} “${record().labels[t]}”, unit ${unit}: ${minus() ? "Δ" : ""}${name} = ${value(level(t, at() + unit)).toFixed(3)}; it remembers about ${memory.toPrecision(2)} ${what}s`
 			: "Point at a cell, or use the arrow keys; drag or hold Shift to select columns. The bars on the left show how long each unit remembers.")
 		$("scale").style.background = `linear-gradient(90deg, ${range(9, (k) => css(cells, round((k / 8) * last)))})`
 		put("low", value(0))
