@@ -34,7 +34,7 @@ SHOTS: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]], tuple[int, int],
     ("page-narrow", [("digits", []), ("text", [])], NARROW, "light"),
     ("page-narrow-dark", [("tagger", []), ("forecast", [])], NARROW, "dark"),
 ]
-"""The name of a picture, the models beside each other in it with what is done first, the size of the window, the scheme."""
+"""The name of a picture, the models beside each other in it with what is done first, the window, the scheme."""
 
 
 def shot(page: Page, model: str, first: Sequence[str]) -> Image.Image:
@@ -51,7 +51,9 @@ def shot(page: Page, model: str, first: Sequence[str]) -> Image.Image:
 def beside(images: Sequence[Image.Image]) -> Image.Image:
     """Images in a row."""
     space = 16
-    whole = Image.new("RGB", (sum(one.width + space for one in images) - space, max(one.height for one in images)), "grey")
+    whole = Image.new(
+        "RGB", (sum(one.width + space for one in images) - space, max(one.height for one in images)), "grey"
+    )
     left = 0
     for one in images:
         whole.paste(one, (left, 0))
