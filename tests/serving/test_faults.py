@@ -172,7 +172,7 @@ def test_sigterm_hands_streams_over(runs: dict[str, Path], tmp_path: Path) -> No
     async def resumed(port: int, mirror: Mirror) -> None:
         content = request("GET", f"{mirror.path}/events", Last_Event_ID=str(mirror.position))
         connection = await connect(port, content)
-        while connection.size < 50_000:
+        while connection.size < 50_000 and not connection.ended.done():
             await asyncio.sleep(0.01)
         connection.transport.abort()
         about = await quiet(port, mirror)
@@ -220,7 +220,7 @@ def test_clients_that_do_not_read(runs: dict[str, Path]) -> None:
         assert memory(server.process.pid) < before + (4 << 20)
         mirror = mirrors[0]
         resumed = await connect(port, request("GET", f"{mirror.path}/events?after=0"))  # it has seen nothing
-        while resumed.size < 500_000:
+        while resumed.size < 500_000 and not resumed.ended.done():
             await asyncio.sleep(0.01)
         resumed.transport.abort()
         about = await quiet(port, mirror)
