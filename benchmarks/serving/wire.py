@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 
@@ -71,8 +71,8 @@ class Connection(asyncio.Protocol):
         transport: of asyncio.
     """
 
-    def __init__(self, content: bytes, told: Callable[["Connection"], None] | None = None) -> None:
-        self._content, self._told = content, told
+    def __init__(self, content: bytes) -> None:
+        self._content = content
         self.reads = list[tuple[float, bytes]]()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -85,8 +85,6 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take down what came."""
         self.reads.append((time.perf_counter(), data))
-        if self._told:
-            self._told(self)
 
     def connection_lost(self, problem: Exception | None) -> None:
         """Note the end."""
@@ -103,10 +101,20 @@ class Connection(asyncio.Protocol):
         return Answer(self.reads)
 
 
-async def connect(port: int, content: bytes, told: Callable[[Connection], None] | None = None) -> Connection:
-    """Send a request."""
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(content, told), "127.0.0.1", port)
+async def connect(port: int, content: bytes, receive_buffer: int = 0) -> Connection:
+    """Send a request.
+
+    Args:
+        port: of the server.
+        content: of the request.
+        receive_buffer: bytes that the system keeps for a client that does not read; 0 leaves it the choice.
+    """
+    loop, client = asyncio.get_running_loop(), socket.socket()
+    client.setblocking(False)
+    if receive_buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await loop.sock_connect(client, ("127.0.0.1", port))
+    _, connection = await loop.create_connection(lambda: Connection(content), sock=client)
     return connection
 
 

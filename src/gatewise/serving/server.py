@@ -23,6 +23,8 @@ from gatewise.wording import option
 
 KEY = "GATEWISE_KEY"
 """The environment variable with the key."""
+SEND_BUFFER = 1 << 14
+"""The bytes that the system buffers for a client, about: a stream runs ahead of it by no more events than are kept."""
 
 
 def find_key(file: Path | None) -> str | None:
@@ -93,6 +95,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"{option('host', host)}: {why}; expected an address of this machine") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listening.bind(address)
         listening.listen(1024)
     except OSError as problem:
@@ -134,9 +137,11 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         if engine:
             await engine.pause_all()
-        until = time() + LAST_SECONDS
-        while self._app.sessions_in_use() and time() < until:  # until their last events are sent
-            await asyncio.sleep(0.02)
+        for last in (self._app.cut_clients, lambda: None):
+            until = time() + LAST_SECONDS / 2
+            while self._app.sessions_in_use() and time() < until:  # until their last events are stored and sent
+                await asyncio.sleep(0.02)
+            last()
         self.should_exit = True
 
 

@@ -1,5 +1,6 @@
 """``/v1/sessions``: states with an id."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -45,9 +46,12 @@ class SessionRoutes:
         """Say where a session is."""
         id_ = request.path_params["id"]
         session = self._sessions.look(id_)
-        if session.state is None:
-            async with self._sessions.own(id_):
-                pass
+        while session.state is None:
+            if session.owner is None:
+                async with self._sessions.own(id_):
+                    break
+            await asyncio.sleep(0.005)  # its owner reads it from the disk
+            session = self._sessions.look(id_)
         about: dict[str, Any] = {"generating": session.owner is not None, "resumable": session.work is not None}
         if session.owner is not None and session.work and session.work.active:
             about["position"] = session.work.position

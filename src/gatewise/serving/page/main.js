@@ -1,12 +1,12 @@
-// The page of Gatewise: finds what computes, a server or WebAssembly, and shows the model that is chosen.
+// Finds what computes, a server or WebAssembly, and shows the model that is chosen.
 import { $, count, make, on, put, trying } from "./dom.js"
-import { GateView } from "./gates.js"
+import { gateView } from "./gates.js"
 import { LanguagePart } from "./language.js"
 import { ForecastPart, RowsPart, TaggerPart, TextPart } from "./parts.js"
 import { ServerBackend } from "./server.js"
 
 const TASKS = { "language-model": LanguagePart, tagger: TaggerPart, "text-classifier": TextPart, classifier: RowsPart, regressor: ForecastPart }
-const page = { backend: null, view: new GateView(), part: null, model: null }
+const page = { backend: null, view: gateView(), part: null, model: null }
 const parts = {}
 window.gatewise = page
 
@@ -50,7 +50,6 @@ function askKey(wrong) {
 }
 on("key-form", "submit", (event) => (event.preventDefault(), $("key-dialog").close()))
 
-// Light and dark: as the system says, unless chosen.
 const dark = matchMedia("(prefers-color-scheme: dark)")
 function paint() {
 	const chosen = $("theme").value

@@ -30,140 +30,115 @@ export class ServerBackend {
 			else {
 				const found = await answer.json()
 				if (answer.ok) return found
-				throw Object.assign(new Error(found.error.message), found.error)
+				throw Object.assign(Error(found.error.message), found.error)
 			}
 		}
 	}
 
-	/** A WebSocket of a session; pages cannot send headers with it, so the key is a subprotocol. */
+	// A WebSocket has no headers of ours, so the key is a subprotocol.
 	connect(id) {
 		const key = btoa(String.fromCharCode(...new TextEncoder().encode(this.#key ?? ""))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
 		return new WebSocket(new URL(`v1/sessions/${id}/ws`, location.href.replace("http", "ws")), ["gatewise", ...(key ? [`gatewise.key.${key}`] : [])])
 	}
 
-	async session({ id }) {
-		const session = new Session(this, id)
-		await session.open()
-		return session
-	}
-	async tag({ id: model }, text) {
-		return (await this.ask("POST", "v1/tag", { model, text, probabilities: true })).sentences
-	}
-	async classify({ id: model }, input) {
-		return (await this.ask("POST", "v1/classify", { model, inputs: [input], over_time: true })).results[0]
-	}
-	async forecast({ id: model }, values, steps) {
-		return (await this.ask("POST", "v1/forecast", { model, values, steps })).values
-	}
+	session = ({ id }) => sessionOf(this, id)
+	tag = async ({ id: model }, text) => (await this.ask("POST", "v1/tag", { model, text, probabilities: true })).sentences
+	classify = async ({ id: model }, input) => (await this.ask("POST", "v1/classify", { model, inputs: [input], over_time: true })).results[0]
+	forecast = async ({ id: model }, values, steps) => (await this.ask("POST", "v1/forecast", { model, values, steps })).values
 }
 
-/** A session and its connection, which is made again when it breaks; what was asked then goes on, without loss. */
-class Session {
-	position = 0
-	#socket = null
-	#state = "open" // or "mending", "closed"
-	#read = [] // the ids that a language model has read
-	#now = null // what was asked: { ask, onEvent, start, resolve, reject }
+/** A session, whose connection is made again when it breaks; what was asked goes on, without loss. */
+async function sessionOf(backend, model) {
+	let id, socket, position = 0, state = "open"
+	let read = [] // the ids that a language model has read
+	let now = null // what was asked: { ask, onEvent, start, resolve, reject }
 
-	constructor(backend, model) {
-		Object.assign(this, { backend, model })
+	async function open(tokens = []) {
+		id = (await backend.ask("POST", "v1/sessions", { model })).id
+		if (tokens.length) await backend.ask("POST", `v1/sessions/${id}/feed`, { tokens })
+		await connect()
 	}
 
-	async open(tokens = []) {
-		this.id = (await this.backend.ask("POST", "v1/sessions", { model: this.model })).id
-		if (tokens.length) await this.backend.ask("POST", `v1/sessions/${this.id}/feed`, { tokens })
-		await this.#connect()
-	}
+	const connect = () => new Promise((resolve, reject) => {
+		const next = backend.connect(id)
+		next.onmessage = ({ data }) => hear(JSON.parse(data))
+		next.onopen = () => resolve((socket = next))
+		next.onclose = () => {
+			reject(Error())
+			if (socket === next && state === "open") mend()
+		}
+	})
 
-	#connect() {
-		return new Promise((resolve, reject) => {
-			const socket = this.backend.connect(this.id)
-			socket.onmessage = ({ data }) => this.#hear(JSON.parse(data))
-			socket.onopen = () => resolve((this.#socket = socket))
-			socket.onclose = () => {
-				reject(new Error("refused"))
-				if (this.#socket === socket && this.#state === "open") this.#mend()
-			}
-		})
-	}
-
-	async #mend() {
-		const { backend } = this, now = this.#now, ask = now?.ask
-		this.#state = "mending"
-		for (let wait = 250; this.#state === "mending"; wait = Math.min(2 * wait, 8000)) {
-			backend.tell(`Connection lost; connecting again${wait > 1000 ? `, every ${wait / 1000} s` : ""}…`, true)
+	async function mend() {
+		const { ask, start } = now ?? {}
+		state = "mending"
+		for (let wait = 250; state === "mending"; wait = Math.min(2 * wait, 8000)) {
+			backend.tell("Connection lost; connecting again…", true)
 			await pause(wait * (0.75 + Math.random() / 2))
 			try {
-				const known = await backend.ask("GET", `v1/sessions/${this.id}`).catch((problem) => {
+				const known = await backend.ask("GET", `v1/sessions/${id}`).catch((problem) => {
 					if (problem.code !== "no_session") throw problem
 				})
-				const resumes = known?.resumable && ask?.type === "generate", same = known && !now && known.position === this.position
-				if (resumes || same) await this.#connect()
+				const resumes = known?.resumable && ask?.type === "generate", same = !ask && known?.position === position
+				if (resumes || same) await connect()
 				else {
-					// What was asked is asked again, in a session that has read what came before; events that were heard are skipped.
-					await this.open(ask?.type === "feed" ? this.#read.slice(0, now.start) : this.#read)
-					if (ask?.max_tokens) ask.max_tokens -= this.#read.length - now.start
+					// Of a session that has read what came before, it is asked again; events that were heard are skipped.
+					await open(ask?.type === "feed" ? read.slice(0, start) : read)
+					if (ask?.max_tokens) ask.max_tokens -= read.length - start
 				}
-				this.#state = "open"
-				backend.tell(`Connected again: ${resumes ? `nothing was lost, it went on after token ${this.position}` : same ? "nothing was lost" : "what the page has was read again"}.`)
-				if (ask?.max_tokens === 0) this.#end("resolve")
-				else if (now) this.#send(resumes ? { type: "resume", after: this.position } : ask)
+				state = "open"
+				backend.tell(`Connected again: ${resumes ? `nothing was lost, it went on after token ${position}` : same ? "nothing was lost" : "what the page has was read again"}.`)
+				if (ask?.max_tokens === 0) end("resolve")
+				else if (ask) send(resumes ? { type: "resume", after: position } : ask)
 			} catch (problem) {
 				if (!problem.code || ["draining", "full", "busy"].includes(problem.code)) continue
-				this.#state = "open"
+				state = "open"
 				backend.tell(problem.message, true)
-				this.#end("reject", problem)
+				end("reject", problem)
 			}
 		}
 	}
 
-	#send(message) {
-		if (this.#state === "open") this.#socket.send(JSON.stringify(message))
-	}
-	#ask(ask, onEvent) {
-		return new Promise((resolve, reject) => {
-			this.#now = { ask, onEvent, start: this.#read.length, resolve, reject }
-			this.#send(ask)
-		})
-	}
-	#end(how, value) {
-		const now = this.#now
-		this.#now = null
-		now?.[how](value)
+	const send = (message) => state === "open" && socket.send(JSON.stringify(message))
+	const asked = (ask, onEvent) => new Promise((resolve, reject) => {
+		now = { ask, onEvent, start: read.length, resolve, reject }
+		send(ask)
+	})
+	function end(how, value) {
+		const { [how]: done } = now ?? {}
+		now = null
+		done?.(value)
 	}
 
-	#hear(message) {
-		const { type, token, tokens = [], position, gates, error, finish_reason: why } = message, now = this.#now
-		if (type === "error") this.#end("reject", Object.assign(new Error(error.message), error))
+	function hear(message) {
+		const { type, token, tokens = [], gates, error, finish_reason: why } = message
+		if (type === "error") end("reject", Object.assign(Error(error.message), error))
 		else if (type === "done" && why !== "draining") {
-			if (!now?.onEvent) this.#read.push(...tokens)
-			this.position = position
-			this.#end("resolve")
-		} else if (now?.onEvent && position > this.position) {
-			this.position = position
-			if (token !== undefined) this.#read.push(token)
+			if (!now?.onEvent) read.push(...tokens)
+			position = message.position
+			end("resolve")
+		} else if (now?.onEvent && message.position > position) {
+			position = message.position
+			if (token !== undefined) read.push(token)
 			if (gates) message.gates = Uint8Array.from(atob(gates), (one) => one.charCodeAt(0))
 			now.onEvent(message)
 		}
 	}
 
-	async reset() {
-		await this.#ask({ type: "reset" })
-		this.#read = []
-		this.position = 0
-	}
-	feed(what, onEvent) {
-		return this.#ask({ type: "feed", ...what, stream: !!onEvent, gates: !!onEvent }, onEvent)
-	}
-	generate(options, onEvent) {
-		return this.#ask({ type: "generate", ...options, stream: true, gates: true }, onEvent)
-	}
-	stop() {
-		this.#send({ type: "stop" })
-	}
-	close() {
-		this.#state = "closed"
-		this.#socket.close()
-		this.backend.ask("DELETE", `v1/sessions/${this.id}`).catch(() => {})
+	await open()
+	return {
+		async reset() {
+			await asked({ type: "reset" })
+			read = []
+			position = 0
+		},
+		feed: (what, onEvent) => asked({ type: "feed", ...what, stream: !!onEvent, gates: !!onEvent }, onEvent),
+		generate: (options, onEvent) => asked({ type: "generate", ...options, stream: true, gates: true }, onEvent),
+		stop: () => send({ type: "stop" }),
+		close() {
+			state = "closed"
+			socket.close()
+			backend.ask("DELETE", `v1/sessions/${id}`).catch(() => {})
+		},
 	}
 }
