@@ -18,8 +18,8 @@ from benchmarks.serving.process import cpu, memory
 from benchmarks.serving.solo import Feed, Generate, Operation, Solo
 from benchmarks.serving.wire import arrivals, ask, connect, events, request
 
-PROMPT, PIECE = 20, 250
-"""The tokens of a prompt, and those of each generation; a session begins the next one when one has ended."""
+PROMPT, PIECES = 20, (100, 400)
+"""The tokens of a prompt, and the fewest and most of a generation; a session begins the next when one has ended."""
 
 
 @dataclass
@@ -85,9 +85,9 @@ async def _live(port: int, session: Session, prompt: Feed, until: float, tempera
         return
     session.operations.append(prompt)
     session.tokens += fed.json()["tokens"]
-    turn = 0
+    turn, rng = 0, Random(seed)
     while time.perf_counter() < until and not session.errors:
-        what = Generate(PIECE, seed * 1000 + turn, temperature)
+        what = Generate(rng.randint(*PIECES), seed * 1000 + turn, temperature)
         turn += 1
         connection = await connect(port, request("POST", f"{path}/generate", {**what.body(), "stream": True}))
         await connection.ended
