@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,8 @@ def pixels(page: Page) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
           const { view } = gatewise;
           view.point(-1);
           await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-          const { gate, first, columns, order, levels, x, y, cells, column, row, top: above } = view.drawn, canvas = $("heat");
-          const to = canvas.getContext("2d"), known = new Map();
+          const { gate, first, columns, order, levels, x, y, cells, column, row, top: above } = view.drawn;
+          const canvas = $("heat"), to = canvas.getContext("2d"), known = new Map();
           for (let k = 0; k < cells.length / 4; ++k) known.set(String(cells.slice(4 * k, 4 * k + 3)), k);
           const seen = [];
           for (let t = 0; t < columns; ++t)
@@ -119,8 +119,7 @@ def drawn_gates(page: Page, gate: str, layer: int) -> np.ndarray[Any, Any]:
 
 def controls_without_a_name(page: Page) -> list[str]:
     """The controls that a screen reader finds and has no name for."""
-    roles = {"button", "textbox", "combobox", "slider", "spinbutton", "checkbox", "listbox", "option", "application"}
-    roles |= {"image", "img", "searchbox", "MenuListPopup"} - {"MenuListPopup"}
+    roles = {"button", "textbox", "combobox", "slider", "spinbutton", "listbox", "option", "application", "image"}
     nodes = page.ask("Accessibility.getFullAXTree")["nodes"]
     seen = [node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") in roles]
     assert len(seen) > 8, "the page has controls"
@@ -135,8 +134,8 @@ class Cable:
         made: the cuts that were made.
     """
 
-    def __init__(self, port: int, cuts: Sequence[int]) -> None:
-        self.port, self.cuts, self.made = port, list(cuts), 0
+    def __init__(self, port: int) -> None:
+        self.port, self.cuts, self.made = port, list[int](), 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
         self._open, self._lock, self._count = list[socket.socket](), threading.Lock(), 0
@@ -155,7 +154,7 @@ class Cable:
                 threading.Thread(target=self._pass, args=(source, target, counted), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
-        try:
+        with suppress(OSError):  # it was cut
             while piece := source.recv(1 << 12):
                 target.sendall(piece)
                 with self._lock:
@@ -163,20 +162,21 @@ class Cable:
                     due = self.made < len(self.cuts) and self._count > self.cuts[self.made]
                 if due:
                     self.cut()
-        except OSError:
-            pass
         for one in (source, target):
             one.close()
+
+    def plan(self, cuts: Sequence[int]) -> None:
+        """Count from now on, and cut after so many bytes each time."""
+        with self._lock:
+            self.cuts, self.made, self._count = list(cuts), 0, 0
 
     def cut(self) -> None:
         """Cut all connections."""
         with self._lock:
             self.made, self._count = self.made + 1, 0
             for one in self._open:
-                try:
+                with suppress(OSError):  # it has ended already
                     one.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # it has ended already
             self._open.clear()
 
     def close(self) -> None:

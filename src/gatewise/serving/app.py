@@ -76,6 +76,11 @@ class Application:
         """Return whether a request owns a session."""
         return self._sessions is not None and self._sessions.in_use()
 
+    def cut_clients(self) -> None:
+        """Let go of the clients that take nothing."""
+        if self._sessions:
+            self._sessions.cut()
+
     def drain(self) -> None:
         """Take no new work."""
         if self.engine:

@@ -137,9 +137,11 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         if engine:
             await engine.pause_all()
-        until = time() + LAST_SECONDS
-        while self._app.sessions_in_use() and time() < until:  # until their last events are sent
-            await asyncio.sleep(0.02)
+        for last in (self._app.cut_clients, lambda: None):
+            until = time() + LAST_SECONDS / 2
+            while self._app.sessions_in_use() and time() < until:  # until their last events are stored and sent
+                await asyncio.sleep(0.02)
+            last()
         self.should_exit = True
 
 

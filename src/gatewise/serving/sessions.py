@@ -213,6 +213,12 @@ class Sessions:
             if session.work and session.owner is None and time.time() - session.used > KEPT_SECONDS:
                 session.work.events.clear()
 
+    def cut(self) -> None:
+        """Let go of the clients that take nothing; their sessions are stored."""
+        for session in self._all.values():
+            if session.owner is not None and session.cut:
+                session.cut()
+
     def in_use(self) -> bool:
         """Return whether a request owns a session."""
         return any(session.owner is not None for session in self._all.values())

@@ -1,4 +1,4 @@
-// Helpers for elements, lists and waiting; the README says what each file does.
+// Helpers; the README says what each file does.
 export const $ = (id) => document.getElementById(id)
 export const range = (length, f) => Array.from({ length }, (_, k) => f(k))
 export const limited = (x, low, high) => Math.max(Math.min(x, high), low)
@@ -28,7 +28,7 @@ export async function trying(f) {
 		$("message").hidden = false
 	}
 }
-/** f, called when nothing has asked for it in a while, and not before its last call has ended. */
+/** f, called when nothing has asked for it in a while, one call at a time. */
 export function settled(f) {
 	let timer, last
 	return () => {
@@ -55,7 +55,7 @@ export function mark(list, t) {
 	optionAt(list, t)?.classList.add("here")
 	list.setAttribute("aria-activedescendant", list.id + t)
 }
-/** Let point(t) choose an option by mouse or keys, and select(from, to) several by dragging or with Shift; from is -1 for none. */
+/** point(t) is told of an option by mouse or keys, select(from, to) of several; from is -1 for none. */
 export function choosable(list, point, select = () => {}) {
 	let from = -1
 	on(list, "pointermove pointerdown", ({ target, type, shiftKey, buttons }) => {

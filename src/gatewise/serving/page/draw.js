@@ -1,4 +1,4 @@
-// Colours and charts. Amounts are shown in cividis; signed numbers from purple to orange, with the page's ground in the middle.
+// Colours and charts: cividis for amounts, purple to orange for signed numbers.
 import { limited, range } from "./dom.js"
 
 const { floor, max, min, round } = Math
@@ -6,10 +6,9 @@ const root = document.documentElement
 const AMOUNT = "00224e1a386f434e6c61656f7d7c789b9476bcae6cdec958fee838"
 const SIGNED = { light: "2d004b9990bff7f7f6ee9b397f3b08", dark: "d6c9ff6f58b515171ca3601affd9a0" }
 const LINES = { light: ["#0072b2", "#d55e00", "#008a64", "#b0568a"], dark: ["#56b4e9", "#ff8a3d", "#2cc79b", "#e3a0c8"] }
-/** A colour of the style sheet. */
 export const styled = (name) => getComputedStyle(root).getPropertyValue(`--${name}`)
 
-/** A table of n colours, 4 bytes each, of which no two are the same. */
+/** n different colours, 4 bytes each. */
 export function table(signed, n = 256) {
 	const code = signed ? SIGNED[root.dataset.theme] : AMOUNT, seen = new Set()
 	return new Uint8ClampedArray(range(n, (k) => {
@@ -22,7 +21,6 @@ export function table(signed, n = 256) {
 }
 export const css = (colours, k) => `rgb(${colours.slice(4 * k, 4 * k + 3)})`
 
-/** A cleared canvas as large as on the screen; lengths are those of the style sheet. */
 export function fresh(canvas) {
 	const { clientWidth: width, clientHeight: height } = canvas, scale = devicePixelRatio, to = canvas.getContext("2d")
 	Object.assign(canvas, { width: round(width * scale), height: round(height * scale) })

@@ -1,22 +1,22 @@
-// The gates of a record { labels, gates: the bytes of each step } as a picture: a column for each step, a row for each unit.
+// The gates of a record { labels, gates } as a picture: a column for each step, a row for each unit.
 import { $, count, limited, make, on, put, range, sized } from "./dom.js"
 import { css, fresh, styled, table } from "./draw.js"
 
 const { ceil, floor, log, max, min, round } = Math
 const TITLES = { i: "input gate", f: "forget gate", g: "candidate", o: "output gate", c: "cell, tanh(c)", h: "output h", r: "reset gate", z: "update gate", n: "candidate" }
 const LEFT = 58, LONGEST = 500
-const ALIKE = 0.75 // the part of the units that are on in a place that is like the selection
+const ALIKE = 0.75 // how many of its units are on where it is like the selection
 
 export function gateView() {
 	const box = $("heat-box"), buffer = document.createElement("canvas")
-	let model, records, what, fit, cells, order, times, column, row, top // order: the units from the top; times: how long each remembers
-	let start = -1, follows = true, growing = null, asked // start: where a selection begins
+	let model, records, what, fit, cells, order, times, column, row, top // order: the units from the top; times: their memory
+	let start = -1, follows = true, growing = null, asked
 	const view = {
 		onchange() {},
 		cursor: { t: -1, u: 0 }, // u is a row, a place in `order`
 		span: null, // [first, last] of the selected steps
-		units: [], // those that are on throughout the span
-		places: [], // other spans where they are on
+		units: [], // on throughout the span
+		places: [], // where they are on, too
 		show, refresh, grown, draw, point, select,
 		get record() {
 			return record()
@@ -24,7 +24,7 @@ export function gateView() {
 	}
 	on("gate layer record", "change", () => refresh(true))
 	on("sort", "click", () => refresh(true))
-	on("threshold switched", "input", () => refresh())
+	on("threshold", "input", () => refresh())
 	on("width", "input", () => {
 		fit = null
 		refresh()
@@ -111,7 +111,7 @@ export function gateView() {
 		asked = requestAnimationFrame(() => draw())
 	}
 
-	/** Draw what is in view. `drawn` tells of it, with levels: columns × rows, column by column. */
+	/** Draw what is in view. `drawn` tells of it, with levels column by column. */
 	function draw() {
 		const { scrollLeft, scrollTop, clientWidth, clientHeight } = box, { cursor, span } = view
 		if (!clientWidth || !records?.[0]) return
@@ -170,8 +170,8 @@ export function gateView() {
 		const { t, u } = view.cursor, unit = order[u], { name } = gate(), memory = times[unit], last = cells.length / 4 - 1
 		$("heat").ariaLabel = `${TITLES[name]}, ${count(length(), what)} by ${count(order.length, "unit")}`
 		put("cell", t >= 0 && t < length()
-			? `${what} ${t + 1} “${record().labels[t]}”, unit ${unit}: ${name} = ${value(level(t, at() + unit)).toFixed(3)}; it remembers about ${memory.toPrecision(2)} ${what}s`
-			: "Point at a cell, or move with the arrow keys. Select columns by dragging, or with Shift and the arrow keys. The bars on the left show how long each unit remembers.")
+			? `${what} ${t + 1} “${record().labels[t]}”, unit ${unit}: ${minus() ? "Δ" : ""}${name} = ${value(level(t, at() + unit)).toFixed(3)}; it remembers about ${memory.toPrecision(2)} ${what}s`
+			: "Point at a cell, or use the arrow keys; drag or hold Shift to select columns. The bars on the left show how long each unit remembers.")
 		$("scale").style.background = `linear-gradient(90deg, ${range(9, (k) => css(cells, round((k / 8) * last)))})`
 		put("low", value(0))
 		put("high", value(last))
@@ -191,7 +191,7 @@ export function gateView() {
 
 	function key(event) {
 		const { t, u } = view.cursor, { key, shiftKey } = event
-		const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-t, 0], End: [1e9, 0], PageUp: [0, -9], PageDown: [0, 9] }[key]
+		const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-t, 0], End: [1e9, 0] }[key]
 		if (key === "Escape") select(-1)
 		if (!step || !length()) return
 		event.preventDefault()
@@ -218,7 +218,6 @@ export function gateView() {
 		view.onchange()
 	}
 
-	/** Find the units that are on throughout the selection, and other places where they are. */
 	function analyse() {
 		const place = at(), threshold = +$("threshold").value
 		$("threshold").min = gate().low
@@ -228,7 +227,7 @@ export function gateView() {
 		$("found").hidden = !view.span
 		if (!view.span) return
 		const [first, last] = view.span, on = (t, unit) => value(level(t, place + unit)) >= threshold, steps = range(length(), (t) => t)
-		view.units = order.filter((unit) => steps.slice(first, last + 1).every((t) => on(t, unit)) && !($("switched").checked && first && on(first - 1, unit)))
+		view.units = order.filter((unit) => steps.slice(first, last + 1).every((t) => on(t, unit)))
 		for (const t of steps) {
 			if (!view.units.length || (t >= first && t <= last) || view.units.filter((unit) => on(t, unit)).length < ALIKE * view.units.length) continue
 			const before = view.places.at(-1)

@@ -1,14 +1,14 @@
 // Language models: texts A and B.
 import { $, bars, choosable, mark, on, option, optionAt, percent, put, settled, shown, trying } from "./dom.js"
 
-const TOP = { top: 10 } // how many of the most probable tokens are asked for
+const TOP = { top: 10 }
 const bits = (p) => -Math.log2(Math.max(p, 1e-12))
 
 /** One text: its tokens, and a session that has read them. */
 async function textOf(letter, part, model) {
 	const { view } = part, root = $("text-template").content.firstElementChild.cloneNode(true), name = `Text ${letter}`
 	const [title, field, write, one, clear, speed, list] = root.querySelectorAll("h2, textarea, button, .note, .tokens")
-	const tokens = [], gates = [], labels = [] // tokens: events, with `as`, what was typed, and whether they were written
+	const tokens = [], gates = [], labels = [] // tokens: events, with `as`, what was typed
 	const text = { tokens, gates, labels, name, root, field, list, running: false, read, close, cut, copy, continue: goOn }
 	const session = await part.page.backend.session(model)
 	let seen = "" // what of the field was read
@@ -74,7 +74,6 @@ async function textOf(letter, part, model) {
 		view.grown()
 	}
 
-	/** Write on: `steps` tokens, or as many as the page says. */
 	async function goOn(steps) {
 		const options = { ...part.options(), ...TOP }
 		if (steps) options.max_tokens = steps
@@ -202,7 +201,6 @@ export class LanguagePart {
 		if (tokens[0]) put("said", `${name}: ${tokens.length} ${this.what}s, at the end ${labels.slice(-12).join(" ")}`)
 	}
 
-	/** Mark the cursor, the selection and the places like it, and show what is known about a token. */
 	#mark() {
 		const { span, places, cursor, record } = this.view, inside = (t, place) => place && t >= place[0] && t <= place[1]
 		for (const text of this.texts) {

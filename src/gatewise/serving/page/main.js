@@ -1,4 +1,4 @@
-// The page of Gatewise: finds what computes, a server or WebAssembly, and shows the model that is chosen.
+// Finds what computes, a server or WebAssembly, and shows the model that is chosen.
 import { $, count, make, on, put, trying } from "./dom.js"
 import { gateView } from "./gates.js"
 import { LanguagePart } from "./language.js"
@@ -50,7 +50,6 @@ function askKey(wrong) {
 }
 on("key-form", "submit", (event) => (event.preventDefault(), $("key-dialog").close()))
 
-// Light and dark: as the system says, unless chosen.
 const dark = matchMedia("(prefers-color-scheme: dark)")
 function paint() {
 	const chosen = $("theme").value

@@ -94,7 +94,6 @@ export class TextPart extends Part {
 		const { words, probabilities: all } = await this.page.backend.classify(this.model, text), [[label, p]] = ranked(all.at(-1))
 		Object.assign(this, { words, all, steps: words.length, at: -1 })
 		put("class-verdict", `${label}, ${percent(p)}`)
-		put("class-note", `Coloured by how far each word moves the verdict towards ${label}, or away from it.`)
 		list.replaceChildren(...words.flatMap((word, t) => {
 			const moved = all[t][label] - (t ? all[t - 1][label] : 1 / this.model.labels.length)
 			return [option(list, t, moved < 0 ? "token" : "token to", `${word}: ${round(100 * moved)} percent for ${label}`, min(abs(moved), 0.5), word), " "]
@@ -104,9 +103,7 @@ export class TextPart extends Part {
 	}
 
 	look(t) {
-		const [[label, p]] = ranked(this.all[t])
 		mark($("class-words"), t)
-		put("class-at", `After “${this.words[t]}”, word ${t + 1} of ${this.steps}: ${label}, ${percent(p)}`)
 		bars("class-bars", ranked(this.all[t], 6))
 		this.repaint()
 	}
@@ -124,7 +121,7 @@ const SHAPES = [
 	"50 20 06 08 2d 5e 8d a8 a6 80 50", "24 50 5e", "04 21 50 80 a3 95 68 3b 0e 4e ae", "02 20 60 93 85 46 86 a9 9c 6e 2e 0c", "70 39 08 a8,70 7e",
 	"90 10 06 46 87 aa 8d 4e 0d", "80 41 15 09 1d 4e 8d a9 86 46 0a", "00 a0 75 4e", "56 22 40 70 92 56 19 1d 5e 9d 99 56", "95 67 26 03 20 60 92 95 9a 7e",
 ].map((digit) => digit.split(",").map((one) => one.split(" ").map((pair) => [...pair].map((x) => 14 + (parseInt(x, 16) - 6) * 1.4))))
-const FINE = 8 // a picture is drawn so much finer, then averaged
+const FINE = 8 // pictures are drawn so much finer, then averaged
 
 function stroke(to, strokes, lineWidth) {
 	Object.assign(to, { lineWidth, lineCap: "round", lineJoin: "round" })
@@ -137,7 +134,7 @@ function stroke(to, strokes, lineWidth) {
 	}
 }
 
-/** Strokes as size × size numbers from 0 to 1: as MNIST's, 20 of 28 pixels high or wide, with the centre of mass in the middle. */
+/** Strokes as size × size numbers, 0 to 1; as MNIST's, 20 of 28 pixels large, the centre of mass in the middle. */
 export function picture(strokes, size) {
 	const [[left, right], [top, bottom]] = range(2, (k) => strokes.flat().map((point) => point[k])).map((all) => [min(...all), max(...all)])
 	const large = size >= 20, pen = max((size * 2.5) / 28, 1), scale = ((large ? (size * 20) / 28 : size) - pen) / max(right - left, bottom - top, 1e-3), wide = size * FINE
@@ -198,7 +195,8 @@ export class RowsPart extends Part {
 		record.labels.length = record.gates.length = 0
 		Object.assign(this, { rows, steps: 0, at: -1, all: rows[0] ? (await this.page.backend.classify(model, rows)).probabilities : [] })
 		await this.follow({ inputs: rows }, rows.map((_, t) => `${t + 1}`), whole)
-		for (const id of ["rows-verdict", "rows-at", "rows-bars"]) put(id)
+		put("rows-verdict")
+		put("rows-bars")
 		this.repaint()
 		this.#scan(turn, whole, record, view)
 	}
@@ -221,8 +219,7 @@ export class RowsPart extends Part {
 
 	look(t) {
 		const [[label, p]] = ranked(this.all[t])
-		put("rows-verdict", `${label}, ${percent(p)}`)
-		put("rows-at", `after row ${t + 1} of ${this.rows.length}`)
+		put("rows-verdict", `${label}, ${percent(p)}`, make("p", { className: "note" }, `after row ${t + 1} of ${this.rows.length}`))
 		bars("rows-bars", ranked(this.all[t], 10))
 		this.repaint()
 	}
@@ -253,7 +250,7 @@ export class RowsPart extends Part {
 		Object.assign(to, { textAlign: "center", fillStyle: styled("dim"), strokeStyle: styled("mark"), lineWidth: 2 })
 		labels.forEach((label, k) => to.fillText(label, right + (k + 0.5) * cell, 14, cell))
 		if (at >= 0) to.strokeRect(1, top + at * row, min(right + labels.length * cell, width) - 2, row)
-		canvas.ariaLabel = `The picture, ${inputs} rows, with the probability of each label after each row. ${$("rows-verdict").textContent} ${$("rows-at").textContent}`
+		canvas.ariaLabel = `The picture, ${inputs} rows, with the probability of each label after each row. ${$("rows-verdict").textContent}`
 	}
 }
 
@@ -272,13 +269,13 @@ export class ForecastPart extends Part {
 	ready() {
 		const { columns, known, horizon, window, target } = this.model, only = columns.length === known.length + 1
 		Object.assign($("steps"), { max: only ? 1000 : horizon, value: only ? max(horizon, 12) : horizon })
-		put("values-help", `A line for each step, ${window} or more: ${columns.join(", ")}. A first line may name the columns.${
-			known[0] ? ` After the last ${target}, go on with ${known.join(", ")} for the steps to forecast, and leave ${target} empty.` : ""}`)
+		put("values-help", `A line for each step, ${window} or more: ${columns.join(", ")}. The first may name the columns.${
+			known[0] ? ` For the steps to forecast, go on with ${known.join(", ")}, and leave ${target} empty.` : ""}`)
 		this.#example()
 	}
 
 	#example() {
-		const { columns, window, known, target, horizon } = this.model, length = max(window + 40, 66), ahead = known[0] ? ceil($("steps").value / horizon) * horizon : 0
+		const { columns, window, known, target, horizon } = this.model, length = window + 46, ahead = known[0] ? ceil($("steps").value / horizon) * horizon : 0
 		const wave = (t, k) => (t < length || columns[k] !== target ? (55 + 45 * Math.sin((t + 3 * k) / 1.75)).toFixed(1) : "")
 		$("values").value = [columns, ...range(length + ahead, (t) => columns.map((_, k) => wave(t, k)))].map((row) => row.join(", ")).join("\n")
 	}
@@ -295,7 +292,7 @@ export class ForecastPart extends Part {
 
 	async read() {
 		const { model, model: { columns, window, target, horizon, known } } = this
-		if (!window) throw Error("This model does not forecast a series: the page cannot show it.")
+		if (!window) throw Error("This model forecasts no series; the page cannot show it.")
 		const rows = this.#table(), history = rows.map((row) => row[columns.indexOf(target)]), last = history.findLastIndex((x) => x !== null) + 1, first = last - window
 		const values = await this.page.backend.forecast(model, rows, +$("steps").value)
 		Object.assign(this, { first, at: -1, steps: window, series: [{ name: target, values: history.slice(0, last) }, { name: "forecast", values: [history[last - 1], ...values], start: last - 1, dashed: true }] })

@@ -35,29 +35,21 @@ export class ServerBackend {
 		}
 	}
 
-	/** A WebSocket of a session; pages cannot send headers with it, so the key is a subprotocol. */
+	// A WebSocket has no headers of ours, so the key is a subprotocol.
 	connect(id) {
 		const key = btoa(String.fromCharCode(...new TextEncoder().encode(this.#key ?? ""))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
 		return new WebSocket(new URL(`v1/sessions/${id}/ws`, location.href.replace("http", "ws")), ["gatewise", ...(key ? [`gatewise.key.${key}`] : [])])
 	}
 
-	session({ id }) {
-		return sessionOf(this, id)
-	}
-	async tag({ id: model }, text) {
-		return (await this.ask("POST", "v1/tag", { model, text, probabilities: true })).sentences
-	}
-	async classify({ id: model }, input) {
-		return (await this.ask("POST", "v1/classify", { model, inputs: [input], over_time: true })).results[0]
-	}
-	async forecast({ id: model }, values, steps) {
-		return (await this.ask("POST", "v1/forecast", { model, values, steps })).values
-	}
+	session = ({ id }) => sessionOf(this, id)
+	tag = async ({ id: model }, text) => (await this.ask("POST", "v1/tag", { model, text, probabilities: true })).sentences
+	classify = async ({ id: model }, input) => (await this.ask("POST", "v1/classify", { model, inputs: [input], over_time: true })).results[0]
+	forecast = async ({ id: model }, values, steps) => (await this.ask("POST", "v1/forecast", { model, values, steps })).values
 }
 
-/** A session and its connection, which is made again when it breaks; what was asked then goes on, without loss. */
+/** A session, whose connection is made again when it breaks; what was asked goes on, without loss. */
 async function sessionOf(backend, model) {
-	let id, socket, position = 0, state = "open" // or "mending", "closed"
+	let id, socket, position = 0, state = "open"
 	let read = [] // the ids that a language model has read
 	let now = null // what was asked: { ask, onEvent, start, resolve, reject }
 
@@ -77,12 +69,11 @@ async function sessionOf(backend, model) {
 		}
 	})
 
-	// Connect again, waiting longer each time, and go on.
 	async function mend() {
 		const { ask, start } = now ?? {}
 		state = "mending"
 		for (let wait = 250; state === "mending"; wait = Math.min(2 * wait, 8000)) {
-			backend.tell(`Connection lost; connecting again${wait > 1000 ? `, every ${wait / 1000} s` : ""}…`, true)
+			backend.tell("Connection lost; connecting again…", true)
 			await pause(wait * (0.75 + Math.random() / 2))
 			try {
 				const known = await backend.ask("GET", `v1/sessions/${id}`).catch((problem) => {
@@ -91,7 +82,7 @@ async function sessionOf(backend, model) {
 				const resumes = known?.resumable && ask?.type === "generate", same = !ask && known?.position === position
 				if (resumes || same) await connect()
 				else {
-					// It is asked again, of a session that has read what came before; events that were heard are skipped.
+					// Of a session that has read what came before, it is asked again; events that were heard are skipped.
 					await open(ask?.type === "feed" ? read.slice(0, start) : read)
 					if (ask?.max_tokens) ask.max_tokens -= read.length - start
 				}
