@@ -88,7 +88,7 @@ def test_a_full_disk(runs: dict[str, Path], tmp_path: Path) -> None:
             assert told[-1]["type"] == "error"
             assert told[-1]["error"]["code"] == "not_stored"
             about = await quiet(port, mirror)
-            assert about["position"] == mirror.position
+            assert (about["position"], about["resumable"]) == (mirror.position, False)
             assert await state_of(port, mirror) == mirror.state.save()
             answer = await ask(port, "GET", f"{mirror.path}/events?after={mirror.position}")
             assert (answer.status, answer.json()["error"]["code"]) == (409, "no_generation")

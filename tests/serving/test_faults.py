@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,8 @@ import websockets
 from benchmarks.serving.process import memory, number
 from benchmarks.serving.solo import Feed, Generate, Solo
 from benchmarks.serving.wire import Connection, ask, connect, events, request
+from gatewise import runtime
+from gatewise.serving.catalog import Served
 from tests.serving.damaged_states import damaged
 from tests.serving.disconnects import Disconnects
 from tests.serving.mirror import Mirror, made, quiet, state_of
@@ -101,6 +104,14 @@ def test_one_owner_whatever_else_asks(runs: dict[str, Path]) -> None:
     with served([runs["words"]]) as server:
         asyncio.run(hammer(server.port))
         asyncio.run(refuse(server.port))
+
+
+def test_new_states_are_made_by_two_threads(runs: dict[str, Path]) -> None:
+    """The event loop makes them for sessions, and the engine after each sentence."""
+    served = Served("sentences", runtime.load(runs["sentences"]))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: served.fresh_state().save(), range(20_000)))
+    assert len(set(found)) == 1
 
 
 def test_a_full_server(runs: dict[str, Path]) -> None:
