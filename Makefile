@@ -35,7 +35,7 @@ demo: $(RUN_READY)
 	@echo "==> a sample: gatewise generate runs/demo --prompt 'the value of'"
 	@$(BIN)/gatewise generate runs/demo --prompt 'the value of' --max-tokens 40 --temperature 0.7 --seed 1
 	@echo "==> the run folder is runs/demo; its model card is runs/demo/README.md"
-	@echo "==> next: . $(VENV)/bin/activate, then gatewise --help"
+	@echo "==> next: . $(VENV)/bin/activate, then gatewise serve runs/demo and http://127.0.0.1:8000, or gatewise --help"
 
 CPP := $(wildcard csrc/*.cpp csrc/*.hpp csrc/*.h csrc/*.inc csrc/runtime/*.cpp csrc/runtime/*.hpp csrc/tests/*.cpp csrc/tests/*.hpp examples/c/*.c)
 

@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -179,7 +181,7 @@ def test_a_stream_goes_on_after_a_restart(
     again = list[int]()
     reconnect = sessions.Session._reconnect
     monkeypatch.setattr(
-        sessions.Session, "_reconnect", lambda self, after: again.append(after) or reconnect(self, after)
+        sessions.Session, "_reconnect", lambda self, after, *rest: again.append(after) or reconnect(self, after, *rest)
     )
     count = 60_000  # more than are written while the server drains
     expected = lm.generate("the dog", max_tokens=count, seed=3)
@@ -204,6 +206,24 @@ def test_a_stream_goes_on_after_a_restart(
     assert len(again) == 1 and 10 < again[0] < count
 
 
+@pytest.mark.parametrize("signal", ["kill", "terminate"])
+def test_a_stream_that_nobody_read_goes_on_after_the_servers_end(
+    files: dict[str, Path], lm: runtime.LanguageModel, tmp_path: Path, signal: str
+) -> None:
+    count = 5000
+    with served(files["lm"], "--state-dir", tmp_path) as (address, server):
+        session = gw.Client(address).session()
+        session.feed("the dog")
+        stream = session.stream(max_tokens=count, seed=3, gates=True, top=20)
+        tokens = list(itertools.islice(stream, 10))
+        getattr(server, signal)()
+        server.wait(20)
+    with served(files["lm"], "--state-dir", tmp_path, port=int(address.rpartition(":")[2])):
+        tokens += stream
+        assert "the dog" + "".join(one.text for one in tokens) == lm.generate("the dog", max_tokens=count, seed=3)
+        assert session.position == count + 2
+
+
 def test_no_server_any_more(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "RECONNECTING", (0.0, 0.05))
     with served(files["lm"]) as (address, server):
@@ -222,3 +242,20 @@ def test_a_wrong_key(files: dict[str, Path]) -> None:
             with pytest.raises(ServerError) as caught:
                 client.models()
             assert (caught.value.status, caught.value.code) == (401, "unauthorized")
+
+
+def test_ids_begin_with_a_prefix_also_after_a_restart_without_it(files: dict[str, Path], tmp_path: Path) -> None:
+    with served(files["lm"], "--state-dir", tmp_path, "--id-prefix", "8001-") as (address, _):
+        session = gw.Client(address).session()
+        assert session.id.startswith("8001-") and session.fork().id.startswith("8001-")
+        session.feed("the dog")
+    with served(files["lm"], "--state-dir", tmp_path) as (address, _):
+        assert gw.Client(address).session(id=session.id).position == 2
+
+
+@pytest.mark.parametrize("prefix", ["a/b", "a b", "ä", "a" * 21])
+def test_a_prefix_that_no_id_can_begin_with(files: dict[str, Path], prefix: str) -> None:
+    command = [sys.executable, "-m", "gatewise", "serve", str(files["lm"]), "--port", "0", "--id-prefix", prefix]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "expected at most 20 letters, digits, - and _" in done.stderr and done.stderr.count("\n") == 1

@@ -93,7 +93,7 @@ def test_tokens_with_their_gates(fake: Fake) -> None:
         "GET /v1/models/a%20model": [Reply(MODEL)],
         f"POST {S}/generate": [events(first, token(5, gates=base64.b64encode(content).decode()), done(5))],
     }
-    one, two = gw.Client(fake.url).session().stream(max_tokens=2, gates=True, top=2)
+    one, two = gw.Client(fake.url).session().stream(max_tokens=2, seed=7, gates=True, top=2)
     assert (one.text, one.position, one.probability, one.read) == ("\u2028\x85 the", 4, 0.5, False)
     assert one.top == [(" the", 0.5), (" a", 0.2)]
     assert one.gates is not None and two.gates is not None
@@ -101,7 +101,7 @@ def test_tokens_with_their_gates(fake: Fake) -> None:
     np.testing.assert_allclose(one.gates["g"], [[-1, 1], [-0.6, -0.2]], rtol=1e-6)
     assert one.gates["i"].dtype == np.float32
     asked = fake.asked[-1].body
-    assert asked == {"max_tokens": 2, "temperature": 1.0, "gates": True, "top": 2, "stream": True}
+    assert asked == {"max_tokens": 2, "temperature": 1.0, "seed": 7, "gates": True, "top": 2, "stream": True}
 
 
 @pytest.mark.parametrize("sent", ["AAAA", "not base64!", 7, ""])
@@ -170,15 +170,40 @@ def test_nothing_is_missing_when_only_the_end_is_lost(fake: Fake) -> None:
         (refused(404, "no_session", "gone"), "no_session", "gone"),
         (refused(503, "draining", "down"), "draining", "down; the generation stopped after position 4"),
         (events(token(6)), "no_generation", "after position 4 are lost"),
+        (events(token(4)), "lost", "ended before the stream did; the generation stopped after position 4"),
     ],
 )
 def test_a_stream_that_cannot_go_on(fake: Fake, again: Reply, code: str, message: str) -> None:
     fake.answers |= {f"POST {S}/generate": [events(token(4))], f"GET {S}/events": [again]}
+    fake.answers[f"GET {S}"] = [Reply({**SESSION, "position": 5})]
     with pytest.raises(ServerError, match=message) as caught:
         list(gw.Client(fake.url).session().stream())
     assert caught.value.code == code
     tries = fake.routes().count(f"GET {S}/events")
-    assert tries == (len(sessions.RECONNECTING) if code == "draining" else 1)
+    assert tries == (len(sessions.RECONNECTING) if code in ("draining", "lost") else 1)
+
+
+def test_a_killed_server_writes_again_what_is_lost(fake: Fake) -> None:
+    fake.answers |= {
+        f"POST {S}/generate": [events(token(4), token(5), torn=True), events(token(4), token(5), token(6), done(6))],
+        f"GET {S}/events": [refused(409, "no_generation", "none")],
+    }
+    session = gw.Client(fake.url).session()
+    assert [one.position for one in session.stream()] == [4, 5, 6]
+    first, second = (one.body for one in fake.asked if one.route == f"POST {S}/generate")
+    assert first == second and isinstance(first["seed"], int)
+
+
+@pytest.mark.parametrize("position", [3, 5])
+def test_a_session_that_has_changed_meanwhile_is_an_error(fake: Fake, position: int) -> None:
+    other = events({**token(4), "token": 99}, token(5), done(5))
+    fake.answers |= {
+        f"GET {S}": [Reply({**SESSION, "position": position})],
+        f"POST {S}/generate": [events(token(4), torn=True), other],
+        f"GET {S}/events": [refused(409, "no_generation", "none")],
+    }
+    with pytest.raises(ServerError, match="has changed meanwhile" if position == 3 else "none"):
+        list(gw.Client(fake.url).session().stream())
 
 
 def test_an_error_in_a_stream(fake: Fake) -> None:

@@ -114,7 +114,7 @@ def test_the_page_on_scoring_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README", "docs/results", "docs/training", "docs/python", "docs/scoring", "docs/runtime"]
+    "name", ["README", *(f"docs/{name}" for name in ("results", "training", "python", "scoring", "runtime", "serving"))]
 )
 def test_both_languages_have_the_same_figures_and_commands(name: str) -> None:
     pages = [(REPOSITORY / f"{name}{suffix}.md").read_text(encoding="utf-8") for suffix in ("", ".zh")]
@@ -132,9 +132,12 @@ def test_the_readme_is_short() -> None:
 
 PAGES = [
     "README",
-    *(f"docs/{name}" for name in ("from-scratch", "index", "results", "training", "python", "runtime", "scoring")),
+    *(
+        f"docs/{name}"
+        for name in ("from-scratch", "index", "results", "training", "python", "runtime", "scoring", "serving")
+    ),
 ]
-PAGES += ["docs/reference/nn", "docs/reference/sklearn"]
+PAGES += ["docs/reference/nn", "docs/reference/sklearn", "docs/reference/client"]
 DOCUMENTS = ["ARCHITECTURE.md", "CONTRIBUTING.md", *(f"{page}{suffix}.md" for page in PAGES for suffix in ("", ".zh"))]
 
 

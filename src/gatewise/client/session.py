@@ -1,7 +1,8 @@
 """A session on the server: a state that reads and writes, and streams that go on after a lost connection."""
 
+import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -129,12 +130,14 @@ class Session:
         tokens at each place.
 
         If the connection is lost or the server restarts with ``--state-dir``, it connects again and goes on without a
-        gap. If the loop is left early, the session has read what the server had written until then, up to some hundred
-        tokens more; ``resume`` yields them, and ``position`` counts them.
+        gap; a server that was killed writes what is lost once more. If the loop is left early, the session has read
+        what the server had written until then, up to some hundred tokens more; ``resume`` yields them, and ``position``
+        counts them.
 
         Raises:
             ServerError: the generation cannot go on; ``position`` says where the session is.
         """
+        seed = secrets.randbits(32) if seed is None else seed
         options = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         body = {**options, "gates": gates, "top": top}
         for event in self._stream("/generate", body, gates, max_tokens, resumable=True):
@@ -204,20 +207,28 @@ class Session:
     def _stream(
         self, path: str, body: dict[str, Any], gates: bool, most: int | None, *, resumable: bool
     ) -> Iterator[Token | Step]:
+        def begin() -> "httpx.Response":
+            return self._transport.send(
+                "POST",
+                self._path + path,
+                {**body, "stream": True},
+                headers={"Accept": "text/event-stream"},
+                stream=True,
+                repeatable=False,
+                settling=self._given_up,
+            )
+
         self._know_gates(gates)
-        response = self._transport.send(
-            "POST",
-            self._path + path,
-            {**body, "stream": True},
-            headers={"Accept": "text/event-stream"},
-            stream=True,
-            repeatable=False,
-            settling=self._given_up,
-        )
-        yield from self._follow(response, self._known, most, resumable=resumable)
+        yield from self._follow(begin(), self._known, most, resumable=resumable, again=begin if resumable else None)
 
     def _follow(
-        self, response: "httpx.Response", after: int, most: int | None, *, resumable: bool
+        self,
+        response: "httpx.Response",
+        after: int,
+        most: int | None,
+        *,
+        resumable: bool,
+        again: Callable[[], "httpx.Response"] | None = None,
     ) -> Iterator[Token | Step]:
         """Yield the tokens or steps of a stream, which goes on in another connection where one is lost.
 
@@ -226,9 +237,12 @@ class Session:
             after: the position before the first event.
             most: how many tokens there are at most, if that is known.
             resumable: whether the server keeps the events.
+            again: asks for the same stream once more.
         """
         table, layers = self._gates or (None, 1)
         last: int | None = None
+        given = list[int]()
+        delays = iter(RECONNECTING)
         self._given_up = True
         while True:
             lost = ServerError(f"the connection to {self._transport.url} ended before the stream did", code="lost")
@@ -236,13 +250,15 @@ class Session:
                 for name, data in self._transport.events(response):
                     if name in ("token", "step"):
                         position = int(data["position"])
-                        if last is not None and position <= last:
-                            continue  # sent again
+                        if last is not None and position <= last:  # sent again
+                            if last - position < len(given) and given[position - last - 1] != data.get("token", 0):
+                                raise ServerError("the session has changed meanwhile", code="no_generation")
+                            continue
                         if last is not None and position != last + 1:
                             raise ServerError(f"the events after position {last} are lost", code="no_generation")
                         last = self._known = position
-                        written = name == "token" and not data.get("read")
-                        most = most - 1 if most is not None and written else most
+                        given.append(data.get("token", 0))
+                        delays = iter(RECONNECTING)
                         yield (replies.token if name == "token" else replies.step)(data, table, layers)
                     elif name == "done" and data.get("finish_reason") != "draining":
                         self._known, self._given_up = int(data["position"]), False
@@ -256,14 +272,22 @@ class Session:
                 lost = problem
             finally:
                 response.close()
-            if most == 0:
+            if most is not None and len(given) >= most:
                 return  # all tokens have come, only their end is missing
             if not resumable:
                 raise ServerError(f"{lost}; the session has read all of it or nothing, see position", code="lost")
-            response = self._reconnect(after if last is None else last)
+            try:
+                response = self._reconnect(after if last is None else last, delays, lost)
+            except ServerError as problem:
+                start = after if last is None else last - len(given)
+                if problem.code != "no_generation" or again is None or self.position != start:
+                    raise
+                response = (
+                    again()
+                )  # the server was killed; it has the session as it was before, and the seed is the same
 
-    def _reconnect(self, after: int) -> "httpx.Response":
-        for delay in RECONNECTING:
+    def _reconnect(self, after: int, delays: Iterator[float], last: ServerError) -> "httpx.Response":
+        for delay in delays:
             time.sleep(delay)
             try:
                 return self._events_after(after, settling=False)

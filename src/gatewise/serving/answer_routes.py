@@ -74,6 +74,8 @@ class AnswerRoutes:
             if numbers != isinstance(served.model, runtime.SequenceClassifier):
                 kind = "a list of rows of numbers" if not numbers else "a text, or a list of words"
                 raise invalid(f"inputs[{place}] is not what {served.name!r} reads; expected {kind}")
+            if numbers:
+                _check_rows(one, f"inputs[{place}]")
         words = None
         if isinstance(served.model, runtime.TextClassifier):
             inputs = words = [served.model.split(one) if isinstance(one, str) else one for one in inputs]
@@ -96,13 +98,17 @@ class AnswerRoutes:
     async def forecast(self, request: Request) -> Response:
         """Forecast a series, or predict from sequences."""
         asked = await read_json(request, schemas.FORECAST)
-        served = self._choose(asked, runtime.SequenceRegressor, "a regressor")
+        forecasts = "values" in asked
+        wanted = "a regressor with a window, which forecasts" if forecasts else "a regressor"
+        served = self._choose(asked, runtime.SequenceRegressor, wanted, forecasts)
         model: runtime.SequenceRegressor = served.model  # type: ignore[assignment]
         if ("values" in asked) == ("inputs" in asked):
             raise invalid("the body has no input, or two; expected 'values' of a series, or 'inputs'")
         if "inputs" in asked:
             if "steps" in asked:
                 raise invalid("'steps' goes with 'values'; expected no steps with 'inputs'")
+            for place, one in enumerate(asked["inputs"]):
+                _check_rows(one, f"inputs[{place}]")
 
             def some(part: Sequence[Any]) -> Iterator[list[float]]:
                 for y in model.predict([np.array(one, np.float64) for one in part]):
@@ -135,8 +141,11 @@ class AnswerRoutes:
         """End the threads, after what they do."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _choose(self, asked: dict[str, Any], kind: Any, wanted: str) -> Served:
-        return self._catalog.choose(asked.get("model"), lambda one: isinstance(one.model, kind), wanted)
+    def _choose(self, asked: dict[str, Any], kind: Any, wanted: str, forecasts: bool = False) -> Served:
+        def fits(served: Served) -> bool:
+            return isinstance(served.model, kind) and (not forecasts or served.model.window > 0)
+
+        return self._catalog.choose(asked.get("model"), fits, wanted)
 
     async def _answer(
         self,
@@ -167,10 +176,16 @@ class AnswerRoutes:
         return JSONResponse({"model": served.name, name: found})
 
 
+def _check_rows(rows: list[list[float]], name: str) -> None:
+    """Check that the steps of a sequence have equally many numbers."""
+    if any(len(row) != len(rows[0]) for row in rows):
+        raise invalid(f"the rows of {name} differ in their length; expected equally many numbers in each")
+
+
 def _table(values: list[Any]) -> Any:
     """Return the numbers of a series, (N,) or (N, K); null stands for NaN."""
     rows = isinstance(values[0], list)
-    if any(isinstance(row, list) != rows or (rows and len(row) != len(values[0])) for row in values):
-        raise invalid("the rows of values differ in their length; expected equally many numbers in each")
+    if rows:
+        _check_rows(values, "values")
     return np.array([[np.nan if x is None else x for x in row] if rows else (np.nan if row is None else row)
                      for row in values], np.float64)  # fmt: skip

@@ -25,7 +25,7 @@ from gatewise.serving.log import log_unforeseen
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.openapi import OPERATIONS
 from gatewise.serving.operations import Operations
-from gatewise.serving.refusals import Refusal, of_error
+from gatewise.serving.refusals import Refusal, of_error, unforeseen
 from gatewise.serving.session_routes import SessionRoutes
 from gatewise.serving.sessions import Sessions
 from gatewise.serving.settings import Settings
@@ -55,6 +55,7 @@ class Application:
         self.metrics = Metrics()
         hosts = [*settings.allowed_hosts, *([] if is_loopback(settings.host) else [settings.host])]
         self.engine: Engine | None = None
+        self._sessions: Sessions | None = None
         self._app = Starlette(
             routes=[Route("/", self._page), Route("/{file}", self._page)],
             lifespan=self._lifespan,
@@ -65,9 +66,20 @@ class Application:
             exception_handlers={HTTPException: _refused, Refusal: _refused, GatewiseError: _refused},
         )
 
+        self._app.router.redirect_slashes = False
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         await self._app(scope, receive, send)
+
+    def sessions_in_use(self) -> bool:
+        """Return whether a request owns a session."""
+        return self._sessions is not None and self._sessions.in_use()
+
+    def cut_clients(self) -> None:
+        """Let go of the clients that take nothing."""
+        if self._sessions:
+            self._sessions.cut()
 
     def drain(self) -> None:
         """Take no new work."""
@@ -77,7 +89,7 @@ class Application:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self.engine = engine = Engine(self.metrics)
-        sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
+        self._sessions = sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
         answers = AnswerRoutes(self._catalog, engine, self.metrics)
         operations = Operations(engine, sessions)
         routes = {
@@ -153,13 +165,16 @@ class Answers:
             log_unforeseen(f"{scope['method']} {getattr(scope.get('route'), 'path', 'a route')}", error)
             if begun:
                 raise ConnectionAbortedError("the answer was not finished") from None
-            await Refusal(500, "unforeseen; the server's log has the place").response()(scope, receive, counted)
+            await unforeseen().response()(scope, receive, counted)
 
 
 async def _expire(sessions: Sessions) -> None:
     while True:
         await asyncio.sleep(EXPIRE_SECONDS)
-        await sessions.expire()
+        try:
+            await sessions.expire()
+        except Exception as error:  # of the disk; the next try may succeed
+            log_unforeseen("the removal of old sessions", error)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

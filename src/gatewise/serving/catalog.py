@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Served:
         self.gates = _gates(model) if model.streams else None
         self.gates_size = max(len(self.gates or []) * model.num_layers * model.hidden_size, 1)
         self._fresh: State | None = None
+        self._copying = Lock()
         if model.streams:
             self._fresh = model.initial_state()
             if isinstance(model, runtime.LanguageModel):
@@ -44,7 +46,8 @@ class Served:
         """
         if self._fresh is None:
             raise invalid(f"{self.name!r} reads whole sequences and has no state; expected a model that streams")
-        return self._fresh.copy()
+        with self._copying:  # the engine needs one after each sentence
+            return self._fresh.copy()
 
     def gate_bytes(self, state: State, item: Any) -> bytes:
         """Read one input, and return the gates and states of the step, a byte each: arrays in the order of ``gates``.

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from gatewise.runtime import LanguageModel
 from gatewise.runtime.generation import read_first
+from gatewise.runtime.vocabulary import EOS
 from gatewise.serving import schemas
 from gatewise.serving.bodies import read_json, whole
 from gatewise.serving.catalog import Catalog, Served
@@ -34,51 +35,73 @@ class Choice:
         work: reads the prompt, and writes.
         prompt: its text, where it is part of the answer; else "".
         count: the tokens of the prompt.
-        text: what was written, without a stop.
-        sent: how much of it was sent.
-        tokens: of the answer, each with its text, log-probability and alternatives.
-        place: the position of the last event taken.
+        written: how many tokens were written.
+        text: what was written and not taken, without a stop.
+        tokens: those not taken, each with its text, log-probability and alternatives.
+        offset: where the next of them begins.
+        place: the position of the last event.
     """
 
     work: Work
     prompt: str
     count: int
+    written: int = 0
     text: str = ""
-    sent: int = 0
     tokens: list[tuple[str, float, dict[str, float]]] = field(default_factory=list)
-    shown: int = 0
+    offset: int = 0
     place: int = 0
+    _ended: bool = False
 
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """The texts that end it."""
-        found = self.work.writing.stop if self.work.writing else ()
-        return (found,) if isinstance(found, str) else tuple(found)
+    def __post_init__(self) -> None:
+        assert self.work.writing
+        self.writing, self.offset = self.work.writing, len(self.prompt)
+        self._begins_line = self.work.began_line
 
-    def take(self) -> None:
-        """Take the new events."""
+    def read_events(self) -> None:
+        """Read the new events."""
         for position, event in self.work.events:
             if position > self.place:
                 self.place = position
-                self.text += event["text"]
-                top = {text: _log(p) for text, p in event.get("top", [])}
-                self.tokens.append((event["text"], _log(event["probability"]), top))
+                self.written += 1
+                self.tokens.append((event["text"], _log(event["probability"]), self._top(event)))
+                self._begins_line = event["text"] == "\n"
+                if not self._ended:
+                    self.text += event["text"]
         self.work.sent = self.place
-        if ends := [at for at in (self.text.find(one) for one in self.stop) if at >= 0]:
-            self.text = self.text[: min(ends)]
+        if ends := [at for at in (self.text.find(one) for one in self.writing.stop) if at >= 0]:
+            self.text, self._ended = self.text[: min(ends)], True
 
-    def fresh(self, last: bool) -> str:
-        """Return text that was not sent; unless it is the last, without what may become a stop."""
+    def _top(self, event: dict[str, Any]) -> dict[str, float]:
+        """Return the log-probabilities of the most probable tokens and of the one drawn, by the text that each adds."""
+        vocabulary = self.work.served.model.vocabulary  # type: ignore[attr-defined]
+        before = "" if self._begins_line else vocabulary.separator
+        found = {"\n" if text == EOS else f"{before}{text}": _log(p) for text, p in event.get("top", [])}
+        return {**found, event["text"]: _log(event["probability"])}
+
+    def take(self, last: bool) -> str:
+        """Take the text; unless it is the last, without what may become a stop."""
         end = len(self.text)
-        if not last:
-            held = (n for one in self.stop for n in range(1, len(one)) if self.text.endswith(one[:n]))
+        if not last and not self._ended:
+            held = (n for one in self.writing.stop for n in range(1, len(one)) if self.text.endswith(one[:n]))
             end -= max(held, default=0)
-        text, self.sent = self.text[self.sent : end], max(end, self.sent)
+        text, self.text = self.text[:end], self.text[end:]
         return text
 
-    def reason(self) -> str:
-        """Return why it ended."""
-        return "stop" if self.work.writing and self.work.writing.stopped else "length"
+    def shown(self, k: int, text: str, logprobs: int | None, last: bool) -> dict[str, Any]:
+        """Return a part of the answer, with the tokens that were not taken."""
+        reason = ("stop" if self.writing.stopped else "length") if last else None
+        found: dict[str, Any] = {"index": k, "text": text, "logprobs": None, "finish_reason": reason}
+        some, self.tokens = self.tokens, []
+        if logprobs is not None:
+            offsets = [self.offset, *(self.offset + n for n in accumulate(len(one[0]) for one in some))]
+            self.offset = offsets.pop()
+            found["logprobs"] = {
+                "tokens": [one[0] for one in some],
+                "token_logprobs": [one[1] for one in some],
+                "top_logprobs": [one[2] for one in some] if logprobs else None,
+                "text_offset": offsets,
+            }
+        return found
 
 
 class CompletionRoutes:
@@ -113,8 +136,8 @@ class CompletionRoutes:
         with watched(Client(request.receive, changed)) as client:
             async for _ in self._follow(choices, changed, lambda: client.gone):
                 pass
-        found = [_shown(k, choice, asked.get("logprobs"), choice.prompt + choice.text, choice.reason())
-                 for k, choice in enumerate(choices)]  # fmt: skip
+        logprobs = asked.get("logprobs")
+        found = [choice.shown(k, choice.prompt + choice.take(True), logprobs, True) for k, choice in enumerate(choices)]
         return JSONResponse({**about, "choices": found, "usage": _usage(choices)})
 
     async def _follow(
@@ -134,7 +157,7 @@ class CompletionRoutes:
                         if not choice.work.active or choice.place < choice.work.told]  # fmt: skip
                 for k, choice in news:
                     blocked, ended = choice.work.blocked, not choice.work.active
-                    choice.take()
+                    choice.read_events()
                     if blocked:
                         engine.wake()
                     if ended:
@@ -168,10 +191,9 @@ class CompletionRoutes:
                 written = list[str]()
                 for k, choice in news:
                     last = not choice.work.active
-                    text = prompts.pop(k, "") + choice.fresh(last)
+                    text = prompts.pop(k, "") + choice.take(last)
                     if text or last:
-                        shown = _shown(k, choice, logprobs, text, choice.reason() if last else None)
-                        written.append(_data({**about, "choices": [shown]}))
+                        written.append(_data({**about, "choices": [choice.shown(k, text, logprobs, last)]}))
                 if written:
                     begun = True
                     yield "".join(written)
@@ -216,29 +238,16 @@ def _choices(served: Served, asked: dict[str, Any], changed: asyncio.Event) -> l
 
 
 def _fresh_line(model: LanguageModel, ids: list[int], prompt: object) -> bool:
+    """Return whether what follows a prompt needs no separator before it."""
     if not ids:
         return prompt is None
+    if isinstance(prompt, str) and model.vocabulary.separator and prompt[-1].isspace():
+        return True
     return ids[-1] == model.vocabulary.eos_id
 
 
-def _shown(k: int, choice: Choice, logprobs: int | None, text: str, reason: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"index": k, "text": text, "logprobs": None, "finish_reason": reason}
-    if logprobs is not None:
-        some = choice.tokens[choice.shown :]
-        lengths = [len(one[0]) for one in choice.tokens]
-        offsets = [len(choice.prompt), *(len(choice.prompt) + n for n in accumulate(lengths))]
-        found["logprobs"] = {
-            "tokens": [one[0] for one in some],
-            "token_logprobs": [one[1] for one in some],
-            "top_logprobs": [one[2] for one in some] if logprobs else None,
-            "text_offset": offsets[choice.shown : len(choice.tokens)],
-        }
-        choice.shown = len(choice.tokens)
-    return found
-
-
 def _usage(choices: list[Choice]) -> dict[str, int]:
-    read, written = sum(choice.count for choice in choices), sum(len(choice.tokens) for choice in choices)
+    read, written = sum(choice.count for choice in choices), sum(choice.written for choice in choices)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 

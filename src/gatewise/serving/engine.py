@@ -22,7 +22,7 @@ from gatewise.serving.answers import answer
 from gatewise.serving.catalog import Served
 from gatewise.serving.log import log_unforeseen
 from gatewise.serving.metrics import Metrics
-from gatewise.serving.refusals import Refusal, draining, of_error
+from gatewise.serving.refusals import Refusal, draining, of_error, unforeseen
 from gatewise.serving.settings import MOST_ROWS, MOST_WAITING
 from gatewise.serving.work import Work
 
@@ -127,7 +127,7 @@ class Engine(threading.Thread):
                 except Exception as error:  # the thread must go on for the others
                     log_unforeseen("a step", error)
                     for work in some:
-                        work.problem = Refusal(500, "unforeseen; the server's log has the place")
+                        work.problem = unforeseen()
                 if len(some) < len(self._works):
                     done = set(some)
                     self._works = [work for work in self._works if work not in done] + some  # their turn is over

@@ -10,10 +10,9 @@ from typing import Any
 from starlette.types import Receive
 
 from gatewise.serving.engine import Engine
-from gatewise.serving.refusals import Refusal
+from gatewise.serving.refusals import Refusal, draining
 from gatewise.serving.sessions import Session, Sessions
 from gatewise.serving.work import Work
-
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -61,24 +60,30 @@ class Followed:
     """An operation on a session that the caller owns, whose events are followed.
 
     Attributes:
-        problem: why it failed.
         stopped: whether the client asked for its end.
     """
 
     def __init__(self, engine: Engine, sessions: Sessions, session: Session, work: Work) -> None:
         self._engine, self._sessions, self.session, self.work = engine, sessions, session, work
-        self.stopped = False
+        self.stopped = self._sending = False
+        self._task: asyncio.Task[Any] | None = None
 
     def stop(self) -> None:
-        """End it after the current token."""
-        self.stopped = True
-        self.work.changed.set()
+        """End a generation after the current token."""
+        if self.work.writing:
+            self.stopped = True
+            self.work.changed.set()
+
+    def cut(self) -> None:
+        """Let go of a client that takes nothing."""
+        if self._sending and self._task:
+            self._task.cancel()
 
     async def events(self, after: int, gone: Callable[[], bool]) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Yield the events after a position as they come, the last with what came of it.
 
-        When the client has gone, or goes on with another connection, the operation is paused; its state is that of the
-        last token, and a generation can be gone on with.
+        When the client has gone, or goes on with another connection, the operation is paused. Of a generation, the
+        state is then that of the last token, and it can be gone on with; of reading, what it was before.
 
         Raises:
             Refusal: the server does not take it now, or has none of these events.
@@ -90,6 +95,7 @@ class Followed:
             engine.submit(work)
         if work.writing:
             self.session.work = work  # which another connection may go on with
+        self._task, self.session.cut = asyncio.current_task(), self.cut
         try:
             while not gone() and not self.session.evicted:
                 fresh = _after(work, work.sent)
@@ -98,7 +104,9 @@ class Followed:
                     work.sent = fresh[-1][0]
                     if was_blocked:
                         engine.wake()
+                    self._sending = True
                     yield [event for _, event in fresh]
+                    self._sending = False
                 elif not work.active:
                     break
                 elif self.stopped:
@@ -115,8 +123,11 @@ class Followed:
         work = self.work
         if work.active:
             await self._engine.pause(work)
+        self.session.cut = None
         if self.stopped and work.writing:
             work.writing.stopped = True
+        if not work.writing and (work.problem or not work.ended):
+            return
         try:
             await self._sessions.commit(self.session, work, keep=bool(work.writing) and not work.problem)
         except Refusal as refusal:
@@ -134,6 +145,8 @@ class Followed:
         work = self.work
         if work.problem:
             return {"type": "error", **work.problem.as_json()}
+        if not work.writing and not work.ended:
+            return {"type": "error", **draining().as_json()}
         return {"type": "done", "position": work.position, **outcome(work)}
 
 

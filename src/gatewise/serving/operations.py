@@ -95,14 +95,14 @@ def writing(asked: dict[str, Any], seed_offset: int = 0) -> Writing:
         asked: with what ``SAMPLING`` describes, and ``max_tokens``.
         seed_offset: added to the seed.
     """
-    seed = whole(asked.get("seed"))
+    seed, stop = whole(asked.get("seed")), asked.get("stop") or ()
     return Writing(
         whole(asked["max_tokens"]) or 0,
         asked["temperature"],
         whole(asked.get("top_k")),
         asked.get("top_p"),
         None if seed is None else (seed + seed_offset) % 2**63,
-        asked.get("stop") or (),
+        (stop,) if isinstance(stop, str) else stop,
     )
 
 

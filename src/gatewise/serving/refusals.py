@@ -73,6 +73,11 @@ def draining() -> Refusal:
     return Refusal(503, "the server is shutting down; try again when it is back")
 
 
+def unforeseen() -> Refusal:
+    """Return the refusal where the server has a defect."""
+    return Refusal(500, "unforeseen; the server's log has the place")
+
+
 def of_error(error: GatewiseError) -> Refusal:
     """Return the refusal for an error of the runtime: of the input, where it is not the server's own."""
     if isinstance(error, OutOfMemory):

@@ -16,12 +16,15 @@ from gatewise.errors import UsageError
 from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.guard import is_loopback
-from gatewise.serving.settings import DRAIN_SECONDS, Settings
+from gatewise.serving.log import log_all_unforeseen
+from gatewise.serving.settings import DRAIN_SECONDS, LAST_SECONDS, Settings
 from gatewise.serving.store import Store
 from gatewise.wording import option
 
 KEY = "GATEWISE_KEY"
 """The environment variable with the key."""
+SEND_BUFFER = 1 << 14
+"""The bytes that the system buffers for a client, about: a stream runs ahead of it by no more events than are kept."""
 
 
 def find_key(file: Path | None) -> str | None:
@@ -92,6 +95,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"{option('host', host)}: {why}; expected an address of this machine") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listening.bind(address)
         listening.listen(1024)
     except OSError as problem:
@@ -127,19 +131,25 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         """Let operations end, then hand over what is left, then shut down."""
-        until = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        engine = self._app.engine
-        while engine and engine.active and asyncio.get_running_loop().time() < until:
+        time = asyncio.get_running_loop().time
+        until, engine = time() + DRAIN_SECONDS, self._app.engine
+        while engine and engine.active and time() < until:
             await asyncio.sleep(0.02)
         if engine:
             await engine.pause_all()
+        for last in (self._app.cut_clients, lambda: None):
+            until = time() + LAST_SECONDS / 2
+            while self._app.sessions_in_use() and time() < until:  # until their last events are stored and sent
+                await asyncio.sleep(0.02)
+            last()
         self.should_exit = True
 
 
 async def _run(app: Application, settings: Settings, listening: socket.socket, say: Callable[[str], object]) -> None:
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
+    for name in ("asyncio", "uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         logger = logging.getLogger(name)  # they would quote requests
         logger.handlers[:], logger.propagate = [logging.NullHandler()], False
+    log_all_unforeseen(asyncio.get_running_loop())
     config = uvicorn.Config(
         app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http="h11", loop="asyncio",
         ws_max_size=1 << 20, timeout_graceful_shutdown=1, server_header=False, date_header=False, proxy_headers=False,

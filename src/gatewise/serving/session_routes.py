@@ -1,5 +1,6 @@
 """``/v1/sessions``: states with an id."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -45,10 +46,15 @@ class SessionRoutes:
         """Say where a session is."""
         id_ = request.path_params["id"]
         session = self._sessions.look(id_)
-        if session.state is None:
-            async with self._sessions.own(id_):
-                pass
-        about = {"generating": session.owner is not None, "resumable": session.work is not None}
+        while session.state is None:
+            if session.owner is None:
+                async with self._sessions.own(id_):
+                    break
+            await asyncio.sleep(0.005)  # its owner reads it from the disk
+            session = self._sessions.look(id_)
+        about: dict[str, Any] = {"generating": session.owner is not None, "resumable": session.work is not None}
+        if session.owner is not None and session.work and session.work.active:
+            about["position"] = session.work.position
         return JSONResponse({**_about(session), **about})
 
     async def delete(self, request: Request) -> Response:
@@ -59,7 +65,7 @@ class SessionRoutes:
 
     async def fork(self, request: Request) -> Response:
         """Make a session that goes on from where another is."""
-        if await read_bytes(request, 1024):
+        if (await read_bytes(request, 1024)).strip() not in (b"", b"{}"):
             raise invalid("the body is not empty; a fork needs none")
         self._check_open()
         async with self._sessions.own(request.path_params["id"]) as session:

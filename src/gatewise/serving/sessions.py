@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,6 +35,7 @@ class Session:
         fresh_line: whether the next token begins a line.
         work: the generation that a client may go on with, if any.
         used: when, in the seconds of ``time.time``.
+        cut: lets go of the owner's client, if that takes nothing.
     """
 
     def __init__(self, id_: str, served: Served | None, state: State | None, used: float | None = None) -> None:
@@ -44,6 +45,7 @@ class Session:
         self.used = time.time() if used is None else used
         self.owner: object | None = None
         self.evicted = False
+        self.cut: Callable[[], None] | None = None
         self.free = asyncio.Event()
 
     @property
@@ -149,10 +151,11 @@ class Sessions:
             session.evicted = True
             session.work.changed.set()
             session.free.clear()
-            try:
-                await asyncio.wait_for(session.free.wait(), EVICT_SECONDS)
-            except asyncio.TimeoutError:
-                raise busy() from None
+            if not await _set_within(session.free, EVICT_SECONDS / 10):
+                if session.cut:
+                    session.cut()
+                if not await _set_within(session.free, EVICT_SECONDS):
+                    raise busy()
         async with self.own(id_) as session:
             if session.work is None:
                 raise Refusal(
@@ -172,28 +175,53 @@ class Sessions:
             Refusal: it could not be written; the session is what it was.
         """
         before = session.state, session.position, session.fresh_line, session.work
-        session.state, session.position, session.fresh_line = work.state, work.position, work.fresh_line
+        state = work.state.copy() if keep else work.state  # which the work may change when it goes on
+        session.state, session.position, session.fresh_line = state, work.position, work.fresh_line
         session.work = work if keep else None
         try:
             await self._save(session)
         except BaseException:
-            session.state, session.position, session.fresh_line, session.work = before
+            session.state, session.position, session.fresh_line, kept = before
+            session.work = None if kept is work else kept  # it is ahead of the session
             raise
 
     async def remove(self, session: Session) -> None:
-        """Delete a session that the caller owns."""
+        """Delete a session that the caller owns.
+
+        Raises:
+            Refusal: its file could not be deleted.
+        """
         if self._store:
-            await self._store.remove(session.id)
+            try:
+                await self._store.remove(session.id)
+            except OSError as problem:
+                log(f"a session's file could not be deleted: {problem.strerror}")
+                raise Refusal(
+                    507, "the server could not delete the session; nothing has changed", "not_stored"
+                ) from None
         self._all.pop(session.id, None)
 
     async def expire(self) -> None:
         """Delete the sessions that were not used for too long, and events that nobody asked for."""
         for session in [one for one in self._all.values() if one.owner is None and self._is_old(one)]:
             session.owner = session
-            await self.remove(session)
+            try:
+                await self.remove(session)
+            except Refusal:  # which is logged; the next time, perhaps
+                session.owner = None
         for session in self._all.values():
             if session.work and session.owner is None and time.time() - session.used > KEPT_SECONDS:
                 session.work.events.clear()
+
+    def cut(self) -> None:
+        """Let go of the clients that take nothing; their sessions are stored."""
+        for session in self._all.values():
+            if session.owner is not None and session.cut:
+                session.cut()
+
+    def in_use(self) -> bool:
+        """Return whether a request owns a session."""
+        return any(session.owner is not None for session in self._all.values())
 
     def _spilled(self) -> int:
         return sum(session.state is None for session in self._all.values())
@@ -244,7 +272,16 @@ class Sessions:
         session.fresh_line = about["fresh_line"]
         if writing := about.get("writing"):
             session.work = Work(
-                served, session.state, writing=Writing(**writing), each=True, gates=about["gates"], top=about["top"],
-                position=session.position, fresh_line=session.fresh_line,
+                served, session.state.copy(), writing=Writing(**writing), each=True, gates=about["gates"],
+                top=about["top"], position=session.position, fresh_line=session.fresh_line,
             )  # fmt: skip
             session.work.began_line = about["began_line"]
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event; return whether it came."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except asyncio.TimeoutError:
+        return False
+    return True

@@ -16,8 +16,10 @@ MOST_ROWS = 64
 """The most rows of one step, and of one completion."""
 MOST_WAITING = 1024
 """The most operations on states at a time; more are refused with 429."""
-DRAIN_SECONDS = 3.5
+DRAIN_SECONDS = 3.0
 """How long streams may go on after SIGTERM; then they hand over, to a server that goes on with the same states."""
+LAST_SECONDS = 0.6
+"""How long their last events may then take to be stored and sent, before connections are closed."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from gatewise.errors import GatewiseError
 from gatewise.serving.bodies import checked, parse
 from gatewise.serving.following import Followed, as_text
 from gatewise.serving.guard import PROTOCOL
+from gatewise.serving.log import log_unforeseen
 from gatewise.serving.operations import Operations
-from gatewise.serving.refusals import Refusal, busy, invalid, of_error
+from gatewise.serving.refusals import Refusal, busy, invalid, of_error, unforeseen
 from gatewise.serving.schemas import FEED, GENERATE, Schema, body
 from gatewise.serving.settings import LARGEST_BODY
 
@@ -52,7 +53,7 @@ class Socket:
             if self._followed:
                 self._followed.work.changed.set()
             if self._running:
-                await asyncio.shield(self._running)
+                await asyncio.wait([self._running])
 
     async def _take(self, message: Any) -> None:
         if message["type"] == "websocket.disconnect":
@@ -99,6 +100,9 @@ class Socket:
             await self._send([{"type": "error", **refusal.as_json()}])
         except GatewiseError as error:
             await self._send([{"type": "error", **of_error(error).as_json()}])
+        except Exception as error:
+            log_unforeseen("a WebSocket", error)
+            await self._send([{"type": "error", **unforeseen().as_json()}])
         finally:
             self._followed = None
 

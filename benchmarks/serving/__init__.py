@@ -1,0 +1,1 @@
+"""What ``gatewise serve`` does under load; ``python -m benchmarks.serving --help``."""
