@@ -105,7 +105,9 @@ def _metadata(content: bytes, rng: Random) -> bytes:
 
 
 def _random_header(content: bytes, rng: Random) -> bytes:
-    text = rng.choice([b"{}", b"[]", b"null", b"", b"{" * 50_000, b'{"a":1}', b'{"__metadata__":{}}', rng.randbytes(40)])
+    text = rng.choice(
+        [b"{}", b"[]", b"null", b"", b"{" * 50_000, b'{"a":1}', b'{"__metadata__":{}}', rng.randbytes(40)]
+    )
     return struct.pack("<Q", len(text)) + text + split(content)[1]
 
 

@@ -14,7 +14,9 @@ from tests.serving.kills import kill_and_restart
 from tests.serving.mirror import Mirror, made, quiet, state_of
 from tests.serving.rig import served
 
-LIMITED = "import resource as r, signal as s, sys; s.signal(s.SIGXFSZ, s.SIG_IGN); r.setrlimit(r.RLIMIT_FSIZE, ({size},) * 2)"
+LIMITED = (
+    "import resource as r, signal as s, sys; s.signal(s.SIGXFSZ, s.SIG_IGN); r.setrlimit(r.RLIMIT_FSIZE, ({size},) * 2)"
+)
 
 
 @pytest.mark.slow
@@ -51,7 +53,12 @@ def test_a_damaged_file_harms_no_other_session(runs: dict[str, Path], tmp_path: 
     (tmp_path / "notes.txt").write_text("of no interest")
     with served([runs["words"]], "--state-dir", tmp_path) as server:
         for mirror in mirrors[:3]:
-            for method, path, body in [("GET", "", None), ("GET", "/state", None), ("POST", "/generate", {}), ("POST", "/fork", None)]:
+            for method, path, body in [
+                ("GET", "", None),
+                ("GET", "/state", None),
+                ("POST", "/generate", {}),
+                ("POST", "/fork", None),
+            ]:
                 answer = asyncio.run(ask(server.port, method, mirror.path + path, body))
                 assert (answer.status, answer.json()["error"]["code"]) == (500, "damaged")
         asyncio.run(use(server.port, mirrors[3]))
@@ -131,7 +138,11 @@ def test_a_folder_that_cannot_be_written_to(runs: dict[str, Path], tmp_path: Pat
         for method, path, body in [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("POST", "/fork", None),
                                    ("PUT", "/state", mirror.state.save()), ("DELETE", "", None)]:  # fmt: skip
             answer = await ask(port, method, mirror.path + path, body)
-            assert (answer.status, answer.json()["error"]["code"]) == (507, "not_stored"), (method, path, answer.content)
+            assert (answer.status, answer.json()["error"]["code"]) == (507, "not_stored"), (
+                method,
+                path,
+                answer.content,
+            )
         assert (await ask(port, "POST", "/v1/sessions", {})).status == 507
         assert await state_of(port, mirror) == mirror.state.save()
 

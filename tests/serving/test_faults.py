@@ -43,7 +43,9 @@ def test_1000_states_that_do_not_fit_are_refused_and_change_nothing(server: Serv
     for what, state in islice(damaged(content, others, Random(1)), 1000):
         found = server.http.put(path, content=state)
         wrong[what] += (
-            found.status_code != 422 or found.json()["error"]["code"] != "invalid" or server.http.get(path).content != content
+            found.status_code != 422
+            or found.json()["error"]["code"] != "invalid"
+            or server.http.get(path).content != content
         )
     assert not +wrong
     assert server.http.put(path, content=content).json() == {"position": 3}
@@ -57,7 +59,9 @@ def test_one_owner_whatever_else_asks(runs: dict[str, Path]) -> None:
         mirror = await made(port, solo)
         for turn in range(20):
             operations = [Generate(50, 100 * turn + k) for k in range(12)]
-            answers = await asyncio.gather(*(ask(port, "POST", f"{mirror.path}/generate", one.body()) for one in operations))
+            answers = await asyncio.gather(
+                *(ask(port, "POST", f"{mirror.path}/generate", one.body()) for one in operations)
+            )
             statuses = Counter(answer.status for answer in answers)
             assert set(statuses) <= {200, 409}
             assert statuses[200]
