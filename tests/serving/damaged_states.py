@@ -71,7 +71,7 @@ def _shape(content: bytes, rng: Random) -> bytes:
     header, data = split(content)
     name = rng.choice([name for name in header if name != "__metadata__"])
     shape = header[name]["shape"]
-    header[name]["shape"] = rng.choice([[], [0], shape[::-1] + [2], [1, *shape], [2**62, 4], [-1], ["1"], None, 3.5])
+    header[name]["shape"] = rng.choice([[], [0], [*shape[::-1], 2], [1, *shape], [2**62, 4], [-1], ["1"], None, 3.5])
     return joined(header, data)
 
 

@@ -88,7 +88,7 @@ def test_a_full_disk(runs: dict[str, Path], tmp_path: Path) -> None:
             assert told[-1]["type"] == "error"
             assert told[-1]["error"]["code"] == "not_stored"
             about = await quiet(port, mirror)
-            assert about["position"] == mirror.position
+            assert (about["position"], about["resumable"]) == (mirror.position, False)
             assert await state_of(port, mirror) == mirror.state.save()
             answer = await ask(port, "GET", f"{mirror.path}/events?after={mirror.position}")
             assert (answer.status, answer.json()["error"]["code"]) == (409, "no_generation")
@@ -135,8 +135,8 @@ def test_a_folder_that_cannot_be_written_to(runs: dict[str, Path], tmp_path: Pat
     solo, folder = Solo(runs["words"]), tmp_path / "states"
 
     async def refused(port: int, mirror: Mirror) -> None:
-        for method, path, body in [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("POST", "/fork", None),
-                                   ("PUT", "/state", mirror.state.save()), ("DELETE", "", None)]:  # fmt: skip
+        asked = [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("POST", "/fork", None)]
+        for method, path, body in [*asked, ("PUT", "/state", mirror.state.save()), ("DELETE", "", None)]:
             answer = await ask(port, method, mirror.path + path, body)
             assert (answer.status, answer.json()["error"]["code"]) == (507, "not_stored"), (
                 method,

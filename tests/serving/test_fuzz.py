@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gatewise.serving.openapi import OPERATIONS
+from gatewise.serving.settings import LONGEST
 from tests.serving.rig import Server, served
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis (the group peers) is not installed")
@@ -58,6 +59,8 @@ def test_requests(fuzzed: Server, schema: Any, one: Any, mode: Any) -> None:
     def ask(case: Any) -> None:
         if id_ and len(statuses) % 4 != 3 and one.method != "DELETE":
             case.path_parameters["id"] = id_
+        if EXAMPLES < 100 and isinstance(case.body, dict) and case.body.get("max_tokens") in range(1000, LONGEST + 1):
+            case.body["max_tokens"] = 1000
         status = case.call_and_validate(checks=CHECKS, timeout=20).status_code
         assert mode is GenerationMode.POSITIVE or status >= 400, "what the document does not allow was accepted"
         statuses.add(status)

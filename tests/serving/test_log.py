@@ -50,7 +50,9 @@ def test_what_nothing_catches_is_logged_without_its_message(
 
 
 BROKEN = f"""
-import sys
+import asyncio
+import threading
+from gatewise.serving.engine import Engine
 from gatewise.runtime import LanguageModel, Tagger
 from gatewise.runtime.vocabulary import Vocabulary
 from gatewise.__main__ import run
@@ -62,6 +64,15 @@ def broken(function):
         return function(self, *inputs, **options)
     return call
 
+def fail():
+    raise RuntimeError({CANARY!r})
+
+def start(self):
+    asyncio.get_running_loop().call_soon(fail)
+    threading.Thread(target=fail).start()
+    threading.Thread.start(self)
+
+Engine.start = start
 Vocabulary.sequences = broken(Vocabulary.sequences)
 Tagger.tag = broken(Tagger.tag)
 Tagger.read_each = broken(Tagger.read_each)
@@ -131,6 +142,8 @@ def test_nothing_that_was_sent_is_in_the_log(runs: dict[str, Path], tmp_path: Pa
         assert "unforeseen RuntimeError in POST /v1/tag:" in log
         assert "unforeseen RuntimeError in a step:" in log
         assert "unforeseen RuntimeError in a WebSocket:" in log
+        assert "unforeseen RuntimeError in the event loop:" in log
+        assert "unforeseen RuntimeError in a thread:" in log
         for secret in (CANARY, CANARY.upper(), words, tagger, KEY):
             assert secret not in log, [line for line in log.splitlines() if secret in line][:3]
         assert all(line.startswith("gatewise serve: ") for line in log.splitlines()), log

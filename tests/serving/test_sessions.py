@@ -54,7 +54,9 @@ def test_a_new_session_has_read_nothing(server: Server, runs: dict[str, Path], n
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_feed_and_generate_continue_as_generate_does(server: Server, runs: dict[str, Path], name: str) -> None:
     lm = loaded(runs[name])
-    for seed, options in enumerate([{}, {"temperature": 0}, {"top_k": 3}, {"top_p": 0.6, "temperature": 1.4}]):
+    ends = 0
+    for seed, options in enumerate([{}, {"temperature": 0}, {"top_k": 3}, {"top_p": 0.6, "temperature": 1.4},
+                                    {"temperature": 9.0}, {"temperature": 9.0}]):  # fmt: skip
         id_, own = server.session(name), started(lm)
         ids = lm.vocabulary.encode_line(TEXT)[:-1]
         assert feed(server, id_, text=TEXT) == {"tokens": ids, "position": len(ids)}
@@ -69,11 +71,13 @@ def test_feed_and_generate_continue_as_generate_does(server: Server, runs: dict[
         }  # fmt: skip
         assert state_of(server, id_) == own.save()
         more = generate(server, id_, max_tokens=7, seed=4)
+        ends += sum(one.id == lm.vocabulary.eos_id for one in tokens[:-1])
         fresh = tokens[-1].text == "\n"
         again = list(steps(lm, own, count=7, sampler=Sampler(seed=4), fresh_line=fresh))
         assert more["text"] == "".join(one.text for one in again)
         assert more["position"] == len(ids) + 37
         assert state_of(server, id_) == own.save()
+    assert ends, "no line ended"
 
 
 @pytest.mark.parametrize("name", LANGUAGE)

@@ -77,6 +77,7 @@ class Followed:
     def cut(self) -> None:
         """Let go of a client that takes nothing."""
         if self._sending and self._task:
+            self._sending = False  # once: what then stores the state is not to be cut, too
             self._task.cancel()
 
     async def events(self, after: int, gone: Callable[[], bool]) -> AsyncGenerator[list[dict[str, Any]], None]:
@@ -117,6 +118,7 @@ class Followed:
         finally:
             await asyncio.shield(asyncio.ensure_future(self._close()))
         if not gone() and not self.session.evicted:
+            self._sending, self.session.cut = True, self.cut
             yield [event for _, event in _after(work, work.sent)] + [self._last()]
 
     async def _close(self) -> None:

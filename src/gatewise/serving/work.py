@@ -19,7 +19,7 @@ from gatewise.serving.refusals import Refusal
 
 UNSENT, UNSENT_BYTES = 256, 1 << 18
 """The events, and about how many bytes of gates, that may wait for a client; then the operation waits, too."""
-KEPT = 6
+KEPT = 8
 """How many times as many events an operation keeps for a client that connects again: what buffers hold, and more."""
 
 
