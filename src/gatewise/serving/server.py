@@ -82,8 +82,8 @@ def serve(
     for host in settings.allowed_hosts:
         if host_name(host) is None:
             raise UsageError(
-                f"{option('allow_host', host)}: not the name of a host; expected one such as models.example.org, without "
-                "a scheme, a port or a path"
+                f"{option('allow_host', host)}: not the name of a host; expected one such as models.example.org, "
+                "without a scheme, a port or a path"
             )
     listening = _listen(settings.host, settings.port)
     with listening:
