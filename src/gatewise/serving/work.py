@@ -20,7 +20,7 @@ from gatewise.serving.refusals import Refusal
 
 UNSENT, UNSENT_BYTES = 256, 1 << 18
 """The events, and about how many bytes of gates, that may wait for a client; then the operation waits, too."""
-SAVED_BYTES = 1 << 19
+SAVED_BYTES = 1 << 20
 """About how many bytes of the latest events are stored when the server ends: more than are on their way to a client."""
 KEPT = 8
 """How many times as many events an operation keeps for a client that connects again: what buffers hold, and more."""
@@ -167,7 +167,7 @@ class Work:
         found, size = list[tuple[int, dict[str, Any]]](), 0
         for position, event in reversed(self.events):
             gates = base64.b64encode(event.get("gates", b"")).decode()
-            size += len(gates) + 100 + 40 * self.top
+            size += len(gates) + 120 + 25 * self.top
             if size > SAVED_BYTES:
                 break
             found.append((position, {**event, "gates": gates} if gates else event))
