@@ -125,7 +125,7 @@ class Followed:
         work = self.work
         if work.active:
             await self._engine.pause(work)
-        self.session.cut = self.session.followed = None
+        self.session.cut = None
         if self.stopped and work.writing:
             work.writing.stopped = True
         if not work.writing and (work.problem or not work.ended):
