@@ -3,10 +3,10 @@
 import asyncio
 import resource
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -18,8 +18,8 @@ from benchmarks.serving.process import cpu, memory
 from benchmarks.serving.solo import Feed, Generate, Operation, Solo
 from benchmarks.serving.wire import arrivals, ask, connect, events, request
 
-PROMPT, PIECE = 20, 250
-"""The tokens of a prompt, and those of each generation; a session begins the next one when one has ended."""
+PROMPT, PIECES = 20, (100, 400)
+"""The tokens of a prompt, and the fewest and most of a generation; a session begins the next when one has ended."""
 
 
 @dataclass
@@ -85,9 +85,9 @@ async def _live(port: int, session: Session, prompt: Feed, until: float, tempera
         return
     session.operations.append(prompt)
     session.tokens += fed.json()["tokens"]
-    turn = 0
+    turn, rng = 0, Random(seed)
     while time.perf_counter() < until and not session.errors:
-        what = Generate(PIECE, seed * 1000 + turn, temperature)
+        what = Generate(rng.randint(*PIECES), seed * 1000 + turn, temperature)
         turn += 1
         connection = await connect(port, request("POST", f"{path}/generate", {**what.body(), "stream": True}))
         await connection.ended
@@ -105,7 +105,7 @@ async def _live(port: int, session: Session, prompt: Feed, until: float, tempera
         if sum(many for _, many in reads) != len(tokens):
             raise AssertionError("the client counts other events than it reads")
         session.firsts.append(reads[0][0])
-        gaps = [b[0] - a[0] for a, b in zip(reads, reads[1:], strict=False)]
+        gaps = [b[0] - a[0] for a, b in pairwise(reads)]
         session.gaps += gaps
         for gap, (_, many) in zip([0.0, *gaps], reads, strict=True):
             session.arrived += [gap, *[0.0] * (many - 1)]
@@ -137,7 +137,10 @@ def _differ(run: Path, some: list[tuple[list[Operation], list[int]]]) -> int:
 def summary(sessions: list[Session], about: dict[str, Any]) -> dict[str, Any]:
     """Return what a run shows: counts, rates, and percentiles in milliseconds."""
     written = sum(operation.count for s in sessions for operation in s.operations if isinstance(operation, Generate))
-    pick: Callable[[str], list[float]] = lambda name: [x for s in sessions for x in getattr(s, name)]
+
+    def pick(name: str) -> list[float]:
+        return [x for session in sessions for x in getattr(session, name)]
+
     return {
         "sessions": len(sessions),
         **about,

@@ -101,6 +101,19 @@ def test_a_session_reads_and_writes_as_the_runtime_does(client: gw.Client, lm: r
         _ = session.position
 
 
+def test_a_stream_that_was_left_goes_on_whatever_is_asked_meanwhile(client: gw.Client) -> None:
+    expected = client.session("lm").generate(max_tokens=400, seed=4)
+    for ask in (lambda one: one.position, lambda one: one.fork().delete(), lambda one: (one.save(), one.position)):
+        with client.session("lm") as session:
+            stream = session.stream(max_tokens=400, seed=4)
+            text = "".join(token.text for token in itertools.islice(stream, 5))
+            stream.close()
+            ask(session)
+            assert text + "".join(token.text for token in session.resume()) == expected
+            assert session.position == 400
+            assert list(session.resume()) == []
+
+
 def test_a_state_of_another_model_leaves_the_session_as_it_was(client: gw.Client) -> None:
     with client.session("tagger") as other, client.session("lm") as session:
         session.feed("the dog")

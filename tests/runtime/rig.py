@@ -116,7 +116,8 @@ def drawn_run(folder: Path, case: Case, seed: int = 3, **model: Any) -> Path:
         run.labels_file.write_text(json.dumps({"labels": [3, 5, 8, 13], "input_size": I, "steps": None}))
     else:
         run.scaling_file.write_text(json.dumps({"input_size": I, **Scaling(**case.scaling).as_json()}))
-    made, generator = MAKERS[case.task](run, config)(), torch.Generator().manual_seed(seed)  # type: ignore[index]
+    made: Any = MAKERS[case.task](run, config)()  # type: ignore[index]
+    generator = torch.Generator().manual_seed(seed)
     width = (1 if sizes.get("cell") == "rnn_relu" else 2) / sizes["hidden_size"] ** 0.5  # relu: does not grow forever
     with torch.no_grad():
         for parameter in made.parameters():
@@ -131,7 +132,8 @@ def drawn_run(folder: Path, case: Case, seed: int = 3, **model: Any) -> Path:
 def numbers(count: int, steps: int, seed: int = 1) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Sequences (count, steps, I) in the units of ``SCALING``."""
     x = np.random.default_rng(seed).standard_normal((count, steps, I))
-    return x * np.array(SCALING["x_std"]) + np.array(SCALING["x_mean"])
+    found: np.ndarray[Any, np.dtype[np.float64]] = x * np.array(SCALING["x_std"]) + np.array(SCALING["x_mean"])
+    return found
 
 
 def plain(count: int, steps: int, seed: int = 1) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -169,3 +169,16 @@ def test_a_sampler_for_each_row() -> None:
             draw_each(samplers, rows)
     one, other = Sampler(seed=1), Sampler(seed=1)
     assert draw_each([one] * 3, logits) == [other.draw(row) for row in logits]
+
+
+def test_masses() -> None:
+    logits = np.random.RandomState(0).standard_normal((7, 5000)).astype(np.float32)
+    samplers = [
+        Sampler(t, k, None, 1) for t, k in [(1, None), (0.5, None), (0, None), (1, 5), (1, None), (1, None), (2, None)]
+    ]
+    masses = np.full(7, np.nan)
+    draw_each(samplers, logits, masses)
+    known = [0, 1, 4, 5, 6]
+    temperatures = np.array([[samplers[row].temperature] for row in known])
+    np.testing.assert_allclose(masses[known], np.exp(logits[known] / temperatures).sum(1), rtol=1e-12)
+    assert np.isnan(masses[[2, 3]]).all()

@@ -71,7 +71,7 @@ def _shape(content: bytes, rng: Random) -> bytes:
     header, data = split(content)
     name = rng.choice([name for name in header if name != "__metadata__"])
     shape = header[name]["shape"]
-    header[name]["shape"] = rng.choice([[], [0], shape[::-1] + [2], [1, *shape], [2**62, 4], [-1], ["1"], None, 3.5])
+    header[name]["shape"] = rng.choice([[], [0], [*shape[::-1], 2], [1, *shape], [2**62, 4], [-1], ["1"], None, 3.5])
     return joined(header, data)
 
 
@@ -105,7 +105,9 @@ def _metadata(content: bytes, rng: Random) -> bytes:
 
 
 def _random_header(content: bytes, rng: Random) -> bytes:
-    text = rng.choice([b"{}", b"[]", b"null", b"", b"{" * 50_000, b'{"a":1}', b'{"__metadata__":{}}', rng.randbytes(40)])
+    text = rng.choice(
+        [b"{}", b"[]", b"null", b"", b"{" * 50_000, b'{"a":1}', b'{"__metadata__":{}}', rng.randbytes(40)]
+    )
     return struct.pack("<Q", len(text)) + text + split(content)[1]
 
 

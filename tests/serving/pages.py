@@ -118,12 +118,16 @@ def drawn_gates(page: Page, gate: str, layer: int) -> np.ndarray[Any, Any]:
 
 
 def controls_without_a_name(page: Page) -> list[str]:
-    """The controls that a screen reader finds and has no name for."""
+    """The controls that a screen reader finds and has no name for, and fields whose name is no label."""
     roles = {"button", "textbox", "combobox", "slider", "spinbutton", "listbox", "option", "application", "image"}
     nodes = page.ask("Accessibility.getFullAXTree")["nodes"]
     seen = [node for node in nodes if not node["ignored"] and node.get("role", {}).get("value") in roles]
     assert len(seen) > 8, "the page has controls"
-    return [str(node["role"]["value"]) for node in seen if not node.get("name", {}).get("value", "").strip()]
+    unlabelled: list[str] = page.value(
+        """[...document.querySelectorAll("input, select, textarea")]
+          .filter((one) => !one.labels.length && !one.ariaLabel).map((one) => one.id)"""
+    )
+    return unlabelled + [node["role"]["value"] for node in seen if not node.get("name", {}).get("value", "").strip()]
 
 
 class Cable:

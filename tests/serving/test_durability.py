@@ -14,7 +14,9 @@ from tests.serving.kills import kill_and_restart
 from tests.serving.mirror import Mirror, made, quiet, state_of
 from tests.serving.rig import served
 
-LIMITED = "import resource as r, signal as s, sys; s.signal(s.SIGXFSZ, s.SIG_IGN); r.setrlimit(r.RLIMIT_FSIZE, ({size},) * 2)"
+LIMITED = (
+    "import resource as r, signal as s, sys; s.signal(s.SIGXFSZ, s.SIG_IGN); r.setrlimit(r.RLIMIT_FSIZE, ({size},) * 2)"
+)
 
 
 @pytest.mark.slow
@@ -51,7 +53,12 @@ def test_a_damaged_file_harms_no_other_session(runs: dict[str, Path], tmp_path: 
     (tmp_path / "notes.txt").write_text("of no interest")
     with served([runs["words"]], "--state-dir", tmp_path) as server:
         for mirror in mirrors[:3]:
-            for method, path, body in [("GET", "", None), ("GET", "/state", None), ("POST", "/generate", {}), ("POST", "/fork", None)]:
+            for method, path, body in [
+                ("GET", "", None),
+                ("GET", "/state", None),
+                ("POST", "/generate", {}),
+                ("POST", "/fork", None),
+            ]:
                 answer = asyncio.run(ask(server.port, method, mirror.path + path, body))
                 assert (answer.status, answer.json()["error"]["code"]) == (500, "damaged")
         asyncio.run(use(server.port, mirrors[3]))
@@ -81,7 +88,7 @@ def test_a_full_disk(runs: dict[str, Path], tmp_path: Path) -> None:
             assert told[-1]["type"] == "error"
             assert told[-1]["error"]["code"] == "not_stored"
             about = await quiet(port, mirror)
-            assert about["position"] == mirror.position
+            assert (about["position"], about["resumable"]) == (mirror.position, False)
             assert await state_of(port, mirror) == mirror.state.save()
             answer = await ask(port, "GET", f"{mirror.path}/events?after={mirror.position}")
             assert (answer.status, answer.json()["error"]["code"]) == (409, "no_generation")
@@ -128,10 +135,14 @@ def test_a_folder_that_cannot_be_written_to(runs: dict[str, Path], tmp_path: Pat
     solo, folder = Solo(runs["words"]), tmp_path / "states"
 
     async def refused(port: int, mirror: Mirror) -> None:
-        for method, path, body in [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("POST", "/fork", None),
-                                   ("PUT", "/state", mirror.state.save()), ("DELETE", "", None)]:  # fmt: skip
+        asked = [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("POST", "/fork", None)]
+        for method, path, body in [*asked, ("PUT", "/state", mirror.state.save()), ("DELETE", "", None)]:
             answer = await ask(port, method, mirror.path + path, body)
-            assert (answer.status, answer.json()["error"]["code"]) == (507, "not_stored"), (method, path, answer.content)
+            assert (answer.status, answer.json()["error"]["code"]) == (507, "not_stored"), (
+                method,
+                path,
+                answer.content,
+            )
         assert (await ask(port, "POST", "/v1/sessions", {})).status == 507
         assert await state_of(port, mirror) == mirror.state.save()
 

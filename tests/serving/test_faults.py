@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -15,12 +17,18 @@ import websockets
 from benchmarks.serving.process import memory, number
 from benchmarks.serving.solo import Feed, Generate, Solo
 from benchmarks.serving.wire import Connection, ask, connect, events, request
+from gatewise import runtime
+from gatewise.serving.catalog import Served
 from tests.serving.damaged_states import damaged
 from tests.serving.disconnects import Disconnects
 from tests.serving.mirror import Mirror, made, quiet, state_of
 from tests.serving.rig import Server, served
 
 LONG = Generate(100_000, 1)
+REFUSED = [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("DELETE", "", None), ("GET", "/state", None),
+           ("PUT", "/state", b"x"), ("POST", "/fork", None)]  # fmt: skip
+IDLE = int(os.environ.get("GATEWISE_IDLE", "300"))
+"""Connections that do nothing; GATEWISE_IDLE=1500 asks for more."""
 
 
 @pytest.mark.slow
@@ -43,21 +51,25 @@ def test_1000_states_that_do_not_fit_are_refused_and_change_nothing(server: Serv
     for what, state in islice(damaged(content, others, Random(1)), 1000):
         found = server.http.put(path, content=state)
         wrong[what] += (
-            found.status_code != 422 or found.json()["error"]["code"] != "invalid" or server.http.get(path).content != content
+            found.status_code != 422
+            or found.json()["error"]["code"] != "invalid"
+            or server.http.get(path).content != content
         )
     assert not +wrong
     assert server.http.put(path, content=content).json() == {"position": 3}
 
 
 def test_one_owner_whatever_else_asks(runs: dict[str, Path]) -> None:
-    """A refused request does not free the lock: of many at a time one is done, and the tokens are those of a solo run."""
+    """A refused request does not free the lock: what is done is done one after another, as a solo run does it."""
     solo = Solo(runs["words"])
 
     async def hammer(port: int) -> None:
         mirror = await made(port, solo)
         for turn in range(20):
             operations = [Generate(50, 100 * turn + k) for k in range(12)]
-            answers = await asyncio.gather(*(ask(port, "POST", f"{mirror.path}/generate", one.body()) for one in operations))
+            answers = await asyncio.gather(
+                *(ask(port, "POST", f"{mirror.path}/generate", one.body()) for one in operations)
+            )
             statuses = Counter(answer.status for answer in answers)
             assert set(statuses) <= {200, 409}
             assert statuses[200]
@@ -78,8 +90,7 @@ def test_one_owner_whatever_else_asks(runs: dict[str, Path]) -> None:
             await asyncio.sleep(0.001)
         refused = 0
         while not stream.ended.done():
-            for method, path, body in [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("DELETE", "", None),
-                                       ("GET", "/state", None), ("PUT", "/state", b"x"), ("POST", "/fork", None)]:  # fmt: skip
+            for method, path, body in REFUSED:
                 answer = await ask(port, method, mirror.path + path, body)
                 if stream.ended.done():
                     break
@@ -93,6 +104,14 @@ def test_one_owner_whatever_else_asks(runs: dict[str, Path]) -> None:
     with served([runs["words"]]) as server:
         asyncio.run(hammer(server.port))
         asyncio.run(refuse(server.port))
+
+
+def test_new_states_are_made_by_two_threads(runs: dict[str, Path]) -> None:
+    """The event loop makes them for sessions, and the engine after each sentence."""
+    served = Served("sentences", runtime.load(runs["sentences"]))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: served.fresh_state().save(), range(20_000)))
+    assert len(set(found)) == 1
 
 
 def test_a_full_server(runs: dict[str, Path]) -> None:
@@ -240,20 +259,20 @@ def test_clients_that_do_not_read(runs: dict[str, Path]) -> None:
         assert server.stderr() == ""
 
 
-def test_idle_and_crawling_connections(runs: dict[str, Path], count: int = 300) -> None:
+def test_idle_and_crawling_connections(runs: dict[str, Path]) -> None:
     """Idle WebSockets, and headers that come a byte at a time, cost little and hold up nobody."""
 
     async def idle(server: Server) -> None:
         ids = [server.session("words") for _ in range(3)]
         before = memory(server.process.pid)
         sockets = []
-        for k in range(count):
+        for k in range(IDLE):
             url = f"ws://127.0.0.1:{server.port}/v1/sessions/{ids[k % 3]}/ws"
             sockets.append(await websockets.connect(url, proxy=None, ping_interval=None))
-        crawling = [await connect(server.port, b"GET / HTTP/1.1\r\nHost: 127") for _ in range(count)]
+        crawling = [await connect(server.port, b"GET / HTTP/1.1\r\nHost: 127") for _ in range(IDLE)]
         for connection in crawling:
             connection.transport.write(b".")
-        assert (memory(server.process.pid) - before) / (2 * count) < 100_000
+        assert (memory(server.process.pid) - before) / (2 * IDLE) < 100_000
         began = time.perf_counter()
         server.post(f"/v1/sessions/{ids[0]}/generate", {"max_tokens": 100})
         assert time.perf_counter() - began < 1

@@ -35,6 +35,7 @@ class Session:
     def __init__(self, transport: Transport, about: Reply) -> None:
         self._transport, self.id, self.model = transport, str(about["id"]), str(about["model"])
         self._known: int = about["position"]
+        self._yielded: int | None = None  # the position of the last token that a stream gave
         self._given_up = False
         self._gates: tuple[Sequence[Reply], int] | None = None
 
@@ -155,7 +156,8 @@ class Session:
             ServerError: there is none to go on with (code ``no_generation``).
         """
         self._know_gates(gates)
-        after = self._known if after is None else after
+        if after is None:
+            after = self._known if self._yielded is None else self._yielded
         response = self._events_after(after, settling=True)
         for event in self._follow(response, after, None, resumable=True):
             assert isinstance(event, Token)
@@ -256,12 +258,13 @@ class Session:
                             continue
                         if last is not None and position != last + 1:
                             raise ServerError(f"the events after position {last} are lost", code="no_generation")
-                        last = self._known = position
+                        last = self._known = self._yielded = position
                         given.append(data.get("token", 0))
                         delays = iter(RECONNECTING)
                         yield (replies.token if name == "token" else replies.step)(data, table, layers)
                     elif name == "done" and data.get("finish_reason") != "draining":
-                        self._known, self._given_up = int(data["position"]), False
+                        self._known = self._yielded = int(data["position"])
+                        self._given_up = False
                         return
                     elif name == "error":
                         self._given_up = False

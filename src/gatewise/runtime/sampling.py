@@ -78,12 +78,15 @@ class Sampler:
         return draw_each([self], logits[None])[0]
 
 
-def draw_each(samplers: Sequence[Sampler], logits: npt.NDArray[np.floating]) -> list[int]:
+def draw_each(
+    samplers: Sequence[Sampler], logits: npt.NDArray[np.floating], masses: Doubles | None = None
+) -> list[int]:
     """Draw a token id for each of B rows: those that ``draw`` of each sampler gives, in less time.
 
     Args:
         samplers: B of them.
         logits: (B, V).
+        masses: (B,), which gets the sum of ``exp(logits / temperature)`` of the rows where drawing needed it.
 
     Raises:
         NotFinite: a row contains NaN, or its largest number is not finite. No sampler has used a number then.
@@ -108,7 +111,9 @@ def draw_each(samplers: Sequence[Sampler], logits: npt.NDArray[np.floating]) -> 
     if len(whole) * (logits.shape[1] + 3000) > 16000:  # where it takes less time than the definition
         some = logits if len(whole) == len(logits) else logits[whole]
         temperatures = np.array([samplers[row].temperature for row in whole])
-        found = _whole(some, largest[whole], temperatures, shares[whole])
+        found, sums = _whole(some, largest[whole], temperatures, shares[whole])
+        if masses is not None:
+            masses[whole] = sums
     for row, token in zip(whole, found, strict=True):
         sure = token >= 0
         drawn[row] = token if sure else by_definition(samplers[row], logits[row], float(largest[row]), shares[row])
@@ -173,8 +178,13 @@ def _slack(count: int) -> float:
     return (count + 4096) * 2.0**-50
 
 
-def _whole(logits: npt.NDArray[np.floating], largest: Doubles, temperatures: Doubles, shares: Doubles) -> list[int]:
-    """Return what ``by_definition`` does for rows without top k and top p, or −1 for those that are not certain."""
+def _whole(
+    logits: npt.NDArray[np.floating], largest: Doubles, temperatures: Doubles, shares: Doubles
+) -> tuple[list[int], Doubles]:
+    """Return what ``by_definition`` does for rows without top k and top p, or −1 for those that are not certain.
+
+    And the masses of the rows, NaN where they are out of range.
+    """
     rows, count = logits.shape
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         factors = 1 / temperatures
@@ -202,7 +212,7 @@ def _whole(logits: npt.NDArray[np.floating], largest: Doubles, temperatures: Dou
         before = np.where(place > 0, inside[every, place - 1], before)
         sure = moderate & (before + margins < marks) & (marks < inside[every, place] - margins)
     found: list[int] = np.where(sure, block * BLOCK + place, -1).tolist()
-    return found
+    return found, np.where(moderate, ends[:, -1], np.nan)
 
 
 def _masses(logits: npt.NDArray[np.floating], factors: Doubles, to: Doubles) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from gatewise.errors import GatewiseError
 from gatewise.serving.about_routes import AboutRoutes
@@ -20,7 +21,7 @@ from gatewise.serving.answer_routes import AnswerRoutes
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.completion_routes import CompletionRoutes
 from gatewise.serving.engine import Engine
-from gatewise.serving.guard import Guard, is_loopback
+from gatewise.serving.guard import Guard, host_name, is_loopback, refuse_handshake
 from gatewise.serving.log import log_unforeseen
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.openapi import OPERATIONS
@@ -53,7 +54,10 @@ class Application:
     def __init__(self, catalog: Catalog, settings: Settings, store: Store | None) -> None:
         self._catalog, self._settings, self._store = catalog, settings, store
         self.metrics = Metrics()
-        hosts = [*settings.allowed_hosts, *([] if is_loopback(settings.host) else [settings.host])]
+        hosts = [
+            *filter(None, map(host_name, settings.allowed_hosts)),
+            *([] if is_loopback(settings.host) else [settings.host]),
+        ]
         self.engine: Engine | None = None
         self._sessions: Sessions | None = None
         self._app = Starlette(
@@ -105,6 +109,7 @@ class Application:
 
         found: list[Any] = [Route(one.path, endpoint(one.name), methods=[one.method]) for one in OPERATIONS]
         found.append(WebSocketRoute("/v1/sessions/{id}/ws", routes["sessions"].socket))  # type: ignore[attr-defined]
+        found.append(WebSocketRoute("/{path:path}", _no_socket))
         app.router.routes[:0] = found
         engine.start()
         expiry = asyncio.create_task(_expire(sessions))
@@ -120,8 +125,8 @@ class Application:
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("file") or "index.html"
         suffix = name[name.rfind(".") :]
-        file = files("gatewise.serving") / "page" / name
-        if name.startswith(".") or suffix not in _TYPES or not file.is_file():
+        found = {file.name: file for file in (files("gatewise.serving") / "page").iterdir()}
+        if name.startswith(".") or suffix not in _TYPES or name not in found:
             raise Refusal(404, "there is nothing here; /openapi.json lists the routes")
         headers = {
             "content-security-policy": POLICY,
@@ -129,7 +134,7 @@ class Application:
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
         }
-        return Response(file.read_bytes(), media_type=_TYPES[suffix], headers=headers)
+        return Response(found[name].read_bytes(), media_type=_TYPES[suffix], headers=headers)
 
 
 class Answers:
@@ -166,6 +171,12 @@ class Answers:
             if begun:
                 raise ConnectionAbortedError("the answer was not finished") from None
             await unforeseen().response()(scope, receive, counted)
+
+
+async def _no_socket(socket: WebSocket) -> None:
+    await refuse_handshake(
+        Refusal(404, "there is no WebSocket here; a session has one at its path/ws").response(), socket.send
+    )
 
 
 async def _expire(sessions: Sessions) -> None:

@@ -14,6 +14,8 @@ from gatewise.serving.schemas import Schema
 from gatewise.serving.settings import DEEPEST, LARGEST_BODY
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
+"""A string without an end reaches to that of the text: were it no match, each quote in it would be tried in turn."""
 _LONE = re.compile("[\ud800-\udfff]")
 
 
@@ -89,7 +91,7 @@ def _refuse_constant(name: str) -> Any:
 def _deepest(text: str) -> int:
     """Return how deep JSON is nested."""
     depth = deepest = 0
-    for bracket in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', text):
+    for bracket in _STRING_OR_BRACKET.finditer(text):
         if bracket[0] in "[{":
             depth += 1
             deepest = max(deepest, depth)
@@ -120,7 +122,7 @@ def _sentence(problem: fastjsonschema.JsonSchemaValueException) -> str:
     about = problem.definition if isinstance(problem.definition, dict) else {}
     match problem.rule:
         case "additionalProperties":
-            known = ", ".join(about.get("properties", {}))
+            known = ", ".join(about.get("properties", {})) or "none"
             unknown = sorted(set(problem.value) - set(about.get("properties", {})))[0]
             return f"{place}: unknown field {unknown[:60]!r}; expected {known}"
         case "required":

@@ -206,13 +206,14 @@ class Engine(threading.Thread):
         if (bos := model.vocabulary.bos_id) is not None:
             logits[:, bos] = -np.inf
         tokens = [work.inputs[work.place] if work.unread else -1 for work in works]
-        for row, token in _draw(works, logits):
+        masses = np.full(len(works), np.nan)
+        for row, token in _draw(works, logits, masses):
             tokens[row] = token
         told = [row for row, work in enumerate(works) if work.each and not work.problem]
-        shown = dict(zip(told, _seen(model, logits, tokens, works, told), strict=True))
+        shown = _seen(model, logits, tokens, works, told, masses)
         going = [row for row, work in enumerate(works) if not work.problem]
         self._one_each(served, [works[row] for row in going], [tokens[row] for row in going])
-        now = time.monotonic()
+        now, read, written = time.monotonic(), 0, 0
         for row in going:
             work, token = works[row], int(tokens[row])
             if work.problem:
@@ -221,12 +222,12 @@ class Engine(threading.Thread):
             text, reads = work.piece(token), bool(work.unread)
             if reads:
                 work.place += 1
-                self._metrics.read.inc()
+                read += 1
             elif work.writing:
                 if not work.writing.drawn:
                     self._metrics.first.observe(now - work.began)
                 work.writing.add(token, text)
-                self._metrics.written.inc()
+                written += 1
             if bos is not None and token == model.vocabulary.eos_id and not reads:
                 work.state, work.outputs = served.fresh_state(), None
             if work.each:
@@ -235,6 +236,8 @@ class Engine(threading.Thread):
                 work.last_event = now
                 event = {"type": "token", "position": work.position, "token": token, "text": text, "read": reads}
                 self._tell(work, {**event, **shown[row], **work.shown})
+        self._metrics.read.inc(read)
+        self._metrics.written.inc(written)
 
     def _step_inputs(self, served: Served, works: Sequence[Work]) -> None:
         """Read the next word or row of each work."""
@@ -304,13 +307,21 @@ def _show(served: Served, work: Work, item: Any) -> None:
     work.outputs, work.shown = served.model.outputs([work.state])[0], {"gates": gates}
 
 
-def _draw(works: Sequence[Work], logits: npt.NDArray[np.floating]) -> list[tuple[int, int]]:
-    """Draw a token for each work that writes, and has no problem then; return (row, token)."""
+def _draw(
+    works: Sequence[Work], logits: npt.NDArray[np.floating], masses: npt.NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """Draw a token for each work that writes, and has no problem then; return (row, token).
+
+    Where drawing needed Σ exp(logits) of a row, ``masses`` gets it.
+    """
     rows = [row for row, work in enumerate(works) if not work.unread and work.writing]
     samplers = [works[row].writing.sampler for row in rows]  # type: ignore[union-attr]
     try:
         some = logits if len(rows) == len(logits) else logits[rows]
-        return list(zip(rows, draw_each(samplers, some), strict=True))
+        sums = np.full(len(rows), np.nan)
+        drawn = list(zip(rows, draw_each(samplers, some, sums), strict=True))
+        masses[rows] = np.where([sampler.temperature == 1 for sampler in samplers], sums, np.nan)
+        return drawn
     except GatewiseError:
         found = list[tuple[int, int]]()
         for row, sampler in zip(rows, samplers, strict=True):
@@ -327,9 +338,16 @@ def _seen(
     tokens: Sequence[int],
     works: Sequence[Work],
     rows: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Return, for the tokens of some rows, their probability and the most probable ones in their place."""
-    found = list[dict[str, Any]]()
+    masses: npt.NDArray[np.float64],
+) -> dict[int, dict[str, Any]]:
+    """Return, for the tokens of some rows, their probability and the most probable ones in their place.
+
+    ``masses`` has Σ exp(logits) of each row, or NaN where it is not known.
+    """
+    known = [row for row in rows if masses[row] == masses[row] and not works[row].top]
+    p = np.exp(logits[known, [tokens[row] for row in known]].astype(np.float64)) / masses[known]
+    found: dict[int, dict[str, Any]] = {row: {"probability": q} for row, q in zip(known, p.tolist(), strict=True)}
+    rows = [row for row in rows if row not in found]
     for first in range(0, len(rows), TOGETHER):
         some = rows[first : first + TOGETHER]
         z = logits[some]
@@ -344,5 +362,5 @@ def _seen(
                 top = top[np.argsort(-z[k, top], kind="stable")]
                 mass = (p[k, top] / total[k]).tolist()
                 about["top"] = [[model.vocabulary.tokens[t], q] for t, q in zip(top.tolist(), mass, strict=True)]
-            found.append(about)
+            found[row] = about
     return found

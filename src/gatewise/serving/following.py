@@ -96,7 +96,7 @@ class Followed:
             engine.submit(work)
         if work.writing:
             self.session.work = work  # which another connection may go on with
-        self._task, self.session.cut = asyncio.current_task(), self.cut
+        self._task, self.session.cut, self.session.followed = asyncio.current_task(), self.cut, work
         try:
             while not gone() and not self.session.evicted:
                 fresh = _after(work, work.sent)
@@ -125,7 +125,7 @@ class Followed:
         work = self.work
         if work.active:
             await self._engine.pause(work)
-        self.session.cut = None
+        self.session.cut = self.session.followed = None
         if self.stopped and work.writing:
             work.writing.stopped = True
         if not work.writing and (work.problem or not work.ended):

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,6 +80,15 @@ class Guard:
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address to listen on."""
     return _is_loopback(host.lower())
+
+
+def host_name(host: str) -> str | None:
+    """Return a name to be allowed as it is in a request, in lower case; None where no request has it so."""
+    name = host.lower()
+    try:
+        return str(ipaddress.ip_address(name.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        return name if re.fullmatch("[a-z0-9_-][a-z0-9_.-]*", name) else None
 
 
 def _name(host: str) -> str:

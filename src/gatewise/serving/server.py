@@ -15,7 +15,7 @@ import uvicorn
 from gatewise.errors import UsageError
 from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
-from gatewise.serving.guard import is_loopback
+from gatewise.serving.guard import host_name, is_loopback
 from gatewise.serving.log import log_all_unforeseen
 from gatewise.serving.settings import DRAIN_SECONDS, LAST_SECONDS, Settings
 from gatewise.serving.store import Store
@@ -79,6 +79,12 @@ def serve(
             f"{option('id_prefix', settings.id_prefix)}: not the beginning of an id; expected at most 20 letters, "
             "digits, - and _"
         )
+    for host in settings.allowed_hosts:
+        if host_name(host) is None:
+            raise UsageError(
+                f"{option('allow_host', host)}: not the name of a host; expected one such as models.example.org, "
+                "without a scheme, a port or a path"
+            )
     listening = _listen(settings.host, settings.port)
     with listening:
         catalog = Catalog(runs, weights, settings.threads)

@@ -59,7 +59,7 @@ class SessionRoutes:
 
     async def delete(self, request: Request) -> Response:
         """Delete a session."""
-        async with self._sessions.own(request.path_params["id"]) as session:
+        async with self._sessions.own(request.path_params["id"], load=False) as session:
             await self._sessions.remove(session)
         return Response(status_code=204)
 

@@ -20,6 +20,8 @@ from gatewise.serving.work import Work, Writing
 
 KEPT_SECONDS = 120
 """How long the events of a generation are kept for a client that lost some; its numbers stay."""
+FORMAT = 1
+"""Of a session's file; others are not read."""
 EVICT_SECONDS = 5
 """How long a client that connects again waits for its old connection to let go."""
 
@@ -35,6 +37,7 @@ class Session:
         fresh_line: whether the next token begins a line.
         work: the generation that a client may go on with, if any.
         used: when, in the seconds of ``time.time``.
+        followed: what a client is sent the events of, if anything.
         cut: lets go of the owner's client, if that takes nothing.
     """
 
@@ -42,6 +45,7 @@ class Session:
         self.id, self.served, self.state = id_, served, state
         self.position, self.fresh_line = 0, True
         self.work: Work | None = None
+        self.followed: Work | None = None
         self.used = time.time() if used is None else used
         self.owner: object | None = None
         self.evicted = False
@@ -74,7 +78,7 @@ class Sessions:
     ) -> None:
         self._catalog, self._engine, self._settings, self._store = catalog, engine, settings, store
         self._all = dict[str, Session]()  # in the order of their last use
-        for id_, used in sorted((store.found() if store else {}).items(), key=lambda one: one[1]):
+        for id_, used in sorted((store.sessions if store else {}).items(), key=lambda one: one[1]):
             self._all[id_] = Session(id_, None, None, used)
         metrics.observe("sessions_held", "Sessions in memory.", lambda: len(self._all) - self._spilled())
         metrics.observe("sessions_spilled", "Sessions on disk only.", self._spilled)
@@ -116,8 +120,12 @@ class Sessions:
         return session
 
     @asynccontextmanager
-    async def own(self, id_: str) -> AsyncIterator[Session]:
+    async def own(self, id_: str, *, load: bool = True) -> AsyncIterator[Session]:
         """Own a session within the block, in which it is in memory.
+
+        Args:
+            id_: of the session.
+            load: False leaves one that is on disk only where it is.
 
         Raises:
             Refusal: there is none, another request owns it, or its file is damaged or of another model.
@@ -127,7 +135,7 @@ class Sessions:
             raise busy()
         session.owner = owner = object()
         try:
-            if session.state is None:
+            if load and session.state is None:
                 await self._load(session)
             yield session
         finally:
@@ -147,7 +155,7 @@ class Sessions:
             Refusal: as ``own``, and where there is no generation to go on with.
         """
         session = self.look(id_)
-        if session.owner is not None and session.work is not None:
+        if session.owner is not None and session.work is not None and session.followed is session.work:
             session.evicted = True
             session.work.changed.set()
             session.free.clear()
@@ -242,7 +250,7 @@ class Sessions:
         if not self._store:
             return
         about: dict[str, Any] = {
-            "format": 1,
+            "format": FORMAT,
             "model": session.model.name,
             "position": session.position,
             "fresh_line": session.fresh_line,
@@ -261,21 +269,24 @@ class Sessions:
         assert self._store
         try:
             about, content = await self._store.load(session.id)
+            if about["format"] != FORMAT:
+                raise DamagedSession(session.id)
             served = self._catalog.named(about["model"])
-            session.state = served.model.load_state(content)
-        except (OSError, DamagedSession, ValueError, KeyError) as problem:
-            if isinstance(problem, InputError):
+            state = served.model.load_state(content)
+        except (OSError, DamagedSession, ValueError, KeyError, Refusal) as problem:
+            if isinstance(problem, InputError | Refusal):
                 raise Refusal(409, "the session is of a model that is not served any more", "other_model") from None
             log(f"a session's file cannot be read: {type(problem).__name__}")
             raise Refusal(500, "the session's file is damaged; make a new session", "damaged") from None
-        session.served, session.position = served, about["position"]
-        session.fresh_line = about["fresh_line"]
+        position, fresh_line, work = about["position"], about["fresh_line"], None
         if writing := about.get("writing"):
-            session.work = Work(
-                served, session.state.copy(), writing=Writing(**writing), each=True, gates=about["gates"],
-                top=about["top"], position=session.position, fresh_line=session.fresh_line,
+            work = Work(
+                served, state.copy(), writing=Writing(**writing), each=True, gates=about["gates"],
+                top=about["top"], position=position, fresh_line=fresh_line,
             )  # fmt: skip
-            session.work.began_line = about["began_line"]
+            work.began_line = about["began_line"]
+        session.served, session.state, session.work = served, state, work
+        session.position, session.fresh_line = position, fresh_line
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

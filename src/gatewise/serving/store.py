@@ -29,6 +29,10 @@ class Store:
     A file has two lines, the SHA-256 of all that follows and what is known of the session as JSON, and the state as
     ``State.save`` gives it.
 
+    Attributes:
+        sessions: the ids of those that were on disk at the beginning, and when each was written, in seconds of the
+            epoch.
+
     Raises:
         UsageError: the folder is in use by another server, or cannot be written to.
     """
@@ -39,6 +43,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._held.enter_context(locked(folder, "serving"))
+            self.sessions = self._found()
         except UsageError:
             raise UsageError(
                 f"{folder} is in use by another server; expected a folder of its own for each {option('state_dir')}"
@@ -47,11 +52,10 @@ class Store:
             raise UsageError(f"{folder}: {problem.strerror}; expected a folder that can be written to") from None
         self._pool = ThreadPoolExecutor(4, "store")
 
-    def found(self) -> dict[str, float]:
-        """Return the ids of all sessions on disk, and when each was written, in seconds of the epoch."""
+    def _found(self) -> dict[str, float]:
         found = dict[str, float]()
         for entry in os.scandir(self.folder):
-            if _NAME.fullmatch(entry.name):
+            if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 found[entry.name.removesuffix(SUFFIX)] = entry.stat().st_mtime
             elif part_of(entry.name) is not None:  # left by a process that was killed
                 os.unlink(entry.path)

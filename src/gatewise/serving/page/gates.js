@@ -5,7 +5,7 @@ import { css, fresh, styled, table } from "./draw.js"
 const { ceil, floor, log, max, min, round } = Math
 const TITLES = { i: "input gate", f: "forget gate", g: "candidate", o: "output gate", c: "cell, tanh(c)", h: "output h", r: "reset gate", z: "update gate", n: "candidate" }
 const LEFT = 58, LONGEST = 500
-const ALIKE = 0.75 // how many of its units are on where it is like the selection
+const ALIKE = 0.75 // of its units are on where it is like the selection
 
 export function gateView() {
 	const box = $("heat-box"), buffer = document.createElement("canvas")

@@ -35,7 +35,6 @@ export class ServerBackend {
 		}
 	}
 
-	// A WebSocket has no headers of ours, so the key is a subprotocol.
 	connect(id) {
 		const key = btoa(String.fromCharCode(...new TextEncoder().encode(this.#key ?? ""))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
 		return new WebSocket(new URL(`v1/sessions/${id}/ws`, location.href.replace("http", "ws")), ["gatewise", ...(key ? [`gatewise.key.${key}`] : [])])
@@ -47,9 +46,9 @@ export class ServerBackend {
 	forecast = async ({ id: model }, values, steps) => (await this.ask("POST", "v1/forecast", { model, values, steps })).values
 }
 
-/** A session, whose connection is made again when it breaks; what was asked goes on, without loss. */
+/** A session, whose connection is made again when it breaks, without loss. */
 async function sessionOf(backend, model) {
-	let id, socket, position = 0, state = "open"
+	let id, socket, position = 0, kept = true, state = "open"
 	let read = [] // the ids that a language model has read
 	let now = null // what was asked: { ask, onEvent, start, resolve, reject }
 
@@ -79,7 +78,7 @@ async function sessionOf(backend, model) {
 				const known = await backend.ask("GET", `v1/sessions/${id}`).catch((problem) => {
 					if (problem.code !== "no_session") throw problem
 				})
-				const resumes = known?.resumable && ask?.type === "generate", same = !ask && known?.position === position
+				const resumes = kept && known?.resumable && ask?.type === "generate", same = !ask && known?.position === position
 				if (resumes || same) await connect()
 				else {
 					// Of a session that has read what came before, it is asked again; events that were heard are skipped.
@@ -87,6 +86,7 @@ async function sessionOf(backend, model) {
 					if (ask?.max_tokens) ask.max_tokens -= read.length - start
 				}
 				state = "open"
+				kept = true
 				backend.tell(`Connected again: ${resumes ? `nothing was lost, it went on after token ${position}` : same ? "nothing was lost" : "what the page has was read again"}.`)
 				if (ask?.max_tokens === 0) end("resolve")
 				else if (ask) send(resumes ? { type: "resume", after: position } : ask)
@@ -112,7 +112,8 @@ async function sessionOf(backend, model) {
 
 	function hear(message) {
 		const { type, token, tokens = [], gates, error, finish_reason: why } = message
-		if (type === "error") end("reject", Object.assign(Error(error.message), error))
+		if (error?.code === "no_generation") mend((kept = false))
+		else if (type === "error") end("reject", Object.assign(Error(error.message), error))
 		else if (type === "done" && why !== "draining") {
 			if (!now?.onEvent) read.push(...tokens)
 			position = message.position
