@@ -141,7 +141,8 @@ class Sessions:
             yield session
         finally:
             if session.owner is owner:
-                session.owner, session.evicted, session.cut = None, False, None
+                session.owner, session.evicted = None, False
+                session.cut = session.followed = None
                 session.used = time.time()
                 if self._all.pop(session.id, None):
                     self._all[session.id] = session
