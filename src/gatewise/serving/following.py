@@ -116,16 +116,16 @@ class Followed:
                     await work.changed.wait()
                     work.changed.clear()
         finally:
+            self._sending = False
             await asyncio.shield(asyncio.ensure_future(self._close()))
         if not gone() and not self.session.evicted:
-            self._sending, self.session.cut = True, self.cut
+            self._sending = True
             yield [event for _, event in _after(work, work.sent)] + [self._last()]
 
     async def _close(self) -> None:
         work = self.work
         if work.active:
             await self._engine.pause(work)
-        self.session.cut = self.session.followed = None
         if self.stopped and work.writing:
             work.writing.stopped = True
         if not work.writing and (work.problem or not work.ended):

@@ -140,7 +140,7 @@ class Sessions:
             yield session
         finally:
             if session.owner is owner:
-                session.owner, session.evicted, session.cut = None, False, None
+                session.owner, session.evicted, session.cut, session.followed = None, False, None, None
                 session.used = time.time()
                 if self._all.pop(session.id, None):
                     self._all[session.id] = session
