@@ -34,7 +34,8 @@ NAMES = {
 """A name in a URL for cases of ``tests.runtime.rig``: every task, level and cell, in one direction and two."""
 LANGUAGE = ("words", "letters", "sentences", "relu")
 STREAMED = (*LANGUAGE, "tagger", "text", "classifier", "regressor", "forecaster")
-START_SECONDS = 30
+PATIENCE = 120
+"""Seconds to wait for a server, on a machine that has much else to do."""
 
 
 def drawn_runs(folder: Path, names: Iterable[str] = tuple(NAMES)) -> dict[str, Path]:
@@ -59,7 +60,7 @@ class Server:
     @cached_property
     def http(self) -> httpx.Client:
         """A client that keeps its connections; without the environment's proxies."""
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE)
 
     @property
     def port(self) -> int:
@@ -82,7 +83,7 @@ class Server:
         found: str = self.post("/v1/sessions", {"model": model}, 201)["id"]
         return found
 
-    def end(self, seconds: float = 10) -> int:
+    def end(self, seconds: float = PATIENCE) -> int:
         """Send SIGTERM; return the exit status."""
         self.process.terminate()
         return self.process.wait(seconds)
@@ -125,7 +126,7 @@ def served(
             if process.poll() is None:
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(10)
+                    process.wait(PATIENCE)
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -135,7 +136,7 @@ def served(
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout
-    found, until = b"", time.monotonic() + START_SECONDS
+    found, until = b"", time.monotonic() + PATIENCE
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while not found.endswith(b"\n") and selector.select(max(until - time.monotonic(), 0)):

@@ -161,9 +161,9 @@ def finish(context: typer.Context, result: dict[str, Any], out: Path | None, as_
     words = [context.command_path]
     for option in context.command.params:
         value = context.params.get(option.name or "")
-        if option.name in options and value not in (None, False, ""):
+        if option.name in options and value not in (None, False, "", [], ()):
             words += [name for name in option.opts[:1] if name.startswith("-")]
-            words += [str(part) for part in (value if isinstance(value, list) else [value]) if part is not True]
+            words += [str(part) for part in (value if isinstance(value, list | tuple) else [value]) if part is not True]
     result |= circumstances(" ".join(words))
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -134,6 +134,7 @@ class Sessions:
         if session.owner is not None:
             raise busy()
         session.owner = owner = object()
+        session.followed = None
         try:
             if load and session.state is None:
                 await self._load(session)
@@ -159,11 +160,13 @@ class Sessions:
             session.evicted = True
             session.work.changed.set()
             session.free.clear()
-            if not await _set_within(session.free, EVICT_SECONDS / 10):
+            for _ in range(10):
+                if await _set_within(session.free, EVICT_SECONDS / 10):
+                    break
                 if session.cut:
                     session.cut()
-                if not await _set_within(session.free, EVICT_SECONDS):
-                    raise busy()
+            else:
+                raise busy()
         async with self.own(id_) as session:
             if session.work is None:
                 raise Refusal(
@@ -259,6 +262,8 @@ class Sessions:
             work, writing = session.work, session.work.writing
             about["writing"] = {**writing.options, "seed": writing.seed, "drawn": writing.drawn}
             about |= {"began_line": work.began_line, "gates": work.gates, "top": work.top}
+            if self._engine.closed:  # what was sent last may not arrive any more
+                about["events"] = work.saved_events()
         try:
             await self._store.save(session.id, about, session.value.save())
         except OSError as problem:
@@ -285,6 +290,7 @@ class Sessions:
                 top=about["top"], position=position, fresh_line=fresh_line,
             )  # fmt: skip
             work.began_line = about["began_line"]
+            work.load_events(about.get("events", []))
         session.served, session.state, session.work = served, state, work
         session.position, session.fresh_line = position, fresh_line
 

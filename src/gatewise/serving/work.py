@@ -1,6 +1,7 @@
 """An operation on a state: inputs that are read, then tokens that are written. The engine does it, step by step."""
 
 import asyncio
+import base64
 import secrets
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from gatewise.serving.refusals import Refusal
 
 UNSENT, UNSENT_BYTES = 256, 1 << 18
 """The events, and about how many bytes of gates, that may wait for a client; then the operation waits, too."""
+SAVED_BYTES = 1 << 20
+"""About how many bytes of the latest events are stored when the server ends: more than are on their way to a client."""
 KEPT = 8
 """How many times as many events an operation keeps for a client that connects again: what buffers hold, and more."""
 
@@ -158,6 +161,23 @@ class Work:
         text = "".join(map(self.piece, self.writing.drawn))
         self.fresh_line = line
         return text
+
+    def saved_events(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return the latest events as JSON can hold them."""
+        found, size = list[tuple[int, dict[str, Any]]](), 0
+        for position, event in reversed(self.events):
+            gates = base64.b64encode(event.get("gates", b"")).decode()
+            size += len(gates) + 120 + 25 * self.top
+            if size > SAVED_BYTES:
+                break
+            found.append((position, {**event, "gates": gates} if gates else event))
+        return found[::-1]
+
+    def load_events(self, saved: Sequence[Any]) -> None:
+        """Take events that ``saved_events`` returned, by another process."""
+        for position, event in saved:
+            gates = {"gates": base64.b64decode(event["gates"])} if "gates" in event else {}
+            self.events.append((position, {**event, **gates}))
 
     def answer(self) -> dict[str, Any]:
         """Return what came of reading."""
