@@ -116,13 +116,14 @@ class Followed:
                     await work.changed.wait()
                     work.changed.clear()
         finally:
+            self._sending = False
             await asyncio.shield(asyncio.ensure_future(self._close()))
+        self._sending = True  # and nothing else from here on
         if not gone() and not self.session.evicted:
-            self._sending = True
             yield [event for _, event in _after(work, work.sent)] + [self._last()]
 
     async def _close(self) -> None:
-        work, self._sending = self.work, False
+        work = self.work
         if work.active:
             await self._engine.pause(work)
         if self.stopped and work.writing:

@@ -141,8 +141,7 @@ class Sessions:
             yield session
         finally:
             if session.owner is owner:
-                session.owner, session.evicted = None, False
-                session.cut = session.followed = None
+                session.owner, session.evicted, session.cut, session.followed = None, False, None, None
                 session.used = time.time()
                 if self._all.pop(session.id, None):
                     self._all[session.id] = session
@@ -161,11 +160,13 @@ class Sessions:
             session.evicted = True
             session.work.changed.set()
             session.free.clear()
-            if not await _set_within(session.free, EVICT_SECONDS / 10):
+            for _ in range(10):
+                if await _set_within(session.free, EVICT_SECONDS / 10):
+                    break
                 if session.cut:
                     session.cut()
-                if not await _set_within(session.free, EVICT_SECONDS):
-                    raise busy()
+            else:
+                raise busy()
         async with self.own(id_) as session:
             if session.work is None:
                 raise Refusal(
