@@ -169,3 +169,15 @@ def test_the_base_alone(runs: dict[str, Path]) -> None:
     assert failed(runs["words"], command=command) == (
         2, "the command line needs typer, which is not installed; it comes with the extra 'serve'"
     )  # fmt: skip
+
+
+def test_what_nothing_foresees(runs: dict[str, Path]) -> None:
+    fails = """
+from gatewise.serving.app import Engine
+def start(engine): raise RuntimeError("no engine")
+Engine.start = start
+from gatewise.__main__ import run
+run()
+"""
+    status, line = failed(runs["words"], "--port", 0, command=("-c", fails))
+    assert status == 1 and "unforeseen: RuntimeError: no engine" in line

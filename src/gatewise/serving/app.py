@@ -60,6 +60,7 @@ class Application:
         ]
         self.engine: Engine | None = None
         self._sessions: Sessions | None = None
+        self.problem: Exception | None = None
         self._app = Starlette(
             routes=[Route("/", self._page), Route("/{file}", self._page)],
             lifespan=self._lifespan,
@@ -92,6 +93,23 @@ class Application:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        try:
+            answers, expiry = self._start(app)
+        except Exception as error:
+            self.problem = error  # which uvicorn would turn into a status
+            raise
+        try:
+            yield
+        finally:
+            expiry.cancel()
+            assert self.engine
+            self.engine.stop()
+            answers.close()
+            if self._store:
+                self._store.close()
+
+    def _start(self, app: Starlette) -> tuple[AnswerRoutes, asyncio.Task[None]]:
+        """Make the routes, and start the engine."""
         self.engine = engine = Engine(self.metrics)
         self._sessions = sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
         answers = AnswerRoutes(self._catalog, engine, self.metrics)
@@ -112,15 +130,7 @@ class Application:
         found.append(WebSocketRoute("/{path:path}", _no_socket))
         app.router.routes[:0] = found
         engine.start()
-        expiry = asyncio.create_task(_expire(sessions))
-        try:
-            yield
-        finally:
-            expiry.cancel()
-            engine.stop()
-            answers.close()
-            if self._store:
-                self._store.close()
+        return answers, asyncio.create_task(_expire(sessions))
 
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("file") or "index.html"

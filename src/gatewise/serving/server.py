@@ -164,4 +164,9 @@ async def _run(app: Application, settings: Settings, listening: socket.socket, s
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     server = _Server(config, app, lambda: say(f"serving on http://{shown}:{port}"))
-    await server.serve([listening])
+    try:
+        await server.serve([listening])
+    except SystemExit:
+        if app.problem is None:
+            raise
+        raise app.problem from None
