@@ -27,6 +27,7 @@ from gatewise.serving.metrics import Metrics
 from gatewise.serving.openapi import OPERATIONS
 from gatewise.serving.operations import Operations
 from gatewise.serving.refusals import Refusal, of_error, unforeseen
+from gatewise.serving.server_events import SEND
 from gatewise.serving.session_routes import SessionRoutes
 from gatewise.serving.sessions import Sessions
 from gatewise.serving.settings import Settings
@@ -75,6 +76,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
+        scope[SEND] = send
         await self._app(scope, receive, send)
 
     def sessions_in_use(self) -> bool:

@@ -132,7 +132,7 @@ class CompletionRoutes:
             def pieces(gone: Callable[[], bool]) -> AsyncGenerator[str, None]:
                 return self._stream(choices, about, changed, asked.get("logprobs"), with_usage, gone)
 
-            return EventStream(pieces, changed)
+            return EventStream(pieces, str, changed)
         with watched(Client(request.receive, changed)) as client:
             async for _ in self._follow(choices, changed, lambda: client.gone):
                 pass
