@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatewise.serving.refusals import Refusal
+from gatewise.wording import option
 
 PROTOCOL = "gatewise"
 """The subprotocol of the WebSocket; with ``.key.`` and the key in base64url, another brings the key."""
@@ -58,7 +59,7 @@ class Guard:
         if not self._is_ours(host):
             raise Refusal(
                 403,
-                "the Host is not this server's; gatewise serve --allow-host NAME adds one",
+                f"the Host is not this server's; {option('allow_host', 'NAME')} adds one",
                 "forbidden_host",
             )
         origin = headers.get("origin")

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import re
@@ -23,6 +24,8 @@ from gatewise.wording import option
 
 KEY = "GATEWISE_KEY"
 """The environment variable with the key."""
+COLLECT = (20_000, 20, 50)
+"""Python's collector looks for cycles so seldom that a stream does not notice it; few are made."""
 SEND_BUFFER = 1 << 14
 """The bytes that the system buffers for a client, about: a stream runs ahead of it by no more events than are kept."""
 
@@ -89,6 +92,8 @@ def serve(
     with listening:
         catalog = Catalog(runs, weights, settings.threads)
         store = Store(settings.state_dir.expanduser()) if settings.state_dir else None
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.set_threshold(*COLLECT)
         asyncio.run(_run(Application(catalog, settings, store), settings, listening, say))
 
 
