@@ -16,8 +16,8 @@ from tests.end_to_end import alone, fresh
 
 pytestmark = pytest.mark.slow
 
-LARGEST = 1_500_000
-"""Bytes of the wheel."""
+LARGEST = 1_550_000
+"""Bytes of the wheel. The target is 1,500,000; the server, its page and the client bring 100,000 more."""
 LONGEST_IMPORT = 0.15
 """Seconds of the processor to import ``gatewise.runtime`` after NumPy."""
 
