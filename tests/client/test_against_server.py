@@ -16,9 +16,9 @@ import gatewise as gw
 from gatewise import runtime
 from gatewise.client import session as sessions
 from gatewise.errors import ServerError, UsageError
-from tests.client.served import served
 from tests.library.builds import model_file, varied_language, varied_tagger
 from tests.runtime.rig import plain
+from tests.serving.rig import serve
 
 pytest.importorskip("uvicorn")
 
@@ -39,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def client(files: dict[str, Path]) -> Iterator[gw.Client]:
     """A client of a server of all models."""
-    with served(*files.values(), key="a-key") as (address, _), gw.Client(address, key="a-key") as client:
+    with serve(*files.values(), key="a-key") as (address, _), gw.Client(address, key="a-key") as client:
         yield client
 
 
@@ -202,10 +202,10 @@ def test_a_stream_goes_on_after_a_restart(
 
         def restart() -> None:
             first.close()
-            second.enter_context(served(files["lm"], "--state-dir", tmp_path, port=int(address.rpartition(":")[2])))
+            second.enter_context(serve(files["lm"], "--state-dir", tmp_path, port=int(address.rpartition(":")[2])))
 
         with ExitStack() as first:
-            address, _ = first.enter_context(served(files["lm"], "--state-dir", tmp_path))
+            address, _ = first.enter_context(serve(files["lm"], "--state-dir", tmp_path))
             session = gw.Client(address).session()
             session.feed("the dog")
             stream = session.stream(max_tokens=count, seed=3)
@@ -224,14 +224,14 @@ def test_a_stream_that_nobody_read_goes_on_after_the_servers_end(
     files: dict[str, Path], lm: runtime.LanguageModel, tmp_path: Path, signal: str
 ) -> None:
     count = 5000
-    with served(files["lm"], "--state-dir", tmp_path) as (address, server):
+    with serve(files["lm"], "--state-dir", tmp_path) as (address, server):
         session = gw.Client(address).session()
         session.feed("the dog")
         stream = session.stream(max_tokens=count, seed=3, gates=True, top=20)
         tokens = list(itertools.islice(stream, 10))
         getattr(server, signal)()
         server.wait(20)
-    with served(files["lm"], "--state-dir", tmp_path, port=int(address.rpartition(":")[2])):
+    with serve(files["lm"], "--state-dir", tmp_path, port=int(address.rpartition(":")[2])):
         tokens += stream
         assert "the dog" + "".join(one.text for one in tokens) == lm.generate("the dog", max_tokens=count, seed=3)
         assert session.position == count + 2
@@ -239,7 +239,7 @@ def test_a_stream_that_nobody_read_goes_on_after_the_servers_end(
 
 def test_no_server_any_more(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "RECONNECTING", (0.0, 0.05))
-    with served(files["lm"]) as (address, server):
+    with serve(files["lm"]) as (address, server):
         stream = gw.Client(address).session().stream(max_tokens=100_000)
         next(stream)
         server.kill()
@@ -248,7 +248,7 @@ def test_no_server_any_more(files: dict[str, Path], monkeypatch: pytest.MonkeyPa
 
 
 def test_a_wrong_key(files: dict[str, Path]) -> None:
-    with served(files["lm"], key="right") as (address, _):
+    with serve(files["lm"], key="right") as (address, _):
         assert gw.Client(address, key="right").models()
         for client in (gw.Client(address, key="wrong"), gw.Client(address, key="")):
             assert client.ready()
@@ -258,11 +258,11 @@ def test_a_wrong_key(files: dict[str, Path]) -> None:
 
 
 def test_ids_begin_with_a_prefix_also_after_a_restart_without_it(files: dict[str, Path], tmp_path: Path) -> None:
-    with served(files["lm"], "--state-dir", tmp_path, "--id-prefix", "8001-") as (address, _):
+    with serve(files["lm"], "--state-dir", tmp_path, "--id-prefix", "8001-") as (address, _):
         session = gw.Client(address).session()
         assert session.id.startswith("8001-") and session.fork().id.startswith("8001-")
         session.feed("the dog")
-    with served(files["lm"], "--state-dir", tmp_path) as (address, _):
+    with serve(files["lm"], "--state-dir", tmp_path) as (address, _):
         assert gw.Client(address).session(id=session.id).position == 2
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from gatewise import runtime
-from tests.client.served import served
 from tests.conftest import REPOSITORY
 from tests.library.builds import varied_language, varied_tagger
+from tests.serving.rig import serve
 
 pytest.importorskip("uvicorn")
 EXAMPLES = REPOSITORY / "examples" / "serve"
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(model: Path) -> Iterator[str]:
-    with served(f"lm={model}", key="a-key") as (address, _):
+    with serve(f"lm={model}", key="a-key") as (address, _):
         yield address
 
 
@@ -120,5 +120,5 @@ def test_openai_streams_and_fails_as_its_users_expect(address: str, model: Path)
 
 def test_a_tagger_beside_it(model: Path, tmp_path: Path) -> None:
     """The examples find the language model where there are others."""
-    with served(f"b={varied_tagger(tmp_path)}", f"lm={model}") as (address, _):
+    with serve(f"b={varied_tagger(tmp_path)}", f"lm={model}") as (address, _):
         assert "the session has read" in ran(sys.executable, EXAMPLES / "client.py", address, folder=tmp_path, key="")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.served import served
 from tests.end_to_end.test_readme import blocks
+from tests.serving.rig import serve
 
 pytest.importorskip("uvicorn")
 ADDRESS = "http://127.0.0.1:8000"
@@ -31,7 +31,7 @@ def test_the_page_on_serving_runs(tmp_path: Path) -> None:
         return done.stdout
 
     ran(*english[0])
-    with served(tmp_path / "runs" / "demo") as (address, _):
+    with serve(tmp_path / "runs" / "demo") as (address, _):
         assert shutil.which("curl"), "the page needs curl"
         completion, client, sessions = (ran(language, text.replace(ADDRESS, address)) for language, text in english[1:])
     assert '"object":"text_completion"' in completion

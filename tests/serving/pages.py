@@ -2,10 +2,7 @@
 
 import json
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -38,21 +35,6 @@ def open_page(folder: Path, url: str) -> Iterator[Page]:
         page.ask("Page.navigate", url=url)
         page.wait("window.gatewise?.model")
         yield page
-
-
-@contextmanager
-def serve(*arguments: str | Path, port: int = 0, **options: Any) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Start ``gatewise serve``; yield the address that it prints, and the process."""
-    command = [sys.executable, "-m", "gatewise", "serve", *map(str, arguments), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as server:
-        try:
-            assert server.stdout
-            first = server.stdout.readline()
-            assert first.startswith("serving on "), first
-            yield first.split()[-1], server
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(30)
 
 
 def choose(page: Page, model: str) -> None:

@@ -134,6 +134,13 @@ def served(
                 process.stdout.close()
 
 
+@contextmanager
+def serve(*arguments: str | Path, key: str = "", port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a server with arguments as a user types them; yield the address and the process."""
+    with served(arguments, "--port", str(port), env={"GATEWISE_KEY": key} if key else None) as server:
+        yield server.url, server.process
+
+
 def _first_line(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout
     found, until = b"", time.monotonic() + PATIENCE

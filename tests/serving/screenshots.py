@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from tests.library.browser import Page
-from tests.serving.pages import choose, open_page, serve
+from tests.serving.pages import choose, open_page
+from tests.serving.rig import serve
 
 WIDE, NARROW = (1440, 900), (390, 844)
 MOST_COLOURS, LARGEST = 256, 120_000

@@ -22,9 +22,9 @@ from tests.serving.pages import (
     drawn_gates,
     open_page,
     press,
-    serve,
     type_into,
 )
+from tests.serving.rig import serve
 
 pytest.importorskip("starlette", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
@@ -276,18 +276,19 @@ def test_a_restarted_server_goes_on(models: dict[str, Path], tmp_path: Path) -> 
                 assert written(page) == expected
 
 
-def test_it_asks_for_a_key_and_talks_to_nobody_else(
-    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GATEWISE_KEY", "Schluessel+/~1")
-    with serve(f"language={models['language']}") as (url, _), browser(chromium(), tmp_path / "profile") as page:
+def test_it_asks_for_a_key_and_talks_to_nobody_else(models: dict[str, Path], tmp_path: Path) -> None:
+    key = "Schluessel+/~1"
+    with (
+        serve(f"language={models['language']}", key=key) as (url, _),
+        browser(chromium(), tmp_path / "profile") as page,
+    ):
         page.ask("Page.navigate", url=url)
         page.wait("document.getElementById('key-dialog')?.open")
         page.value("globalThis.$ = (id) => document.getElementById(id)")
-        for key in ("wrong", "Schluessel+/~1"):
-            type_into(page, "#key", key)
+        for typed in ("wrong", key):
+            type_into(page, "#key", typed)
             page.value("$('key-form').requestSubmit()")
-            if key == "wrong":
+            if typed == "wrong":
                 page.wait("$('key-dialog').open && !$('key-wrong').hidden")
         page.wait("gatewise.model")
         write_on(page, "the dog", max_tokens=8, temperature=0, seed=1)

@@ -46,7 +46,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         if isinstance(problem, OSError) and problem.filename is None:
             problem.filename = str(path)
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def part_of(name: str) -> str | None:
@@ -55,8 +55,8 @@ def part_of(name: str) -> str | None:
     return found[1] if found else None
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself durable; Windows cannot open a folder and does not need this."""
+def flush_folder(folder: Path) -> None:
+    """Make renames and removals in a folder durable; Windows cannot open a folder and does not need this."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,7 +7,7 @@ from gatewise.serving.catalog import Catalog
 from gatewise.serving.engine import Engine
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.openapi import document
-from gatewise.serving.refusals import Refusal, draining
+from gatewise.serving.refusals import Refusal
 
 
 class AboutRoutes:
@@ -36,8 +36,7 @@ class AboutRoutes:
 
     async def ready(self, request: Request) -> Response:
         """Say whether new work is taken."""
-        if self._engine.closed:
-            raise draining()
+        self._engine.check_open()
         return JSONResponse({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:

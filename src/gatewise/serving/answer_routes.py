@@ -20,7 +20,7 @@ from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, watched
 from gatewise.serving.metrics import Metrics
-from gatewise.serving.refusals import Refusal, draining, invalid, of_error
+from gatewise.serving.refusals import Refusal, invalid, of_error
 
 WORKERS = 2
 """Requests that are computed at a time."""
@@ -156,8 +156,7 @@ class AnswerRoutes:
         compute: Callable[[Any], Iterator[Any]],
     ) -> Response:
         """Compute some items at a time in a thread; stop when the client has gone."""
-        if self._engine.closed:
-            raise draining()
+        self._engine.check_open()
         if self._waiting >= WORKERS + MOST_WAITING:
             raise Refusal(429, f"{self._waiting} requests wait to be computed, the most that may; try again soon")
         found, loop = list[Any](), asyncio.get_running_loop()

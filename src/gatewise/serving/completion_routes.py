@@ -20,7 +20,7 @@ from gatewise.serving.bodies import read_json, whole
 from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, as_text, watched
-from gatewise.serving.operations import writing
+from gatewise.serving.operations import checked_ids, writing
 from gatewise.serving.refusals import Refusal, invalid
 from gatewise.serving.server_events import EventStream
 from gatewise.serving.settings import MOST_ROWS
@@ -221,12 +221,8 @@ def _choices(served: Served, asked: dict[str, Any], changed: asyncio.Event) -> l
         raise invalid(f"{len(prompts)} prompts, n = {asked['n']}; expected at most {MOST_ROWS} continuations")
     choices = list[Choice]()
     for prompt in prompts:
-        if isinstance(prompt, list):
-            ids = [int(token) for token in prompt]
-            if max(ids) >= len(model.vocabulary):
-                raise invalid(f"the id {max(ids)} is out of range; the vocabulary has {len(model.vocabulary)} tokens")
-        else:
-            ids = read_first(model.vocabulary, prompt)[1:]  # a new state has read the first
+        # A new state has read the first id of a text.
+        ids = checked_ids(model, prompt) if isinstance(prompt, list) else read_first(model.vocabulary, prompt)[1:]
         for k in range(int(asked["n"])):
             work = Work(
                 served, served.fresh_state(), ids, writing(asked, k), each=True, quiet=True,

@@ -60,8 +60,7 @@ class Engine(threading.Thread):
         Raises:
             Refusal: the server stops, or has too much to do.
         """
-        if self.closed:
-            raise draining()
+        self.check_open()
         if self.active >= MOST_WAITING:
             raise Refusal(429, f"{self.active} operations are running, the most that may; try again soon")
         self.active += 1
@@ -70,6 +69,15 @@ class Engine(threading.Thread):
         with self._condition:
             self._arrived.append(work)
             self._condition.notify()
+
+    def check_open(self) -> None:
+        """Check that new work is taken.
+
+        Raises:
+            Refusal: the server stops.
+        """
+        if self.closed:
+            raise draining()
 
     def wake(self) -> None:
         """Look again at works that waited for their clients."""

@@ -1,5 +1,6 @@
 """What a request on a session asks the engine to do."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,18 @@ def writing(asked: dict[str, Any], seed_offset: int = 0) -> Writing:
     )
 
 
+def checked_ids(model: LanguageModel, given: Iterable[float]) -> list[int]:
+    """Return token ids, for which JSON may write 5.0.
+
+    Raises:
+        Refusal: the vocabulary has not as many tokens.
+    """
+    ids = [int(token) for token in given]
+    if max(ids, default=0) >= len(model.vocabulary):
+        raise invalid(f"the id {max(ids)} is out of range; the vocabulary has {len(model.vocabulary)} tokens")
+    return ids
+
+
 def _reads(served: Served) -> list[str]:
     if isinstance(served.model, LanguageModel):
         return ["text", "tokens"]
@@ -117,10 +130,7 @@ def _inputs(served: Served, given: Any) -> tuple[bool, Any]:
     model = served.model
     if isinstance(model, LanguageModel):
         if not isinstance(given, str):
-            ids = [int(token) for token in given]
-            if max(ids, default=0) >= len(model.vocabulary):
-                raise invalid(f"the id {max(ids)} is out of range; the vocabulary has {len(model.vocabulary)} tokens")
-            return False, ids
+            return False, checked_ids(model, given)
         sequences = model.vocabulary.sequences(given)
         return len(sequences) > 1, sequences[-1][1:-1]
     if isinstance(given, str):

@@ -37,7 +37,7 @@ class SessionRoutes:
     async def create(self, request: Request) -> Response:
         """Make a session."""
         asked = await read_json(request, schemas.SESSION)
-        self._check_open()
+        self._engine.check_open()
         served = self._catalog.choose(asked.get("model"), lambda one: one.model.streams, "a model that streams")
         session = await self._sessions.create(served, served.fresh_state())
         return JSONResponse(_about(session), 201)
@@ -67,7 +67,7 @@ class SessionRoutes:
         """Make a session that goes on from where another is."""
         if (await read_bytes(request, 1024)).strip() not in (b"", b"{}"):
             raise invalid("the body is not empty; a fork needs none")
-        self._check_open()
+        self._engine.check_open()
         async with self._sessions.own(request.path_params["id"]) as session:
             fork = await self._sessions.create(
                 session.model, session.value.copy(), session.position, session.fresh_line
@@ -83,7 +83,7 @@ class SessionRoutes:
     async def put_state(self, request: Request) -> Response:
         """Take a state that was saved."""
         content = await read_bytes(request, LARGEST_STATE)
-        self._check_open()
+        self._engine.check_open()
         async with self._sessions.own(request.path_params["id"]) as session:
             served = session.model
             state = served.model.load_state(content)
@@ -114,7 +114,7 @@ class SessionRoutes:
         """Serve a WebSocket."""
         id_ = socket.path_params["id"]
         try:
-            self._check_open()
+            self._engine.check_open()
             self._sessions.look(id_)
         except Refusal as refusal:
             await refuse_handshake(refusal.response(), socket.send)
@@ -124,7 +124,7 @@ class SessionRoutes:
 
     async def _operate(self, request: Request, schema: schemas.Schema, make: Callable[..., Work]) -> Response:
         asked = await read_json(request, schema)
-        self._check_open()
+        self._engine.check_open()
         async with AsyncExitStack() as held:
             session = await held.enter_async_context(self._sessions.own(request.path_params["id"]))
             work = make(session, asked, each=asked["stream"])
@@ -139,10 +139,6 @@ class SessionRoutes:
             found = {**outcome(work), "position": session.position}
             found.pop("finish_reason", None)
             return JSONResponse(found)
-
-    def _check_open(self) -> None:
-        if self._engine.closed:
-            raise draining()
 
 
 def _about(session: Session) -> dict[str, Any]:

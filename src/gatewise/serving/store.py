@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from gatewise.artifact.atomic import part_of, write_atomically
+from gatewise.artifact.atomic import flush_folder, part_of, write_atomically
 from gatewise.artifact.lock import locked
 from gatewise.errors import UsageError
 from gatewise.wording import option
@@ -90,11 +90,7 @@ class Store:
 
         def remove() -> None:
             self._path(id_).unlink(missing_ok=True)
-            descriptor = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            flush_folder(self.folder)
 
         await self._run(remove)
 
