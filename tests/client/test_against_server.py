@@ -142,6 +142,19 @@ def test_a_stream_that_is_left_early_goes_on(client: gw.Client, lm: runtime.Lang
         assert caught.value.code == "no_generation"
 
 
+def test_of_two_clients_that_follow_a_generation_the_first_hears_of_the_second(client: gw.Client) -> None:
+    expected = client.session("lm").generate(max_tokens=3000, seed=6)
+    with client.session("lm") as first:
+        stream = first.stream(max_tokens=3000, seed=6)
+        text = "".join(token.text for token in itertools.islice(stream, 5))
+        for token in client.session(id=first.id).resume(5):
+            text += token.text
+        assert text == expected
+        with pytest.raises(ServerError, match="another connection goes on") as caught:
+            list(stream)
+        assert caught.value.code == "taken_over"
+
+
 def test_sessions_of_the_other_tasks(client: gw.Client, files: dict[str, Path]) -> None:
     tagger = runtime.load(files["tagger"])
     assert isinstance(tagger, runtime.Tagger)

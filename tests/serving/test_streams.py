@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET, create_connection
 from typing import Any
@@ -345,6 +345,34 @@ def test_a_client_that_returns_takes_over_from_its_dead_connection(server: Serve
         say(again, "resume", after=last + 600)
         found = [json.loads(again.recv(20)) for _ in range(300)]
         assert [one["token"] for one in found] == [one.id for one in whole[last + 600 : last + 900]]
+
+
+@pytest.mark.parametrize("by", ["websocket", "events"])
+def test_a_connection_hears_that_another_goes_on(server: Server, by: str) -> None:
+    id_, asked = server.session("words"), {"max_tokens": 100_000, "seed": 3}
+    with ExitStack() as held:
+        if by == "websocket":
+            connection = held.enter_context(socket(server, id_))
+            say(connection, "generate", **asked)
+            heard = (json.loads(message) for message in connection)
+        else:
+            url = f"/v1/sessions/{id_}/generate"
+            response = held.enter_context(server.http.stream("POST", url, json={**asked, "stream": True}))
+            heard = (event for _, _, event in parsed(response.iter_lines()))
+        assert [event["position"] for event, _ in zip(heard, range(50), strict=False)] == [*range(1, 51)]
+        rest = held.enter_context(ThreadPoolExecutor(1)).submit(lambda: [*until_the_end(heard)])
+        time.sleep(0.1)
+        assert [event["position"] for event in resumed(server, id_, 50, 300, "header")] == [*range(51, 351)]
+        *before, last = rest.result(timeout=20)
+        assert (last["type"], last["error"]["code"]) == ("error", "taken_over")
+        assert len(before) > 1
+
+
+def until_the_end(events: Iterator[Any]) -> Iterator[Any]:
+    for event in events:
+        yield event
+        if event["type"] in ("error", "done"):
+            return
 
 
 @contextmanager

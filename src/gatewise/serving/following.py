@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Receive
 
 from gatewise.serving.engine import Engine
-from gatewise.serving.refusals import Refusal, draining
+from gatewise.serving.refusals import Refusal, draining, taken_over
 from gatewise.serving.sessions import Session, Sessions
 from gatewise.serving.work import Work
 
@@ -83,8 +83,9 @@ class Followed:
     async def events(self, after: int, gone: Callable[[], bool]) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Yield the events after a position as they come, the last with what came of it.
 
-        When the client has gone, or goes on with another connection, the operation is paused. Of a generation, the
-        state is then that of the last token, and it can be gone on with; of reading, what it was before.
+        When the client has gone, or another connection goes on with the generation, the operation is paused. Of a
+        generation, the state is then that of the last token, and it can be gone on with; of reading, it is the one
+        before.
 
         Raises:
             Refusal: the server does not take it now, or has none of these events.
@@ -119,7 +120,9 @@ class Followed:
             self._sending = False
             await asyncio.shield(asyncio.ensure_future(self._close()))
         self._sending = True  # and nothing else from here on
-        if not gone() and not self.session.evicted:
+        if self.session.evicted:
+            yield [{"type": "error", **taken_over().as_json()}]
+        elif not gone():
             yield [event for _, event in _after(work, work.sent)] + [self._last()]
 
     async def _close(self) -> None:

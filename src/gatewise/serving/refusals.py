@@ -68,6 +68,11 @@ def busy() -> Refusal:
     return Refusal(409, "another request is using this session; wait until it ends, or fork the session before")
 
 
+def taken_over() -> Refusal:
+    """Return the last event of a connection whose generation goes on in another."""
+    return Refusal(409, "another connection goes on with this generation", "taken_over")
+
+
 def draining() -> Refusal:
     """Return the refusal of work while the server stops."""
     return Refusal(503, "the server is shutting down; try again when it is back")
