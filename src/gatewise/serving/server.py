@@ -16,6 +16,7 @@ import uvicorn
 from gatewise.errors import UsageError
 from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
+from gatewise.serving.connections import Connection
 from gatewise.serving.guard import host_name, is_loopback
 from gatewise.serving.log import log_all_unforeseen
 from gatewise.serving.settings import DRAIN_SECONDS, LAST_SECONDS, Settings
@@ -162,7 +163,7 @@ async def _run(app: Application, settings: Settings, listening: socket.socket, s
         logger.handlers[:], logger.propagate = [logging.NullHandler()], False
     log_all_unforeseen(asyncio.get_running_loop())
     config = uvicorn.Config(
-        app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http="h11", loop="asyncio",
+        app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http=Connection, loop="asyncio",
         ws_max_size=1 << 20, timeout_graceful_shutdown=1, server_header=False, date_header=False, proxy_headers=False,
         h11_max_incomplete_event_size=1 << 16, backlog=1024,
     )  # fmt: skip
