@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gatewise.runtime.answers import softmax
 from tests.runtime.rig import numbers, plain, sentences
 from tests.serving.reference import loaded
 from tests.serving.rig import LANGUAGE, Server
@@ -20,8 +19,8 @@ def test_tags(server: Server, runs: dict[str, Path], name: str) -> None:
     assert found == {"model": name, "sentences": [
         {"words": words, "tags": some} for words, some in zip(given, tags, strict=True)]}  # fmt: skip
     with_p = server.post("/v1/tag", {"model": name, "sentences": given, "probabilities": True})
-    for one, words, some, scores in zip(with_p["sentences"], given, tags, model.scores(given), strict=True):
-        p = [dict(zip(model.tags, map(float, row), strict=True)) for row in softmax(scores)]
+    for one, words, some, rows in zip(with_p["sentences"], given, tags, model.tag_probabilities(given), strict=True):
+        p = [dict(zip(model.tags, row, strict=True)) for row in rows.tolist()]
         assert one == {"words": words, "tags": some, "probabilities": p}
     text = server.post("/v1/tag", {"model": name, "text": "the dog\n\n ate\tit"})
     assert text == server.post("/v1/tag", {"model": name, "sentences": [["the", "dog"], [], ["ate", "it"]]})

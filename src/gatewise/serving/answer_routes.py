@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 
 from gatewise import runtime
 from gatewise.errors import GatewiseError
-from gatewise.runtime.answers import softmax
 from gatewise.runtime.level import split_lines
 from gatewise.serving import schemas
 from gatewise.serving.answers import by_name
@@ -54,11 +53,11 @@ class AnswerRoutes:
         sentences = asked["sentences"] if "sentences" in asked else split_lines(asked["text"].split("\n"))
 
         def some(part: Sequence[list[str]]) -> Iterator[dict[str, Any]]:
-            scores = model.scores(part) if asked["probabilities"] else None
+            probabilities = model.tag_probabilities(part) if asked["probabilities"] else None
             for row, (words, tags) in enumerate(zip(part, model.tag(part), strict=True)):
                 found: dict[str, Any] = {"words": words, "tags": tags}
-                if scores is not None:
-                    found["probabilities"] = [by_name(model.tags, p) for p in softmax(scores[row])]
+                if probabilities is not None:
+                    found["probabilities"] = [by_name(model.tags, p) for p in probabilities[row]]
                 yield found
 
         return await self._answer(request, served, "sentences", sentences, some)
