@@ -31,6 +31,20 @@ def test_tags(server: Server, runs: dict[str, Path], name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("route", "body", "place"),
+    [
+        ("tag", {"model": "tagger", "text": "a\n" + "it " * 16_385}, "sentence 2"),
+        ("classify", {"model": "text", "inputs": ["it", "it " * 16_385]}, "inputs[1]"),
+        ("forecast", {"model": "regressor", "inputs": [[[1, 2, 3]] * 16_385]}, "inputs[0]"),
+    ],
+    ids=["tag", "classify", "forecast"],
+)
+def test_a_sequence_that_is_too_long(server: Server, route: str, body: Any, place: str) -> None:
+    said = server.post(f"/v1/{route}", body, 422)["error"]["message"]
+    assert said == f"{place} has 16,385 steps; expected at most 16,384: divide it"
+
+
 def verdicts(model: Any, inputs: Any, over_time: bool) -> list[Any]:
     found = list[Any]()
     for verdict in model.classify(inputs, over_time):
