@@ -261,6 +261,7 @@ class Sessions:
         if session.work and session.work.writing:
             work, writing = session.work, session.work.writing
             about["writing"] = {**writing.options, "seed": writing.seed, "drawn": writing.drawn}
+            about["writing"]["stopped"] = writing.stopped
             about |= {"began_line": work.began_line, "gates": work.gates, "top": work.top}
             if self._engine.closed:  # what was sent last may not arrive any more
                 about["events"] = work.saved_events()
