@@ -21,7 +21,7 @@ from gatewise.serving.refusals import Refusal
 UNSENT, UNSENT_BYTES = 256, 1 << 18
 """The events, and about how many bytes of gates, that may wait for a client; then the operation waits, too."""
 SAVED_BYTES = 1 << 20
-"""About how many bytes of the latest events are stored when the server ends: more than are on their way to a client."""
+"""About how many bytes of the latest events are stored with a session: more than are on their way to a client."""
 KEPT = 8
 """How many times as many events an operation keeps for a client that connects again: what buffers hold, and more."""
 
