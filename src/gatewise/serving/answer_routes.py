@@ -75,10 +75,13 @@ class AnswerRoutes:
                 kind = "a list of rows of numbers" if not numbers else "a text, or a list of words"
                 raise invalid(f"inputs[{place}] is not what {served.name!r} reads; expected {kind}")
             if numbers:
-                _check_rows(one, f"inputs[{place}]")
+                _check_rows(one, f"inputs[{place}]", served.model.input_size)  # type: ignore[attr-defined]
         words = None
         if isinstance(served.model, runtime.TextClassifier):
             inputs = words = [served.model.split(one) if isinstance(one, str) else one for one in inputs]
+            for place, one in enumerate(words):
+                if not one:
+                    raise invalid(f"inputs[{place}] has no words; expected at least one in each text")
         if asked["over_time"] and not served.model.streams and max(map(len, inputs)) > LONGEST_PREFIXES:
             raise invalid(
                 f"a sequence has more than {LONGEST_PREFIXES} steps, which this model, of both directions, would read "
@@ -108,7 +111,7 @@ class AnswerRoutes:
             if "steps" in asked:
                 raise invalid("'steps' goes with 'values'; expected no steps with 'inputs'")
             for place, one in enumerate(asked["inputs"]):
-                _check_rows(one, f"inputs[{place}]")
+                _check_rows(one, f"inputs[{place}]", model.input_size)
 
             def some(part: Sequence[Any]) -> Iterator[list[float]]:
                 for y in model.predict([np.array(one, np.float64) for one in part]):
@@ -175,10 +178,12 @@ class AnswerRoutes:
         return JSONResponse({"model": served.name, name: found})
 
 
-def _check_rows(rows: list[list[float]], name: str) -> None:
-    """Check that the steps of a sequence have equally many numbers."""
+def _check_rows(rows: list[list[float]], name: str, size: int | None = None) -> None:
+    """Check that the steps of a sequence have so many numbers, or equally many."""
     if any(len(row) != len(rows[0]) for row in rows):
         raise invalid(f"the rows of {name} differ in their length; expected equally many numbers in each")
+    if size is not None and len(rows[0]) != size:
+        raise invalid(f"{name} has rows of {len(rows[0])} numbers; expected {size} in each")
 
 
 def _table(values: list[Any]) -> Any:
