@@ -150,3 +150,20 @@ def test_what_a_model_does_not_take_is_said(server: Server, route: str, body: An
     error = server.post(f"/v1/{route}", body, 422)["error"]
     assert error["code"] == "invalid"
     assert error["message"] and "\n" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("route", "name", "good", "bad"),
+    [
+        ("classify", "text", "a", ""),
+        ("classify", "classifier", [[1, 2, 3]], [[1, 2]]),
+        ("classify", "classifier", [[1, 2, 3]], [[]]),
+        ("forecast", "regressor", [[1, 2, 3]], [[1, 2, 3, 4]]),
+    ],
+    ids=str,
+)
+def test_the_place_is_that_in_the_request(server: Server, route: str, name: str, good: Any, bad: Any) -> None:
+    """However many the server computes at a time."""
+    error = server.post(f"/v1/{route}", {"model": name, "inputs": [*[good] * 70, bad, good]}, 422)["error"]
+    assert error["message"].startswith("inputs[70] has ")
+    assert "expected" in error["message"]

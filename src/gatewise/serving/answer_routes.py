@@ -105,10 +105,13 @@ class AnswerRoutes:
                 kind = "a list of rows of numbers" if not numbers else "a text, or a list of words"
                 raise invalid(f"inputs[{place}] is not what {served.name!r} reads; expected {kind}")
             if numbers:
-                _check_rows(one, f"inputs[{place}]")
+                _check_rows(one, f"inputs[{place}]", served.model.input_size)  # type: ignore[attr-defined]
         words = None
         if isinstance(served.model, runtime.TextClassifier):
             inputs = words = [served.model.split(one) if isinstance(one, str) else one for one in inputs]
+            for place, one in enumerate(words):
+                if not one:
+                    raise invalid(f"inputs[{place}] has no words; expected at least one in each text")
         for place, one in enumerate(inputs):
             _check_length(one, f"inputs[{place}]")
         anew = asked["over_time"] and not served.model.streams
@@ -155,7 +158,7 @@ class AnswerRoutes:
             if "steps" in asked:
                 raise invalid("'steps' goes with 'values'; expected no steps with 'inputs'")
             for place, one in enumerate(asked["inputs"]):
-                _check_rows(one, f"inputs[{place}]")
+                _check_rows(one, f"inputs[{place}]", model.input_size)
                 _check_length(one, f"inputs[{place}]")
 
             def some(part: Sequence[Any]) -> Iterator[list[float]]:
@@ -283,10 +286,12 @@ def _check_length(one: Sequence[Any], name: str) -> None:
         raise invalid(f"{name} has {len(one):,} steps; expected at most {LONGEST_SEQUENCE:,}: divide it")
 
 
-def _check_rows(rows: list[list[float]], name: str) -> None:
-    """Check that the steps of a sequence have equally many numbers."""
+def _check_rows(rows: list[list[float]], name: str, size: int | None = None) -> None:
+    """Check that the steps of a sequence have so many numbers, or equally many."""
     if any(len(row) != len(rows[0]) for row in rows):
         raise invalid(f"the rows of {name} differ in their length; expected equally many numbers in each")
+    if size is not None and len(rows[0]) != size:
+        raise invalid(f"{name} has rows of {len(rows[0])} numbers; expected {size} in each")
 
 
 def _table(values: list[Any]) -> Any:

@@ -131,7 +131,7 @@ class Application:
     def _start(self, app: Starlette) -> asyncio.Task[None]:
         """Make the routes, and start the engine."""
         self.engine = engine = Engine(self.metrics)
-        self._sessions = sessions = Sessions(self._catalog, engine, self._settings, self.metrics, self._store)
+        self._sessions = sessions = Sessions(self._catalog, self._settings, self.metrics, self._store)
         self._answers = AnswerRoutes(self._catalog, engine, self.metrics)
         operations = Operations(engine, sessions)
         routes = {

@@ -37,7 +37,7 @@ class Socket:
     def __init__(self, socket: WebSocket, operations: Operations, id_: str) -> None:
         self._socket, self._operations, self._id = socket, operations, id_
         self._sending = asyncio.Lock()
-        self._gone = False
+        self._gone = self._to_stop = False
         self._followed: Followed | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -68,11 +68,13 @@ class Socket:
                 raise invalid(f"the message has no known type; expected one of {', '.join(_TYPES)}")
             found = checked(asked, _TYPES[kind])
             if kind == "stop":
+                self._to_stop = True  # also what has not begun yet
                 if self._followed:
                     self._followed.stop()
                 return
             if self._running and not self._running.done():
                 raise busy()
+            self._to_stop = False
             self._running = asyncio.create_task(self._do(kind, found))
         except Refusal as refusal:
             await self._send([{"type": "error", **refusal.as_json()}])
@@ -93,6 +95,8 @@ class Socket:
                     work = (operations.feed if kind == "feed" else operations.generate)(session, asked, each=True)
                     after = work.position
                 self._followed = operations.followed(session, work)
+                if self._to_stop:
+                    self._followed.stop()
                 async with aclosing(self._followed.events(after, lambda: self._gone)) as found:
                     async for events in found:
                         await self._send(events)
