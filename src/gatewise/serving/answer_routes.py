@@ -15,7 +15,7 @@ from gatewise.errors import GatewiseError
 from gatewise.runtime.level import split_lines
 from gatewise.serving import schemas
 from gatewise.serving.answers import by_name
-from gatewise.serving.bodies import read_json, whole
+from gatewise.serving.bodies import beside, read_json, whole
 from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, watched
@@ -79,7 +79,10 @@ class AnswerRoutes:
         model: runtime.Tagger = served.model  # type: ignore[assignment]
         if ("text" in asked) == ("sentences" in asked):
             raise invalid("the body has no input, or two; expected 'text' or 'sentences'")
-        sentences = asked["sentences"] if "sentences" in asked else split_lines(asked["text"].split("\n"))
+        if "sentences" in asked:
+            sentences = asked["sentences"]
+        else:
+            sentences = await beside(len(asked["text"]), lambda: split_lines(asked["text"].split("\n")))
         for place, words in enumerate(sentences):
             _check_length(words, f"sentence {place + 1}")
 
@@ -108,7 +111,10 @@ class AnswerRoutes:
                 _check_rows(one, f"inputs[{place}]", served.model.input_size)  # type: ignore[attr-defined]
         words = None
         if isinstance(served.model, runtime.TextClassifier):
-            inputs = words = [served.model.split(one) if isinstance(one, str) else one for one in inputs]
+            split = served.model.split
+            inputs = words = await beside(
+                sum(map(len, inputs)), lambda: [split(one) if isinstance(one, str) else one for one in asked["inputs"]]
+            )
             for place, one in enumerate(words):
                 if not one:
                     raise invalid(f"inputs[{place}] has no words; expected at least one in each text")
@@ -265,7 +271,7 @@ class AnswerRoutes:
             raise of_error(error) from None
         finally:
             self._waiting -= 1
-        return JSONResponse({"model": served.name, name: found})
+        return await beside(sum(map(steps, items)), lambda: JSONResponse({"model": served.name, name: found}))
 
 
 def _parts(items: Sequence[Any], steps: Callable[[Any], int]) -> Iterator[Sequence[Any]]:
