@@ -1,13 +1,14 @@
 """``/v1/tag``, ``/v1/classify``, ``/v1/forecast`` and ``/v1/score``: whole sequences, in threads beside the engine."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gatewise import runtime
 from gatewise.errors import GatewiseError
@@ -15,12 +16,14 @@ from gatewise.runtime.answers import softmax
 from gatewise.runtime.level import split_lines
 from gatewise.serving import schemas
 from gatewise.serving.answers import by_name
-from gatewise.serving.bodies import read_json, whole
+from gatewise.serving.bodies import beside, read_json, size_of, whole
 from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, watched
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.refusals import Refusal, invalid, of_error
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 WORKERS = 2
 """Requests that are computed at a time."""
@@ -51,7 +54,11 @@ class AnswerRoutes:
         model: runtime.Tagger = served.model  # type: ignore[assignment]
         if ("text" in asked) == ("sentences" in asked):
             raise invalid("the body has no input, or two; expected 'text' or 'sentences'")
-        sentences = asked["sentences"] if "sentences" in asked else split_lines(asked["text"].split("\n"))
+        if "text" in asked:
+            text: str = asked["text"]
+            sentences = await beside(len(text), lambda: split_lines(text.split("\n")))
+        else:
+            sentences = asked["sentences"]
 
         def some(part: Sequence[list[str]]) -> Iterator[dict[str, Any]]:
             scores = model.scores(part) if asked["probabilities"] else None
@@ -78,7 +85,10 @@ class AnswerRoutes:
                 _check_rows(one, f"inputs[{place}]", served.model.input_size)  # type: ignore[attr-defined]
         words = None
         if isinstance(served.model, runtime.TextClassifier):
-            inputs = words = [served.model.split(one) if isinstance(one, str) else one for one in inputs]
+            split = served.model.split
+            inputs = words = await beside(
+                size_of(inputs), lambda: [split(one) if isinstance(one, str) else one for one in inputs]
+            )
             for place, one in enumerate(words):
                 if not one:
                     raise invalid(f"inputs[{place}] has no words; expected at least one in each text")
@@ -162,20 +172,31 @@ class AnswerRoutes:
         self._engine.check_open()
         if self._waiting >= WORKERS + MOST_WAITING:
             raise Refusal(429, f"{self._waiting} requests wait to be computed, the most that may; try again soon")
-        found, loop = list[Any](), asyncio.get_running_loop()
+        found, loop = list[str](), asyncio.get_running_loop()
         self._waiting += 1
         try:
             with watched(Client(request.receive, asyncio.Event())) as client:
                 for start in range(0, len(items), BATCH):
                     part = items[start : start + BATCH]
-                    found += await loop.run_in_executor(self._threads, lambda part=part: list(compute(part)))  # type: ignore[misc]
+                    found += await loop.run_in_executor(self._threads, lambda part=part: [*map(_json, compute(part))])  # type: ignore[misc]
                     if client.gone:
                         break
         except GatewiseError as error:
             raise of_error(error) from None
         finally:
             self._waiting -= 1
-        return JSONResponse({"model": served.name, name: found})
+        content = f'{{"model":{_encode(served.name)},"{name}":[{",".join(found)}]}}'
+        return Response(content, media_type="application/json")
+
+
+def _json(value: Any) -> str:
+    """Return an answer as JSON; a long one bit by bit, so that other threads have their turn."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_encode(name)}:{_json(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list) and len(value) > BATCH:
+        some = (value[start : start + BATCH] for start in range(0, len(value), BATCH))
+        return "[" + ",".join(_encode(one)[1:-1] for one in some) + "]"
+    return _encode(value)
 
 
 def _check_rows(rows: list[list[float]], name: str, size: int | None = None) -> None:
