@@ -263,6 +263,8 @@ class Session:
                         delays = iter(RECONNECTING)
                         yield (replies.token if name == "token" else replies.step)(data, table, layers)
                     elif name == "done" and data.get("finish_reason") != "draining":
+                        if again is not None and not given:  # it writes at least one
+                            raise ServerError("the session has only an older generation", code="no_generation")
                         self._known = self._yielded = int(data["position"])
                         self._given_up = False
                         return

@@ -1,6 +1,7 @@
 """``/v1/tag``, ``/v1/classify``, ``/v1/forecast`` and ``/v1/score``: whole sequences, in threads beside the engine."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
@@ -8,19 +9,21 @@ from typing import Any
 
 import numpy as np
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from gatewise import runtime
 from gatewise.errors import GatewiseError
 from gatewise.runtime.level import split_lines
 from gatewise.serving import schemas
 from gatewise.serving.answers import by_name
-from gatewise.serving.bodies import beside, read_json, whole
+from gatewise.serving.bodies import beside, read_json, size_of, whole
 from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, watched
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.refusals import Refusal, draining, invalid, of_error
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 WORKERS = 2
 """Requests that are computed at a time."""
@@ -68,7 +71,7 @@ class AnswerRoutes:
     def __init__(self, catalog: Catalog, engine: Engine, metrics: Metrics) -> None:
         self._catalog, self._engine, self._threads = catalog, engine, ThreadPoolExecutor(WORKERS, "answers")
         self._waiting = 0
-        self._jobs = set[Future[list[Any]]]()
+        self._jobs = set[Future[list[str]]]()
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         metrics.observe("waiting", "Requests that wait for a thread.", lambda: max(self._waiting - WORKERS, 0))
 
@@ -113,7 +116,7 @@ class AnswerRoutes:
         if isinstance(served.model, runtime.TextClassifier):
             split = served.model.split
             inputs = words = await beside(
-                sum(map(len, inputs)), lambda: [split(one) if isinstance(one, str) else one for one in asked["inputs"]]
+                size_of(inputs), lambda: [split(one) if isinstance(one, str) else one for one in asked["inputs"]]
             )
             for place, one in enumerate(words):
                 if not one:
@@ -248,12 +251,12 @@ class AnswerRoutes:
         self._engine.check_open()
         if self._waiting >= WORKERS + MOST_WAITING:
             raise Refusal(429, f"{self._waiting} requests wait to be computed, the most that may; try again soon")
-        found, waited = list[Any](), waited or Waited()
+        found, waited = list[str](), waited or Waited()
         self._waiting += 1
         try:
             with watched(Client(request.receive, waited.over)):
                 for part in _parts(items, steps):
-                    job = self._threads.submit(lambda part=part: list(compute(part)))  # type: ignore[misc]
+                    job = self._threads.submit(lambda part=part: [*map(_json, compute(part))])  # type: ignore[misc]
                     self._jobs.add(job)
                     job.add_done_callback(self._jobs.discard)
                     computed: asyncio.Future[Any] = asyncio.wrap_future(job)
@@ -271,7 +274,8 @@ class AnswerRoutes:
             raise of_error(error) from None
         finally:
             self._waiting -= 1
-        return await beside(sum(map(steps, items)), lambda: JSONResponse({"model": served.name, name: found}))
+        content = f'{{"model":{_encode(served.name)},"{name}":[{",".join(found)}]}}'
+        return Response(content, media_type="application/json")
 
 
 def _parts(items: Sequence[Any], steps: Callable[[Any], int]) -> Iterator[Sequence[Any]]:
@@ -284,6 +288,16 @@ def _parts(items: Sequence[Any], steps: Callable[[Any], int]) -> Iterator[Sequen
         total += steps(item)
     if len(items):
         yield items[start:]
+
+
+def _json(value: Any) -> str:
+    """Return an answer as JSON; a long one bit by bit, so that other threads have their turn."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_encode(name)}:{_json(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list) and len(value) > BATCH:
+        some = (value[start : start + BATCH] for start in range(0, len(value), BATCH))
+        return "[" + ",".join(_encode(one)[1:-1] for one in some) + "]"
+    return _encode(value)
 
 
 def _check_length(one: Sequence[Any], name: str) -> None:

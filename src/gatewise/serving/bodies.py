@@ -12,11 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from gatewise.serving.refusals import Refusal, invalid
 from gatewise.serving.schemas import Schema
-from gatewise.serving.settings import DEEPEST, LARGEST_BODY
+from gatewise.serving.settings import AT_ONCE, DEEPEST, LARGEST_BODY
 
 T = TypeVar("T")
-LARGE = 1 << 14
-"""What is smaller is read in a few milliseconds."""
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 """A string without an end reaches to that of the text: were it no match, each quote in it would be tried in turn."""
@@ -59,13 +58,15 @@ async def read_json(request: Request, schema: Schema) -> dict[str, Any]:
 
 
 async def beside(size: int, compute: Callable[[], T]) -> T:
-    """Compute something whose time grows with a body: if that is large, in a thread, so that no stream waits.
+    """Compute something of so many characters, in a thread if it might hold up the streams of others."""
+    return compute() if size <= AT_ONCE else await asyncio.to_thread(compute)
 
-    Args:
-        size: of the body or of what is made of it, in characters or steps, about.
-        compute: the computation.
-    """
-    return compute() if size < LARGE else await asyncio.to_thread(compute)
+
+def size_of(value: Any) -> int:
+    """Return about how many characters a value of a body has."""
+    if isinstance(value, list):
+        return sum(len(one) if isinstance(one, str | list) else 1 for one in value)
+    return len(value) if isinstance(value, str) else 0
 
 
 def checked(parsed: Any, schema: Schema) -> dict[str, Any]:

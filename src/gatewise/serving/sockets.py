@@ -7,11 +7,11 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gatewise.errors import GatewiseError
-from gatewise.serving.bodies import beside, checked, parse
+from gatewise.serving.bodies import beside, checked, parse, size_of
 from gatewise.serving.following import Followed, as_text
 from gatewise.serving.guard import PROTOCOL
 from gatewise.serving.log import log_unforeseen
-from gatewise.serving.operations import Operations, size_of
+from gatewise.serving.operations import Operations
 from gatewise.serving.refusals import Refusal, busy, invalid, of_error, unforeseen
 from gatewise.serving.schemas import FEED, GENERATE, Schema, body
 from gatewise.serving.settings import LARGEST_BODY
@@ -66,7 +66,7 @@ class Socket:
             kind = asked.pop("type", None) if isinstance(asked, dict) else None
             if not isinstance(kind, str) or kind not in _TYPES:
                 raise invalid(f"the message has no known type; expected one of {', '.join(_TYPES)}")
-            found = checked(asked, _TYPES[kind])
+            found = await beside(len(text), lambda: checked(asked, _TYPES[kind]))
             if kind == "stop":
                 self._to_stop = True  # also what has not begun yet
                 if self._followed:
@@ -93,7 +93,8 @@ class Socket:
                         await self._send([{"type": "done", "position": position}])
                         return
                     make = operations.feed if kind == "feed" else operations.generate
-                    work = await beside(size_of(asked), lambda: make(session, asked, each=True))
+                    size = max(map(size_of, asked.values()))
+                    work = await beside(size, lambda: make(session, asked, each=True))
                     after = work.position
                 self._followed = operations.followed(session, work)
                 if self._to_stop:
