@@ -127,8 +127,8 @@ class Session:
     ) -> Iterator[Token]:
         """Write tokens as ``generate`` does, and yield each as soon as it is there.
 
-        The arguments are those of ``generate``; ``gates`` requests the gates of each step, ``top`` that many of the most
-        probable tokens at each place.
+        The arguments are those of ``generate``; ``gates`` requests the gates of each step, ``top`` that many of the
+        most probable tokens at each place.
 
         If the connection is lost, or the server restarts with ``--state-dir``, the client reconnects and continues
         without a gap; a server that was killed writes the lost tokens again. If you leave the loop early, the session
