@@ -44,8 +44,8 @@ export class WebAssemblyBackend {
     const model = this.#loaded.get(about.id);
     const sentences = text.split("\n").map(words).filter((one) => one.length);
     if (!sentences.length) return [];
-    const tags = model.tag(sentences), scores = model.run(sentences);
-    return sentences.map((one, k) => ({ words: one, tags: tags[k], probabilities: scores[k].map((row) => named(about.labels, softmax(row))) }));
+    const tags = model.tag(sentences), probabilities = model.tagProbabilities(sentences);
+    return sentences.map((one, k) => ({ words: one, tags: tags[k], probabilities: probabilities[k].map((row) => named(about.labels, row)) }));
   }
 
   async classify(about, input) {

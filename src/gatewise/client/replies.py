@@ -91,7 +91,7 @@ class TaggedSentence:
     Attributes:
         words: its T words.
         tags: one for each.
-        probabilities: of the tags of each word, if requested.
+        probabilities: of the tags of each word, if requested; with a CRF, its marginals.
     """
 
     words: Sequence[str]

@@ -1,10 +1,11 @@
 """Reading the body of a request, which may be anything."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import fastjsonschema
 from starlette.requests import ClientDisconnect, Request
@@ -13,6 +14,9 @@ from gatewise.serving.refusals import Refusal, invalid
 from gatewise.serving.schemas import Schema
 from gatewise.serving.settings import DEEPEST, LARGEST_BODY
 
+T = TypeVar("T")
+LARGE = 1 << 14
+"""What is smaller is read in a few milliseconds."""
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
 """A string without an end reaches to that of the text: were it no match, each quote in it would be tried in turn."""
@@ -50,7 +54,18 @@ async def read_json(request: Request, schema: Schema) -> dict[str, Any]:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, f"the body is {kind[:60]!r}; expected Content-Type: application/json")
-    return checked(parse(await read_bytes(request)), schema)
+    content = await read_bytes(request)
+    return await beside(len(content), lambda: checked(parse(content), schema))
+
+
+async def beside(size: int, compute: Callable[[], T]) -> T:
+    """Compute something whose time grows with a body: if that is large, in a thread, so that no stream waits.
+
+    Args:
+        size: of the body or of what is made of it, in characters or steps, about.
+        compute: the computation.
+    """
+    return compute() if size < LARGE else await asyncio.to_thread(compute)
 
 
 def checked(parsed: Any, schema: Schema) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Engine(threading.Thread):
         if self.active >= MOST_WAITING:
             raise Refusal(429, f"{self.active} operations are running, the most that may; try again soon")
         self.active += 1
-        work.active, work.to_pause = True, False
+        work.active, work.to_pause, work.last_event = True, False, 0.0
         work.changed.clear()
         with self._condition:
             self._arrived.append(work)

@@ -107,6 +107,12 @@ def writing(asked: dict[str, Any], seed_offset: int = 0) -> Writing:
     )
 
 
+def size_of(asked: dict[str, Any]) -> int:
+    """Return how much a body asks to read, in characters or numbers, about."""
+    given = [value for value in asked.values() if value and isinstance(value, str | list)]
+    return sum(sum(map(len, one)) if isinstance(one[0], list | str) else len(one) for one in given)
+
+
 def checked_ids(model: LanguageModel, given: Iterable[float]) -> list[int]:
     """Return token ids, for which JSON may write 5.0.
 

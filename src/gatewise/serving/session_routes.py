@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from gatewise.serving import schemas
-from gatewise.serving.bodies import read_bytes, read_json
+from gatewise.serving.bodies import beside, read_bytes, read_json
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.following import Client, outcome, watched
 from gatewise.serving.guard import refuse_handshake
-from gatewise.serving.operations import Operations
+from gatewise.serving.operations import Operations, size_of
 from gatewise.serving.refusals import Refusal, draining, invalid
 from gatewise.serving.server_events import followed
 from gatewise.serving.sessions import Session
@@ -128,7 +128,7 @@ class SessionRoutes:
         self._engine.check_open()
         async with AsyncExitStack() as held:
             session = await held.enter_async_context(self._sessions.own(request.path_params["id"]))
-            work = make(session, asked, each=asked["stream"])
+            work = await beside(size_of(asked), lambda: make(session, asked, each=asked["stream"]))
             if asked["stream"]:
                 return followed(self._operations.followed(session, work), work.position, held.pop_all())
             if asked["gates"] or asked["top"]:
