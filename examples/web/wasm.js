@@ -61,7 +61,7 @@ export class WebAssemblyBackend {
     let last = rows.length;
     while (last && rows[last - 1][place] === null) --last;
     const needed = Math.ceil(steps / horizon) * horizon, future = rows.slice(last, last + needed);
-    if (last < window) throw new Error(`${last} rows are too few for a window of ${window}; expected at least that`);
+    if (last < window) throw new Error(`${last} rows are too few for a window of ${window}; expected at least ${window}`);
     if (steps > horizon && columns.length > known.length + 1)
       throw new Error(`${steps} steps are beyond the horizon of ${horizon}: the model forecasts only ${target} of its columns`);
     if (ahead.length && (future.length < needed || future.some((row) => ahead.some((k) => row[k] === null))))
