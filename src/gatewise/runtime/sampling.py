@@ -219,12 +219,15 @@ def masses_of(logits: npt.NDArray[np.floating]) -> Doubles:
 
     It does not depend on the other rows, to the last bit.
     """
-    with np.errstate(invalid="ignore"):
-        moderate = np.abs(logits.max(axis=1).astype(np.float64)) <= MODERATE
-        return np.where(moderate, _ends(logits, moderate.astype(np.float64))[:, -1], np.nan)
+    moderate = np.abs(logits.max(axis=1)) <= MODERATE
+    if moderate.all():
+        return _ends(logits, None)[:, -1]
+    found = np.full(len(logits), np.nan)
+    found[moderate] = _ends(logits[moderate], None)[:, -1]
+    return found
 
 
-def _ends(logits: npt.NDArray[np.floating], factors: Doubles) -> Doubles:
+def _ends(logits: npt.NDArray[np.floating], factors: Doubles | None) -> Doubles:
     """Return the cumulative masses at the end of each block (R, V / BLOCK), each row's logits times a factor."""
     rows, count = logits.shape
     blocks = -(-count // BLOCK)
@@ -232,15 +235,15 @@ def _ends(logits: npt.NDArray[np.floating], factors: Doubles) -> Doubles:
     for first in range(0, rows, len(buffer)):
         part = logits[first : first + len(buffer)]
         mass = buffer[: len(part)]
-        _masses(part, factors[first : first + len(part)], mass[:, :count])
+        _masses(part, None if factors is None else factors[first : first + len(part)], mass[:, :count])
         np.einsum("rbk->rb", mass.reshape(len(part), blocks, BLOCK), out=sums[first : first + len(part)])
     return np.cumsum(sums, axis=1)
 
 
-def _masses(logits: npt.NDArray[np.floating], factors: Doubles, to: Doubles) -> None:
+def _masses(logits: npt.NDArray[np.floating], factors: Doubles | None, to: Doubles) -> None:
     """Write the exponentials of logits (R, V), each row times a factor, (R,)."""
     to[...] = logits
-    if (factors != 1).any():
+    if factors is not None and (factors != 1).any():
         to *= factors[:, None]
     np.exp(to, out=to)
 
