@@ -1,6 +1,7 @@
 """Shared by all tests: shapes checked at run time, a cache of its own, a small corpus, and the real data's place."""
 
 import csv
+import gc
 import os
 import signal
 import tempfile
@@ -45,6 +46,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the machine: no s
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Until the tests begin, nearly all that is made stays, and looking through it for what does not takes seconds.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
