@@ -158,6 +158,14 @@ def test_a_stream_whose_first_event_was_lost_begins_at_the_position_of_the_sessi
     assert fake.asked[-1].headers["Last-Event-ID"] == "3"
 
 
+def test_the_end_of_an_older_generation_is_not_that_of_this_one(fake: Fake) -> None:
+    """A server that was killed before it had stored anything of this one has only the older."""
+    fake.answers |= {f"POST {S}/generate": [events(torn=True)], f"GET {S}/events": [events(done(3))]}
+    with pytest.raises(ServerError, match="an older generation") as caught:
+        list(gw.Client(fake.url).session().stream())
+    assert caught.value.code == "no_generation"
+
+
 def test_nothing_is_missing_when_only_the_end_is_lost(fake: Fake) -> None:
     fake.answers[f"POST {S}/generate"] = [events(token(4), token(5), torn=True)]
     assert len(list(gw.Client(fake.url).session().stream(max_tokens=2))) == 2

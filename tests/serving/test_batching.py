@@ -91,3 +91,18 @@ def test_one_that_fails_fails_alone(server: Server, runs: dict[str, Path]) -> No
                 assert saved == started(model).save()
             else:
                 assert '"type":"error"' in response.text
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_events_show_what_they_show_alone(server: Server, name: str) -> None:
+    """Also the probabilities, whose sums are those that drawing needed for some numbers of rows only."""
+    options: list[dict[str, Any]] = [{}, {}, {"temperature": 0.5}, {"top_k": 4}, {"top": 3}, {"gates": True}]
+
+    def events(k: int) -> list[Any]:
+        id_ = server.session(name)
+        read = sse(server, id_, "feed", tokens=[k % 9, 1, 2], top=k % 2)
+        return read + sse(server, id_, "generate", max_tokens=120, seed=k, **options[k % len(options)])
+
+    expected = [events(k) for k in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(events, range(16))) == expected

@@ -70,12 +70,12 @@ def test_a_damaged_file_harms_no_other_session(runs: dict[str, Path], tmp_path: 
 def test_a_full_disk(runs: dict[str, Path], tmp_path: Path) -> None:
     """What cannot be stored is refused with 507, and the session is what it was, also for a generation that streams."""
     solo = Solo(runs["words"])
-    limit = LIMITED.format(size=1200)
+    limit = LIMITED.format(size=12_000)
     command = (sys.executable, "-c", f"{limit}; import runpy; runpy.run_module('gatewise', run_name='__main__')")
 
     async def fill(port: int) -> None:
         mirror = await made(port, solo)
-        first = Generate(50, 1)  # a stream's tokens are stored with it, and these are few enough
+        first = Generate(50, 1)  # a stream's events are stored with it, and these are few enough
         connection = await connect(port, request("POST", f"{mirror.path}/generate", {**first.body(), "stream": True}))
         await connection.ended
         assert events(connection.answer().content)[-1]["type"] == "done"
@@ -107,7 +107,7 @@ def test_a_full_disk(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_a_resumed_generation_that_cannot_be_stored(runs: dict[str, Path], tmp_path: Path) -> None:
     """The state is that of the last commit, not of the tokens after it."""
     solo = Solo(runs["words"])
-    limit = LIMITED.format(size=6000)
+    limit = LIMITED.format(size=200_000)
     command = (sys.executable, "-c", f"{limit}; import runpy; runpy.run_module('gatewise', run_name='__main__')")
 
     async def run(port: int) -> None:

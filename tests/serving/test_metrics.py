@@ -1,6 +1,7 @@
 """What ``/metrics`` counts."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from tests.serving.rig import Server, served
+from tests.serving.test_streams import hear, interrupted, say
+from tests.serving.test_streams import socket as socket_of
 
 
 @pytest.fixture
@@ -71,3 +74,17 @@ def test_what_runs(alone: Server) -> None:
         while json.loads(socket.recv(10))["type"] != "done":
             pass
         assert read(alone)["gatewise_running"] == 0
+
+
+def test_a_pause_is_not_between_two_tokens(alone: Server) -> None:
+    id_ = alone.session("words")
+    last = interrupted(alone, id_, 3, max_tokens=20_000)
+    time.sleep(2.5)
+    with socket_of(alone, id_) as connection:
+        say(connection, "resume", after=last)
+        connection.recv(10)
+        say(connection, "stop")
+        hear(connection)
+    found = read(alone)
+    assert found["gatewise_between_tokens_seconds_count"] > 3
+    assert found["gatewise_between_tokens_seconds_bucket 2.0"] == found["gatewise_between_tokens_seconds_count"]

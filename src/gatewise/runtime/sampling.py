@@ -61,6 +61,11 @@ class Sampler:
         self._words = np.random.MT19937()
         np.random.RandomState(self._words).seed((secrets.randbits(32) if seed is None else seed) & 0xFFFFFFFF)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it draws from all tokens."""
+        return self.top_k is None and self.top_p is None
+
     def uniform(self) -> float:
         """Return a number uniform in [0, 1), a multiple of 2⁻⁵³."""
         high, low = self._words.random_raw(2).tolist()
@@ -103,7 +108,7 @@ def draw_each(
             drawn[row] = int(logits[row].argmax())
             continue
         shares[row] = share = 1 - sampler.uniform()
-        if sampler.top_k is None and sampler.top_p is None:
+        if sampler.whole:
             whole.append(row)
         else:
             drawn[row] = _cut(sampler, logits[row], float(largest[row]), share)
@@ -190,15 +195,9 @@ def _whole(
         factors = 1 / temperatures
         moderate = (np.abs(largest) * factors <= MODERATE) & (factors < 1e30)
     factors[~moderate] = 0
-    blocks = -(-count // BLOCK)
-    sums, buffer = np.empty((rows, blocks)), np.zeros((min(rows, max(TOGETHER // count, 1)), blocks * BLOCK))
     with np.errstate(invalid="ignore"):  # -inf times 0
-        for first in range(0, rows, len(buffer)):
-            part = logits[first : first + len(buffer)]
-            mass = buffer[: len(part)]
-            _masses(part, factors[first : first + len(part)], mass[:, :count])
-            np.einsum("rbk->rb", mass.reshape(len(part), blocks, BLOCK), out=sums[first : first + len(part)])
-        ends = np.cumsum(sums, axis=1)
+        ends = _ends(logits, factors)
+        blocks = ends.shape[1]
         marks, margins = shares * ends[:, -1], _slack(count) * ends[:, -1]
         every = np.arange(rows)
         block = np.minimum((ends < marks[:, None]).sum(axis=1), blocks - 1)
@@ -215,10 +214,36 @@ def _whole(
     return found, np.where(moderate, ends[:, -1], np.nan)
 
 
-def _masses(logits: npt.NDArray[np.floating], factors: Doubles, to: Doubles) -> None:
+def masses_of(logits: npt.NDArray[np.floating]) -> Doubles:
+    """Return Σ exp(logits) of each row (B,), as ``draw_each`` gives it at temperature 1; NaN where it is out of range.
+
+    It does not depend on the other rows, to the last bit.
+    """
+    moderate = np.abs(logits.max(axis=1)) <= MODERATE
+    if moderate.all():
+        return _ends(logits, None)[:, -1]
+    found = np.full(len(logits), np.nan)
+    found[moderate] = _ends(logits[moderate], None)[:, -1]
+    return found
+
+
+def _ends(logits: npt.NDArray[np.floating], factors: Doubles | None) -> Doubles:
+    """Return the cumulative masses at the end of each block (R, V / BLOCK), each row's logits times a factor."""
+    rows, count = logits.shape
+    blocks = -(-count // BLOCK)
+    sums, buffer = np.empty((rows, blocks)), np.zeros((min(rows, max(TOGETHER // count, 1)), blocks * BLOCK))
+    for first in range(0, rows, len(buffer)):
+        part = logits[first : first + len(buffer)]
+        mass = buffer[: len(part)]
+        _masses(part, None if factors is None else factors[first : first + len(part)], mass[:, :count])
+        np.einsum("rbk->rb", mass.reshape(len(part), blocks, BLOCK), out=sums[first : first + len(part)])
+    return np.cumsum(sums, axis=1)
+
+
+def _masses(logits: npt.NDArray[np.floating], factors: Doubles | None, to: Doubles) -> None:
     """Write the exponentials of logits (R, V), each row times a factor, (R,)."""
     to[...] = logits
-    if (factors != 1).any():
+    if factors is not None and (factors != 1).any():
         to *= factors[:, None]
     np.exp(to, out=to)
 

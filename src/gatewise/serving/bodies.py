@@ -1,17 +1,20 @@
 """Reading the body of a request, which may be anything."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import fastjsonschema
 from starlette.requests import ClientDisconnect, Request
 
 from gatewise.serving.refusals import Refusal, invalid
 from gatewise.serving.schemas import Schema
-from gatewise.serving.settings import DEEPEST, LARGEST_BODY
+from gatewise.serving.settings import AT_ONCE, DEEPEST, LARGEST_BODY
+
+T = TypeVar("T")
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
@@ -50,7 +53,20 @@ async def read_json(request: Request, schema: Schema) -> dict[str, Any]:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, f"the body is {kind[:60]!r}; expected Content-Type: application/json")
-    return checked(parse(await read_bytes(request)), schema)
+    content = await read_bytes(request)
+    return await beside(len(content), lambda: checked(parse(content), schema))
+
+
+async def beside(size: int, compute: Callable[[], T]) -> T:
+    """Compute something of so many characters, in a thread if it might hold up the streams of others."""
+    return compute() if size <= AT_ONCE else await asyncio.to_thread(compute)
+
+
+def size_of(value: Any) -> int:
+    """Return about how many characters a value of a body has."""
+    if isinstance(value, list):
+        return sum(len(one) if isinstance(one, str | list) else 1 for one in value)
+    return len(value) if isinstance(value, str) else 0
 
 
 def checked(parsed: Any, schema: Schema) -> dict[str, Any]:
@@ -145,7 +161,7 @@ def _sentence(problem: fastjsonschema.JsonSchemaValueException) -> str:
 
 def _kind(value: Any) -> str:
     kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return kinds.get(type(value)) or f"{value!r:.40}"
 
 
 def whole(value: int | float | None) -> int | None:

@@ -16,7 +16,7 @@ from gatewise.runtime import LanguageModel
 from gatewise.runtime.generation import read_first
 from gatewise.runtime.vocabulary import EOS
 from gatewise.serving import schemas
-from gatewise.serving.bodies import read_json, whole
+from gatewise.serving.bodies import beside, read_json, size_of, whole
 from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, as_text, watched
@@ -119,7 +119,7 @@ class CompletionRoutes:
         asked = await read_json(request, schemas.COMPLETION)
         served = self._catalog.choose(asked.get("model"), lambda one: one.is_language_model, "a language model")
         changed = asyncio.Event()
-        choices = _choices(served, asked, changed)
+        choices = await beside(size_of(asked.get("prompt")), lambda: _choices(served, asked, changed))
         about = {
             "id": f"cmpl-{secrets.token_hex(12)}",
             "object": "text_completion",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gatewise.errors import GatewiseError
 from gatewise.runtime.language_model import LanguageModel
-from gatewise.runtime.sampling import draw_each
+from gatewise.runtime.sampling import draw_each, masses_of
 from gatewise.runtime.tagger import Tagger
 from gatewise.serving.answers import answer
 from gatewise.serving.catalog import Served
@@ -64,7 +64,7 @@ class Engine(threading.Thread):
         if self.active >= MOST_WAITING:
             raise Refusal(429, f"{self.active} operations are running, the most that may; try again soon")
         self.active += 1
-        work.active, work.to_pause = True, False
+        work.active, work.to_pause, work.last_event = True, False, 0.0
         work.changed.clear()
         with self._condition:
             self._arrived.append(work)
@@ -320,24 +320,30 @@ def _draw(
 ) -> list[tuple[int, int]]:
     """Draw a token for each work that writes, and has no problem then; return (row, token).
 
-    Where drawing needed Σ exp(logits) of a row, ``masses`` gets it.
+    Of rows drawn from all tokens at temperature 1, ``masses`` gets Σ exp(logits), where events show a probability.
     """
     rows = [row for row, work in enumerate(works) if not work.unread and work.writing]
     samplers = [works[row].writing.sampler for row in rows]  # type: ignore[union-attr]
+    found = list[tuple[int, int]]()
     try:
         some = logits if len(rows) == len(logits) else logits[rows]
         sums = np.full(len(rows), np.nan)
-        drawn = list(zip(rows, draw_each(samplers, some, sums), strict=True))
+        found += zip(rows, draw_each(samplers, some, sums), strict=True)
         masses[rows] = np.where([sampler.temperature == 1 for sampler in samplers], sums, np.nan)
-        return drawn
     except GatewiseError:
-        found = list[tuple[int, int]]()
         for row, sampler in zip(rows, samplers, strict=True):
             try:
                 found.append((row, sampler.draw(logits[row])))
             except GatewiseError as error:
                 works[row].problem = of_error(error)
-        return found
+    # Whether drawing needs the sum depends on the other rows; what is shown must not.
+    shown = {row for row, _ in found if works[row].each}
+    if lacking := [
+        row for row, sampler in zip(rows, samplers, strict=True)
+        if row in shown and sampler.whole and sampler.temperature == 1 and masses[row] != masses[row]
+    ]:  # fmt: skip
+        masses[lacking] = masses_of(logits[lacking])
+    return found
 
 
 def _seen(

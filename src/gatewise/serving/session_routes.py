@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from gatewise.serving import schemas
-from gatewise.serving.bodies import read_bytes, read_json
+from gatewise.serving.bodies import beside, read_bytes, read_json, size_of
 from gatewise.serving.catalog import Catalog
 from gatewise.serving.following import Client, outcome, watched
 from gatewise.serving.guard import refuse_handshake
@@ -38,7 +38,8 @@ class SessionRoutes:
         """Make a session."""
         asked = await read_json(request, schemas.SESSION)
         self._engine.check_open()
-        served = self._catalog.choose(asked.get("model"), lambda one: one.model.streams, "a model that streams")
+        wanted = "a model that streams (in one direction, not relative to the last value)"
+        served = self._catalog.choose(asked.get("model"), lambda one: one.model.streams, wanted)
         session = await self._sessions.create(served, served.fresh_state())
         return JSONResponse(_about(session), 201)
 
@@ -127,7 +128,8 @@ class SessionRoutes:
         self._engine.check_open()
         async with AsyncExitStack() as held:
             session = await held.enter_async_context(self._sessions.own(request.path_params["id"]))
-            work = make(session, asked, each=asked["stream"])
+            size = max(map(size_of, asked.values()))
+            work = await beside(size, lambda: make(session, asked, each=asked["stream"]))
             if asked["stream"]:
                 return followed(self._operations.followed(session, work), work.position, held.pop_all())
             if asked["gates"] or asked["top"]:

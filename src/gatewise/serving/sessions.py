@@ -10,7 +10,6 @@ from typing import Any
 from gatewise.errors import InputError
 from gatewise.runtime.model import State
 from gatewise.serving.catalog import Catalog, Served
-from gatewise.serving.engine import Engine
 from gatewise.serving.log import log
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.refusals import Refusal, busy
@@ -69,14 +68,12 @@ class Sessions:
     """All sessions of a server.
 
     Args:
-        catalog, engine, settings, metrics: those of the server.
+        catalog, settings, metrics: those of the server.
         store: where sessions are kept on disk; None keeps them in memory only.
     """
 
-    def __init__(
-        self, catalog: Catalog, engine: Engine, settings: Settings, metrics: Metrics, store: Store | None
-    ) -> None:
-        self._catalog, self._engine, self._settings, self._store = catalog, engine, settings, store
+    def __init__(self, catalog: Catalog, settings: Settings, metrics: Metrics, store: Store | None) -> None:
+        self._catalog, self._settings, self._store = catalog, settings, store
         self._all = dict[str, Session]()  # in the order of their last use
         for id_, used in sorted((store.sessions if store else {}).items(), key=lambda one: one[1]):
             self._all[id_] = Session(id_, None, None, used)
@@ -260,10 +257,10 @@ class Sessions:
         }
         if session.work and session.work.writing:
             work, writing = session.work, session.work.writing
-            about["writing"] = {**writing.options, "seed": writing.seed, "drawn": writing.drawn}
+            drawn = {"seed": writing.seed, "drawn": writing.drawn, "stopped": writing.stopped}
+            about["writing"] = {**writing.options, **drawn}
             about |= {"began_line": work.began_line, "gates": work.gates, "top": work.top}
-            if self._engine.closed:  # what was sent last may not arrive any more
-                about["events"] = work.saved_events()
+            about["events"] = work.saved_events()  # the last of them may not have arrived
         try:
             await self._store.save(session.id, about, session.value.save())
         except OSError as problem:

@@ -8,6 +8,8 @@ LARGEST_BODY = 1 << 20
 """The largest JSON body, in bytes."""
 LARGEST_STATE = 64 << 20
 """The largest saved state, in bytes; a state of 4 layers of 4,096 units takes 128 kB."""
+AT_ONCE = 1 << 14
+"""The most characters of a body that the event loop reads itself, which takes it some milliseconds."""
 DEEPEST = 8
 """How deep a JSON body may be nested; no route needs more than 4."""
 LONGEST = 100_000

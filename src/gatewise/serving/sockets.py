@@ -7,7 +7,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gatewise.errors import GatewiseError
-from gatewise.serving.bodies import checked, parse
+from gatewise.serving.bodies import beside, checked, parse, size_of
 from gatewise.serving.following import Followed, as_text
 from gatewise.serving.guard import PROTOCOL
 from gatewise.serving.log import log_unforeseen
@@ -37,7 +37,7 @@ class Socket:
     def __init__(self, socket: WebSocket, operations: Operations, id_: str) -> None:
         self._socket, self._operations, self._id = socket, operations, id_
         self._sending = asyncio.Lock()
-        self._gone = False
+        self._gone = self._to_stop = False
         self._followed: Followed | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -62,17 +62,19 @@ class Socket:
         try:
             if text is None or len(text) > LARGEST_BODY:
                 raise invalid("the message is not text of at most 1 MB; expected an object in JSON")
-            asked = parse(text)
+            asked = await beside(len(text), lambda: parse(text))
             kind = asked.pop("type", None) if isinstance(asked, dict) else None
             if not isinstance(kind, str) or kind not in _TYPES:
                 raise invalid(f"the message has no known type; expected one of {', '.join(_TYPES)}")
-            found = checked(asked, _TYPES[kind])
+            found = await beside(len(text), lambda: checked(asked, _TYPES[kind]))
             if kind == "stop":
+                self._to_stop = True  # also what has not begun yet
                 if self._followed:
                     self._followed.stop()
                 return
             if self._running and not self._running.done():
                 raise busy()
+            self._to_stop = False
             self._running = asyncio.create_task(self._do(kind, found))
         except Refusal as refusal:
             await self._send([{"type": "error", **refusal.as_json()}])
@@ -90,9 +92,13 @@ class Socket:
                         position = await operations.reset(session)
                         await self._send([{"type": "done", "position": position}])
                         return
-                    work = (operations.feed if kind == "feed" else operations.generate)(session, asked, each=True)
+                    make = operations.feed if kind == "feed" else operations.generate
+                    size = max(map(size_of, asked.values()))
+                    work = await beside(size, lambda: make(session, asked, each=True))
                     after = work.position
                 self._followed = operations.followed(session, work)
+                if self._to_stop:
+                    self._followed.stop()
                 async with aclosing(self._followed.events(after, lambda: self._gone)) as found:
                     async for events in found:
                         await self._send(events)

@@ -21,7 +21,7 @@ from gatewise.serving.refusals import Refusal
 UNSENT, UNSENT_BYTES = 256, 1 << 18
 """The events, and about how many bytes of gates, that may wait for a client; then the operation waits, too."""
 SAVED_BYTES = 1 << 20
-"""About how many bytes of the latest events are stored when the server ends: more than are on their way to a client."""
+"""About how many bytes of the latest events are stored with a session: more than are on their way to a client."""
 KEPT = 8
 """How many times as many events an operation keeps for a client that connects again: what buffers hold, and more."""
 
@@ -33,6 +33,7 @@ class Writing:
         max_tokens, temperature, top_k, top_p, seed: as those of ``LanguageModel.generate``; None draws a seed.
         stop: texts of which the first to appear ends the writing.
         drawn: tokens drawn before, by another process: the numbers that drew them are skipped.
+        stopped: whether a client has ended it.
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class Writing:
         seed: int | None = None,
         stop: Sequence[str] = (),
         drawn: Sequence[int] = (),
+        stopped: bool = False,
     ) -> None:
         self.max_tokens = max_tokens
         self.seed = secrets.randbits(32) if seed is None else seed
         self.sampler = Sampler(temperature, top_k, top_p, self.seed)
         self.stop, self._longest, self._tail = stop, max(map(len, stop), default=0), ""
         self.options = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-        self.drawn, self.stopped = list(drawn), False
+        self.drawn, self.stopped = list(drawn), stopped
         if temperature > 0:
             for _ in drawn:
                 self.sampler.uniform()
