@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# A test run starts hundreds of processes: compiled once, not in each of them.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 RUN_READY := $(VENV)/.run-ready

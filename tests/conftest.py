@@ -1,6 +1,7 @@
 """Shared by all tests: shapes checked at run time, a cache of its own, a small corpus, and the real data's place."""
 
 import csv
+import gc
 import os
 import signal
 import tempfile
@@ -22,6 +23,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+
+def memory() -> Path | None:
+    """Return the folder of files in memory, if programs may be run from it and it has room."""
+    folder = Path("/dev/shm")
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return None
+    place = os.statvfs(folder)
+    roomy = place.f_bavail * place.f_frsize > 4 << 30
+    return folder if roomy and not place.f_flag & os.ST_NOEXEC else None
+
+
+# A run flushes its files thousands of times, and would wait for the disk as long as it computes.
+if "TMPDIR" not in os.environ and (folder := memory()):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+
 CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-")
 os.environ["GATEWISE_CACHE"] = CACHE.name
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the machine: no second thread, and one that waits sleeps
@@ -30,6 +46,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the machine: no s
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Until the tests begin, nearly all that is made stays, and looking through it for what does not takes seconds.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

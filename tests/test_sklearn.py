@@ -22,6 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import gatewise as gw
 from gatewise.errors import InputError
+from gatewise.inspection import style
 from gatewise.sklearn import Forecaster, SequenceClassifier, Tagger, TextClassifier
 
 QUICK: dict[str, Any] = {"hidden_size": 8, "epochs": 12, "learning_rate": 0.03, "batch_size": 10, "random_state": 0}
@@ -131,6 +132,7 @@ def test_a_share_is_held_out_where_it_is_large_enough(tmp_path: Path) -> None:
         assert [len(part) for part in parts] == sizes
         assert abs(parts[1].mean() - (Y == "right").mean()) < 0.1
         assert gw.Run(out).metrics["test_tokens"] == sizes[1]
+        assert (out / "figures" / "confusion.png").is_file()
     with pytest.raises(ValueError, match="validation_fraction is 1; expected a share"):
         SequenceClassifier(validation_fraction=1).fit(X, Y)
 
@@ -163,6 +165,17 @@ def test_texts() -> None:
     assert many.model_.labels[2] == "10"
     order = [many.model_.labels.index(str(k)) for k in range(12)]
     np.testing.assert_allclose(many.predict_proba(["word3"])[0], many.model_.predict_proba(["word3"])[0][order])
+
+
+def test_a_run_folder_that_is_not_kept_has_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = list[Path]()
+    monkeypatch.setattr(style, "write_atomically", lambda out, content: drawn.append(out))
+    quick = {**QUICK, "epochs": 1}
+    SequenceClassifier(**quick).fit(
+        X, np.arange(len(X)) % 2
+    )  # labels that cannot be learnt: there are mistakes to draw
+    Tagger(**quick).fit(WORDS, TAGS)
+    assert {file.name for file in drawn} == {"confusion.csv"}
 
 
 def test_tags() -> None:

@@ -62,7 +62,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         "PIP_NO_BUILD_ISOLATION": "0",
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "SKBUILD_CMAKE_DEFINE": "GATEWISE_QUICK=ON",
+        "SKBUILD_CMAKE_DEFINE": "GATEWISE_QUICK=ON;CMAKE_CXX_FLAGS_RELEASE=-O0",
     }
 
     class Prepared(Image):

@@ -14,6 +14,13 @@ from tests.tolerances import HIGH, RELATIVE
 
 NAME = "gatewise._native"
 
+PRODUCTS = ["tests/engines/test_products.py", "tests/nn/test_loss.py"]
+OF_KERNELS = "(native or products) and not 10007"
+"""Of the engines' tests, those of an instruction set; 10,007 classes take half a minute each where it is emulated."""
+QUIET = ["-q", "-p", "no:cacheprovider", "-m", "not slow"]
+NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Of pytest, none of which these tests need; one takes a second to import."""
+
 
 def main(path: str, precision: str, *arguments: str) -> int:
     """Replace the installed module before anything imports it, and run pytest."""

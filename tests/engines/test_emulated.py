@@ -11,12 +11,11 @@ import pytest
 
 from gatewise.engines.native import module as native
 from tests.conftest import REPOSITORY
+from tests.engines.emulated import NO_PLUGINS, OF_KERNELS, PRODUCTS, QUIET
 
 pytestmark = pytest.mark.slow
 
-QUICK = ["-m", "not slow", "-k", "(native or products) and not 10007"]  # 10,007 classes: half a minute each
 PARITY = ["tests/engines/test_engines.py"]
-PRODUCTS = ["tests/engines/test_products.py", "tests/nn/test_loss.py"]
 
 
 CHOSEN, REAL = native.instructions() if native.why_not_built() is None else ("", [])
@@ -61,12 +60,15 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_engines_tests_pass_on_the_instruction_set(
     instructions: str, precision: str, tests: list[str], request: pytest.FixtureRequest
 ) -> None:
-    """On the real instructions if this processor supports them, which needs no build; else on emulated ones."""
+    """On emulated instructions; if this processor supports them, on the real ones, which needs no build."""
     if (instructions, precision) == (CHOSEN, "highest"):
         pytest.skip("it is the instruction set in use: this run tests it")
+    if instructions in REAL and precision == "highest":
+        pytest.skip("test_native_engine.py runs these tests on it")
     module = native.native.__file__ if instructions in REAL else request.getfixturevalue("emulated")
-    environment = {**os.environ, "GATEWISE_INSTRUCTIONS": instructions}
-    command = [sys.executable, "-m", "tests.engines.emulated", str(module), precision, "-q", *QUICK, *tests]
+    environment = {**os.environ, **NO_PLUGINS, "GATEWISE_INSTRUCTIONS": instructions}
+    options = [*QUIET, "-k", OF_KERNELS]
+    command = [sys.executable, "-m", "tests.engines.emulated", str(module), precision, *options, *tests]
     ran = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-10000:] + ran.stderr[-2000:]
     assert " passed" in ran.stdout

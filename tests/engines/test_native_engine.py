@@ -26,6 +26,7 @@ from gatewise.engines.native import module
 from gatewise.spec import CELLS
 from tests.conftest import REPOSITORY
 from tests.engines.cases import NUMBERS, Case, each, named, run
+from tests.engines.emulated import NO_PLUGINS, OF_KERNELS, PRODUCTS, QUIET
 from tests.engines.test_engines import check
 from tests.engines.test_operators import clean, differentiable
 from tests.engines.test_second_derivatives import with_named
@@ -97,7 +98,7 @@ def test_any_number_of_threads_gives_the_same_bits(cell: str, numbers: str) -> N
 @pytest.mark.parametrize("numbers", ["float32", "bfloat16 products"])
 def test_a_pass_in_blocks_of_steps_gives_the_bits_of_one_block(cell: str, numbers: str) -> None:
     """Without gates to keep, 16 MB are computed at a time; a tenth of the rows are fewer."""
-    T, B, H = 6, 5000, 384 // len(CELLS[cell].gates)
+    T, B, H = 6, 20_000, 96 // len(CELLS[cell].gates)  # two blocks; rows cost less than units
     inputs, _ = Case(cell, numbers, (T, B, 5, H), lengths="ragged").draw()
     options = LayerOptions(cell, products=NUMBERS[numbers][1])
     parts = [slice(k, B, 10) for k in range(10)]
@@ -366,16 +367,18 @@ INSTRUCTION_SETS = module.instructions()[1] if "native" in ENGINES else []
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_every_instruction_set_passes_what_the_best_one_passes(instructions: str) -> None:
-    """Run this file and the tests of the contract and of streams in a process with the instruction set selected."""
+    """Run this file and the tests of the contract, of streams and of products in a process with it selected."""
     if instructions == module.instructions()[0]:
         pytest.skip("it is the instruction set in use: this run is that process")
     files = [f"tests/engines/test_{name}.py" for name in ("engines", "native_engine", "native_stream")]
+    if instructions.startswith("avx512"):  # what test_emulated.py runs on those that the processor lacks
+        files += PRODUCTS
     # Processes and threads do not depend on the instruction set.
-    chosen = "native and not (test_every_instruction_set or child or fork or other_python or two_python or it_takes)"
+    apart = "test_every_instruction_set or child or fork or other_python or two_python or it_takes"
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *files, "-k", chosen],
+        [sys.executable, "-m", "pytest", *QUIET, "-k", f"{OF_KERNELS} and not ({apart})", *files],
         cwd=REPOSITORY,
-        env={**os.environ, "GATEWISE_INSTRUCTIONS": instructions},
+        env={**os.environ, **NO_PLUGINS, "GATEWISE_INSTRUCTIONS": instructions},
         capture_output=True,
         text=True,
         check=False,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gatewise.inspection import style
 from gatewise.tasks import confusion
 from gatewise.tasks.confusion import Confusion
 
@@ -65,7 +66,7 @@ def test_the_picture_is_given_the_nouns(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_without_matplotlib_there_is_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confusion, "find_spec", lambda name: None)
+    monkeypatch.setattr(style, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # makes an import fail
     path = Confusion.count(LABELS, RIGHT, GIVEN).save(tmp_path / "figures", "test")
     assert path == tmp_path / "figures" / "confusion.csv"

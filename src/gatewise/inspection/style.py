@@ -10,7 +10,9 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -114,6 +116,24 @@ def make_figure(draw: Callable[[M, "Figure"], None], measured: M) -> "Figure":
         for text in texts if len(families) > 1 else ():
             text.set_fontfamily(families)
     return figure
+
+
+_drawing = ContextVar("_drawing", default=True)
+
+
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Let what draws on the way draw nothing within the block: for a run folder that is removed at once."""
+    token = _drawing.set(False)
+    try:
+        yield
+    finally:
+        _drawing.reset(token)
+
+
+def draws() -> bool:
+    """Return whether figures are drawn: Matplotlib is installed, and this is not in ``without_pictures``."""
+    return _drawing.get() and find_spec("matplotlib") is not None
 
 
 def save_picture(draw: Callable[[M, "Figure"], None], measured: M, out: Path) -> None:

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 
 from gatewise.data.splitting import split_rows
 from gatewise.errors import DataError, InputError, MissingPackage, UsageError
+from gatewise.inspection.style import without_pictures
 from gatewise.tasks.run import Run
 from gatewise.tasks.train import train
 
@@ -83,7 +84,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
     def _trained(self, data: Any, seed: int, **settings: Any) -> Iterator[Run]:
         """Train, and keep the model; the run folder exists within the block."""
         with ExitStack() as stack, value_errors():
-            out = self.out or stack.enter_context(tempfile.TemporaryDirectory(prefix="gatewise-"))
+            out = self.out
+            if not out:
+                out = stack.enter_context(tempfile.TemporaryDirectory(prefix="gatewise-"))
+                stack.enter_context(without_pictures())
             chosen = {**settings, **self._settings()}
             recipe = self._recipe if self.recipe is None else self.recipe
             run = train(recipe, data=data, out=out, overrides=chosen, seed=seed, progress=bool(self.verbose))

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gatewise.inspection.confusion import ConfusionMatrix, draw_confusion
-from gatewise.inspection.style import save_picture, save_table
+from gatewise.inspection.style import draws, save_picture, save_table
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Confusion:
         return found
 
     def save(self, folder: Path, title: str, item: str = "words", label: str = "tag") -> Path:
-        """Write ``confusion.csv`` and, if Matplotlib is installed, ``confusion.png``.
+        """Write ``confusion.csv`` and, if ``draws()``, ``confusion.png``.
 
         Args:
             folder: created if missing.
@@ -97,7 +96,7 @@ class Confusion:
             counts[-1, :-1] = self.unknown
         rows = ([name, *row] for name, row in zip(labels, counts.tolist(), strict=True))
         save_table([["right \\ given", *labels], *rows], folder / "confusion.csv")
-        if find_spec("matplotlib") is None:
+        if not draws():
             return folder / "confusion.csv"
         measured = ConfusionMatrix(labels, counts, title, item, label)
         save_picture(draw_confusion, measured, folder / "confusion.png")

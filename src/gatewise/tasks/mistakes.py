@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from gatewise.artifact.atomic import write_atomically
 from gatewise.inspection.mistakes import Picture, draw_pictures
-from gatewise.inspection.style import save_picture
+from gatewise.inspection.style import draws, save_picture
 
 MOST = 1000
 """Mistakes that are saved; there may be more."""
@@ -71,7 +70,7 @@ def find_mistakes(
 
 
 def save_mistakes(mistakes: Sequence[Mistake], folder: Path, pictures: Sequence[Picture], title: str) -> Path:
-    """Write ``mistakes.csv`` and, if there are pictures and Matplotlib is installed, ``mistakes.png``.
+    """Write ``mistakes.csv`` and, if there are pictures and ``draws()``, ``mistakes.png``.
 
     Args:
         mistakes: the mistakes, worst first.
@@ -93,6 +92,6 @@ def save_mistakes(mistakes: Sequence[Mistake], folder: Path, pictures: Sequence[
     write_atomically(folder / "mistakes.csv", table.getvalue().encode("utf-8", "backslashreplace"))
     picture = folder / "mistakes.png"
     picture.unlink(missing_ok=True)  # of another evaluation
-    if pictures and find_spec("matplotlib") is not None:
+    if pictures and draws():
         save_picture(lambda shown, figure: draw_pictures(shown, title, figure), pictures, picture)
     return folder / "mistakes.csv"
