@@ -107,8 +107,8 @@ class Application:
             assert self.engine
             self.engine.stop()
             answers.close()
-            if self._store:
-                self._store.close()
+            assert self._sessions
+            self._sessions.close()
 
     def _start(self, app: Starlette) -> tuple[AnswerRoutes, asyncio.Task[None]]:
         """Make the routes, and start the engine."""
