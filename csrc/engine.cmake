@@ -68,8 +68,8 @@ if(GATEWISE_INFERENCE)
   list(APPEND GATEWISE_DEFINITIONS GATEWISE_INFERENCE)
 endif()
 set(GATEWISE_SOURCES ${targets})
-foreach(file runtime/api runtime/json runtime/network runtime/network_file runtime/network_inputs runtime/safetensors
-        runtime/text dispatch scratch stream ${team})
+foreach(file runtime/api runtime/json runtime/network runtime/network_file runtime/network_inputs
+        runtime/network_tags runtime/safetensors runtime/text dispatch scratch stream ${team})
   list(APPEND GATEWISE_SOURCES ${csrc}/${file}.cpp)
 endforeach()
 

@@ -160,6 +160,11 @@ GW_API int32_t gw_score(const gw_model* model, int64_t rows, const int64_t* leng
 GW_API int32_t gw_tag(const gw_model* model, int64_t rows, const int64_t* lengths, const gw_text* words,
                       int64_t* labels, gw_error* error);
 
+/* The probability of each label for each word, (words, C): with a CRF, its marginals, summed over all labels of the
+ * other words. */
+GW_API int32_t gw_tag_probabilities(const gw_model* model, int64_t rows, const int64_t* lengths, const gw_text* words,
+                                    double* probabilities, gw_error* error);
+
 /* One step of one row that also shows what is inside. trace (L, info.traced, H): see gw_info. */
 GW_API int32_t gw_trace(const gw_model* model, const void* input, gw_state* state, float* trace, void* outputs,
                         gw_error* error);

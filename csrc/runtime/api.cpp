@@ -107,6 +107,12 @@ Problem check_lengths(const gw_model* model, std::int64_t rows, const std::int64
     return check_words(model, inputs, total);
 }
 
+Problem check_sentences(const gw_model* model, int64_t rows, const int64_t* lengths, const gw_text* words) {
+    if (Problem problem = check(model, rows, words)) return problem;
+    if (model->network.about().task != GW_TAGGER) return {GW_USAGE, "only a tagger tags words"};
+    return check_lengths(model, rows, lengths, words);
+}
+
 Problem memories_of(const gw_model* model, std::int64_t rows, gw_state* const* states, std::vector<Memory*>& to) {
     if (!model->network.about().streams()) {
         return {GW_USAGE, model->network.about().D == 2
@@ -459,11 +465,18 @@ int32_t gw_score(const gw_model* model, int64_t rows, const int64_t* lengths, co
 int32_t gw_tag(const gw_model* model, int64_t rows, const int64_t* lengths, const gw_text* words, int64_t* labels,
                gw_error* error) {
     return guarded(error, [&]() -> Problem {
-        if (Problem problem = check(model, rows, words)) return problem;
-        if (model->network.about().task != GW_TAGGER) return {GW_USAGE, "only a tagger tags words"};
-        if (Problem problem = check_lengths(model, rows, lengths, words)) return problem;
+        if (Problem problem = check_sentences(model, rows, lengths, words)) return problem;
         if (!labels) return missing("labels");
         return model->network.tag({static_cast<Index>(rows), lengths, words}, labels);
+    });
+}
+
+int32_t gw_tag_probabilities(const gw_model* model, int64_t rows, const int64_t* lengths, const gw_text* words,
+                             double* probabilities, gw_error* error) {
+    return guarded(error, [&]() -> Problem {
+        if (Problem problem = check_sentences(model, rows, lengths, words)) return problem;
+        if (!probabilities) return missing("probabilities");
+        return model->network.tag_probabilities({static_cast<Index>(rows), lengths, words}, probabilities);
     });
 }
 

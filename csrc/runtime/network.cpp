@@ -354,38 +354,4 @@ Problem Network::score(const Sequences& in, Memory* const* memories, double* nll
     return {};
 }
 
-// The best sequence of tags (Viterbi 1967): gatewise.runtime.viterbi, in the same order of operations.
-Problem Network::tag(const Sequences& in, std::int64_t* labels) const {
-    const Index C = about_.outputs, total = in.total();
-    std::vector<float> scores(static_cast<std::size_t>(total * C));
-    if (Problem p = run(in, nullptr, false, scores.data())) return p;
-    const auto best_of = [&](auto* from) { return static_cast<std::int64_t>(std::max_element(from, from + C) - from); };
-    if (!about_.crf) {
-        for (Index k = 0; k < total; ++k) labels[k] = best_of(scores.data() + k * C);
-        return {};
-    }
-    std::vector<double> best(static_cast<std::size_t>(C)), next(best.size()), sum(best.size());
-    std::vector<std::int32_t> from(static_cast<std::size_t>(total * C));
-    Index item = 0;
-    for (Index row = 0; row < in.rows; ++row) {
-        const Index first = item, end = item + static_cast<Index>(in.lengths[row]);
-        for (Index c = 0; c < C; ++c) {
-            best[c] = static_cast<double>(scores[first * C + c]) + static_cast<double>(start_[c]);
-        }
-        for (++item; item < end; ++item) {
-            for (Index c = 0; c < C; ++c) {
-                for (Index k = 0; k < C; ++k) sum[k] = best[k] + static_cast<double>(transitions_[k * C + c]);
-                const Index k = best_of(sum.data());
-                from[item * C + c] = static_cast<std::int32_t>(k);
-                next[c] = sum[k] + static_cast<double>(scores[item * C + c]);
-            }
-            best.swap(next);
-        }
-        for (Index c = 0; c < C; ++c) best[c] += static_cast<double>(end_[c]);
-        labels[end - 1] = best_of(best.data());
-        for (Index k = end - 1; k > first; --k) labels[k - 1] = from[k * C + labels[k]];
-    }
-    return {};
-}
-
 }  // namespace gatewise

@@ -71,13 +71,14 @@ class Network {
 
     Memory fresh() const;
 
-    // See gw_step, gw_outputs, gw_run, gw_score, gw_tag and gw_trace; memories change only if all goes well. Arguments are checked:
-    // lengths are 1 or more; addresses are valid.
+    // See the functions of gatewise.h; memories change only if all goes well. Arguments are checked: lengths are 1 or
+    // more; addresses are valid.
     Problem step(Index rows, const void* inputs, Memory* const* memories, float* trace, void* outputs) const;
     Problem outputs(Index rows, const Memory* const* memories, void* outputs) const;
     Problem run(const Sequences& in, Memory* const* memories, bool over_time, void* outputs) const;
     Problem score(const Sequences& in, Memory* const* memories, double* nll) const;
     Problem tag(const Sequences& in, std::int64_t* labels) const;
+    Problem tag_probabilities(const Sequences& in, double* p) const;
 
   private:
     class Heads;

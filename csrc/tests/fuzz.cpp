@@ -436,6 +436,12 @@ class Subject {
         for (std::int64_t label : labels) {
             if (label < 0 || (able && label >= info_.labels)) wrong("gw_tag", "no label");
         }
+        std::vector<double> p(total * static_cast<std::size_t>(std::max<std::int64_t>(info_.labels, 1)));
+        const std::int32_t code = gw_tag_probabilities(model_, 2, size.data(), words, p.data(), &error);
+        expect("gw_tag_probabilities", code, error, valid && able);
+        for (double each : p) {
+            if (!(each >= 0 && each <= 1)) wrong("gw_tag_probabilities", "no probability");
+        }
     }
 
     void encode() {

@@ -5,7 +5,7 @@ import sys
 import gatewise as gw
 
 client = gw.Client(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000")
-model = next(one["id"] for one in client.models() if one["task"] == "language-model")
+model = next((one["id"] for one in client.models() if one["task"] == "language-model"), None)
 print(client.complete("the value of", model=model, max_tokens=20, temperature=0.7, seed=1))
 
 with client.session(model) as session:

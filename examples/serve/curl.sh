@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The interface with curl and nothing else: bash examples/serve/curl.sh, while `gatewise serve` has a language model.
+# The interface with curl and nothing else: bash examples/serve/curl.sh [URL], while `gatewise serve` runs with one model, a
+# language model. If it runs with several, add "model": "NAME" to the bodies of /v1/completions and /v1/sessions.
 set -euo pipefail
 url=${1:-http://127.0.0.1:8000}
 options=(--silent --show-error --fail-with-body -H "Authorization: Bearer ${GATEWISE_KEY:-}" -H 'Content-Type: application/json')

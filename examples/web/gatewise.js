@@ -344,11 +344,20 @@ export class Model {
 
   /** Tag sentences, arrays of words: the label of each word. */
   tag(sentences) {
+    return this.#tag("gw_tag", sentences, BigInt64Array, 1, ([k]) => this.labels[Number(k)]);
+  }
+
+  /** The probability of each label for each word of sentences: with a CRF, its marginals. */
+  tagProbabilities(sentences) {
+    return this.#tag("gw_tag_probabilities", sentences, Float64Array, this.info.outputs, (row) => Array.from(row));
+  }
+
+  #tag(name, sentences, Kind, size, each) {
     const library = this.#library, rows = sentences.length, words = sentences.flat(1);
     return library.scope(() => {
-      const to = library.take(8 * words.length), lengths = new BigInt64Array(sentences.map((one) => BigInt(one.length)));
-      library.call("gw_tag", this.#at, BigInt(rows), library.put(lengths), library.putTexts(words), to);
-      const found = Array.from(library.get(to, BigInt64Array, words.length), (k) => this.labels[Number(k)]);
+      const to = library.take(8 * words.length * size), lengths = new BigInt64Array(sentences.map((one) => BigInt(one.length)));
+      library.call(name, this.#at, BigInt(rows), library.put(lengths), library.putTexts(words), to);
+      const all = library.get(to, Kind, words.length * size), found = words.map((_, k) => each(all.subarray(k * size, (k + 1) * size)));
       return sentences.map((sentence) => found.splice(0, sentence.length));
     });
   }

@@ -44,8 +44,8 @@ export class WebAssemblyBackend {
     const model = this.#loaded.get(about.id);
     const sentences = text.split("\n").map(words).filter((one) => one.length);
     if (!sentences.length) return [];
-    const tags = model.tag(sentences), scores = model.run(sentences);
-    return sentences.map((one, k) => ({ words: one, tags: tags[k], probabilities: scores[k].map((row) => named(about.labels, softmax(row))) }));
+    const tags = model.tag(sentences), probabilities = model.tagProbabilities(sentences);
+    return sentences.map((one, k) => ({ words: one, tags: tags[k], probabilities: probabilities[k].map((row) => named(about.labels, row)) }));
   }
 
   async classify(about, input) {
@@ -61,7 +61,7 @@ export class WebAssemblyBackend {
     let last = rows.length;
     while (last && rows[last - 1][place] === null) --last;
     const needed = Math.ceil(steps / horizon) * horizon, future = rows.slice(last, last + needed);
-    if (last < window) throw new Error(`${last} rows are too few for a window of ${window}; expected at least that`);
+    if (last < window) throw new Error(`${last} rows are too few for a window of ${window}; expected at least ${window}`);
     if (steps > horizon && columns.length > known.length + 1)
       throw new Error(`${steps} steps are beyond the horizon of ${horizon}: the model forecasts only ${target} of its columns`);
     if (ahead.length && (future.length < needed || future.some((row) => ahead.some((k) => row[k] === null))))

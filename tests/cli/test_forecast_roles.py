@@ -120,7 +120,7 @@ def test_python_forecasts_as_the_command_does(gatewise: Gatewise, load_run: Path
         model.forecast(table[:-8])
     with pytest.raises(gw.UsageError, match="no column 'open' in the table"):
         model.forecast(table[["load"]])
-    with pytest.raises(gw.UsageError, match="11 rows are too few for a window of 12"):
+    with pytest.raises(gw.UsageError, match="11 rows are too few for a window of 12; expected at least 12"):
         model.forecast(table[HOURS - 2 - 11 :])
 
 

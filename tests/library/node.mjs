@@ -12,6 +12,7 @@ const asked = {
   encode: (model, text) => model.encode(text),
   run: (model, sequences, overTime) => model.run(sequences, { overTime }),
   tag: (model, sentences) => model.tag(sentences),
+  tagProbabilities: (model, sentences) => model.tagProbabilities(sentences),
   score: (model, sequences) => model.score(sequences),
   generate: (model, prompt, options) => [...model.generate(prompt, options)].map(({ text }) => text).join(""),
   // The outputs of two rows step by step: with states that were copied and saved, and of all steps traced.

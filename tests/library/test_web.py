@@ -77,6 +77,8 @@ def test_the_module_does_what_the_library_does_with_every_model(wasm: Path, tmp_
         if tagger:
             questions.append((model, "tag", [sequences]))
             expected.append(loaded.tag(sequences))
+            questions.append((model, "tagProbabilities", [sequences]))
+            expected.append(loaded.tag_probabilities(sequences))
     for answer, wanted in zip(asked(wasm, *questions), expected, strict=True):
         for found, row in zip(answer["value"], wanted, strict=True):
             if isinstance(row, list):

@@ -109,6 +109,8 @@ def test_sentences_do_not_depend_on_each_other(which: str, run_of: Callable[...,
         for one, alone in zip(model.scores(some), (model.scores([each])[0] for each in some), strict=True):
             assert np.array_equal(one, alone)
         assert model.tag(some) == [model.tag([each])[0] for each in some]
+        for one, each in zip(model.tag_probabilities(some), some, strict=True):
+            assert np.array_equal(one, model.tag_probabilities([each])[0])
     else:
         assert np.array_equal(model.predict_proba(some), np.concatenate([model.predict_proba([each]) for each in some]))
         over_time = model.classify(some, over_time=True)

@@ -224,7 +224,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "lm lstm": lambda model: model.generate("the", temperature=0),
     "lm gru tied characters": lambda model: model.perplexity(["the"]),
     "scratch": lambda model: model.next_tokens(),
-    "tagger both lstm crf": lambda model: model.tag([["the", "dog"]]),
+    "tagger both lstm crf": lambda model: (model.tag([["the", "dog"]]), model.tag_probabilities([["the", "dog"]])),
     "text max lstm": lambda model: model.predict(["the dog"]),
     "classifier mean": lambda model: model.predict_proba_over_time(np.ones((1, 5, 3))),
     "regressor horizon": lambda model: model.predict(np.ones((1, 5, 3)) * [1000, 2, -3]),
@@ -292,6 +292,8 @@ def test_inputs_of_another_task_never_reach_the_library(file_of: Callable[..., P
         (lambda: language._native.run(np.array([2], np.int32), ids), "an array is int32"),
         (lambda: language._native.run(np.array([4, -2]), ids), "expected equally many"),
         (lambda: tagger._native.tag(np.array([2]), ids), "an array is"),
+        (lambda: tagger._native.tag_probabilities(np.array([2]), ids), "an array is"),
+        (lambda: tagger._native.tag_probabilities(np.array([3]), words), "expected equally many"),
     ):
         with pytest.raises(ValueError, match=said):
             call()

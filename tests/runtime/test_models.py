@@ -1,5 +1,6 @@
 """The models of ``gatewise.runtime`` beside those of PyTorch: every task, cell, pooling and level."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,30 @@ def test_tags(which: str, made: Callable[[str], Both]) -> None:
         assert found.shape == expected.shape
         if len(found):
             assert_close(found, expected)
-    assert own.tag([]) == []
+    for p, own_p in zip(theirs.tag_probabilities(some), own.tag_probabilities(some), strict=True):
+        assert own_p.shape == tuple(p.shape) and own_p.dtype == np.float64
+        assert np.abs(own_p - p.numpy()).max(initial=0) < 1e-5
+        assert own_p.sum(1) == pytest.approx(1, abs=1e-12)
+    assert own.tag([]) == own.tag_probabilities([]) == []
+
+
+@pytest.mark.parametrize("which", [name for name in of_task("tagger") if "crf" in name])
+def test_marginals_are_sums_over_all_sequences_of_tags(which: str, made: Callable[[str], Both]) -> None:
+    own, theirs = made(which)
+    assert theirs.crf is not None
+    crf = theirs.crf
+    start, end, transitions = (x.detach().double().numpy() for x in (crf.start, crf.end, crf.transitions))
+    for sentence in sentences([1, 2, 4], 7):
+        scores = own.scores([sentence])[0].astype(np.float64)
+        expected = np.zeros(scores.shape)
+        for path in itertools.product(range(len(own.tags)), repeat=len(sentence)):
+            total = start[path[0]] + end[path[-1]] + sum(scores[t, c] for t, c in enumerate(path))
+            weight = np.exp(total + sum(transitions[a, b] for a, b in itertools.pairwise(path)))
+            for t, c in enumerate(path):
+                expected[t, c] += weight
+        assert own.tag_probabilities([sentence])[0] == pytest.approx(
+            expected / expected.sum(1, keepdims=True), abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("which", of_task("text-classifier"))

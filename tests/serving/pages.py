@@ -39,6 +39,7 @@ def open_page(folder: Path, url: str) -> Iterator[Page]:
 
 def choose(page: Page, model: str) -> None:
     """Choose a model in the menu."""
+    page.value("gatewise.model = null")  # it may be this one already, and is opened again
     page.value(f"$('model').value = {json.dumps(model)}, $('model').dispatchEvent(new Event('change'))")
     page.wait(f"gatewise.model?.id === {json.dumps(model)}")
 

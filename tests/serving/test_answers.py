@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gatewise.runtime.answers import softmax
 from tests.runtime.rig import numbers, plain, sentences
 from tests.serving.reference import loaded
 from tests.serving.rig import LANGUAGE, Server
@@ -20,8 +19,8 @@ def test_tags(server: Server, runs: dict[str, Path], name: str) -> None:
     assert found == {"model": name, "sentences": [
         {"words": words, "tags": some} for words, some in zip(given, tags, strict=True)]}  # fmt: skip
     with_p = server.post("/v1/tag", {"model": name, "sentences": given, "probabilities": True})
-    for one, words, some, scores in zip(with_p["sentences"], given, tags, model.scores(given), strict=True):
-        p = [dict(zip(model.tags, map(float, row), strict=True)) for row in softmax(scores)]
+    for one, words, some, rows in zip(with_p["sentences"], given, tags, model.tag_probabilities(given), strict=True):
+        p = [dict(zip(model.tags, row, strict=True)) for row in rows.tolist()]
         assert one == {"words": words, "tags": some, "probabilities": p}
     text = server.post("/v1/tag", {"model": name, "text": "the dog\n\n ate\tit"})
     assert text == server.post("/v1/tag", {"model": name, "sentences": [["the", "dog"], [], ["ate", "it"]]})
@@ -30,6 +29,20 @@ def test_tags(server: Server, runs: dict[str, Path], name: str) -> None:
     assert [one["tags"] for one in server.post("/v1/tag", {"model": name, "sentences": many})["sentences"]] == (
         model.tag(many)
     )
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "place"),
+    [
+        ("tag", {"model": "tagger", "text": "a\n" + "it " * 16_385}, "sentence 2"),
+        ("classify", {"model": "text", "inputs": ["it", "it " * 16_385]}, "inputs[1]"),
+        ("forecast", {"model": "regressor", "inputs": [[[1, 2, 3]] * 16_385]}, "inputs[0]"),
+    ],
+    ids=["tag", "classify", "forecast"],
+)
+def test_a_sequence_that_is_too_long(server: Server, route: str, body: Any, place: str) -> None:
+    said = server.post(f"/v1/{route}", body, 422)["error"]["message"]
+    assert said == f"{place} has 16,385 steps; expected at most 16,384: divide it"
 
 
 def verdicts(model: Any, inputs: Any, over_time: bool) -> list[Any]:

@@ -19,6 +19,8 @@ from benchmarks.serving.solo import Feed, Generate, Solo
 from benchmarks.serving.wire import Connection, ask, connect, events, request
 from gatewise import runtime
 from gatewise.serving.catalog import Served
+from tests.library.builds import model_file
+from tests.runtime.rig import LM, TEXT, Case
 from tests.serving.damaged_states import damaged
 from tests.serving.disconnects import Disconnects
 from tests.serving.mirror import Mirror, made, quiet, state_of
@@ -27,6 +29,7 @@ from tests.serving.rig import Server, served
 LONG = Generate(100_000, 1)
 REFUSED = [("POST", "/generate", {}), ("POST", "/feed", {"tokens": [1]}), ("DELETE", "", None), ("GET", "/state", None),
            ("PUT", "/state", b"x"), ("POST", "/fork", None)]  # fmt: skip
+WIDE = Case(LM, {"hidden_size": 400, "num_layers": 2})
 IDLE = int(os.environ.get("GATEWISE_IDLE", "300"))
 """Connections that do nothing; GATEWISE_IDLE=1500 asks for more."""
 
@@ -209,6 +212,59 @@ def test_sigterm_hands_streams_over(runs: dict[str, Path], tmp_path: Path) -> No
 def count_of(server: Server) -> float:
     """Return how many tokens it has written."""
     return number(server.http.get("/metrics").text, "gatewise_tokens_written_total")
+
+
+def test_sigterm_does_not_wait_for_long_computations(tmp_path: Path) -> None:
+    both = Case(TEXT, {"hidden_size": 400, "bidirectional": True})
+    models = [f"lm={model_file(tmp_path, WIDE)}", f"text={model_file(tmp_path, both)}"]
+    asked = {
+        "/v1/score": {"texts": ["the dog " * 100_000]},
+        "/v1/classify": {"model": "text", "inputs": ["it " * 16_000]},
+    }
+
+    async def end(server: Server) -> None:
+        waiting = [asyncio.ensure_future(ask(server.port, "POST", *one)) for one in asked.items()]
+        await asyncio.sleep(0.7)
+        assert not any(one.done() for one in waiting)
+        server.process.terminate()
+        for one in waiting:
+            answer = await one
+            assert (answer.status, answer.json()["error"]["code"]) == (503, "draining")
+
+    with served(models) as server:
+        asyncio.run(end(server))
+        began = time.monotonic()
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - began < 2
+        assert server.stderr() == ""
+
+
+@pytest.mark.parametrize("which", ["score", "over time"])
+def test_what_nobody_waits_for_is_not_computed_to_the_end(tmp_path: Path, which: str) -> None:
+    both = Case(TEXT, {"hidden_size": 100, "bidirectional": True})
+    route, body = {
+        "score": ("/v1/score", {"texts": ["the dog " * 100_000]}),
+        "over time": ("/v1/classify", {"inputs": ["it " * 512] * 30, "over_time": True}),
+    }[which]
+
+    async def leave(server: Server) -> None:
+        connection = await connect(server.port, request("POST", route, body))
+        await asyncio.sleep(0.7)
+        assert cpu_seconds(server) > 0.3
+        connection.transport.abort()
+
+    with served([f"model={model_file(tmp_path, WIDE if which == 'score' else both)}"]) as server:
+        asyncio.run(leave(server))
+        until, before = time.monotonic() + 4, cpu_seconds(server)
+        while time.sleep(0.5) or (now := cpu_seconds(server)) - before > 0.1:
+            assert time.monotonic() < until
+            before = now
+
+
+def cpu_seconds(server: Server) -> float:
+    """Return how long its threads have computed."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.slow

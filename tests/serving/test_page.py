@@ -1,5 +1,6 @@
 """The page of ``gatewise serve`` in Chromium."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -208,6 +209,73 @@ def test_a_drawing_is_centred_and_scaled_as_in_mnist(page: Page) -> None:
     assert np.abs(np.array(middle) - 14).max() < 0.1
 
 
+def message(page: Page) -> str:
+    """What the page says is wrong; empty where nothing is."""
+    said: str = page.value("$('message').hidden ? '' : $('message').textContent")
+    return said
+
+
+def change(page: Page, field: str, value: str) -> None:
+    page.value(f"$('{field}').value = {json.dumps(value)}, $('{field}').dispatchEvent(new Event('input'))")
+
+
+def test_it_says_what_is_wrong_with_what_was_typed(page: Page) -> None:
+    choose(page, "language")
+    write_on(page, "the dog", max_tokens=5, temperature=0.85, seed=1)
+    assert message(page) == ""
+    page.value("$('max_tokens').value = 0, document.querySelector('#texts .primary').click()")
+    page.wait("$('message').textContent.startsWith('max_tokens: ')")
+    page.value("$('max_tokens').value = 5, document.querySelector('#texts button:nth-of-type(2)').click()")
+    page.wait("$('message').hidden")
+    for name, field in (("language", FIELD), ("tagger", "#tag-text"), ("text", "#class-text")):
+        choose(page, name)
+        type_into(page, field, "the dog " * 2501)
+        page.wait("!$('message').hidden")
+        assert message(page) == "The text has 20,008 characters; expected at most 20,000."
+        type_into(page, field, "the")
+        page.wait("$('message').hidden")
+    choose(page, "forecast")
+    columns = page.value("gatewise.part.model.columns")
+    example = page.value("$('values').value").split("\n")
+    for line, said in (
+        (
+            ",".join(["1"] * (len(columns) + 1)),
+            f"Line 1 names no column “{columns[0]}”; expected {', '.join(columns)}.",
+        ),
+        (example[0] + "\n" + ", ".join(["1e400"] * len(columns)), "Line 2: “1e400” is not a number."),
+    ):
+        change(page, "values", "\n".join([line, *example[1:]]))
+        page.wait(f"$('message').textContent === {json.dumps(said)}")
+    change(page, "values", "\n".join(example))
+    page.wait("$('message').hidden")
+
+
+def test_it_reads_one_word_and_none(page: Page) -> None:
+    choose(page, "text")
+    type_into(page, "#class-text", "dog")
+    page.wait("gatewise.part.steps === 1 && $('class-bars').children.length > 0")
+    assert message(page) == ""
+    choose(page, "tagger")
+    type_into(page, "#tag-text", "dog")
+    page.wait("$('tag-word').textContent.startsWith('dog')")
+    change(page, "tag-text", "")
+    page.wait("!$('tag-word').textContent && !$('tag-scores').children.length")
+    choose(page, "rows")
+    page.wait("$('said').textContent.match(/^Read as .*% after row 3 of 3$/)")
+    page.value("$('pad-clear').click()")
+    page.wait("!$('rows-verdict').textContent")
+    assert page.value("$('shape').value") == "none" and page.value("$('said').textContent") != "Read as "
+    assert page.complaints == []
+
+
+def test_it_shows_the_end_of_a_text_while_it_is_written(page: Page) -> None:
+    choose(page, "language")
+    write_on(page, "the dog", max_tokens=400, temperature=1, seed=2)
+    left = "((list) => list.scrollHeight - list.clientHeight - list.scrollTop)(gatewise.part.texts[0].list)"
+    page.wait(f"{left} < 2")
+    assert page.value("gatewise.part.texts[0].list.scrollTop") > 100
+
+
 @pytest.mark.parametrize("name", ["language", "tagger", "text", "rows", "forecast"])
 def test_every_control_has_a_name(name: str, page: Page) -> None:
     choose(page, name)
@@ -276,6 +344,24 @@ def test_a_restarted_server_goes_on(models: dict[str, Path], tmp_path: Path) -> 
                 assert written(page) == expected
 
 
+def test_a_model_chosen_while_the_server_is_gone_opens_when_it_is_back(models: dict[str, Path], tmp_path: Path) -> None:
+    served = [f"{name}={models[name]}" for name in ("language", "tagger", "text")]
+    with serve(*served) as (url, first):
+        port = int(url.rsplit(":", 1)[1])
+        with open_page(tmp_path, url) as page:
+            page.value("globalThis.$ = (id) => document.getElementById(id)")
+            first.terminate()
+            first.wait(30)
+            for name in ("tagger", "text"):
+                page.value(f"$('model').value = '{name}', $('model').dispatchEvent(new Event('change'))")
+                time.sleep(0.5)
+            page.wait("$('connection').textContent.startsWith('Connection lost')")
+            assert message(page) == "" and page.value("gatewise.model") is None
+            with serve(*served, port=port):
+                page.wait("gatewise.model?.id === 'text' && gatewise.part.steps > 0")
+                assert message(page) == "" and page.value("$('connection').className") == "good"
+
+
 def test_it_asks_for_a_key_and_talks_to_nobody_else(models: dict[str, Path], tmp_path: Path) -> None:
     key = "Schluessel+/~1"
     with (
@@ -285,9 +371,11 @@ def test_it_asks_for_a_key_and_talks_to_nobody_else(models: dict[str, Path], tmp
         page.ask("Page.navigate", url=url)
         page.wait("document.getElementById('key-dialog')?.open")
         page.value("globalThis.$ = (id) => document.getElementById(id)")
-        for typed in ("wrong", key):
+        for typed in ("ключ", "wrong", key):
             type_into(page, "#key", typed)
             page.value("$('key-form').requestSubmit()")
+            if typed == "ключ":  # no key has such letters
+                assert page.value("$('key-dialog').open && $('key-wrong').hidden")
             if typed == "wrong":
                 page.wait("$('key-dialog').open && !$('key-wrong').hidden")
         page.wait("gatewise.model")

@@ -197,7 +197,13 @@ def test_which_model_is_meant(server: Server, runs: dict[str, Path]) -> None:
     none = server.post("/v1/sessions", {"model": "nothing"}, 404)["error"]
     assert none["code"] == "no_model" and "'words'" in none["message"]
     both = server.post("/v1/sessions", {"model": "crf"}, 422)["error"]
-    assert both == {"code": "invalid", "message": "'crf' is a tagger; expected a model that streams"}
+    wanted = "a model that streams (in one direction, not relative to the last value)"
+    assert both == {"code": "invalid", "message": f"'crf' is a tagger; expected {wanted}"}
+    for name, wrong in (("n", 2.5), ("max_tokens", 1e300)):
+        found = server.post("/v1/completions", {"model": "words", "prompt": "the", name: wrong}, 422)["error"][
+            "message"
+        ]
+        assert found.startswith(f"{name} is {wrong!r}; expected "), found
     assert "expected a language model" in server.post("/v1/score", {"model": "crf", "texts": ["a"]}, 422)["error"][
         "message"
     ]  # fmt: skip

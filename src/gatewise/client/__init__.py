@@ -1,4 +1,4 @@
-"""What asks ``gatewise serve``: ``gatewise.Client``, with httpx alone (extra ``client``)."""
+"""The client of ``gatewise serve``: ``gatewise.Client``, with httpx alone (extra ``client``)."""
 
 from gatewise.client.client import Client
 from gatewise.client.replies import Answer, Classification, Score, Step, TaggedSentence, Token

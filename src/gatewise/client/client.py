@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """Asks a server that ``gatewise serve`` started.
+    """A client of ``gatewise serve``.
 
     Threads may share it. ``model`` may be left out wherever the server has exactly one model for the purpose. Results
     are those of ``gatewise.runtime``, to the last bit of what the server writes as JSON.
@@ -33,10 +33,10 @@ class Client:
 
     Args:
         url: the server's address; behind a proxy, with the path before the routes.
-        key: the server's; by default that of the environment variable ``GATEWISE_KEY``.
-        timeout: seconds without a byte of an answer, after which a request fails.
-        retries: how many times a request is sent again that the server did not start because it is full or shutting
-            down; between them it waits as long as the server says, at most 10 seconds.
+        key: the server's key; by default the environment variable ``GATEWISE_KEY``.
+        timeout: seconds without a byte of the answer after which a request fails.
+        retries: how many times a request is sent again if the server did nothing because it is full or shutting down;
+            in between, the client waits as long as the server says, at most 10 seconds.
 
     Raises:
         MissingPackage: httpx is not installed (extra ``client``).
@@ -120,8 +120,8 @@ class Client:
     ) -> Iterator[str]:
         """Yield the continuation of a text piece by piece, as soon as each is there; arguments as for ``complete``.
 
-        If the connection is lost, it asks for the same continuation again, which its seed determines, and yields the
-        rest. The ``stream`` of a session does not compute anything again.
+        If the connection is lost, the client requests the same continuation again, which the seed determines, and
+        yields the rest. The ``stream`` of a session computes nothing twice.
         """
         seed = secrets.randbits(32) if seed is None else seed
         body = _completion(prompt, model, max_tokens, temperature, top_k, top_p, seed, stop)
@@ -172,8 +172,8 @@ class Client:
         """Return a new session, or one that exists.
 
         Args:
-            model: the name of a model that streams.
-            id: of the session to use again, instead.
+            model: the name of a model that reads step by step (``streams`` in ``models``).
+            id: the id of an existing session to use instead.
         """
         if id is None:
             return Session(

@@ -1,4 +1,4 @@
-"""What the server answers, as values."""
+"""The server's answers as values."""
 
 import base64
 import binascii
@@ -24,10 +24,10 @@ class Token:
         position: how many inputs the session has read with it.
         token: its id.
         text: what it adds to the text, with the separator before it.
-        probability: its own, before it was read, at temperature 1.
-        top: the most probable tokens at its place, each with its probability, if they were asked for.
+        probability: what the model gave it before it was read, at temperature 1.
+        top: the most probable tokens at its place, each with its probability, if requested.
         read: whether it was read, not written.
-        gates: of the step that read it, each (L, H), to 1/255 of its range, if they were asked for: an LSTM's i, f, g,
+        gates: of the step that read it, each (L, H), to 1/255 of its range, if requested: an LSTM's i, f, g,
             o, c, h, with tanh(c) as c; a GRU's r, z, n, h; an RNN's h, with tanh(h) for a relu.
     """
 
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a session says after it has read.
+    """What a session answers after it has read.
 
     Attributes:
         position: how many inputs it has read.
@@ -91,7 +91,7 @@ class TaggedSentence:
     Attributes:
         words: its T words.
         tags: one for each.
-        probabilities: of the tags of each word, if they were asked for.
+        probabilities: of the tags of each word, if requested; with a CRF, its marginals.
     """
 
     words: Sequence[str]
@@ -106,7 +106,7 @@ class Classification:
     Attributes:
         label: the most probable one, after the last step.
         probabilities: of each label, as text, after the last step.
-        over_time: the probabilities after each step, if they were asked for; else the last only.
+        over_time: the probabilities after each step, if requested; otherwise only the last ones.
         words: what the text was split into.
     """
 

@@ -54,7 +54,7 @@ class Session:
 
     @property
     def position(self) -> int:
-        """How many inputs the session has read, its own tokens among them; the server is asked."""
+        """How many inputs the session has read, including the tokens that it wrote; asks the server."""
         self._known = self._ask("GET", "")["position"]
         return self._known
 
@@ -76,12 +76,12 @@ class Session:
         return replies.answer(reply)
 
     def steps(self, inputs: Any, *, gates: bool = False, top: int = 0) -> Iterator[Token | Step]:
-        """Read inputs and yield what happens at each of them; all are read when the last one has been yielded.
+        """Read inputs and yield the result of each; all are read when the last one has been yielded.
 
         Args:
             inputs: as for ``feed``.
-            gates: whether they show the gates.
-            top: how many probable tokens a language model names at each place.
+            gates: whether the results include the gates.
+            top: how many of the most probable tokens a language model names at each place.
 
         Raises:
             ServerError: as for ``feed``; if the connection is lost, either all has been read or nothing.
@@ -127,13 +127,13 @@ class Session:
     ) -> Iterator[Token]:
         """Write tokens as ``generate`` does, and yield each as soon as it is there.
 
-        The arguments are those of ``generate``; ``gates`` asks for the gates of each step, ``top`` for so many probable
-        tokens at each place.
+        The arguments are those of ``generate``; ``gates`` requests the gates of each step, ``top`` that many of the
+        most probable tokens at each place.
 
-        If the connection is lost or the server restarts with ``--state-dir``, it connects again and goes on without a
-        gap; a server that was killed writes what is lost once more. If the loop is left early, the session has read
-        what the server had written until then, up to some hundred tokens more; ``resume`` yields them, and ``position``
-        counts them.
+        If the connection is lost, or the server restarts with ``--state-dir``, the client reconnects and continues
+        without a gap; a server that was killed writes the lost tokens again. If you leave the loop early, the session
+        has read what the server had written by then, up to a few hundred tokens more; ``resume`` yields them, and
+        ``position`` counts them.
 
         Raises:
             ServerError: the generation cannot go on; ``position`` says where the session is.
@@ -146,14 +146,14 @@ class Session:
             yield event
 
     def resume(self, after: int | None = None, *, gates: bool = False) -> Iterator[Token]:
-        """Go on with a generation that was left early, here or in another process.
+        """Continue a generation that was left early, here or in another process.
 
         Args:
-            after: the position of the last token to leave out; that of the last one yielded, by default.
-            gates: whether tokens show the gates, if the generation was asked for them.
+            after: the position after which to continue; by default that of the last token yielded.
+            gates: whether tokens include the gates, if the generation requested them.
 
         Raises:
-            ServerError: there is none to go on with (code ``no_generation``).
+            ServerError: there is none to continue (code ``no_generation``).
         """
         self._know_gates(gates)
         if after is None:
@@ -164,7 +164,7 @@ class Session:
             yield event
 
     def fork(self) -> "Session":
-        """Return a new session with the same state, which goes on independently."""
+        """Return a new session with the same state, which continues independently."""
         return Session(self._transport, self._ask("POST", "/fork", repeatable=False))
 
     def save(self) -> bytes:
@@ -174,7 +174,7 @@ class Session:
         return response.content
 
     def load(self, content: bytes) -> int:
-        """Put a saved state in the place of the session's, and return its position.
+        """Replace the session's state by a saved one, and return its position.
 
         Raises:
             UsageError: the bytes are damaged, or of another model or other weights; the session keeps its state.

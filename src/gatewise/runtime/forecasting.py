@@ -88,7 +88,7 @@ def continued(
             f"{scaling.target!r}; give {H} or fewer, or train with a longer data.horizon"
         )
     if len(history) < window:
-        raise UsageError(f"{len(history)} rows are too few for a window of {window}; expected at least that")
+        raise UsageError(f"{len(history)} rows are too few for a window of {window}; expected at least {window}")
     needed = -(-steps // H) * H
     if known and (len(future) < needed or np.isnan(future[:needed, known]).any()):
         raise UsageError(

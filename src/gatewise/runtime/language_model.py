@@ -1,6 +1,6 @@
 """The language model: continues text, scores it, predicts the next token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,22 +41,33 @@ class LanguageModel(Model):
             raise UsageError(f"the ids have shape {ids.shape} and type {ids.dtype}; expected integers (rows,)")
         return Inputs(np.ascontiguousarray(ids, np.int64))
 
-    def score(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> tuple[float, int]:
+    def score(
+        self, ids: Sequence[int] | npt.NDArray[np.integer], between: Callable[[], object] | None = None
+    ) -> tuple[float, int]:
         """Score every token of a stream except the first, in one row with carried state.
 
         Args:
             ids: token ids; a memory map is read in pieces.
+            between: called before each piece; what it raises ends the scoring.
 
         Returns:
             The sum of the negative log-likelihoods in nats, and the number of tokens scored.
         """
         state, nll = self._native.new_state(), 0.0
         for start in range(0, len(ids) - 1, SCORE_WINDOW):
+            if between:
+                between()
             nll += self._score([ids[start : start + SCORE_WINDOW + 1]], [state])
         return nll, max(len(ids) - 1, 0)
 
-    def score_each(self, rows: Sequence[Sequence[int]]) -> npt.NDArray[np.float64]:
+    def score_each(
+        self, rows: Sequence[Sequence[int]], between: Callable[[], object] | None = None
+    ) -> npt.NDArray[np.float64]:
         """Score every token except the first of each of N rows, each from a new state.
+
+        Args:
+            rows: token ids.
+            between: called before each batch of rows, and each piece of a long one; what it raises ends the scoring.
 
         Returns:
             (N,) the sums of the negative log-likelihoods in nats.
@@ -64,8 +75,10 @@ class LanguageModel(Model):
         nll = np.zeros(len(rows))
         counts = [len(row) - 1 for row in rows]
         for place in [place for place, count in enumerate(counts) if count > SCORE_WINDOW]:
-            nll[place], counts[place] = self.score(rows[place])[0], 0  # in the same pieces, alone or not
+            nll[place], counts[place] = self.score(rows[place], between)[0], 0  # in the same pieces, alone or not
         for some in batches_by_length(counts):
+            if between:
+                between()
             nll[some] = self._nll([rows[row] for row in some])
         return nll
 

@@ -86,6 +86,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "gw_run": (_I, [_P, _L, _P, _P, _A, _I, _P, _E]),
     "gw_score": (_I, [_P, _L, _P, _P, _A, _P, _E]),
     "gw_tag": (_I, [_P, _L, _P, _P, _P, _E]),
+    "gw_tag_probabilities": (_I, [_P, _L, _P, _P, _P, _E]),
     "gw_trace": (_I, [_P, _P, _P, _P, _P, _E]),
 }
 
@@ -261,15 +262,19 @@ class NativeModel:
 
     def tag(self, lengths: npt.NDArray[np.int64], words: "Inputs") -> npt.NDArray[np.int64]:
         """Return the label of each word; see ``gw_tag``."""
-        rows = self._check_rows(lengths, words, None)
         labels = np.zeros(len(words), np.int64)
-        steps, to, place = (
-            address(lengths, np.int64, (rows,)),
-            address(labels, np.int64, labels.shape),
-            self._inputs(words),
-        )
-        self._call(self._library.gw_tag, self._model.address, rows, steps, place, to)
+        self._tag(self._library.gw_tag, lengths, words, address(labels, np.int64, labels.shape))
         return labels
+
+    def tag_probabilities(self, lengths: npt.NDArray[np.int64], words: "Inputs") -> npt.NDArray[np.float64]:
+        """Return the probability of each label for each word, (words, C); see ``gw_tag_probabilities``."""
+        p = np.zeros((len(words), self.info.outputs))
+        self._tag(self._library.gw_tag_probabilities, lengths, words, address(p, np.float64, p.shape))
+        return p
+
+    def _tag(self, function: Any, lengths: npt.NDArray[np.int64], words: "Inputs", to: int) -> None:
+        rows = self._check_rows(lengths, words, None)
+        self._call(function, self._model.address, rows, address(lengths, np.int64, (rows,)), self._inputs(words), to)
 
     def trace(self, inputs: "Inputs", state: Handle) -> npt.NDArray[np.float32]:
         """Run one step of one row; return what is inside, (L, traced, H). See ``gw_trace``."""

@@ -1,9 +1,10 @@
 """The tagger: a tag for each word of a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gatewise.runtime.arguments import check_sentences
 from gatewise.runtime.batches import batches_by_length
@@ -49,12 +50,31 @@ class Tagger(Model):
         Raises:
             UsageError: a string was given instead of a list of words.
         """
+        return [[self.tags[index] for index in ids.tolist()] for ids in self._each(sentences, self._native.tag)]
+
+    def tag_probabilities(self, sentences: Sequence[Sequence[str]]) -> list[npt.NDArray[np.float64]]:
+        """Return the probability of each tag for each word, (words, C), tags in the order of ``tags``.
+
+        With a CRF, these are its marginals: the probability for one word, summed over the tags of all others.
+
+        Args:
+            sentences: the words of each sentence.
+
+        Raises:
+            UsageError: a string was given instead of a list of words.
+        """
+        return [p.reshape(-1, len(self.tags)) for p in self._each(sentences, self._native.tag_probabilities)]
+
+    def _each(
+        self, sentences: Sequence[Sequence[str]], read: Callable[[npt.NDArray[np.int64], Inputs], npt.NDArray[Any]]
+    ) -> list[npt.NDArray[Any]]:
+        """Read sentences in batches of similar length; return what there is for the words of each."""
         check_sentences(sentences)
         given = Words(sentences)
-        found = [list[str]() for _ in sentences]
+        found: list[npt.NDArray[Any]] = [np.zeros(0)] * len(sentences)
         for rows in batches_by_length(given.lengths.tolist()):
             lengths = given.lengths[rows]
-            ids = self._native.tag(lengths, given.batch(rows))
-            for row, part in zip(rows, np.split(ids, np.cumsum(lengths)[:-1]), strict=True):
-                found[row] = [self.tags[index] for index in part.tolist()]
+            each = np.split(read(lengths, given.batch(rows)), np.cumsum(lengths)[:-1])
+            for row, part in zip(rows, each, strict=True):
+                found[row] = part
         return found

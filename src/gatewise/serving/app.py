@@ -61,6 +61,7 @@ class Application:
         ]
         self.engine: Engine | None = None
         self._sessions: Sessions | None = None
+        self._answers: AnswerRoutes | None = None
         self.problem: Exception | None = None
         self._app = Starlette(
             routes=[Route("/", self._page), Route("/{file}", self._page)],
@@ -79,6 +80,23 @@ class Application:
         scope[SEND] = send
         await self._app(scope, receive, send)
 
+    @property
+    def working(self) -> bool:
+        """Whether something is read, written or computed for a client."""
+        return bool((self.engine and self.engine.active) or (self._answers and self._answers.waiting))
+
+    @property
+    def computing(self) -> bool:
+        """Whether a thread computes, perhaps for nobody any more."""
+        return self._answers is not None and self._answers.computing
+
+    async def hand_over(self) -> None:
+        """Pause what is read and written, and refuse what is computed."""
+        if self._answers:
+            self._answers.end()
+        if self.engine:
+            await self.engine.pause_all()
+
     def sessions_in_use(self) -> bool:
         """Return whether a request owns a session."""
         return self._sessions is not None and self._sessions.in_use()
@@ -96,7 +114,7 @@ class Application:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         try:
-            answers, expiry = self._start(app)
+            expiry = self._start(app)
         except Exception as error:
             self.problem = error  # which uvicorn would turn into a status
             raise
@@ -104,21 +122,20 @@ class Application:
             yield
         finally:
             expiry.cancel()
-            assert self.engine
+            assert self.engine and self._answers and self._sessions
             self.engine.stop()
-            answers.close()
-            assert self._sessions
+            self._answers.close()
             self._sessions.close()
 
-    def _start(self, app: Starlette) -> tuple[AnswerRoutes, asyncio.Task[None]]:
+    def _start(self, app: Starlette) -> asyncio.Task[None]:
         """Make the routes, and start the engine."""
         self.engine = engine = Engine(self.metrics)
         self._sessions = sessions = Sessions(self._catalog, self._settings, self.metrics, self._store)
-        answers = AnswerRoutes(self._catalog, engine, self.metrics)
+        self._answers = AnswerRoutes(self._catalog, engine, self.metrics)
         operations = Operations(engine, sessions)
         routes = {
             "about": AboutRoutes(self._catalog, engine, self.metrics),
-            "answers": answers,
+            "answers": self._answers,
             "completions": CompletionRoutes(self._catalog, engine),
             "sessions": SessionRoutes(self._catalog, operations),
         }
@@ -132,7 +149,7 @@ class Application:
         found.append(WebSocketRoute("/{path:path}", _no_socket))
         app.router.routes[:0] = found
         engine.start()
-        return answers, asyncio.create_task(_expire(sessions))
+        return asyncio.create_task(_expire(sessions))
 
     async def _page(self, request: Request) -> Response:
         name = request.path_params.get("file") or "index.html"

@@ -161,7 +161,7 @@ def _sentence(problem: fastjsonschema.JsonSchemaValueException) -> str:
 
 def _kind(value: Any) -> str:
     kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return kinds.get(type(value)) or f"{value!r:.40}"
 
 
 def whole(value: int | float | None) -> int | None:

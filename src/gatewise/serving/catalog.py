@@ -139,7 +139,7 @@ class Catalog:
         if found := self._models.get(name):
             return found
         raise Refusal(
-            404, f"no model is called {name[:60]!r}; there is {self._list(self._models.values())}", "no_model"
+            404, f"no model is called {name[:60]!r}; the server has {self._list(self._models.values())}", "no_model"
         )
 
     def choose(self, name: str | None, fits: Callable[[Served], bool], wanted: str) -> Served:

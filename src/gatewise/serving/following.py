@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ class Client:
         changed: set when the client goes.
     """
 
-    def __init__(self, receive: Receive, changed: asyncio.Event) -> None:
+    def __init__(self, receive: Receive, changed: asyncio.Event | threading.Event) -> None:
         self.gone = False
         self._receive, self._changed = receive, changed
 

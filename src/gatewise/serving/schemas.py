@@ -105,7 +105,7 @@ FORECAST = body(
     values=_one_of(
         "a list of numbers, or of rows of numbers", _list(_VALUE, minItems=1), _list(_list(_VALUE), minItems=1)
     ),
-    steps={"type": "integer", "minimum": 1, "maximum": 100_000},
+    steps={"type": "integer", "minimum": 1, "maximum": 10_000},
     inputs=_list(ROWS, "a list of sequences, each a list of rows of numbers", minItems=1, maxItems=4096),
 )
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,7 @@ import uvicorn
 from gatewise.errors import UsageError
 from gatewise.serving.app import Application
 from gatewise.serving.catalog import Catalog
+from gatewise.serving.connections import Connection
 from gatewise.serving.guard import host_name, is_loopback
 from gatewise.serving.log import log_all_unforeseen
 from gatewise.serving.settings import DRAIN_SECONDS, LAST_SECONDS, Settings
@@ -94,7 +96,11 @@ def serve(
         store = Store(settings.state_dir.expanduser()) if settings.state_dir else None
         gc.freeze()  # what lives as long as the process need not be looked at again
         gc.set_threshold(*COLLECT)
-        asyncio.run(_run(Application(catalog, settings, store), settings, listening, say))
+        app = Application(catalog, settings, store)
+        asyncio.run(_run(app, settings, listening, say))
+    if app.computing:  # a long step, for nobody, which Python would wait for
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -143,11 +149,10 @@ class _Server(uvicorn.Server):
     async def _drain(self) -> None:
         """Let operations end, then hand over what is left, then shut down."""
         time = asyncio.get_running_loop().time
-        until, engine = time() + DRAIN_SECONDS, self._app.engine
-        while engine and engine.active and time() < until:
+        until = time() + DRAIN_SECONDS
+        while self._app.working and time() < until:
             await asyncio.sleep(0.02)
-        if engine:
-            await engine.pause_all()
+        await self._app.hand_over()
         for last in (self._app.cut_clients, lambda: None):
             until = time() + LAST_SECONDS / 2
             while self._app.sessions_in_use() and time() < until:  # until their last events are stored and sent
@@ -162,7 +167,7 @@ async def _run(app: Application, settings: Settings, listening: socket.socket, s
         logger.handlers[:], logger.propagate = [logging.NullHandler()], False
     log_all_unforeseen(asyncio.get_running_loop())
     config = uvicorn.Config(
-        app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http="h11", loop="asyncio",
+        app, lifespan="on", log_config=None, access_log=False, ws="websockets-sansio", http=Connection, loop="asyncio",
         ws_max_size=1 << 20, timeout_graceful_shutdown=1, server_header=False, date_header=False, proxy_headers=False,
         h11_max_incomplete_event_size=1 << 16, backlog=1024,
     )  # fmt: skip

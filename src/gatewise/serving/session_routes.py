@@ -38,7 +38,8 @@ class SessionRoutes:
         """Make a session."""
         asked = await read_json(request, schemas.SESSION)
         self._engine.check_open()
-        served = self._catalog.choose(asked.get("model"), lambda one: one.model.streams, "a model that streams")
+        wanted = "a model that streams (in one direction, not relative to the last value)"
+        served = self._catalog.choose(asked.get("model"), lambda one: one.model.streams, wanted)
         session = await self._sessions.create(served, served.fresh_state())
         return JSONResponse(_about(session), 201)
 

@@ -28,7 +28,10 @@ export async function trying(f) {
 		$("message").hidden = false
 	}
 }
-/** f, called when nothing has asked for it in a while, one call at a time. */
+export function typedIn({ value }) {
+	if (value.length > 20_000) throw Error(`The text has ${count(value.length, "character")}; expected at most 20,000.`)
+	return value
+}
 export function settled(f) {
 	let timer, last
 	return () => {
@@ -55,7 +58,6 @@ export function mark(list, t) {
 	optionAt(list, t)?.classList.add("here")
 	list.setAttribute("aria-activedescendant", list.id + t)
 }
-/** point(t) is told of an option by mouse or keys, select(from, to) of several; from is -1 for none. */
 export function choosable(list, point, select = () => {}) {
 	let from = -1
 	on(list, "pointermove pointerdown", ({ target, type, shiftKey, buttons }) => {

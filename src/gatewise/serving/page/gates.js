@@ -99,10 +99,11 @@ export function gateView() {
 		changed()
 	}
 
-	function grown() {
+	function grown(list) {
 		growing ??= requestAnimationFrame(() => {
 			growing = null
 			refresh()
+			if (list) list.scrollTop = list.scrollHeight
 		})
 	}
 
@@ -111,7 +112,6 @@ export function gateView() {
 		asked = requestAnimationFrame(() => draw())
 	}
 
-	/** Draw what is in view. `drawn` tells of it, with levels column by column. */
 	function draw() {
 		const { scrollLeft, scrollTop, clientWidth, clientHeight } = box, { cursor, span } = view
 		if (!clientWidth || !records?.[0]) return
@@ -148,7 +148,7 @@ export function gateView() {
 			to.fillStyle = styled(t === cursor.t || (span && t >= span[0] && t <= span[1]) ? "mark" : "ink")
 			to.translate(x(t + 0.5), upright ? 10 : top - 5)
 			if (!upright) to.rotate(-Math.PI / 2)
-			to.fillText(label.length > 11 ? `${label.slice(0, 10)}…` : label, 0, 0)
+			to.fillText(label.length > 11 ? `${label.slice(0, 10)}…` : label, 0, 0, 66)
 			to.restore()
 		})
 		const under = ([a, b], colour) => fill(colour, x(a), bottom + 3, (b - a + 1) * column, 5)

@@ -1,10 +1,9 @@
 // Language models: texts A and B.
-import { $, bars, choosable, mark, on, option, optionAt, percent, put, settled, shown, trying } from "./dom.js"
+import { $, bars, choosable, count, mark, on, option, optionAt, percent, put, settled, shown, trying, typedIn } from "./dom.js"
 
 const TOP = { top: 10 }
 const bits = (p) => -Math.log2(Math.max(p, 1e-12))
 
-/** One text: its tokens, and a session that has read them. */
 async function textOf(letter, part, model) {
 	const { view } = part, root = $("text-template").content.firstElementChild.cloneNode(true), name = `Text ${letter}`
 	const [title, field, write, one, clear, speed, list] = root.querySelectorAll("h2, textarea, button, .note, .tokens")
@@ -50,7 +49,7 @@ async function textOf(letter, part, model) {
 	const alone = (f) => (busy = busy.catch(() => {}).then(f))
 
 	function read() {
-		const typed = field.value
+		const typed = typedIn(field)
 		if (typed === seen) return busy
 		stop()
 		return alone(async () => {
@@ -71,7 +70,7 @@ async function textOf(letter, part, model) {
 		tokens.push({ ...event, as, written })
 		gates.push(event.gates)
 		labels.push(label)
-		view.grown()
+		view.grown(written && list)
 	}
 
 	async function goOn(steps) {
@@ -83,10 +82,10 @@ async function textOf(letter, part, model) {
 			runs(true)
 			try {
 				await session.generate(options, (event) => ending === ends && add(event, null))
-			} finally {
-				runs(false)
 				text.rate = (1000 * (tokens.length - before)) / (performance.now() - began)
 				speed.textContent = steps ? "" : `${Math.round(text.rate)} tokens a second, with gates`
+			} finally {
+				runs(false)
 				part.finished(text)
 			}
 			if (ending !== ends) await restore(tokens.length) // the session may have written more
@@ -94,7 +93,7 @@ async function textOf(letter, part, model) {
 	}
 	function runs(running) {
 		text.running = running
-		write.textContent = running ? "Stop" : "Write on"
+		write.textContent = running ? "Stop" : "Continue"
 		root.ariaBusy = running
 	}
 
@@ -188,7 +187,7 @@ export class LanguagePart {
 	options() {
 		const found = {}
 		for (const name of ["max_tokens", "temperature", "top_k", "seed"]) {
-			if (!$(name).reportValidity()) throw Error(`${name} is out of its range.`)
+			if (!$(name).reportValidity()) throw Error(`${name}: ${$(name).validationMessage}`)
 			if ($(name).value) found[name] = +$(name).value
 		}
 		return found
@@ -198,7 +197,7 @@ export class LanguagePart {
 		if (this.view.cursor.t >= this.current.tokens.length) this.view.cursor.t = -1
 		this.view.refresh(true)
 		this.#mark()
-		if (tokens[0]) put("said", `${name}: ${tokens.length} ${this.what}s, at the end ${labels.slice(-12).join(" ")}`)
+		if (tokens[0]) put("said", `${name}: ${count(tokens.length, this.what)}, at the end ${labels.slice(-12).join(" ")}`)
 	}
 
 	#mark() {

@@ -1,5 +1,5 @@
 // Finds what computes, a server or WebAssembly, and shows the model that is chosen.
-import { $, count, make, on, put, trying } from "./dom.js"
+import { $, count, make, on, put, settled, trying } from "./dom.js"
 import { gateView } from "./gates.js"
 import { LanguagePart } from "./language.js"
 import { ForecastPart, RowsPart, TaggerPart, TextPart } from "./parts.js"
@@ -33,7 +33,7 @@ async function show() {
 	put("about", `${model ? `${about(model)}. ` : "Open a model file. "}Computed by ${page.backend.runtime}.`)
 	page.part?.close()
 	page.part = page.model = null
-	for (const task of Object.keys(TASKS)) $(task).hidden = task !== model?.task
+	for (const task in TASKS) $(task).hidden = task !== model?.task
 	$("gates").hidden = !model?.gates
 	$("no-gates").hidden = !model || !!model.gates
 	if (!model) return
@@ -61,7 +61,7 @@ on("theme", "change", paint)
 on(dark, "change", paint)
 paint()
 
-on("model", "change", () => trying(show))
+on("model", "change", settled(show))
 on("file", "change", ({ target: { files: [file] } }) => file && trying(async () => {
 	list((await page.backend.open(file)).id)
 	await show()

@@ -1,5 +1,5 @@
 // Taggers, classifiers and forecasters.
-import { $, bars, choosable, limited, make, mark, on, option, pause, percent, put, range, ranked, settled, shaded, sized } from "./dom.js"
+import { $, bars, choosable, limited, make, mark, on, option, pause, percent, put, range, ranked, settled, shaded, sized, typedIn } from "./dom.js"
 import { css, fresh, lines, styled, table } from "./draw.js"
 
 const { abs, ceil, floor, max, min, round } = Math
@@ -58,7 +58,7 @@ export class TaggerPart extends Part {
 	}
 
 	async read() {
-		const { labels } = this.model, text = $("tag-text").value, list = $("tagged"), sentences = text.trim() ? await this.page.backend.tag(this.model, text) : []
+		const { labels } = this.model, text = typedIn($("tag-text")), list = $("tagged"), sentences = text.trim() ? await this.page.backend.tag(this.model, text) : []
 		this.words = sentences.flatMap(({ words, tags, probabilities }) => words.map((word, k) => ({ word, tag: tags[k], scores: probabilities[k] })))
 		Object.assign(this, { steps: this.words.length, at: -1 })
 		let t = 0
@@ -68,6 +68,8 @@ export class TaggerPart extends Part {
 		}))))
 		const words = this.words.map(({ word }) => word)
 		await this.follow({ words }, words)
+		put("tag-word")
+		put("tag-scores")
 		this.point(words.findLastIndex((word) => /\w/.test(word)))
 	}
 
@@ -87,7 +89,7 @@ export class TextPart extends Part {
 	}
 
 	async read() {
-		const text = $("class-text").value, list = $("class-words")
+		const text = typedIn($("class-text")), list = $("class-words")
 		this.steps = 0
 		$("class-result").hidden = !text.trim()
 		if (!text.trim()) return
@@ -111,7 +113,7 @@ export class TextPart extends Part {
 	repaint() {
 		const chart = $("class-chart"), names = this.steps && ranked(this.all.at(-1), 4).map(([name]) => name).sort()
 		if (!names || !chart.clientWidth) return
-		lines(chart, names.map((name) => ({ name, values: this.all.map((p) => p[name]) })), { low: 0, high: 1, format: (x) => `${round(100 * x)}%`, at: this.at, label: (t) => this.words[t].slice(0, 10) })
+		lines(chart, names.map((name) => ({ name, values: this.all.map((p) => p[name]) })), { low: 0, high: 1, format: (x) => `${round(100 * x)}%`, at: this.at, label: (t) => this.words[t]?.slice(0, 10) ?? "" })
 		chart.ariaLabel = `The probabilities of ${names.join(", ")} after each word; at the end ${$("class-verdict").textContent}`
 	}
 }
@@ -171,9 +173,9 @@ export class RowsPart extends Part {
 			this.repaint()
 			if (!down) this.changed()
 		})
-		$("pad-clear").onclick = () => this.draw([])
+		$("pad-clear").onclick = () => this.draw("none")
 		$("shape").append(...range(10, (k) => make("option", {}, k)))
-		on("shape", "change", () => this.draw(SHAPES[$("shape").value] ?? []))
+		on("shape", "change", () => this.draw($("shape").value))
 		on(canvas, "pointermove", ({ offsetY }) => {
 			const { length } = this.rows
 			if (this.steps === length) this.point(limited(floor(((offsetY - 22) / (canvas.clientHeight - 22)) * length), 0, length - 1))
@@ -185,8 +187,9 @@ export class RowsPart extends Part {
 		$("shape").value = 3
 		this.#strokes = SHAPES[3]
 	}
-	draw(strokes) {
-		this.#strokes = strokes
+	draw(example) {
+		$("shape").value = example
+		this.#strokes = SHAPES[example] ?? []
 		this.changed()
 	}
 
@@ -214,12 +217,12 @@ export class RowsPart extends Part {
 			this.point(t)
 			await pause(1100 / length)
 		}
-		if (turn === this.#turn) put("said", `Read as ${$("rows-verdict").textContent}`)
+		if (length && turn === this.#turn) put("said", `Read as ${$("rows-verdict").textContent}`)
 	}
 
 	look(t) {
 		const [[label, p]] = ranked(this.all[t])
-		put("rows-verdict", `${label}, ${percent(p)}`, make("p", { className: "note" }, `after row ${t + 1} of ${this.rows.length}`))
+		put("rows-verdict", `${label}, ${percent(p)} `, make("p", { className: "note" }, `after row ${t + 1} of ${this.rows.length}`))
 		bars("rows-bars", ranked(this.all[t], 10))
 		this.repaint()
 	}
@@ -282,10 +285,10 @@ export class ForecastPart extends Part {
 
 	#table() {
 		const { columns } = this.model, rows = $("values").value.trimEnd().split("\n").map((row) => row.split(/[,;\t]/).map((one) => one.trim()))
-		const named = rows[0].some((one) => isNaN(one)), places = columns.map((name, k) => (named ? rows[0].indexOf(name) : k)), lacking = places.indexOf(-1)
+		const named = rows[0].length > columns.length || rows[0].some(isNaN), places = columns.map((name, k) => (named ? rows[0].indexOf(name) : k)), lacking = places.indexOf(-1)
 		if (lacking >= 0) throw Error(`Line 1 names no column “${columns[lacking]}”; expected ${columns.join(", ")}.`)
 		return rows.slice(named).map((row, line) => places.map((place) => {
-			if (isNaN(row[place] ?? 0)) throw Error(`Line ${line + 1 + named}: “${row[place]}” is not a number.`)
+			if (!isFinite(row[place] ?? 0)) throw Error(`Line ${line + 1 + named}: “${row[place]}” is not a number.`)
 			return row[place] ? +row[place] : null
 		}))
 	}

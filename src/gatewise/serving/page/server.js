@@ -1,6 +1,8 @@
 // The backend that asks a server, `gatewise serve`.
 import { pause } from "./dom.js"
 
+const LOST = "Connection lost; connecting again…"
+
 export class ServerBackend {
 	runtime = `the server at ${location.host}`
 	models = []
@@ -21,22 +23,27 @@ export class ServerBackend {
 	}
 
 	async ask(method, path, body) {
-		for (;;) {
+		for (let lost = false; ; ) {
 			const headers = body ? { "Content-Type": "application/json" } : {}
 			if (this.#key !== null) headers.Authorization = `Bearer ${this.#key}`
-			const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) })
-			if (answer.status === 401) this.#key = await this.#askKey(this.#key !== null)
+			const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) }).catch((problem) => {
+				if (!this.models.length) throw problem
+			})
+			if (lost !== !answer) this.tell(answer ? "Connected again." : LOST, !answer)
+			lost = !answer
+			if (lost) await pause(1000)
+			else if (answer.status === 401) this.#key = await this.#askKey(this.#key !== null)
 			else if (answer.status === 204) return null
 			else {
 				const found = await answer.json()
 				if (answer.ok) return found
-				throw Object.assign(Error(found.error.message), found.error)
+				throw Object.assign(Error(), found.error)
 			}
 		}
 	}
 
 	connect(id) {
-		const key = btoa(String.fromCharCode(...new TextEncoder().encode(this.#key ?? ""))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
+		const key = btoa(this.#key ?? "").replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")
 		return new WebSocket(new URL(`v1/sessions/${id}/ws`, location.href.replace("http", "ws")), ["gatewise", ...(key ? [`gatewise.key.${key}`] : [])])
 	}
 
@@ -46,7 +53,6 @@ export class ServerBackend {
 	forecast = async ({ id: model }, values, steps) => (await this.ask("POST", "v1/forecast", { model, values, steps })).values
 }
 
-/** A session, whose connection is made again when it breaks, without loss. */
 async function sessionOf(backend, model) {
 	let id, socket, position = 0, kept = true, state = "open"
 	let read = [] // the ids that a language model has read
@@ -71,9 +77,9 @@ async function sessionOf(backend, model) {
 	async function mend() {
 		const { ask, start } = now ?? {}
 		state = "mending"
-		for (let wait = 250; state === "mending"; wait = Math.min(2 * wait, 8000)) {
-			backend.tell("Connection lost; connecting again…", true)
-			await pause(wait * (0.75 + Math.random() / 2))
+		while (state === "mending") {
+			backend.tell(LOST, true)
+			await pause(200 + 600 * Math.random())
 			try {
 				const known = await backend.ask("GET", `v1/sessions/${id}`).catch((problem) => {
 					if (problem.code !== "no_session") throw problem
@@ -81,11 +87,11 @@ async function sessionOf(backend, model) {
 				const resumes = kept && known?.resumable && ask?.type === "generate", same = !ask && known?.position === position
 				if (resumes || same) await connect()
 				else {
-					// Of a session that has read what came before, it is asked again; events that were heard are skipped.
 					await open(ask?.type === "feed" ? read.slice(0, start) : read)
 					if (ask?.max_tokens) ask.max_tokens -= read.length - start
 				}
-				state = "open"
+				if (state === "closed") socket.close()
+				else state = "open"
 				kept = true
 				backend.tell(`Connected again: ${resumes ? `nothing was lost, it went on after token ${position}` : same ? "nothing was lost" : "what the page has was read again"}.`)
 				if (ask?.max_tokens === 0) end("resolve")
@@ -113,7 +119,7 @@ async function sessionOf(backend, model) {
 	function hear(message) {
 		const { type, token, tokens = [], gates, error, finish_reason: why } = message
 		if (error?.code === "no_generation") mend((kept = false))
-		else if (type === "error") end("reject", Object.assign(Error(error.message), error))
+		else if (type === "error") end("reject", Object.assign(Error(), error))
 		else if (type === "done" && why !== "draining") {
 			if (!now?.onEvent) read.push(...tokens)
 			position = message.position
