@@ -292,7 +292,7 @@ def read_facts(path: Path) -> tuple[Mapping[str, Any], Header]:
     try:
         header = read_header(path)
     except DamagedError as problem:
-        raise RunError(f"{path}: damaged or truncated ({problem}); expected {EXPECTED}") from None
+        raise RunError(f"{path}: no model file, or a damaged one ({problem}); expected {EXPECTED}") from None
     check_version(path, header)
     about = header.facts.get("runtime")
     if not isinstance(about, dict):
