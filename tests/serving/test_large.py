@@ -23,22 +23,26 @@ def test_what_is_large_is_computed_in_a_thread(size: int) -> None:
     assert (asyncio.run(beside(size, threading.get_ident)) != threading.get_ident()) == (size > AT_ONCE)
 
 
-@pytest.mark.parametrize("by", ["feed", "completions"])
-def test_others_do_not_wait_for_a_large_text(server: Server, by: str) -> None:
-    text = "1. a. hello " * (LARGE // 12)
-    path, body = f"/v1/sessions/{server.session('sentences')}/feed", {"text": text}
+@pytest.mark.parametrize("by", ["feed", "completions", "state"])
+def test_others_do_not_wait_for_what_is_large(server: Server, by: str) -> None:
+    text, session, method = "1. a. hello " * (LARGE // 12), f"/v1/sessions/{server.session('sentences')}", "POST"
+    path, given, status = f"{session}/feed", {"json": {"text": text}}, 200
     if by == "completions":
-        path, body = "/v1/completions", {"model": "sentences", "prompt": text}
+        path, given = "/v1/completions", {"json": {"model": "sentences", "prompt": text}}
+    elif by == "state":
+        header = json.dumps({str(k): {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for k in range(600_000)})
+        content = len(header).to_bytes(8, "little") + header.encode()
+        path, given, status, method = f"{session}/state", {"content": content}, 422, "PUT"
     longest = 0.0
     with httpx.Client(base_url=server.url, trust_env=False) as other, ThreadPoolExecutor(1) as pool:
         began = time.perf_counter()
-        large = pool.submit(server.http.post, path, json=body)
+        large = pool.submit(server.http.request, method, path, **given)
         while not large.done():
             asked = time.perf_counter()
             other.get("/health").raise_for_status()
             longest = max(longest, time.perf_counter() - asked)
         took = time.perf_counter() - began
-    assert large.result().status_code == 200, large.result().text
+    assert large.result().status_code == status, large.result().text
     assert longest < took / 2
 
 

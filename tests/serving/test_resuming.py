@@ -1,6 +1,7 @@
 """Generations that were dropped or stopped are gone on with alike, whatever happened to the session meanwhile."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,15 @@ def check_goes_on(server: Server, id_: str, last: int, count: int) -> None:
         say(connection, "generate", max_tokens=count, seed=3, gates=True, top=1)
         expected = [json.loads(connection.recv(20)) for _ in range(last + most)]
     assert found == expected[last:]
+
+
+def test_a_session_that_was_only_read_has_been_used(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Its file is older than its last use, which counts after a restart, too."""
+    with served([runs["words"]], "--state-dir", tmp_path) as server:
+        id_ = server.session("words")
+        long_ago = time.time() - 7000
+        os.utime(tmp_path / f"{id_}.session", (long_ago, long_ago))
+        server.get(f"/v1/sessions/{id_}/state")
+        assert server.end() == 0
+    with served([runs["words"]], "--state-dir", tmp_path, "--ttl", "3600") as server:
+        server.get(f"/v1/sessions/{id_}")

@@ -331,6 +331,6 @@ def _inputs(inputs: Any) -> dict[str, Any]:
         if all(isinstance(one, Sequence) and not isinstance(one, str | bytes) for one in rows):
             return {"inputs": [list(one) for one in rows]}
     raise UsageError(
-        f"the inputs ({type(inputs).__name__}) are empty or mix several kinds; expected text, or a list of words, token "
-        "ids or rows of numbers"
+        f"the inputs ({type(inputs).__name__}) are empty or mix several kinds; expected text, or a list of words, "
+        "token ids or rows of numbers"
     )

@@ -122,11 +122,10 @@ class Application:
             yield
         finally:
             expiry.cancel()
-            assert self.engine and self._answers
+            assert self.engine and self._answers and self._sessions
             self.engine.stop()
             self._answers.close()
-            if self._store:
-                self._store.close()
+            self._sessions.close()
 
     def _start(self, app: Starlette) -> asyncio.Task[None]:
         """Make the routes, and start the engine."""

@@ -87,7 +87,7 @@ class SessionRoutes:
         self._engine.check_open()
         async with self._sessions.own(request.path_params["id"]) as session:
             served = session.model
-            state = served.model.load_state(content)
+            state = await beside(len(content), lambda: served.model.load_state(content))
             read = state.steps - (1 if served.is_language_model else 0)  # the first was <eos> or <bos>
             work = Work(served, state, position=max(read, 0), fresh_line=read <= 0)
             await self._sessions.commit(session, work)

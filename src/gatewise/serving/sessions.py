@@ -227,6 +227,11 @@ class Sessions:
             if session.owner is not None and session.cut:
                 session.cut()
 
+    def close(self) -> None:
+        """Give the folder of sessions free."""
+        if self._store:
+            self._store.close({session.id: session.used for session in self._all.values()})
+
     def in_use(self) -> bool:
         """Return whether a request owns a session."""
         return any(session.owner is not None for session in self._all.values())

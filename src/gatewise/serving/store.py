@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,16 @@ class Store:
 
         await self._run(remove)
 
-    def close(self) -> None:
-        """Wait for what is being written, and give the folder free."""
+    def close(self, used: Mapping[str, float]) -> None:
+        """Wait for what is being written, note when sessions were used last, and give the folder free.
+
+        Args:
+            used: in seconds of the epoch, by id.
+        """
         self._pool.shutdown()
+        for id_, seconds in used.items():
+            with suppress(FileNotFoundError):  # of one that could not be stored
+                os.utime(self._path(id_), (seconds, seconds))
         self._held.close()
 
     def _path(self, id_: str) -> Path:
