@@ -194,3 +194,14 @@ def test_usage_of_a_stream(server: Server) -> None:
     assert last["choices"] == [] and last["usage"] == plain["usage"]
     assert not any("usage" in one for one in pieces)
     assert all(one["choices"] for one in events(server, **body, stream_options={"include_usage": False}))
+
+
+def test_null_stands_for_the_default(server: Server) -> None:
+    """Some of OpenAI's clients send it for what is left out."""
+    given = {"model": "words", "prompt": "the dog", "seed": 3}
+    names = ("max_tokens", "temperature", "top_k", "top_p", "n", "stop", "logprobs", "echo", "stream", "stream_options")
+    expected = server.post("/v1/completions", given)["choices"]
+    assert server.post("/v1/completions", {**given, **dict.fromkeys(names)})["choices"] == expected
+    server.post("/v1/completions", {"model": "words", "seed": None})
+    for name in ("model", "user"):
+        server.post("/v1/completions", {**given, name: None}, 422)

@@ -79,6 +79,9 @@ def checked(parsed: Any, schema: Schema) -> dict[str, Any]:
         found: dict[str, Any] = _validator(schema)(parsed)
     except fastjsonschema.JsonSchemaValueException as problem:
         raise invalid(_sentence(problem)) from None
+    for name, about in schema["properties"].items():
+        if "default" in about and found[name] is None:
+            found[name] = about["default"]
     return found
 
 
@@ -147,8 +150,10 @@ def _sentence(problem: fastjsonschema.JsonSchemaValueException) -> str:
         case "anyOf":
             return f"{place} is invalid; expected {about.get('description', 'another type')}"
         case "type":
-            article = "an" if problem.rule_definition[0] in "aeiou" else "a"
-            return f"{place} is {_kind(problem.value)}; expected {article} {problem.rule_definition}"
+            kinds = problem.rule_definition
+            kind = kinds if isinstance(kinds, str) else kinds[0]  # or null
+            article = "an" if kind[0] in "aeiou" else "a"
+            return f"{place} is {_kind(problem.value)}; expected {article} {kind}"
         case "minItems" | "minLength":
             return f"{place} is empty; expected at least {problem.rule_definition}"
         case "maxItems":

@@ -22,6 +22,11 @@ def _one_of(description: str, *schemas: Schema) -> Schema:
     return {"anyOf": list(schemas), "description": description}
 
 
+def _or_null(schema: Schema) -> Schema:
+    """Return a schema that also takes null, for the default, as OpenAI's does."""
+    return {**schema, "type": [schema["type"], "null"]}
+
+
 STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean", "default": False}
 ID: Schema = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
@@ -49,9 +54,9 @@ COMPLETION = body(
         _list(_list(ID, minItems=1), minItems=1),
         {"type": "null"},
     ),
-    max_tokens={"type": "integer", "minimum": 1, "maximum": LONGEST, "default": 16},
-    **SAMPLING,
-    n={"type": "integer", "minimum": 1, "maximum": 64, "default": 1},
+    max_tokens=_or_null({"type": "integer", "minimum": 1, "maximum": LONGEST, "default": 16}),
+    **{name: _or_null(one) for name, one in SAMPLING.items()},
+    n=_or_null({"type": "integer", "minimum": 1, "maximum": 64, "default": 1}),
     stop=_one_of(
         "a text, or up to 4",
         {"type": "string", "minLength": 1},
@@ -59,8 +64,8 @@ COMPLETION = body(
         {"type": "null"},
     ),
     logprobs=_one_of("0 to 5", {"type": "integer", "minimum": 0, "maximum": 5}, {"type": "null"}),
-    echo=BOOLEAN,
-    stream=BOOLEAN,
+    echo=_or_null(BOOLEAN),
+    stream=_or_null(BOOLEAN),
     stream_options=_one_of("an object", body(include_usage=BOOLEAN), {"type": "null"}),
     user={"type": "string", "description": "not used"},
 )
