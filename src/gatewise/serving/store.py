@@ -103,7 +103,7 @@ class Store:
         """
         self._pool.shutdown()
         for id_, seconds in used.items():
-            with suppress(FileNotFoundError):  # of one that could not be stored
+            with suppress(OSError):  # then it counts as used when it was written
                 os.utime(self._path(id_), (seconds, seconds))
         self._held.close()
 
