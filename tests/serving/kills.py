@@ -36,7 +36,7 @@ class Client:
     def __init__(self, solo: Solo, rng: Random, counts: Counter[str]) -> None:
         self.solo, self.rng, self.counts = solo, rng, counts
         self.mirrors = list[Mirror]()
-        self.saved = list[tuple[bytes, int]]()
+        self.saved = list[bytes]()
         self.unsure: tuple[Mirror, list[tuple[State | None, int]]] | None = None
         self.deleted = list[str]()
 
@@ -159,10 +159,12 @@ class Client:
         if not self.saved or self.rng.random() < 0.3:
             answer = await ask(port, "GET", f"{mirror.path}/state")
             assert answer.content == mirror.state.save()
-            self.saved.append((answer.content, mirror.position))
+            self.saved.append(answer.content)
             return
-        content, position = self.rng.choice(self.saved)
-        self._perhaps(mirror, self.solo.model.load_state(content), position)
+        content = self.rng.choice(self.saved)
+        state = self.solo.model.load_state(content)
+        position = state.steps - 1  # since the beginning of its text, which it has read
+        self._perhaps(mirror, state, position)
         answer = await ask(port, "PUT", f"{mirror.path}/state", content)
         assert answer.json() == {"position": position}, answer.content
         self._done(mirror)
