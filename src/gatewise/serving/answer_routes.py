@@ -207,7 +207,7 @@ class AnswerRoutes:
     @property
     def computing(self) -> bool:
         """Whether a thread computes, perhaps for nobody any more."""
-        return any(job.running() for job in self._jobs)
+        return any(job.running() for job in tuple(self._jobs))  # which the threads change
 
     def end(self) -> None:
         """Refuse the requests that are not answered yet."""
