@@ -35,10 +35,10 @@ def memory() -> Path | None:
 
 
 # A run flushes its files thousands of times, and would wait for the disk as long as it computes.
-if "TMPDIR" not in os.environ and (folder := memory()):
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-
-CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-")
+IN_MEMORY = memory()
+if IN_MEMORY:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+CACHE = tempfile.TemporaryDirectory(prefix="gatewise-test-cache-", dir=IN_MEMORY)
 os.environ["GATEWISE_CACHE"] = CACHE.name
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes share the machine: no second thread, and one that waits sleeps
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ MOODS = ["praise", "blame"] * 20
 WORDS = [["the", "dog"], ["a", "book", "sleeps"], ["New York"]] * 8
 TAGS = [["DET", "NOUN"], ["DET", "NOUN", "VERB"], ["NAME"]] * 8
 WAVE = np.sin(np.arange(150) / 3)
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of fits are where tests write."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def sequences(count: int = 60) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ Weights = Sequence[tuple[str, np.ndarray[Any, Any]]]
 def keras_3() -> Any:
     """Import Keras on the torch backend, or skip."""
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="gatewise-test-keras-"))  # not the user's settings
+    os.environ.setdefault("KERAS_HOME", f"{os.environ['GATEWISE_CACHE']}/keras")  # not the user's settings
     keras = pytest.importorskip("keras", reason="Keras is a peer: pip install --group peers")
     if keras.backend.backend() != "torch":
         pytest.skip("Keras runs on another backend (KERAS_BACKEND); expected torch", allow_module_level=True)

@@ -1,7 +1,6 @@
 """Keras 3 with our weights computes what we compute: outputs, last states, gradients."""
 
 import os
-import tempfile
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from tests.nn.beside import assert_same, drawn_state, parts
 from tests.tolerances import RELATIVE
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="gatewise-test-keras-"))  # not the user's settings
+os.environ.setdefault("KERAS_HOME", f"{os.environ['GATEWISE_CACHE']}/keras")  # not the user's settings
 keras = pytest.importorskip("keras", reason="Keras is a peer: pip install --group peers")
 if keras.backend.backend() != "torch":
     pytest.skip("Keras runs on another backend (KERAS_BACKEND); expected torch", allow_module_level=True)
