@@ -7,6 +7,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
@@ -35,6 +36,10 @@ def memory() -> Path | None:
 
 
 # A run flushes its files thousands of times, and would wait for the disk as long as it computes.
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("gatewise", deadline=None)
+hypothesis.settings.load_profile("gatewise")
+
 IN_MEMORY = memory()
 if IN_MEMORY:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
