@@ -35,11 +35,11 @@ def memory() -> Path | None:
     return folder if roomy and not place.f_flag & os.ST_NOEXEC else None
 
 
-# A run flushes its files thousands of times, and would wait for the disk as long as it computes.
 # How long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("gatewise", deadline=None)
 hypothesis.settings.load_profile("gatewise")
 
+# A run flushes its files thousands of times, and would wait for the disk as long as it computes.
 IN_MEMORY = memory()
 if IN_MEMORY:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))

@@ -1,6 +1,6 @@
 """The models of ``gatewise.runtime`` beside those of PyTorch: every task, cell, pooling and level."""
 
-import itertools
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +12,7 @@ import gatewise as gw
 from gatewise import runtime
 from gatewise.errors import UsageError
 from gatewise.runtime import generation
+from tests.nn.test_crf import all_scores
 from tests.runtime.rig import (
     CASES,
     LANGUAGE,
@@ -115,16 +116,12 @@ def test_tags(which: str, made: Callable[[str], Both]) -> None:
 def test_marginals_are_sums_over_all_sequences_of_tags(which: str, made: Callable[[str], Both]) -> None:
     own, theirs = made(which)
     assert theirs.crf is not None
-    crf = theirs.crf
-    start, end, transitions = (x.detach().double().numpy() for x in (crf.start, crf.end, crf.transitions))
+    crf = copy.deepcopy(theirs.crf).double()
     for sentence in sentences([1, 2, 4], 7):
         scores = own.scores([sentence])[0].astype(np.float64)
         expected = np.zeros(scores.shape)
-        for path in itertools.product(range(len(own.tags)), repeat=len(sentence)):
-            total = start[path[0]] + end[path[-1]] + sum(scores[t, c] for t, c in enumerate(path))
-            weight = np.exp(total + sum(transitions[a, b] for a, b in itertools.pairwise(path)))
-            for t, c in enumerate(path):
-                expected[t, c] += weight
+        for tags, total in all_scores(crf, torch.from_numpy(scores)).items():
+            expected[range(len(tags)), tags] += np.exp(total.item())
         assert own.tag_probabilities([sentence])[0] == pytest.approx(
             expected / expected.sum(1, keepdims=True), abs=1e-12
         )

@@ -1,7 +1,6 @@
 """``/v1/tag``, ``/v1/classify``, ``/v1/forecast`` and ``/v1/score``: whole sequences, in threads beside the engine."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
@@ -15,15 +14,13 @@ from gatewise import runtime
 from gatewise.errors import GatewiseError
 from gatewise.runtime.level import split_lines
 from gatewise.serving import schemas
-from gatewise.serving.answers import by_name
+from gatewise.serving.answers import by_name, encode
 from gatewise.serving.bodies import beside, read_json, size_of, whole
 from gatewise.serving.catalog import Catalog, Served
 from gatewise.serving.engine import Engine
 from gatewise.serving.following import Client, watched
 from gatewise.serving.metrics import Metrics
 from gatewise.serving.refusals import Refusal, draining, invalid, of_error
-
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 WORKERS = 2
 """Requests that are computed at a time."""
@@ -97,7 +94,7 @@ class AnswerRoutes:
                     found["probabilities"] = [by_name(model.tags, p) for p in probabilities[row]]
                 yield found
 
-        return await self._answer(request, served, "sentences", sentences, some, len)
+        return await self._answer(request, served, "sentences", sentences, some)
 
     async def classify(self, request: Request) -> Response:
         """Classify texts, or sequences of numbers."""
@@ -152,7 +149,7 @@ class AnswerRoutes:
                 found = {"label": label, "probabilities": each if asked["over_time"] else each[0]}
                 yield {**found, "words": one} if words is not None else found
 
-        return await self._answer(request, served, "results", inputs, some, len, waited)
+        return await self._answer(request, served, "results", inputs, some, waited)
 
     async def forecast(self, request: Request) -> Response:
         """Forecast a series, or predict from sequences."""
@@ -174,11 +171,11 @@ class AnswerRoutes:
                 for y in model.predict([np.array(one, np.float64) for one in part]):
                     yield np.atleast_1d(y).tolist()
 
-            return await self._answer(request, served, "predictions", asked["inputs"], some, len)
+            return await self._answer(request, served, "predictions", asked["inputs"], some)
         values = _table(asked["values"])
         steps = whole(asked.get("steps"))
         return await self._answer(
-            request, served, "values", [values], lambda part: iter(model.forecast(part[0], steps).tolist()), len
+            request, served, "values", [values], lambda part: iter(model.forecast(part[0], steps).tolist())
         )
 
     async def score(self, request: Request) -> Response:
@@ -197,7 +194,7 @@ class AnswerRoutes:
                 mean = total / tokens
                 yield {"nll": total, "tokens": tokens, "perplexity": float(np.exp(mean)) if mean < 700 else None}
 
-        return await self._answer(request, served, "results", asked["texts"], some, len, waited)
+        return await self._answer(request, served, "results", asked["texts"], some, waited)
 
     @property
     def waiting(self) -> int:
@@ -231,7 +228,6 @@ class AnswerRoutes:
         name: str,
         items: Sequence[Any],
         compute: Callable[[Any], Iterator[Any]],
-        steps: Callable[[Any], int],
         waited: Waited | None = None,
     ) -> Response:
         """Compute some items at a time in a thread, until the client has gone or the server ends.
@@ -242,7 +238,6 @@ class AnswerRoutes:
             name: of what was found, in the answer.
             items: what the body has.
             compute: yields what is found for each of some items.
-            steps: of an item, about.
             waited: is told when nobody waits for the answer any more; ``compute`` may ask it.
 
         Raises:
@@ -255,7 +250,7 @@ class AnswerRoutes:
         self._waiting += 1
         try:
             with watched(Client(request.receive, waited.over)):
-                for part in _parts(items, steps):
+                for part in _parts(items):
                     job = self._threads.submit(lambda part=part: [*map(_json, compute(part))])  # type: ignore[misc]
                     self._jobs.add(job)
                     job.add_done_callback(self._jobs.discard)
@@ -274,18 +269,18 @@ class AnswerRoutes:
             raise of_error(error) from None
         finally:
             self._waiting -= 1
-        content = f'{{"model":{_encode(served.name)},"{name}":[{",".join(found)}]}}'
+        content = f'{{"model":{encode(served.name)},"{name}":[{",".join(found)}]}}'
         return Response(content, media_type="application/json")
 
 
-def _parts(items: Sequence[Any], steps: Callable[[Any], int]) -> Iterator[Sequence[Any]]:
-    """Yield the items some at a time."""
+def _parts(items: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+    """Yield the items some at a time, by their number and their length."""
     start = total = 0
     for place, item in enumerate(items):
-        if place > start and (place - start == BATCH or total + steps(item) > BATCH_STEPS):
+        if place > start and (place - start == BATCH or total + len(item) > BATCH_STEPS):
             yield items[start:place]
             start, total = place, 0
-        total += steps(item)
+        total += len(item)
     if len(items):
         yield items[start:]
 
@@ -293,11 +288,11 @@ def _parts(items: Sequence[Any], steps: Callable[[Any], int]) -> Iterator[Sequen
 def _json(value: Any) -> str:
     """Return an answer as JSON; a long one bit by bit, so that other threads have their turn."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_encode(name)}:{_json(one)}" for name, one in value.items()) + "}"
+        return "{" + ",".join(f"{encode(name)}:{_json(one)}" for name, one in value.items()) + "}"
     if isinstance(value, list) and len(value) > BATCH:
         some = (value[start : start + BATCH] for start in range(0, len(value), BATCH))
-        return "[" + ",".join(_encode(one)[1:-1] for one in some) + "]"
-    return _encode(value)
+        return "[" + ",".join(encode(one)[1:-1] for one in some) + "]"
+    return encode(value)
 
 
 def _check_length(one: Sequence[Any], name: str) -> None:

@@ -1,5 +1,6 @@
-"""What the models other than language models say, as JSON."""
+"""Answers as JSON; what the models other than language models say."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy.typing as npt
 
 from gatewise.runtime import Model, SequenceClassifier, SequenceRegressor, Tagger, TextClassifier
 from gatewise.runtime.answers import softmax
+
+encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""Returns a value as JSON in one line."""
 
 
 def by_name(names: Any, probabilities: npt.NDArray[np.floating]) -> dict[str, float]:

@@ -63,7 +63,9 @@ async def beside(size: int, compute: Callable[[], T]) -> T:
 
 
 def size_of(value: Any) -> int:
-    """Return about how many characters a value of a body has."""
+    """Return about how many characters a value of a body has, or the longest value of a body."""
+    if isinstance(value, dict):
+        return max(map(size_of, value.values()))
     if isinstance(value, list):
         return sum(len(one) if isinstance(one, str | list) else 1 for one in value)
     return len(value) if isinstance(value, str) else 0

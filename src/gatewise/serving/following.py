@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from typing import Any
 
 from starlette.types import Receive
 
+from gatewise.serving.answers import encode
 from gatewise.serving.engine import Engine
 from gatewise.serving.refusals import Refusal, draining, taken_over
 from gatewise.serving.sessions import Session, Sessions
 from gatewise.serving.work import Work
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Client:
@@ -52,9 +50,9 @@ def as_text(event: dict[str, Any]) -> str:
     """Return an event as JSON, its gates as base64."""
     gates = event.get("gates")
     if gates is None:
-        return _encode(event)
+        return encode(event)
     shown = base64.b64encode(gates).decode()  # which JSON need not escape, and scanning it takes time
-    return f'{_encode({name: value for name, value in event.items() if name != "gates"})[:-1]},"gates":"{shown}"}}'
+    return f'{encode({name: value for name, value in event.items() if name != "gates"})[:-1]},"gates":"{shown}"}}'
 
 
 class Followed:

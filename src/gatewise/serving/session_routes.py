@@ -128,8 +128,7 @@ class SessionRoutes:
         self._engine.check_open()
         async with AsyncExitStack() as held:
             session = await held.enter_async_context(self._sessions.own(request.path_params["id"]))
-            size = max(map(size_of, asked.values()))
-            work = await beside(size, lambda: make(session, asked, each=asked["stream"]))
+            work = await beside(size_of(asked), lambda: make(session, asked, each=asked["stream"]))
             if asked["stream"]:
                 return followed(self._operations.followed(session, work), work.position, held.pop_all())
             if asked["gates"] or asked["top"]:

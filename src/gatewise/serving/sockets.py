@@ -93,8 +93,7 @@ class Socket:
                         await self._send([{"type": "done", "position": position}])
                         return
                     make = operations.feed if kind == "feed" else operations.generate
-                    size = max(map(size_of, asked.values()))
-                    work = await beside(size, lambda: make(session, asked, each=True))
+                    work = await beside(size_of(asked), lambda: make(session, asked, each=True))
                     after = work.position
                 self._followed = operations.followed(session, work)
                 if self._to_stop:
